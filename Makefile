@@ -1,0 +1,141 @@
+# `make` lists what can be done here. Nothing below runs before it is asked for, so that `make serve`
+# costs nothing when all is set up.
+
+HOST ?= $(or $(MODELYARD_HOST),127.0.0.1)
+PORT ?= $(or $(MODELYARD_PORT),8000)
+MODELS ?= models
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
+SOURCES := $(wildcard src tests bench)
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+## Setting up
+
+# The first Python that the pinned packages have wheels for; PYTHON=… chooses another.
+define find_python
+python=; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
+    </dev/null >/dev/null 2>&1; then python=$$candidate; break; fi; \
+done
+endef
+
+# $(call install,REQUIREMENTS FILES): makes .venv unless it is there, and installs into it.
+define install
+@exec </dev/null; if command -v uv >/dev/null; then \
+  if [ ! -x $(BIN)/python ]; then \
+    $(find_python); uv venv --quiet --allow-existing --python "$${python:->=3.11,<3.15}" .venv || exit 1; \
+  fi; \
+  uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes $(1:%=-r %); \
+else \
+  if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+    $(find_python); \
+    if [ -z "$$python" ]; then \
+      echo "Modelyard needs Python 3.11, 3.12, 3.13 or 3.14, and none was found. Install one, or name one: make PYTHON=/path/to/python" >&2; exit 1; \
+    fi; \
+    "$$python" -m venv .venv || { \
+      echo "Python could not make a virtual environment. Install its venv package (Debian: python3-venv), or uv." >&2; exit 1; }; \
+  fi; \
+  $(BIN)/python -m pip install $(PIP_QUIET) --require-hashes $(1:%=-r %); \
+fi
+endef
+PIP_QUIET := --quiet --quiet --no-input --disable-pip-version-check
+
+.PHONY: setup
+setup: .venv/.run ## Install what serving needs into .venv
+	@:
+
+.venv/.run: requirements/run.txt requirements/models.txt pyproject.toml
+	@echo "Setting up .venv, once …"
+	$(call install,requirements/run.txt requirements/models.txt)
+	@exec </dev/null; if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  $(BIN)/python -m pip install $(PIP_QUIET) --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $@
+
+.PHONY: setup-dev
+setup-dev: .venv/.dev ## Install what checks, tests and training need as well
+	@:
+
+.venv/.dev: .venv/.run requirements/dev.txt
+	@echo "Adding the tools for development, once …"
+	$(call install,requirements/dev.txt)
+	@touch $@
+
+# $(call system_package,COMMANDS,PACKAGE,WHAT FOR): installs a Debian package unless one of the commands
+# is there.
+define system_package
+@exec </dev/null; for name in $(1); do command -v $$name >/dev/null && exit 0; done; \
+if [ "$$(id -u)" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
+if ! command -v apt-get >/dev/null || ! $$as_root true 2>/dev/null; then \
+  echo "$(3) needs $(2), which is not installed and cannot be installed from here: install it and try again." >&2; exit 1; \
+fi; \
+echo "Installing $(2) …"; \
+apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq"; \
+log=$$({ $$apt update && $$apt install --no-install-recommends $(2); } 2>&1) || { echo "$$log" >&2; exit 1; }
+endef
+
+.PHONY: setup-test
+setup-test: ## Install the browser that the tests use, if there is none
+	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
+
+.PHONY: setup-bench
+setup-bench:
+	$(call system_package,wrk,wrk,The benchmark)
+
+## Using
+
+.PHONY: serve
+serve: .venv/.run ## Serve MODELS (models) at HOST (127.0.0.1) and PORT (8000)
+	@exec $(BIN)/modelyard serve $(MODELS) --host $(HOST) --port $(PORT)
+
+## Developing
+
+.PHONY: test
+test: setup-dev setup-test ## Run the tests; ARGS goes to pytest
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: setup-dev ## Format check, lint, types, layers, then the tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(SOURCES)
+	@# Each model has its own src/ on the path, so it is checked by itself.
+	@for folder in $(MODEL_FOLDERS); do \
+	  echo "$(BIN)/mypy $$folder"; MYPYPATH=$$folder/src $(BIN)/mypy $$folder || exit 1; \
+	done
+	$(BIN)/lint-imports --no-logo
+	@$(MAKE) test
+
+.PHONY: format
+format: setup-dev ## Format, and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: setup-dev setup-bench ## Measure speed beside a bare echo; ARGS goes to the benchmark
+	@exec $(BIN)/python -m bench $(ARGS)
+
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+.PHONY: lock
+lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer versions
+	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
+	$(COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
+	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
+	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove .venv and everything that tools left behind
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

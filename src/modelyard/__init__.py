@@ -1,0 +1,12 @@
+"""Modelyard: one HTTP API in front of many machine-learning models.
+
+Here are the names for people who write models. Importing them starts nothing and pulls in neither
+a web framework nor an event loop.
+"""
+
+from modelyard.core.codec import Tensor
+from modelyard.model import Model
+
+__all__ = ["Model", "Tensor", "__version__"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,70 @@
+"""The command line's way to a gateway: HTTP by the standard library, answers for people."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+TIMEOUT_S = 310  # longer than any request may take: the gateway decides, not this
+
+
+class CallError(Exception):
+    """The gateway is not there, or answered with a problem; the text is for the terminal."""
+
+
+def call(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask the gateway at ``url``; gives the decoded answer.
+
+    Raises:
+        CallError: There is no answer, or it is a problem document.
+    """
+    request = urllib.request.Request(  # noqa: S310  (the scheme is checked below)
+        url.rstrip("/") + path,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"content-type": "application/json"},
+    )
+    if request.type not in ("http", "https"):
+        raise CallError(f"{url}: expected http:// or https://")
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise CallError(_describe(error)) from error
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise CallError(f"no gateway at {url}: {reason}; `modelyard serve` starts one") from error
+
+
+def _describe(error: urllib.error.HTTPError) -> str:
+    try:
+        problem = json.load(error)
+        where = f" at {problem['where']}" if "where" in problem else ""
+        return f"{error.code} {problem['code']}: {problem['detail']}{where}"
+    except (ValueError, KeyError, TypeError):
+        return f"{error.code} {error.reason}"
+
+
+def list_models(url: str) -> list[str]:
+    """Give the lines of a table of all models at ``url``."""
+    rows = [("MODEL", "VERSION", "STATE", "RUNNERS", "IN FLIGHT", "WHY")]
+    for model in call(url, "/models")["models"]:
+        for version in model["versions"]:
+            capacity = version["capacity"]
+            rows.append(
+                (
+                    model["name"],
+                    version["version"] + ("*" if version["is_default"] else ""),
+                    version["state"],
+                    f"{capacity['runners_ready']}/{capacity['runners']}",
+                    str(capacity["in_flight"]),
+                    version["reason"],
+                )
+            )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return [*lines, "* answers requests that name no version"]

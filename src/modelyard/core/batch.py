@@ -1,0 +1,103 @@
+"""The backlog: what waits for a runner, and which of it goes next.
+
+Earliest deadline first within a priority. Of every ``NORMAL_EVERY`` batches one begins with the
+normal ones, so that a stream of high-priority requests cannot starve them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Generic, Literal, Protocol, TypeVar
+
+Priority = Literal["high", "normal"]
+
+NORMAL_EVERY = 4
+
+
+class Waiting(Protocol):
+    """What can stand in a backlog."""
+
+    @property
+    def priority(self) -> Priority: ...
+    @property
+    def deadline(self) -> float: ...
+    @property
+    def instances(self) -> int: ...
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody wants the answer any more."""
+        ...
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class Backlog(Generic[W]):
+    """Requests in the order in which they should run."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[Priority, list[tuple[float, int, W]]] = {"high": [], "normal": []}
+        self._added = 0
+        self._taken = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._heaps.values()))
+
+    def __iter__(self) -> Iterator[W]:
+        return (item for heap in self._heaps.values() for _, _, item in heap)
+
+    @property
+    def instances(self) -> int:
+        """How many instances wait, in all requests together."""
+        return sum(item.instances for item in self)
+
+    def add(self, item: W) -> None:
+        """Let ``item`` wait."""
+        self._added += 1
+        heapq.heappush(self._heaps[item.priority], (item.deadline, self._added, item))
+
+    def take(self, *, max_instances: int, now: float) -> tuple[list[W], list[W]]:
+        """Remove and give (the next batch, what expired before it could run).
+
+        A batch holds at most ``max_instances`` instances, but always one request if any waits: one
+        that is larger by itself runs alone. What is gone is removed and given in neither list.
+        """
+        batch: list[W] = []
+        expired: list[W] = []
+        room = max_instances
+        self._taken += 1
+        order: tuple[Priority, Priority] = (
+            ("normal", "high") if self._taken % NORMAL_EVERY == 0 else ("high", "normal")
+        )
+        for priority in order:
+            heap = self._heaps[priority]
+            while heap:
+                item = heap[0][2]
+                if item.is_gone:
+                    heapq.heappop(heap)
+                elif item.deadline <= now:
+                    expired.append(heapq.heappop(heap)[2])
+                elif item.instances <= room or not batch:
+                    batch.append(heapq.heappop(heap)[2])
+                    room -= item.instances
+                else:
+                    break
+        return batch, expired
+
+    def prune(self, now: float) -> list[W]:
+        """Drop what is gone; remove and give what expired."""
+        expired: list[W] = []
+        for heap in self._heaps.values():
+            kept = []
+            for entry in heap:
+                if entry[2].is_gone:
+                    continue
+                if entry[0] <= now:
+                    expired.append(entry[2])
+                else:
+                    kept.append(entry)
+            if len(kept) < len(heap):
+                heap[:] = kept
+                heapq.heapify(heap)
+        return expired

@@ -1,0 +1,56 @@
+"""Content addresses: of a model folder, and of one question to one model.
+
+A key holds everything that an answer depends on, so an entry can never be stale: new code, a new
+artefact or a new manifest give new keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b, sha256
+from typing import Protocol
+
+KEY_FORMAT = b"1"
+
+
+class Readable(Protocol):
+    """What can be hashed in pieces."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def digest_stream(stream: Readable) -> str:
+    """Give ``sha256:<hex>`` of all that ``stream`` still holds."""
+    digest = sha256()
+    while piece := stream.read(1 << 20):
+        digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def digest_tree(files: Iterable[tuple[str, str]]) -> str:
+    """Give one digest for (relative path, digest) pairs, whatever their order."""
+    digest = sha256()
+    for path, file_digest in sorted(files):
+        for part in (path, file_digest):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return f"sha256:{digest.hexdigest()}"
+
+
+class KeySpace:
+    """The keys of one model folder for one tenant.
+
+    A key is BLAKE2b-128 of the raw input bytes, keyed with what all its questions share: format
+    version, tenant, model name and folder digest.
+    """
+
+    def __init__(self, *, tenant: str, model: str, digest: str) -> None:
+        shared = b"\0".join([KEY_FORMAT, tenant.encode(), model.encode(), digest.encode()])
+        self._start = blake2b(shared, digest_size=16, key=b"modelyard")
+
+    def key(self, raw_input: bytes | memoryview) -> bytes:
+        """Give the 16-byte key of an input, byte for byte: other white space is another key."""
+        state = self._start.copy()
+        state.update(b"\0")
+        state.update(raw_input)
+        return state.digest()

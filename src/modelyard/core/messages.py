@@ -1,0 +1,108 @@
+"""What travels between the parts: a request, a batch and its answers, a target's announcement.
+
+Frames between pool and runner are a length (4 bytes, big-endian) and MessagePack. Inputs and
+outputs are raw JSON all the way: the gateway does not read the first, nobody re-reads the second.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from modelyard.core.batch import Priority
+from modelyard.core.errors import Failure
+from modelyard.core.manifest import Limits
+from modelyard.core.names import Target
+
+State = Literal["starting", "ready", "recovering", "failed", "stopped"]
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One caller's instances for one target.
+
+    ``input`` is the JSON of ``input_data`` as it came; ``deadline`` a ``time.monotonic()`` reading.
+    """
+
+    id: str
+    target: Target
+    input: memoryview
+    deadline: float
+    priority: Priority = "normal"
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Pool to runner: the inputs of one or more requests, answered in this order."""
+
+    inputs: list[memoryview]
+
+
+class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Pool to runner: unload the model and end."""
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """What a model takes and gives, as JSON Schema, and an input that works."""
+
+    input: msgspec.Raw
+    output: msgspec.Raw
+    example: msgspec.Raw
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Runner to pool: the model is loaded and warm. ``warm_up_s``: what the example took."""
+
+    digest: str
+    input_schema: bytes
+    output_schema: bytes
+    example: bytes
+    warm_up_s: float
+
+
+class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Runner to pool: the model cannot be served, and why."""
+
+    reason: str
+
+
+class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Runner to pool: one outcome per input, JSON or a failure.
+
+    ``model_s``: seconds inside ``predict``; ``sizes``: instances of each ``predict`` call.
+    """
+
+    outcomes: list[bytes | Failure]
+    model_s: float
+    sizes: list[int]
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What one pool says of its target: enough to route, check, document and scale."""
+
+    target: Target
+    state: State
+    description: str
+    limits: Limits
+    cache_ttl_s: float
+    max_batch_size: int
+    runners: int
+    runners_ready: int
+    digest: str = ""
+    schema: Schema | None = None
+    reason: str = ""
+
+
+FRAME_HEADER_BYTES = 4
+LARGEST_FRAME_BYTES = (1 << 32) - 1
+
+to_runner = msgspec.msgpack.Decoder(Batch | Stop)
+to_pool = msgspec.msgpack.Decoder(Ready | LoadFailed | Answers)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_frame(message: Batch | Stop | Ready | LoadFailed | Answers) -> bytearray:
+    """Give the frame of one message, header included."""
+    frame = bytearray(FRAME_HEADER_BYTES)
+    _encoder.encode_into(message, frame, FRAME_HEADER_BYTES)
+    frame[:FRAME_HEADER_BYTES] = (len(frame) - FRAME_HEADER_BYTES).to_bytes(4, "big")
+    return frame

@@ -1,0 +1,97 @@
+"""The catalog: which targets exist, what they accept, and how much capacity is up.
+
+Pools announce, the catalog listens; nobody configures it. It also holds what dispatch keeps per
+target, so that a request finds all of it with one look-up.
+"""
+
+from __future__ import annotations
+
+from modelyard.core.errors import ModelNotFound, ModelNotReady, RequestError, VersionNotFound
+from modelyard.core.fingerprint import KeySpace
+from modelyard.core.messages import Announcement
+from modelyard.core.names import Target, version_order
+
+
+class Entry:
+    """One target as the asking side knows it."""
+
+    __slots__ = ("announcement", "in_flight", "is_serving", "keys", "target")
+
+    def __init__(self, announcement: Announcement) -> None:
+        self.target = announcement.target
+        self.in_flight = 0
+        self.keys: KeySpace | None = None
+        self.update(announcement)
+
+    def update(self, announcement: Announcement) -> None:
+        """Take over what a pool announced."""
+        self.announcement = announcement
+        self.is_serving = announcement.state in ("ready", "recovering")
+        is_cacheable = announcement.cache_ttl_s > 0 and announcement.digest
+        self.keys = (
+            KeySpace(tenant="", model=str(self.target), digest=announcement.digest)
+            if is_cacheable
+            else None
+        )
+
+    def why_not(self) -> RequestError:
+        """Give the error of a request that comes while the target does not serve."""
+        state, reason = self.announcement.state, self.announcement.reason
+        return ModelNotReady(f"{self.target} is {state}" + (f": {reason}" if reason else ""))
+
+
+class Catalog:
+    """All targets, by name and version."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._entries: dict[Target, Entry] = {}
+        self._versions: dict[str, list[Entry]] = {}
+        self._defaults: dict[str, Entry] = {}
+
+    def announce(self, announcement: Announcement) -> None:
+        """Add a target, or replace what is known of it."""
+        self.revision += 1
+        target = announcement.target
+        entry = self._entries.get(target)
+        if entry is not None:
+            entry.update(announcement)
+        else:
+            entry = self._entries[target] = Entry(announcement)
+            self._versions.setdefault(target.name, []).append(entry)
+        self._choose_default(target.name)
+
+    def resolve(self, name: str, version: str | None) -> Entry:
+        """Give the target that a request for ``name`` means: the newest that serves, by default.
+
+        Raises:
+            ModelNotFound: No such model.
+            VersionNotFound: The model is there, this version is not.
+        """
+        if version is None:
+            entry = self._defaults.get(name)
+        else:
+            entry = self._entries.get(Target(name, version))
+        if entry is not None:
+            return entry
+        if name in self._defaults:
+            known = ", ".join(e.target.version for e in self._versions[name])
+            raise VersionNotFound(f"{name} has no such version; it has {known}")
+        raise ModelNotFound("no model has this name; GET /models lists them")
+
+    def entries(self) -> list[Entry]:
+        """Give all targets, by name, the newest version first."""
+        return [entry for name in sorted(self._versions) for entry in self._versions[name]]
+
+    def versions(self, name: str) -> list[Entry]:
+        """Give the versions of a model, the newest first; none if there is no such model."""
+        return list(self._versions.get(name, ()))
+
+    def is_default(self, entry: Entry) -> bool:
+        """Tell whether a request that names no version goes to this one."""
+        return self._defaults[entry.target.name] is entry
+
+    def _choose_default(self, name: str) -> None:
+        versions = self._versions[name]
+        versions.sort(key=lambda entry: version_order(entry.target.version), reverse=True)
+        self._defaults[name] = next((e for e in versions if e.is_serving), versions[0])

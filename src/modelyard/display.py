@@ -1,0 +1,123 @@
+"""What ``modelyard serve`` shows while models start: live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from typing import Protocol
+
+from modelyard.core.messages import Announcement
+from modelyard.core.names import Target
+
+
+class Display(Protocol):
+    """Shows each model's start."""
+
+    def show(self, announcement: Announcement) -> None:
+        """A target has changed."""
+        ...
+
+    def settle(self, url: str) -> None:
+        """Every model has loaded or failed to; the API is at ``url``."""
+        ...
+
+
+class PlainDisplay:
+    """A line per change of a model's state."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._known: dict[Target, Announcement] = {}
+
+    def show(self, announcement: Announcement) -> None:
+        """Print a line if the state is another one."""
+        known = self._known.get(announcement.target)
+        self._known[announcement.target] = announcement
+        if known is None or known.state != announcement.state:
+            seconds = time.monotonic() - self._started
+            reason = f"  {announcement.reason}" if announcement.reason else ""
+            print(f"{announcement.state:10} {announcement.target}  {seconds:.1f} s{reason}")
+            sys.stdout.flush()
+
+    def settle(self, url: str) -> None:
+        """Print the address and a request that works."""
+        print(farewell(url, list(self._known.values())), flush=True)
+
+
+class LiveDisplay:
+    """One line per model, redrawn in place until all have settled."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415  (4 MiB that only terminals need)
+        from rich.live import Live  # noqa: PLC0415
+
+        self._started = time.monotonic()
+        self._known: dict[Target, Announcement] = {}
+        self._seconds: dict[Target, float] = {}
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=12)
+        self._live.start()
+
+    def show(self, announcement: Announcement) -> None:
+        """Redraw; after the start, print changes as lines."""
+        known = self._known.get(announcement.target)
+        self._known[announcement.target] = announcement
+        if known is not None and known.state == announcement.state:
+            return
+        self._seconds[announcement.target] = time.monotonic() - self._started
+        if not self._live.is_started:
+            reason = f": {announcement.reason}" if announcement.reason else ""
+            self._console.print(f"{announcement.target} is {announcement.state}{reason}")
+
+    def settle(self, url: str) -> None:
+        """Leave the last picture standing; print the address and a request that works."""
+        self._live.stop()
+        self._console.print(farewell(url, list(self._known.values())), soft_wrap=True, markup=False)
+
+    def _draw(self) -> object:
+        from rich.spinner import Spinner  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table.grid(padding=(0, 2))
+        for target, known in self._known.items():
+            elapsed = time.monotonic() - self._started
+            if known.state == "starting":
+                mark, seconds = Spinner("dots", style="yellow"), f"{elapsed:.1f} s"
+            elif known.state == "failed":
+                mark, seconds = Text("✗", style="red"), ""
+            else:
+                mark, seconds = Text("✓", style="green"), f"{self._seconds[target]:.1f} s"
+            note = Text(known.reason, style="red") if known.reason else Text(known.description)
+            table.add_row(mark, target.name, target.version, known.state, seconds, note)
+        return table
+
+
+def make_display() -> Display:
+    """Give the display that fits standard output."""
+    with contextlib.suppress(ImportError):
+        if sys.stdout.isatty():
+            return LiveDisplay()
+    return PlainDisplay()
+
+
+def farewell(url: str, known: list[Announcement]) -> str:
+    """Give the address, and a curl line for the first model that is ready."""
+    lines = [f"\nModelyard is at {url}  (documentation: {url}/docs)"]
+    for model in known:
+        if model.state == "ready" and model.schema is not None:
+            example = json.loads(bytes(model.schema.example))
+            if example is not None:
+                body = json.dumps({"model_name": model.target.name, "input_data": example})
+                body = body.replace("'", "'\\''")
+                lines += [
+                    "Try:",
+                    f"  curl -s {url}/predict -H 'content-type: application/json' -d '{body}'",
+                ]
+                break
+    else:
+        if not any(model.state == "ready" for model in known):
+            lines.append("No model is up; the reasons are above and at /readyz.")
+    return "\n".join(lines)

@@ -1,0 +1,86 @@
+"""Model folders on disk: find them, read their manifest, digest and check what they hold.
+
+Used by whoever starts pools (manifest only) and by the runner (all of it). The only module beside
+the settings that reads files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from modelyard.core.fingerprint import digest_stream, digest_tree
+from modelyard.core.manifest import Manifest, ManifestError, parse_manifest
+
+MANIFEST = "model.toml"
+_NOT_CONTENT = {"__pycache__", "tests", "k8s", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+
+
+class FolderError(Exception):
+    """A folder that is no model's and holds none, or an artefact that is not what it should be."""
+
+
+def find_models(folders: list[Path]) -> list[Path]:
+    """Give the model folders among ``folders`` and one level below them, sorted within each.
+
+    Raises:
+        FolderError: A folder does not exist, or there is no model in it.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise FolderError(f"{folder}: there is no such folder")
+        if (folder / MANIFEST).is_file():
+            found.append(folder)
+            continue
+        inside = sorted(child.parent for child in folder.glob(f"*/{MANIFEST}"))
+        if not inside:
+            raise FolderError(
+                f"{folder}: no {MANIFEST} in it or one level below; `modelyard new` writes a model"
+            )
+        found.extend(inside)
+    return list(dict.fromkeys(path.resolve() for path in found))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Give the manifest of the model in ``folder``.
+
+    Raises:
+        ManifestError: It cannot be read or used; the text names file and line.
+    """
+    path = folder / MANIFEST
+    source = os.path.relpath(path)
+    if len(source) > len(str(path)):
+        source = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{source}:1: cannot be read: {error}") from error
+    return parse_manifest(text, source=source)
+
+
+def digest_folder(folder: Path, manifest: Manifest) -> str:
+    """Digest the model folder and check its artefacts on the way.
+
+    Left out are tests, caches and hidden files: they change no answer.
+
+    Raises:
+        FolderError: An artefact is missing, or differs from the digest in the manifest.
+    """
+    digests: list[tuple[str, str]] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _NOT_CONTENT and name[0] != "."]
+        for name in files:
+            if name[0] == ".":
+                continue
+            path = Path(parent, name)
+            with path.open("rb") as stream:
+                digests.append((path.relative_to(folder).as_posix(), digest_stream(stream)))
+    actual = dict(digests)
+    for name, expected in manifest.artefacts.items():
+        found = actual.get(f"assets/{name}")
+        if found is None:
+            raise FolderError(f"assets/{name} is missing; model.toml lists it under [artefacts]")
+        if found != expected:
+            raise FolderError(f"assets/{name} is damaged: model.toml says {expected}, it is {found}")
+    return digest_tree(digests)

@@ -1,0 +1,220 @@
+"""``POST /predict``: the hot path. From bytes to ``Dispatch.predict`` and back to bytes.
+
+An ASGI callable that stands in front of the FastAPI application (``gateway/app.py``): per request
+it decodes the envelope, and nothing else of the body; it makes no task and formats no log line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from itertools import count
+from typing import Protocol
+
+import msgspec
+
+from modelyard.core.batch import Priority
+from modelyard.core.errors import InvalidInput, Malformed, RequestError, WrongMediaType
+from modelyard.core.names import Target
+from modelyard.dispatch.dispatch import Ask, Dispatch, Prediction
+from modelyard.gateway.body import ClientGone, check_nesting, read_body
+from modelyard.gateway.clients import Clients
+from modelyard.gateway.problems import MEDIA_TYPE, problem_of
+from modelyard.gateway.types import Headers, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+LONGEST_REQUEST_ID = 128
+
+
+class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The body of a request; ``input_data`` stays raw until the runner reads it."""
+
+    model_name: str
+    input_data: msgspec.Raw
+    model_version: str | None = None
+    timeout_s: float | None = None
+    priority: Priority = "normal"
+
+
+class GatewayMetrics(Protocol):
+    """What the gateway tells of its work."""
+
+    def answered(self, target: Target | None, code: str, seconds: float) -> None:
+        """A request was answered: ``ok`` or the code of a problem."""
+        ...
+
+
+class PredictEndpoint:
+    """Answers predictions.
+
+    Args:
+        dispatch: Asked for every well-formed request.
+        metrics: Told of every answer.
+        max_body_bytes: Larger bodies, also after inflation, are refused.
+        body_timeout_s: How long a client may take to send its body.
+        is_access_logged: Whether to log a line per request.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispatch: Dispatch,
+        metrics: GatewayMetrics,
+        max_body_bytes: int,
+        body_timeout_s: float,
+        is_access_logged: bool,
+    ) -> None:
+        self._dispatch = dispatch
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+        self._is_access_logged = is_access_logged
+        self._clients = Clients()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        started = time.monotonic()
+        headers: Headers = dict(scope["headers"])
+        request_id = request_id_of(headers)
+        target: Target | None = None
+        try:
+            ask = await self._read(scope, receive, headers, request_id)
+            target = self._dispatch.catalog.resolve(ask.name, ask.version).target
+            prediction = await self._predict(ask, receive)
+            code = "ok"
+            await _send_prediction(send, prediction, request_id)
+        except RequestError as error:
+            code = error.code
+            await send_problem(send, error, request_id)
+        except ClientGone:
+            code = "client_gone"
+        seconds = time.monotonic() - started
+        self._metrics.answered(target, code, seconds)
+        if self._is_access_logged:
+            fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
+            log.info("request", extra=fields)
+
+    async def _read(
+        self, scope: Scope, receive: Receive, headers: Headers, request_id: str
+    ) -> Ask:
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(f"{scope['method']} is not allowed; POST is")
+        if not _is_json(headers.get(b"content-type", b"")):
+            raise WrongMediaType("content-type must be application/json")
+        body = await read_body(
+            receive, headers, max_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s
+        )
+        envelope = read_envelope(body)
+        return Ask(
+            id=request_id,
+            name=envelope.model_name,
+            version=envelope.model_version,
+            input=memoryview(envelope.input_data),
+            timeout_s=envelope.timeout_s,
+            priority=envelope.priority,
+            is_bypass=b"no-cache" in headers.get(b"cache-control", b""),
+        )
+
+    async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
+        """Ask dispatch, and give up if the client leaves."""
+        client = self._clients.enter(receive)
+        try:
+            return await self._dispatch.predict(ask)
+        except asyncio.CancelledError:
+            if client.is_gone:
+                client.task.uncancel()
+                raise ClientGone from None
+            raise
+        finally:
+            self._clients.leave(client)
+
+
+class MethodNotAllowed(RequestError):
+    """Something other than POST."""
+
+    code = "method_not_allowed"
+
+
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+
+
+def read_envelope(body: bytes) -> Envelope:
+    """Decode a request's body.
+
+    Raises:
+        Malformed: It is not JSON, or is nested too deep.
+        InvalidInput: A field is missing, unknown or of the wrong type; says which.
+    """
+    check_nesting(body)
+    try:
+        return _decode_envelope(body)
+    except msgspec.ValidationError as error:
+        invalid = error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+    try:
+        msgspec.json.decode(body)  # a number or string that no type could hold: malformed
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+    problem, _, path = str(invalid).partition(" - at ")
+    raise InvalidInput(problem, where=path.strip("`") or "$")
+
+
+def _is_json(content_type: bytes) -> bool:
+    """Tell whether a content type is JSON, with parameters or without."""
+    if content_type == b"application/json":
+        return True
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+
+
+_id_prefix = os.urandom(6).hex()
+_id_numbers = count(1)
+
+
+def request_id_of(headers: Headers) -> str:
+    """Give the client's request id if it sent a usable one, else a new one."""
+    given = headers.get(b"x-request-id")
+    if given and len(given) <= LONGEST_REQUEST_ID and given.isascii():
+        text = given.decode("ascii")
+        if text.isprintable():
+            return text
+    return f"{_id_prefix}-{next(_id_numbers):x}"  # unique, and 20 times cheaper than a UUID
+
+
+async def _send_prediction(send: Send, prediction: Prediction, request_id: str) -> None:
+    target = prediction.target
+    body = b'{"model_name":"%b","model_version":"%b","prediction":%b}' % (
+        target.name.encode(),  # names need no escaping: see core/names.py
+        target.version.encode(),
+        prediction.output,
+    )
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+        (b"x-cache", prediction.cache_use.encode()),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_problem(send: Send, error: RequestError, request_id: str) -> None:
+    """Answer with a problem document."""
+    problem = problem_of(error, request_id=request_id)
+    body = problem.body
+    headers = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+    ]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.code == "method_not_allowed":
+        headers.append((b"allow", b"POST"))
+    if error.code in ("too_large", "too_slow"):
+        headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

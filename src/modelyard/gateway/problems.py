@@ -1,0 +1,65 @@
+"""Errors as problem documents (RFC 9457), and the only table from codes to statuses."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+
+from modelyard.core.errors import RequestError
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[str, HTTPStatus] = {
+    "malformed": HTTPStatus.BAD_REQUEST,
+    "model_not_found": HTTPStatus.NOT_FOUND,
+    "version_not_found": HTTPStatus.NOT_FOUND,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "too_slow": HTTPStatus.REQUEST_TIMEOUT,
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "wrong_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "invalid_input": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "headers_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "model_failed": HTTPStatus.BAD_GATEWAY,
+    "model_crashed": HTTPStatus.BAD_GATEWAY,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "model_not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
+    "shutting_down": HTTPStatus.SERVICE_UNAVAILABLE,
+    "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The document. ``code`` is stable; ``where`` is a JSON path into the request."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    request_id: str
+    where: str | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The JSON, with ``type`` even though it is the default."""
+        fields = msgspec.to_builtins(self)
+        return msgspec.json.encode({"type": self.type, **fields})
+
+
+def problem_of(error: RequestError, *, request_id: str) -> Problem:
+    """Give the document of an error."""
+    status = STATUS[error.code]
+    return Problem(
+        title=status.phrase,
+        status=status.value,
+        code=error.code,
+        detail=error.detail,
+        request_id=request_id,
+        where=error.where,
+    )
+
+

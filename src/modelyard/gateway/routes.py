@@ -1,0 +1,82 @@
+"""Every route but one, in plain FastAPI. The one is ``POST /predict``: see ``gateway/predict.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response, status
+
+from modelyard.core.errors import ModelNotFound
+from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.schemas import (
+    Health,
+    ModelDetails,
+    ModelList,
+    ModelSummary,
+    Readiness,
+    Version,
+    details_of,
+    summary_of,
+)
+
+
+def make_router(
+    *, catalog: Catalog, render_metrics: Callable[[], tuple[bytes, str]], is_draining: Callable[[], bool]
+) -> APIRouter:
+    """Give the routes.
+
+    Args:
+        catalog: What they tell of.
+        render_metrics: Gives the metrics and their content type.
+        is_draining: Tells whether this gateway is about to stop.
+    """
+    router = APIRouter()
+
+    @router.get("/models", tags=["models"], summary="All models")
+    async def list_models() -> ModelList:
+        names = dict.fromkeys(entry.target.name for entry in catalog.entries())
+        return ModelList(
+            models=[
+                ModelSummary(
+                    name=name,
+                    versions=[Version(**summary_of(e, catalog)) for e in catalog.versions(name)],
+                )
+                for name in names
+            ]
+        )
+
+    @router.get("/models/{name}", tags=["models"], summary="One model, with its schemas")
+    async def get_model(name: str) -> ModelDetails:
+        versions = catalog.versions(name)
+        if not versions:
+            raise ModelNotFound("no model has this name; GET /models lists them")
+        return ModelDetails(name=name, versions=[details_of(e, catalog) for e in versions])
+
+    @router.get("/healthz", tags=["operations"], summary="Is the process alive?")
+    async def health() -> Health:
+        return Health()
+
+    @router.get("/readyz", tags=["operations"], summary="Should requests come here?")
+    async def readiness(response: Response) -> Readiness:
+        states = {}
+        for entry in catalog.entries():
+            known = entry.announcement
+            states[str(entry.target)] = known.state + (f": {known.reason}" if known.reason else "")
+        loading = any(entry.announcement.state == "starting" for entry in catalog.entries())
+        serving = any(entry.is_serving for entry in catalog.entries())
+        if is_draining():
+            verdict = "draining"
+        elif loading:
+            verdict = "starting"
+        else:
+            verdict = "ready" if serving else "no model is up"
+        if verdict != "ready":
+            response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+        return Readiness(status=verdict, models=states)
+
+    @router.get("/metrics", tags=["operations"], summary="Metrics for Prometheus")
+    async def metrics() -> Response:
+        text, content_type = render_metrics()
+        return Response(text, media_type=content_type)
+
+    return router

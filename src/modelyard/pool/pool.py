@@ -1,0 +1,406 @@
+"""The pool: requests wait here, run in batches, and come back answered whatever happens to runners.
+
+On the way of a request: a transport calls ``submit``; ``_feed`` hands batches to idle runners
+(``pool/slot.py`` is the pool's view of one); ``_settle`` gives the outcomes to whoever waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import msgspec
+
+from modelyard.core.batch import Backlog, Priority
+from modelyard.core.errors import (
+    DeadlineExceeded,
+    Failure,
+    ModelCrashed,
+    ModelNotReady,
+    RequestError,
+    ShuttingDown,
+    from_failure,
+)
+from modelyard.core.manifest import Manifest
+from modelyard.core.messages import Announcement, Answers, Ready, Request, Schema, State
+from modelyard.pool.slot import Slot
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+GROW_AFTER_S = 0.1  # something has waited this long and no runner is free: start another
+SHRINK_AFTER_S = 60.0  # a runner over min_runners has been idle this long: end it
+HANG_GRACE_S = 1.0
+UNLOAD_GRACE_S = 5.0
+
+_count_instances = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class PoolMetrics(Protocol):
+    """What a pool tells of its work."""
+
+    def batch_started(self, waits_s: list[float]) -> None:
+        """A batch of requests, which waited this long each, was handed to a runner."""
+        ...
+
+    def batch_answered(self, answers: Answers) -> None:
+        """A runner answered."""
+        ...
+
+    def runner_lost(self, cause: str) -> None:
+        """A runner ended that should not have: ``crashed``, ``hung`` or ``load_failed``."""
+        ...
+
+    def expired(self, count: int) -> None:
+        """Requests were dropped before they ran, since their deadline had passed."""
+        ...
+
+    def came_late(self) -> None:
+        """An answer came when nobody waited for it any more."""
+        ...
+
+
+class Job:
+    """One request that waits or runs, and the future that its asker awaits."""
+
+    __slots__ = ("arrived", "crashes", "future", "instances", "request")
+
+    def __init__(self, request: Request, future: asyncio.Future[bytes], arrived: float) -> None:
+        self.request = request
+        self.future = future
+        self.arrived = arrived
+        self.crashes = 0
+        try:
+            self.instances = max(1, len(_count_instances.decode(request.input)))
+        except msgspec.DecodeError:
+            self.instances = 1  # no list: the runner will say what it should have been
+
+    @property
+    def priority(self) -> Priority:
+        return self.request.priority
+
+    @property
+    def deadline(self) -> float:
+        return self.request.deadline
+
+    @property
+    def is_gone(self) -> bool:
+        return self.future.done()
+
+    def fail(self, error: RequestError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Pool:
+    """Runs the requests of one target.
+
+    Args:
+        folder: The model's folder.
+        manifest: What its ``model.toml`` says.
+        metrics: Told of what happens.
+        announce: Called with what the catalog should know, at every change.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        manifest: Manifest,
+        metrics: PoolMetrics,
+        announce: Callable[[Announcement], None],
+    ) -> None:
+        self.manifest = manifest
+        self.target = manifest.target
+        self._folder = folder
+        self._metrics = metrics
+        self._announce = announce
+        self._backlog: Backlog[Job] = Backlog()
+        self._suspects: deque[Job] = deque()
+        self._slots: list[Slot] = []
+        self._idle: list[Slot] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ready: Ready | None = None
+        self._state: State = "starting"
+        self._reason = ""
+        self._longest_batch_s = 0.0
+        self._is_feeding = self._is_ticking = self._suspects_turn = False
+        self._changed = asyncio.Event()
+
+    async def __aenter__(self) -> Pool:
+        self._loop = asyncio.get_running_loop()
+        self.publish()
+        for _ in range(self.manifest.scaling.min_runners):
+            self._add_slot()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._set_state("stopped")
+        for job in [*self._backlog, *self._suspects]:
+            job.fail(ShuttingDown(f"{self.target} is shutting down"))
+        for slot in self._slots:
+            slot.stop(UNLOAD_GRACE_S)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def submit(self, request: Request) -> asyncio.Future[bytes]:
+        """Let a request wait for a runner; the future gives the JSON of its predictions.
+
+        Cancel the future to drop the request: if it waits it will not run, and if it runs nobody
+        else is disturbed. It fails with a RequestError, and with nothing else.
+        """
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        if self._state in ("failed", "stopped"):
+            future.set_exception(self._not_ready())
+            return future
+        self._backlog.add(Job(request, future, time.monotonic()))
+        self._wake()
+        return future
+
+    async def drained(self) -> None:
+        """Wait until nothing waits and nothing runs."""
+        while any(slot.jobs for slot in self._slots) or any(
+            not job.is_gone for job in [*self._backlog, *self._suspects]
+        ):
+            await self._next_change()
+
+    async def settled(self) -> None:
+        """Wait until the first load has ended, well or not."""
+        while self._state == "starting":
+            await self._next_change()
+
+    def publish(self) -> None:
+        """Tell the catalog what is true now."""
+        limits, ready = self.manifest.limits, self._ready
+        self._announce(
+            Announcement(
+                target=self.target,
+                state=self._state,
+                description=self.manifest.description,
+                limits=limits,
+                cache_ttl_s=self.manifest.cache.ttl_s,
+                max_batch_size=self.manifest.batching.max_batch_size,
+                runners=len(self._slots),
+                runners_ready=sum(slot.is_ready for slot in self._slots),
+                digest=ready.digest if ready else "",
+                schema=Schema(
+                    msgspec.Raw(ready.input_schema),
+                    msgspec.Raw(ready.output_schema),
+                    msgspec.Raw(ready.example),
+                )
+                if ready
+                else None,
+                reason=self._reason,
+            )
+        )
+        self._changed.set()
+
+    # From the backlog to the runners.
+
+    def _wake(self) -> None:
+        """Feed once this turn of the loop is over, so that all that arrive in it run together."""
+        if not self._is_feeding:
+            self._is_feeding = True
+            self._loop.call_soon(self._feed)
+
+    def _feed(self) -> None:
+        self._is_feeding = False
+        now = time.monotonic()
+        while self._idle and (jobs := self._next_batch(now)):
+            slot = self._idle.pop()
+            first = min(job.deadline for job in jobs)
+            # A batch is hung when someone's deadline has passed and it takes longer than any
+            # before it by more than the grace: one impatient caller cannot have a runner killed
+            # that is merely slow, and the others of the batch can still be answered in time.
+            slot.run(jobs, hung_at=max(first, now) + HANG_GRACE_S + self._longest_batch_s)
+            self._metrics.batch_started([now - job.arrived for job in jobs])
+        if not self._is_ticking and (self._backlog or self._suspects or self._busy()):
+            self._is_ticking = True
+            self._loop.call_later(TICK_S, self._tick)
+
+    def _next_batch(self, now: float) -> list[Job]:
+        """Take what should run next: suspects alone, in turn with ordinary batches."""
+        self._suspects_turn = not self._suspects_turn
+        while self._suspects and (self._suspects_turn or not self._backlog):
+            suspect = self._suspects.popleft()
+            if suspect.deadline <= now:
+                self._expire([suspect])
+            elif not suspect.is_gone:
+                return [suspect]
+        if not self._backlog or self._is_filling(now):
+            return []
+        batch, expired = self._backlog.take(
+            max_instances=self.manifest.batching.max_batch_size, now=now
+        )
+        self._expire(expired)
+        return batch
+
+    def _is_filling(self, now: float) -> bool:
+        """Tell whether the batch may wait for more (``batch_wait_ms``), and look again then."""
+        wait_s = self.manifest.batching.batch_wait_ms / 1000
+        if not wait_s or self._backlog.instances >= self.manifest.batching.max_batch_size:
+            return False
+        left = min(job.arrived for job in self._backlog) + wait_s - now
+        if left <= 0:
+            return False
+        self._loop.call_later(left, self._wake)
+        return True
+
+    def _expire(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.fail(DeadlineExceeded("the deadline passed while the request waited for a runner"))
+        if jobs:
+            self._metrics.expired(len(jobs))
+
+    # From the runners to those who wait. Called by the slots.
+
+    def on_answers(self, slot: Slot, jobs: list[Job], answers: Answers, took_s: float) -> None:
+        """Settle a batch that ran to its end, and use the runner again."""
+        self._longest_batch_s = max(self._longest_batch_s, took_s)
+        self._idle.append(slot)
+        for job, outcome in zip(jobs, answers.outcomes, strict=True):
+            if job.future.done():
+                self._metrics.came_late()
+                continue
+            if isinstance(outcome, Failure):
+                if outcome.code == "model_failed":
+                    log.warning(
+                        "model_failed", extra={"model": str(self.target), "id": job.request.id}
+                    )
+                job.future.set_exception(from_failure(outcome))
+            else:
+                job.future.set_result(outcome)
+        self._metrics.batch_answered(answers)
+        self._after_batch()
+
+    def on_ready(self, slot: Slot, ready: Ready) -> str:
+        """Take a loaded runner into service; gives a reason if it cannot be."""
+        if self._ready is not None and ready.digest != self._ready.digest:
+            return "the model folder has changed since it was first loaded; restart to serve it"
+        self._ready = ready
+        self._longest_batch_s = max(self._longest_batch_s, ready.warm_up_s)
+        self._idle.append(slot)
+        self._set_state("ready")
+        self._wake()
+        return ""
+
+    def on_lost(self, slot: Slot, jobs: list[Job], *, cause: str, how: str) -> None:
+        """Deal with a runner's end: blame, retry, and say so."""
+        if slot in self._idle:
+            self._idle.remove(slot)
+        if self._state == "stopped":
+            for job in jobs:
+                job.fail(ShuttingDown(f"{self.target} is shutting down"))
+            return
+        self._metrics.runner_lost(cause)
+        log.warning(
+            "runner_lost",
+            extra={
+                "model": str(self.target),
+                "cause": cause,
+                "how": how,
+                "ids": [job.request.id for job in jobs],
+            },
+        )
+        now = time.monotonic()
+        for job in jobs:
+            job.crashes += cause == "crashed"
+            if job.deadline <= now:
+                job.fail(DeadlineExceeded("the deadline passed while the model ran"))
+            elif job.crashes > 1:  # the second time it ran alone: it was this one
+                job.fail(ModelCrashed(f"the request ended its runner twice ({how})"))
+            elif not job.is_gone:
+                self._suspects.append(job)
+        self._set_state("failed" if cause == "load_failed" else "recovering", reason=how)
+        self._after_batch()
+
+    def on_left(self, slot: Slot) -> None:
+        """Forget a runner that ended because it should."""
+        self._slots.remove(slot)
+        if slot in self._idle:
+            self._idle.remove(slot)
+        self.publish()
+
+    def _after_batch(self) -> None:
+        if self._backlog or self._suspects:
+            self._wake()
+        self._changed.set()
+
+    # What is true of the pool, and what keeps it true.
+
+    def _set_state(self, state: State, *, reason: str = "") -> None:
+        """Enter ``state``, unless other runners make it untrue."""
+        if state in ("recovering", "failed") and any(slot.is_ready for slot in self._slots):
+            state = "ready"
+        elif state == "recovering" and self._state != "ready":
+            state = self._state
+        self._state, self._reason = state, reason if state in ("failed", "recovering") else ""
+        if state == "failed":
+            for job in [*self._backlog, *self._suspects]:
+                job.fail(self._not_ready())
+        self.publish()
+
+    def _not_ready(self) -> RequestError:
+        if self._state == "stopped":
+            return ShuttingDown(f"{self.target} is shutting down")
+        return ModelNotReady(f"{self.target} has failed to load: {self._reason}")
+
+    def _busy(self) -> bool:
+        return any(slot.jobs for slot in self._slots)
+
+    def _tick(self) -> None:
+        """Look after what waits and what runs; only while there is any."""
+        self._is_ticking = False
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.jobs and now >= slot.hung_at:
+                slot.kill_hung()
+        self._expire(self._backlog.prune(now))
+        self._scale(now)
+        if self._backlog or self._suspects or self._busy() or self._surplus() > 0:
+            self._is_ticking = True
+            self._loop.call_later(TICK_S, self._tick)
+
+    def _surplus(self) -> int:
+        return len(self._slots) - self.manifest.scaling.min_runners
+
+    def _scale(self, now: float) -> None:
+        if self._state == "stopped":
+            return
+        if self._backlog:
+            waited = now - min(job.arrived for job in self._backlog)
+            is_starting = any(not slot.is_ready for slot in self._slots)
+            is_room = len(self._slots) < self.manifest.scaling.max_runners
+            if waited >= GROW_AFTER_S and is_room and not is_starting:
+                log.info("pool_grows", extra={"model": str(self.target)})
+                self._add_slot()
+        elif self._surplus() > 0:
+            for slot in self._idle:
+                if now - slot.idle_since >= SHRINK_AFTER_S:
+                    log.info("pool_shrinks", extra={"model": str(self.target)})
+                    self._idle.remove(slot)
+                    slot.stop(UNLOAD_GRACE_S)
+                    break
+
+    def _add_slot(self) -> None:
+        slot = Slot(self, folder=self._folder, manifest=self.manifest)
+        self._slots.append(slot)
+        task = asyncio.create_task(slot.keep_running())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self.publish()
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()

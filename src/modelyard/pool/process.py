@@ -1,0 +1,150 @@
+"""One runner process, seen from the pool: frames out, messages in, and the certainty of its end.
+
+The other side is ``runner/__main__.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from modelyard.core.manifest import Manifest
+from modelyard.core.messages import (
+    FRAME_HEADER_BYTES,
+    Answers,
+    Batch,
+    LoadFailed,
+    Ready,
+    Stop,
+    encode_frame,
+    to_pool,
+)
+
+_THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+OnAnswers = Callable[[Answers], None]
+
+
+class RunnerProcess(asyncio.Protocol):
+    """A started runner. Made by ``start``; ``opened`` tells how the load ended."""
+
+    def __init__(self, on_answers: OnAnswers) -> None:
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[Ready | LoadFailed] = loop.create_future()
+        self._on_answers = on_answers
+        self._received = bytearray()
+        self._closed = asyncio.Event()
+        self._is_gone = False
+        self._transport: asyncio.Transport
+        self._process: asyncio.subprocess.Process
+
+    @classmethod
+    async def start(cls, folder: Path, manifest: Manifest, on_answers: OnAnswers) -> RunnerProcess:
+        """Start a runner for the model in ``folder``; it loads while this returns.
+
+        Raises:
+            OSError: The machine has no room for another process.
+        """
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            self = cls(on_answers)
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "modelyard.runner"),
+                *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
+                *("--name", manifest.name, "--version", manifest.version),
+                str(folder),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # so that Ctrl-C reaches only us, and a kill its children
+                env=_environment(manifest),
+            )
+            try:
+                channel = ours.dup()
+                channel.setblocking(False)
+                await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=channel)
+            except BaseException:
+                self.kill()
+                raise
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def send(self, message: Batch | Stop) -> None:
+        """Write a frame; the kernel or the transport's buffer takes it at once."""
+        self._transport.write(encode_frame(message))
+
+    def kill(self) -> None:
+        """End the process and all that it started, now."""
+        if self._is_gone:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def wait(self) -> str:
+        """Wait until the runner is gone and all that it sent is read; tell how it ended."""
+        waits = [
+            asyncio.ensure_future(self._process.wait()),
+            asyncio.ensure_future(self._closed.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            self.kill()  # its children hold the socket, or it closed the socket and lives on
+            await asyncio.wait(waits)
+            self._is_gone = True  # from here on its id may be another's
+        finally:
+            for wait in waits:
+                wait.cancel()
+            self._transport.abort()
+        return _describe_exit(self._process.returncode)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport (called by the loop)."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut what arrives into messages (called by the loop)."""
+        received = self._received
+        received += data
+        while len(received) >= FRAME_HEADER_BYTES:
+            end = FRAME_HEADER_BYTES + int.from_bytes(received[:FRAME_HEADER_BYTES], "big")
+            if len(received) < end:
+                return
+            message = to_pool.decode(memoryview(received)[FRAME_HEADER_BYTES:end])
+            del received[:end]
+            if isinstance(message, Answers):
+                self._on_answers(message)
+            elif not self.opened.done():
+                self.opened.set_result(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that nothing more will come (called by the loop)."""
+        self._closed.set()
+        if not self.opened.done():
+            self.opened.cancel()
+
+
+def _environment(manifest: Manifest) -> dict[str, str]:
+    """Give each runner as many numeric threads as ``[resources] cpu`` says, unless set already.
+
+    Left alone, numeric libraries start a thread per core in every runner and fight for the cores.
+    """
+    threads = str(manifest.resources.threads)
+    return {name: threads for name in _THREAD_SETTINGS} | dict(os.environ)
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

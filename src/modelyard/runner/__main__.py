@@ -1,0 +1,109 @@
+"""``python -m modelyard.runner``: read a batch, call the model, write the answers.
+
+Started by a pool (``pool/process.py``) with one end of a socket pair. Ends when told to, when the
+socket closes, and, by the kernel's hand, when its parent dies however it dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from modelyard.core.messages import (
+    FRAME_HEADER_BYTES,
+    LoadFailed,
+    Ready,
+    Stop,
+    encode_frame,
+    to_runner,
+)
+from modelyard.runner.host import HostedModel, LoadError
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main() -> None:
+    """Host the model in the folder given, for the process at the other end of the socket."""
+    arguments = _parse_arguments()
+    _die_with(arguments.parent)
+    os.dup2(2, 1)  # what a model prints must not mix with what the server prints
+    channel = socket.socket(fileno=arguments.fd)
+    channel.set_inheritable(False)
+    folder = Path(arguments.folder)
+    try:
+        setproctitle(f"modelyard: runner {arguments.name} {arguments.version}")
+        hosted, ready = _open(folder)
+    except LoadError as error:
+        channel.sendall(encode_frame(LoadFailed(str(error))))
+        sys.exit(1)
+    channel.sendall(encode_frame(ready))
+    _serve(channel, hosted)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="modelyard.runner")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--version", required=True)
+    parser.add_argument("folder")
+    return parser.parse_args()
+
+
+def _open(folder: Path) -> tuple[HostedModel, Ready]:
+    hosted = HostedModel.open(folder)
+    ready = hosted.warm_up()
+    gc.collect()
+    gc.freeze()  # what is loaded now stays: the collector need not look at it again
+    return hosted, ready
+
+
+def _serve(channel: socket.socket, hosted: HostedModel) -> None:
+    while (frame := _read_frame(channel)) is not None:
+        message = to_runner.decode(frame)
+        if isinstance(message, Stop):
+            break
+        channel.sendall(encode_frame(hosted.answer(message.inputs)))
+    hosted.unload()
+
+
+def _read_frame(channel: socket.socket) -> memoryview | None:
+    """Read one message, or None when the other side has closed."""
+    header = _read_exactly(channel, FRAME_HEADER_BYTES)
+    return None if header is None else _read_exactly(channel, int.from_bytes(header, "big"))
+
+
+def _read_exactly(channel: socket.socket, size: int) -> memoryview | None:
+    piece = channel.recv(size)
+    if len(piece) == size:  # nearly always: small frames arrive whole
+        return memoryview(piece)
+    buffer = memoryview(bytearray(size))
+    buffer[: len(piece)] = piece
+    filled = len(piece)
+    while piece and filled < size:
+        count = channel.recv_into(buffer[filled:])
+        if count == 0:
+            return None
+        filled += count
+    return buffer if filled == size else None
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent is gone, even in the middle of a call."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""A loaded model that answers batches of raw JSON. The last stop before ``Model.predict``.
+
+Each input is decoded and checked by itself, so a bad one never reaches the batch. The good ones run
+together; if ``predict`` raises, they run again request by request, so that only the culprit fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from modelyard.core.codec import Contract, ContractError, Instances, contract_of
+from modelyard.core.errors import Failure, ModelFailed, RequestError
+from modelyard.core.manifest import Manifest
+from modelyard.core.messages import Answers, Ready
+from modelyard.folder import digest_folder, read_manifest
+from modelyard.model import Model
+
+LONGEST_REASON = 500  # characters of a model's own error text that reach a caller
+
+
+class LoadError(Exception):
+    """The model cannot be served; the text says why and what to do."""
+
+
+class HostedModel:
+    """One model, loaded and warm."""
+
+    def __init__(
+        self, *, model: Model, contract: Contract, manifest: Manifest, folder: Path, digest: str
+    ) -> None:
+        self._model = model
+        self._contract = contract
+        self._max_batch_size = manifest.batching.max_batch_size
+        self._folder = folder
+        self._digest = digest
+        self._model_s = 0.0
+        self._sizes: list[int] = []
+
+    @classmethod
+    def open(cls, folder: Path) -> HostedModel:
+        """Check the artefacts, import the class, call ``load``.
+
+        Raises:
+            LoadError: Whatever went wrong, in one sentence.
+        """
+        try:
+            manifest = read_manifest(folder)
+            digest = digest_folder(folder, manifest)
+            model_class = _import_class(folder, manifest.class_)
+            contract = contract_of(model_class)
+            model = model_class()
+            model.assets = folder / "assets"
+            model.load()
+        except ContractError as error:
+            raise LoadError(f"{_source(folder, manifest.class_)}: {error}") from error
+        except Exception as error:
+            raise LoadError(_describe(error, folder)) from error
+        return cls(model=model, contract=contract, manifest=manifest, folder=folder, digest=digest)
+
+    def warm_up(self) -> Ready:
+        """Predict the example, if there is one, and call the model's own ``warm_up``.
+
+        Raises:
+            LoadError: The model cannot answer its own example.
+        """
+        example = b"null"
+        started = time.monotonic()
+        if self._model.example is not None:
+            example = self._contract.encode(self._model.example)
+            outcome = self.answer([memoryview(example)]).outcomes[0]
+            if isinstance(outcome, Failure):
+                raise LoadError(f"the model's own example: {outcome.detail} {outcome.where or ''}")
+        try:
+            self._model.warm_up()
+        except Exception as error:
+            raise LoadError(_describe(error, self._folder)) from error
+        return Ready(
+            digest=self._digest,
+            input_schema=self._contract.input_schema,
+            output_schema=self._contract.output_schema,
+            example=example,
+            warm_up_s=time.monotonic() - started,
+        )
+
+    def answer(self, inputs: Sequence[bytes | memoryview]) -> Answers:
+        """Give one outcome per input, in order: the JSON of its predictions, or its failure."""
+        self._model_s, self._sizes = 0.0, []
+        outcomes: list[bytes | Failure] = [b""] * len(inputs)
+        good: list[tuple[int, Instances]] = []
+        for position, raw in enumerate(inputs):
+            try:
+                good.append((position, self._contract.decode(raw)))
+            except RequestError as error:
+                outcomes[position] = error.to_failure()
+        try:
+            self._run(good, outcomes)
+        except ModelFailed as error:
+            if len(good) == 1:
+                outcomes[good[0][0]] = error.to_failure()
+            else:
+                self._run_apart(good, outcomes)
+        return Answers(outcomes=outcomes, model_s=self._model_s, sizes=self._sizes)
+
+    def unload(self) -> None:
+        """Call the model's ``unload``."""
+        self._model.unload()
+
+    def _run(self, good: list[tuple[int, Instances]], outcomes: list[bytes | Failure]) -> None:
+        """Answer all of ``good`` together, in calls of at most ``max_batch_size`` instances."""
+        if not good:
+            return
+        instances = self._contract.join([part for _, part in good])
+        total, step = len(instances), self._max_batch_size
+        if total <= step:
+            pieces = [self._predict(instances)]
+        else:
+            pieces = [
+                self._predict(instances[start : start + step]) for start in range(0, total, step)
+            ]
+        if len(good) == len(pieces) == 1:
+            outcomes[good[0][0]] = self._encode(pieces[0])
+            return
+        predictions = pieces[0] if len(pieces) == 1 else [one for piece in pieces for one in piece]
+        start = 0
+        for position, part in good:
+            stop = start + len(part)
+            outcomes[position] = self._encode(predictions[start:stop])
+            start = stop
+
+    def _run_apart(
+        self, good: list[tuple[int, Instances]], outcomes: list[bytes | Failure]
+    ) -> None:
+        for one in good:
+            try:
+                self._run([one], outcomes)
+            except ModelFailed as error:
+                outcomes[one[0]] = error.to_failure()
+
+    def _predict(self, instances: Instances) -> Any:
+        started = time.monotonic()
+        try:
+            predictions = self._model.predict(instances)
+        except Exception as error:
+            raise ModelFailed(f"the model raised {_describe(error, self._folder)}") from error
+        finally:
+            self._model_s += time.monotonic() - started
+            self._sizes.append(len(instances))
+        problem = self._contract.check_predictions(predictions, count=len(instances))
+        if problem:
+            name = f"{type(self._model).__name__}.predict"
+            raise ModelFailed(f"{name} {problem}; return one per instance, in the same order")
+        return predictions
+
+    def _encode(self, predictions: Any) -> bytes:
+        try:
+            return self._contract.encode(predictions)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise ModelFailed(f"the predictions have no form in JSON: {error}") from error
+
+
+def _import_class(folder: Path, spec: str) -> type[Model]:
+    """Import ``module:Class`` from the folder's ``src/``."""
+    module_name, _, class_name = spec.partition(":")
+    source = folder / "src"
+    loaded = sys.modules.get(module_name)
+    if loaded is not None and Path(loaded.__file__ or "").parent != source:
+        del sys.modules[module_name]  # another model's: only tests load several into one process
+    if not (source / f"{module_name}.py").exists() and not (source / module_name).is_dir():
+        raise LoadError(f"src/{module_name}.py is missing; model.toml says class = {spec!r}")
+    sys.path.insert(0, str(source))
+    importlib.invalidate_caches()
+    module = importlib.import_module(module_name)
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise LoadError(
+            f"src/{module_name}.py has no {class_name}; model.toml says class = {spec!r}"
+        )
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise LoadError(f"src/{module_name}.py: write `class {class_name}(Model):`")
+    if "predict" in found.__abstractmethods__:
+        raise LoadError(
+            f"src/{module_name}.py: {class_name} has no predict; "
+            "write `def predict(self, instances: list[list[float]]) -> list[int]:`"
+        )
+    return found
+
+
+def _source(folder: Path, spec: str) -> str:
+    return (folder / "src" / spec.partition(":")[0]).relative_to(folder).as_posix() + ".py"
+
+
+def _describe(error: Exception, folder: Path) -> str:
+    """Say what was raised and at which line of the model's own code."""
+    if isinstance(error, LoadError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{text} ({error.filename}:{error.lineno})"
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(folder)
+    ]
+    where = f" ({Path(own[-1].filename).relative_to(folder)}:{own[-1].lineno})" if own else ""
+    hint = ""
+    if isinstance(error, ModuleNotFoundError):
+        hint = "; is it in the model's requirements.txt, and installed?"
+    return f"{text}{where}{hint}"

@@ -1,0 +1,44 @@
+"""``modelyard serve``: the process around ``compose.Embedded``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from modelyard.compose import Embedded
+from modelyard.core.manifest import Manifest
+from modelyard.display import Display
+from modelyard.gateway.server import bind
+from modelyard.settings import Settings
+from modelyard.telemetry.logs import set_up_logs
+
+
+def serve_embedded(
+    settings: Settings, models: list[tuple[Path, Manifest]], *, display: Callable[[], Display]
+) -> None:
+    """Serve until a signal says stop.
+
+    Raises:
+        OSError: The address cannot be listened on.
+    """
+    listener = bind(settings.host, settings.port)
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    setproctitle("modelyard: gateway")
+    set_up_logs(form=settings.log_format, level=settings.log_level)
+    shown = display()
+    embedded = Embedded(settings, models, on_change=shown.show)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(embedded.run(listener, on_settled=lambda: shown.settle(url)))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415  (not on every platform)
+
+    return uvloop.new_event_loop

@@ -1,0 +1,97 @@
+"""Settings: flags over environment over one TOML file over these defaults.
+
+The only reader of the environment and of settings files. Every setting has the same name
+everywhere: ``port`` here and in the file, ``MODELYARD_PORT`` in the environment, ``--port``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from modelyard.core.manifest import Seconds
+
+PREFIX = "MODELYARD_"
+FILE_VARIABLE = "MODELYARD_CONFIG"
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the text names it and where it came from."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a process may be told.
+
+    Attributes:
+        host: The address to listen on.
+        port: The port to listen on; 0 takes a free one and says which.
+        log_format: ``json`` for machines, ``text`` for people.
+        log_level: The least severe level that is logged.
+        access_log: Whether every request is logged; costs about a tenth of the throughput.
+        max_body_bytes: Larger request bodies are refused with 413, also after inflation.
+        body_timeout_s: How long a client may take to send a body.
+        header_timeout_s: How long a client may take to send the headers.
+        max_timeout_s: No request may take longer than this, whatever it asks for.
+        cache_bytes: What the memory cache may take; 0 switches caching off.
+        drain_s: How long a stopping process finishes what is under way.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    access_log: bool = False
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 8 * 1024 * 1024
+    body_timeout_s: Seconds = 30
+    header_timeout_s: Seconds = 10
+    max_timeout_s: Seconds = 300
+    cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
+    drain_s: Seconds = 30
+
+
+def load_settings(
+    flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Give the settings of this process.
+
+    Args:
+        flags: What the command line says; None stands for not given.
+        environment: ``os.environ`` unless given.
+
+    Raises:
+        SettingsError: A value or a name is wrong.
+    """
+    environment = os.environ if environment is None else environment
+    known = {field.name for field in msgspec.structs.fields(Settings)}
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    path = flags.get("config") or environment.get(FILE_VARIABLE)
+    if path:
+        values |= _read_file(Path(path), known)
+        origin |= dict.fromkeys(values, str(path))
+    for name in known:
+        if (value := environment.get(PREFIX + name.upper())) is not None:
+            values[name], origin[name] = value, PREFIX + name.upper()
+        if (flag := flags.get(name)) is not None:
+            values[name], origin[name] = flag, "--" + name.replace("_", "-")
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at ")
+        name = place.strip("`").removeprefix("$.")
+        raise SettingsError(f"{origin.get(name, name)}: {problem}") from error
+
+
+def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    if unknown := sorted(set(values) - known):
+        raise SettingsError(f"{path}: no setting is called {unknown[0]}; see `modelyard --help`")
+    return values

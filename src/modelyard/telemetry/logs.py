@@ -1,0 +1,66 @@
+"""Structured logs: one line per event, JSON or ``key=value``, on standard error.
+
+A line holds what the code names in ``extra``: ids, names, counts. Never a body, never a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+import msgspec
+
+LogFormat = Literal["json", "text"]
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+class _Formatter(logging.Formatter):
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03d"
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        fields = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+            **extra,
+        }
+        if record.exc_info:
+            fields["trace"] = self.formatException(record.exc_info)
+        return fields
+
+
+class JsonFormatter(_Formatter):
+    """A JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        return msgspec.json.encode(self.fields(record), enc_hook=str).decode()
+
+
+class TextFormatter(_Formatter):
+    """Time, level, event, then ``key=value``, for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Give the line."""
+        fields = self.fields(record)
+        head = f"{fields.pop('time')} {fields.pop('level'):7} {fields.pop('event')}"
+        fields.pop("logger")
+        trace = fields.pop("trace", None)
+        line = " ".join([head, *(f"{name}={value}" for name, value in fields.items())])
+        return f"{line}\n{trace}" if trace else line
+
+
+def set_up_logs(*, form: LogFormat, level: str) -> None:
+    """Send all logs of this process, the web server's too, to standard error in ``form``."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))
+    logging.getLogger("asyncio").setLevel(max(root.level, logging.WARNING))

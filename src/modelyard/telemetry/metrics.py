@@ -1,0 +1,203 @@
+"""All metrics, in one registry per process.
+
+Label values come from manifests and from lists in this code, never from a client: whatever clients
+send, the number of time series stays bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+from modelyard.core.messages import Answers
+from modelyard.core.names import Target
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_TARGET = ("model", "version")
+_NO_TARGET = Target("", "")  # the label of requests for models that do not exist
+
+
+class Metrics:
+    """The registry and every metric in it."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._requests = Counter(
+            "modelyard_requests",
+            "Requests answered, by outcome: ok or the code of the problem.",
+            (*_TARGET, "code"),
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "modelyard_request_seconds",
+            "From the whole request read to its answer handed over.",
+            _TARGET,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._cache = Counter(
+            "modelyard_cache_requests",
+            "Cacheable requests: hit, miss, coalesced with one under way, or bypass.",
+            (*_TARGET, "use"),
+            registry=registry,
+        )
+        self._expired = Counter(
+            "modelyard_expired",
+            "Requests whose deadline passed: while asking (answered 504), or before they ran.",
+            (*_TARGET, "where"),
+            registry=registry,
+        )
+        self._late = Counter(
+            "modelyard_late_replies",
+            "Answers that came when nobody waited for them any more.",
+            _TARGET,
+            registry=registry,
+        )
+        self._in_flight = Gauge(
+            "modelyard_in_flight", "Requests under way in this gateway.", _TARGET, registry=registry
+        )
+        self._queue_wait = Histogram(
+            "modelyard_queue_wait_seconds",
+            "How long requests waited in the pool for a runner.",
+            _TARGET,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "modelyard_batch_size",
+            "Instances in each call of predict.",
+            _TARGET,
+            buckets=_SIZES,
+            registry=registry,
+        )
+        self._model_time = Histogram(
+            "modelyard_model_seconds",
+            "Time inside predict, per batch handed to a runner.",
+            _TARGET,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._runners = Gauge(
+            "modelyard_runners",
+            "Runners of the pool: all, and those that are ready.",
+            (*_TARGET, "state"),
+            registry=registry,
+        )
+        self._lost = Counter(
+            "modelyard_runner_restarts",
+            "Runners that ended unasked, by cause: crashed, hung or load_failed.",
+            (*_TARGET, "cause"),
+            registry=registry,
+        )
+        self._answered: dict[tuple[Target, str], tuple[Counter, Histogram]] = {}
+        self._cache_uses: dict[tuple[Target, str], Counter] = {}
+
+    def render(self) -> bytes:
+        """Give the text that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    def answered(self, target: Target | None, code: str, seconds: float) -> None:
+        """Count an answer; ``target`` is None if no such model exists."""
+        key = (target or _NO_TARGET, code)
+        children = self._answered.get(key)
+        if children is None:
+            labels = (key[0].name, key[0].version)
+            children = (self._requests.labels(*labels, code), self._latency.labels(*labels))
+            self._answered[key] = children
+        children[0].inc()
+        children[1].observe(seconds)
+
+    def asked_cache(self, target: Target, use: str) -> None:
+        """Count how the cache served a request."""
+        key = (target, use)
+        child = self._cache_uses.get(key)
+        if child is None:
+            child = self._cache_uses[key] = self._cache.labels(target.name, target.version, use)
+        child.inc()
+
+    def expired(self, target: Target) -> None:
+        """Count a request that got no answer in time."""
+        self._expired.labels(target.name, target.version, "asking").inc()
+
+    def watch_in_flight(self, target: Target, in_flight: Callable[[], int]) -> None:
+        """Read ``in_flight`` whenever the metrics are scraped."""
+        self._in_flight.labels(target.name, target.version).set_function(in_flight)
+
+    def set_runners(self, target: Target, *, all_: int, ready: int) -> None:
+        """Tell how many runners a pool has."""
+        self._runners.labels(target.name, target.version, "all").set(all_)
+        self._runners.labels(target.name, target.version, "ready").set(ready)
+
+    def of_pool(self, target: Target) -> PoolMetrics:
+        """Give the metrics of one pool."""
+        labels = (target.name, target.version)
+        return PoolMetrics(
+            queue_wait=self._queue_wait.labels(*labels),
+            batch_size=self._batch_size.labels(*labels),
+            model_time=self._model_time.labels(*labels),
+            expired=self._expired.labels(*labels, "waiting"),
+            late=self._late.labels(*labels),
+            lost={
+                cause: self._lost.labels(*labels, cause)
+                for cause in ("crashed", "hung", "load_failed")
+            },
+        )
+
+
+class PoolMetrics:
+    """The metrics of one pool, their labels filled in."""
+
+    def __init__(
+        self,
+        *,
+        queue_wait: Histogram,
+        batch_size: Histogram,
+        model_time: Histogram,
+        expired: Counter,
+        late: Counter,
+        lost: dict[str, Counter],
+    ) -> None:
+        self._queue_wait = queue_wait
+        self._batch_size = batch_size
+        self._model_time = model_time
+        self._expired = expired
+        self._late = late
+        self._lost = lost
+
+    def batch_started(self, waits_s: list[float]) -> None:
+        """Observe how long each request of a batch waited."""
+        for wait_s in waits_s:
+            self._queue_wait.observe(wait_s)
+
+    def batch_answered(self, answers: Answers) -> None:
+        """Observe a batch."""
+        for size in answers.sizes:
+            self._batch_size.observe(size)
+        if answers.sizes:
+            self._model_time.observe(answers.model_s)
+
+    def runner_lost(self, cause: str) -> None:
+        """Count a runner that ended unasked."""
+        self._lost[cause].inc()
+
+    def expired(self, count: int) -> None:
+        """Count requests that were never run."""
+        self._expired.inc(count)
+
+    def came_late(self) -> None:
+        """Count an answer nobody waited for."""
+        self._late.inc()
