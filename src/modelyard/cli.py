@@ -1,4 +1,4 @@
-"""The command line. Mistakes of the user's end in one line and exit code 2, never in a traceback."""
+"""The command line. A user's mistake ends in one line and exit code 2, never in a traceback."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def _serve(options: argparse.Namespace) -> None:
     settings = load_settings(vars(options))
     models = _read_models(options.folders)
     # Only now what serving needs: the other commands should not wait for it.
-    from modelyard.display import make_display  # noqa: PLC0415
-    from modelyard.serve import serve_embedded  # noqa: PLC0415
+    from modelyard.display import make_display
+    from modelyard.serve import serve_embedded
 
     try:
         serve_embedded(settings, models, display=make_display)

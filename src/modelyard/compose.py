@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -80,6 +81,7 @@ class Embedded:
 
     async def _settle(self, on_settled: Callable[[], None]) -> None:
         await asyncio.gather(*(pool.settled() for pool in self._pools))
+        _spare_the_collector()
         on_settled()
 
     async def _drain(self) -> None:
@@ -138,6 +140,17 @@ class Embedded:
             header_timeout_s=settings.header_timeout_s,
             drain_s=settings.drain_s,
         )
+
+
+def _spare_the_collector() -> None:
+    """Keep what is imported by now out of garbage collection, and collect less often.
+
+    Requests make few cycles; looking at all modules again and again for them took a tenth of the
+    gateway's time under load, in pauses of up to 20 ms.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,13 @@ import contextlib
 import json
 import sys
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 class Display(Protocol):
@@ -50,9 +53,12 @@ class LiveDisplay:
     """One line per model, redrawn in place until all have settled."""
 
     def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415  (4 MiB that only terminals need)
-        from rich.live import Live  # noqa: PLC0415
+        from rich.console import Console
+        from rich.live import Live
 
+        from rich.spinner import Spinner
+
+        self._spinner = Spinner("dots", style="yellow")
         self._started = time.monotonic()
         self._known: dict[Target, Announcement] = {}
         self._seconds: dict[Target, float] = {}
@@ -76,16 +82,16 @@ class LiveDisplay:
         self._live.stop()
         self._console.print(farewell(url, list(self._known.values())), soft_wrap=True, markup=False)
 
-    def _draw(self) -> object:
-        from rich.spinner import Spinner  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+    def _draw(self) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
 
         table = Table.grid(padding=(0, 2))
         for target, known in self._known.items():
             elapsed = time.monotonic() - self._started
+            mark: RenderableType
             if known.state == "starting":
-                mark, seconds = Spinner("dots", style="yellow"), f"{elapsed:.1f} s"
+                mark, seconds = self._spinner, f"{elapsed:.1f} s"
             elif known.state == "failed":
                 mark, seconds = Text("✗", style="red"), ""
             else:

@@ -82,5 +82,7 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
         if found is None:
             raise FolderError(f"assets/{name} is missing; model.toml lists it under [artefacts]")
         if found != expected:
-            raise FolderError(f"assets/{name} is damaged: model.toml says {expected}, it is {found}")
+            raise FolderError(
+                f"assets/{name} is damaged: model.toml says {expected}, it is {found}"
+            )
     return digest_tree(digests)

@@ -39,6 +39,6 @@ def serve_embedded(
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if sys.platform == "win32":
         return None
-    import uvloop  # noqa: PLC0415  (not on every platform)
+    import uvloop
 
     return uvloop.new_event_loop

@@ -1,8 +1,8 @@
 """Run a model in a test, through the same checks, codec and batching as when it is served.
 
-    def test_setosa():
-        with ServedModel("models/fast_iris_model") as model:
-            assert model.predict([[5.1, 3.5, 1.4, 0.2]]) == [0]
+def test_setosa():
+    with ServedModel("models/fast_iris_model") as model:
+        assert model.predict([[5.1, 3.5, 1.4, 0.2]]) == [0]
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class Arrays:
     """A numpy array whose axis 0 is the batch; requests are stacked along it and split again."""
 
     def __init__(self, tensor: Tensor) -> None:
-        import numpy as np  # noqa: PLC0415  (only models that use arrays pay for numpy)
+        import numpy as np
 
         self._np = np
         self._tensor = tensor

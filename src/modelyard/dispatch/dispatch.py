@@ -159,12 +159,12 @@ class Dispatch:
 
     def _take_off(self, entry: Entry, request: Request, key: bytes) -> Flight:
         execution = self._send(entry, request)
-        ttl_s = entry.announcement.cache_ttl_s
+        cache, ttl_s = self._cache, entry.announcement.cache_ttl_s
 
         def landed(execution: asyncio.Future[bytes]) -> None:
             entry.in_flight -= 1
-            if not execution.cancelled() and execution.exception() is None and self._cache:
-                self._cache.put(key, execution.result(), ttl_s=ttl_s)
+            if not execution.cancelled() and execution.exception() is None and cache is not None:
+                cache.put(key, execution.result(), ttl_s=ttl_s)
 
         return self._flights.start(key, execution, landed)
 

@@ -85,7 +85,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         status=error.status_code,
         code=_CODES.get(error.status_code, "malformed"),
         detail="there is nothing here; /docs tells what there is"
-        if error.status_code == 404  # noqa: PLR2004
+        if error.status_code == 404
         else error.detail,
         request_id=_id_of(request),
     )

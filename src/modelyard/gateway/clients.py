@@ -1,7 +1,7 @@
 """Notices clients that leave before their answer is there.
 
-ASGI tells of it only to whoever waits in ``receive``, and that takes a task of its own. Most answers
-are out before that task would have paid: so a client is watched only once it has waited for a tick.
+ASGI tells of it only to whoever waits in ``receive``, and that takes a task of its own. Most
+answers are out before it would have paid: a client is watched only once it has waited for a tick.
 """
 
 from __future__ import annotations
@@ -33,16 +33,20 @@ class Clients:
         self._new: set[Client] = set()
         self._waited: set[Client] = set()
         self._is_ticking = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self, receive: Receive) -> Client:
         """Note that the current task's client waits from now on."""
-        task = asyncio.current_task()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # once: it asks the kernel for our pid
+        task = asyncio.current_task(loop)
         assert task is not None
         client = Client(receive, task)
         self._new.add(client)
         if not self._is_ticking:
             self._is_ticking = True
-            asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            loop.call_later(TICK_S, self._tick)
         return client
 
     def leave(self, client: Client) -> None:

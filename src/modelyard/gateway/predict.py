@@ -22,7 +22,7 @@ from modelyard.dispatch.dispatch import Ask, Dispatch, Prediction
 from modelyard.gateway.body import ClientGone, check_nesting, read_body
 from modelyard.gateway.clients import Clients
 from modelyard.gateway.problems import MEDIA_TYPE, problem_of
-from modelyard.gateway.types import Headers, Receive, Scope, Send
+from modelyard.gateway.types import Headers, Receive, Respond, Scope, Send
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +80,14 @@ class PredictEndpoint:
         headers: Headers = dict(scope["headers"])
         request_id = request_id_of(headers)
         target: Target | None = None
+        ask = None
         try:
             ask = await self._read(scope, receive, headers, request_id)
-            target = self._dispatch.catalog.resolve(ask.name, ask.version).target
             prediction = await self._predict(ask, receive)
-            code = "ok"
-            await _send_prediction(send, prediction, request_id)
+            target, code = prediction.target, "ok"
+            await _send_prediction(scope, send, prediction, request_id)
         except RequestError as error:
-            code = error.code
+            target, code = self._target_of(ask), error.code
             await send_problem(send, error, request_id)
         except ClientGone:
             code = "client_gone"
@@ -97,9 +97,7 @@ class PredictEndpoint:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)
 
-    async def _read(
-        self, scope: Scope, receive: Receive, headers: Headers, request_id: str
-    ) -> Ask:
+    async def _read(self, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Ask:
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['method']} is not allowed; POST is")
         if not _is_json(headers.get(b"content-type", b"")):
@@ -109,13 +107,13 @@ class PredictEndpoint:
         )
         envelope = read_envelope(body)
         return Ask(
-            id=request_id,
-            name=envelope.model_name,
-            version=envelope.model_version,
-            input=memoryview(envelope.input_data),
-            timeout_s=envelope.timeout_s,
-            priority=envelope.priority,
-            is_bypass=b"no-cache" in headers.get(b"cache-control", b""),
+            request_id,
+            envelope.model_name,
+            envelope.model_version,
+            memoryview(envelope.input_data),
+            envelope.timeout_s,
+            envelope.priority,
+            b"no-cache" in headers.get(b"cache-control", b""),
         )
 
     async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
@@ -130,6 +128,15 @@ class PredictEndpoint:
             raise
         finally:
             self._clients.leave(client)
+
+    def _target_of(self, ask: Ask | None) -> Target | None:
+        """Give the target that a failed request meant, for the metrics."""
+        if ask is None:
+            return None
+        try:
+            return self._dispatch.catalog.resolve(ask.name, ask.version).target
+        except RequestError:
+            return None
 
 
 class MethodNotAllowed(RequestError):
@@ -184,21 +191,36 @@ def request_id_of(headers: Headers) -> str:
     return f"{_id_prefix}-{next(_id_numbers):x}"  # unique, and 20 times cheaper than a UUID
 
 
-async def _send_prediction(send: Send, prediction: Prediction, request_id: str) -> None:
-    target = prediction.target
+async def _send_prediction(
+    scope: Scope, send: Send, prediction: Prediction, request_id: str
+) -> None:
+    target, output, use = prediction
     body = b'{"model_name":"%b","model_version":"%b","prediction":%b}' % (
         target.name.encode(),  # names need no escaping: see core/names.py
         target.version.encode(),
-        prediction.output,
+        output,
     )
+    # Taken out, since it refers to what refers to the scope: left there, every request would be
+    # garbage that only the collector finds (8 % of the gateway's time under load).
+    respond: Respond | None = scope.pop("modelyard.respond", None)
+    if respond is not None:
+        fields = (len(body), request_id.encode(), use.encode())
+        if respond(_HEAD % fields, body):
+            return
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id.encode()),
-        (b"x-cache", prediction.cache_use.encode()),
+        (b"x-cache", use.encode()),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"x-request-id: %b\r\nx-cache: %b\r\n"
+)
 
 
 async def send_problem(send: Send, error: RequestError, request_id: str) -> None:

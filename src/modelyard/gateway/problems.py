@@ -61,5 +61,3 @@ def problem_of(error: RequestError, *, request_id: str) -> Problem:
         request_id=request_id,
         where=error.where,
     )
-
-

@@ -1,4 +1,4 @@
-"""Every route but one, in plain FastAPI. The one is ``POST /predict``: see ``gateway/predict.py``."""
+"""Every route but ``POST /predict`` (that is in ``gateway/predict.py``), in plain FastAPI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from modelyard.gateway.schemas import (
 
 
 def make_router(
-    *, catalog: Catalog, render_metrics: Callable[[], tuple[bytes, str]], is_draining: Callable[[], bool]
+    *,
+    catalog: Catalog,
+    render_metrics: Callable[[], tuple[bytes, str]],
+    is_draining: Callable[[], bool],
 ) -> APIRouter:
     """Give the routes.
 

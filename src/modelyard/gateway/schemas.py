@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel, Field
 
 from modelyard.dispatch.catalog import Catalog, Entry
@@ -101,7 +102,7 @@ def details_of(entry: Entry, catalog: Catalog) -> VersionDetails:
     schema = entry.announcement.schema
     return VersionDetails(
         **summary_of(entry, catalog),
-        input_schema=schema.input if schema else None,
-        output_schema=schema.output if schema else None,
-        example=schema.example if schema else None,
+        input_schema=msgspec.json.decode(schema.input) if schema else None,
+        output_schema=msgspec.json.decode(schema.output) if schema else None,
+        example=msgspec.json.decode(schema.example) if schema else None,
     )

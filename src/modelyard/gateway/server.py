@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from modelyard.core.errors import Malformed, RequestError, TooSlow
 from modelyard.gateway.problems import MEDIA_TYPE, problem_of
@@ -27,7 +28,7 @@ class HeadersTooLarge(RequestError):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Bounds the size of a request's headers and the time they take.
+    """Bounds the size of a request's headers and the time they take; offers a shorter way out.
 
     A request that arrives whole in one read, as nearly all do, costs two comparisons and no timer.
     """
@@ -73,6 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._stop_header_timer()
         super().on_headers_complete()
+        self.scope["modelyard.respond"] = partial(self._respond, self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         """Expect the next request's headers (called by the parser)."""
@@ -82,6 +84,22 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be parsed (called by uvicorn)."""
         self._refuse(self._refusal or Malformed(msg))
+
+    def _respond(self, cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
+        """Send a whole response in one write; False: it has to go the ordinary way.
+
+        ``head`` is status line and headers without the blank line. uvicorn's own way checks every
+        header by regular expressions and writes head and body apart: a third of its time per
+        request, a system call, and another wake-up of the client.
+        """
+        if not cycle.keep_alive or cycle.disconnected or self.flow.write_paused:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        date = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
+        self.transport.write(b"%b%b\r\n%b" % (head, date, body))
+        cycle.on_response()
+        return True
 
     def _start_header_timer(self) -> None:
         self._header_timer = self.loop.call_later(self.header_timeout_s, self._on_header_timeout)

@@ -11,3 +11,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
+
+Respond = Callable[[bytes, bytes], bool]
+"""``scope["modelyard.respond"]``, where the server offers it: see ``gateway/server.py``."""

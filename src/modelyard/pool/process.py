@@ -141,7 +141,7 @@ def _environment(manifest: Manifest) -> dict[str, str]:
     Left alone, numeric libraries start a thread per core in every runner and fight for the cores.
     """
     threads = str(manifest.resources.threads)
-    return {name: threads for name in _THREAD_SETTINGS} | dict(os.environ)
+    return dict.fromkeys(_THREAD_SETTINGS, threads) | dict(os.environ)
 
 
 def _describe_exit(code: int | None) -> str:

@@ -54,7 +54,7 @@ class Slot:
         self._process.kill()
 
     def stop(self, grace_s: float) -> None:
-        """Let the runner unload and end, and do not fill the slot again; kill it after the grace."""
+        """Let the runner unload and end; kill it after the grace; leave the slot empty."""
         self._leaving.set()
         if self._process is None:
             return

@@ -7,6 +7,7 @@ send, the number of time series stays bounded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +21,7 @@ from prometheus_client import (
 
 from modelyard.core.messages import Answers
 from modelyard.core.names import Target
+from modelyard.telemetry.collectors import Histograms, Tallies
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,25 +38,30 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self._requests = Counter(
+        self._requests = Tallies(
             "modelyard_requests",
             "Requests answered, by outcome: ok or the code of the problem.",
             (*_TARGET, "code"),
-            registry=registry,
         )
-        self._latency = Histogram(
-            "modelyard_request_seconds",
-            "From the whole request read to its answer handed over.",
-            _TARGET,
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._cache = Counter(
+        self._cache = Tallies(
             "modelyard_cache_requests",
             "Cacheable requests: hit, miss, coalesced with one under way, or bypass.",
             (*_TARGET, "use"),
-            registry=registry,
         )
+        self._latency = Histograms(
+            "modelyard_request_seconds",
+            "From a request's arrival to its answer handed over.",
+            _TARGET,
+            bounds=_SECONDS,
+        )
+        self._queue_wait = Histograms(
+            "modelyard_queue_wait_seconds",
+            "How long requests waited in the pool for a runner.",
+            _TARGET,
+            bounds=_SECONDS,
+        )
+        for collector in (self._requests, self._cache, self._latency, self._queue_wait):
+            registry.register(collector)
         self._expired = Counter(
             "modelyard_expired",
             "Requests whose deadline passed: while asking (answered 504), or before they ran.",
@@ -69,13 +76,6 @@ class Metrics:
         )
         self._in_flight = Gauge(
             "modelyard_in_flight", "Requests under way in this gateway.", _TARGET, registry=registry
-        )
-        self._queue_wait = Histogram(
-            "modelyard_queue_wait_seconds",
-            "How long requests waited in the pool for a runner.",
-            _TARGET,
-            buckets=_SECONDS,
-            registry=registry,
         )
         self._batch_size = Histogram(
             "modelyard_batch_size",
@@ -103,8 +103,6 @@ class Metrics:
             (*_TARGET, "cause"),
             registry=registry,
         )
-        self._answered: dict[tuple[Target, str], tuple[Counter, Histogram]] = {}
-        self._cache_uses: dict[tuple[Target, str], Counter] = {}
 
     def render(self) -> bytes:
         """Give the text that Prometheus scrapes."""
@@ -112,22 +110,13 @@ class Metrics:
 
     def answered(self, target: Target | None, code: str, seconds: float) -> None:
         """Count an answer; ``target`` is None if no such model exists."""
-        key = (target or _NO_TARGET, code)
-        children = self._answered.get(key)
-        if children is None:
-            labels = (key[0].name, key[0].version)
-            children = (self._requests.labels(*labels, code), self._latency.labels(*labels))
-            self._answered[key] = children
-        children[0].inc()
-        children[1].observe(seconds)
+        target = target or _NO_TARGET
+        self._requests.count((target.name, target.version, code))
+        self._latency.observe((target.name, target.version), seconds)
 
     def asked_cache(self, target: Target, use: str) -> None:
         """Count how the cache served a request."""
-        key = (target, use)
-        child = self._cache_uses.get(key)
-        if child is None:
-            child = self._cache_uses[key] = self._cache.labels(target.name, target.version, use)
-        child.inc()
+        self._cache.count((target.name, target.version, use))
 
     def expired(self, target: Target) -> None:
         """Count a request that got no answer in time."""
@@ -146,7 +135,7 @@ class Metrics:
         """Give the metrics of one pool."""
         labels = (target.name, target.version)
         return PoolMetrics(
-            queue_wait=self._queue_wait.labels(*labels),
+            queue_wait=partial(self._queue_wait.observe, labels),
             batch_size=self._batch_size.labels(*labels),
             model_time=self._model_time.labels(*labels),
             expired=self._expired.labels(*labels, "waiting"),
@@ -164,7 +153,7 @@ class PoolMetrics:
     def __init__(
         self,
         *,
-        queue_wait: Histogram,
+        queue_wait: Callable[[float], None],
         batch_size: Histogram,
         model_time: Histogram,
         expired: Counter,
@@ -181,7 +170,7 @@ class PoolMetrics:
     def batch_started(self, waits_s: list[float]) -> None:
         """Observe how long each request of a batch waited."""
         for wait_s in waits_s:
-            self._queue_wait.observe(wait_s)
+            self._queue_wait(wait_s)
 
     def batch_answered(self, answers: Answers) -> None:
         """Observe a batch."""
