@@ -55,7 +55,6 @@ class LiveDisplay:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
-
         from rich.spinner import Spinner
 
         self._spinner = Spinner("dots", style="yellow")

@@ -1,0 +1,196 @@
+"""The command line as people use it: what it prints, and what it says to mistakes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelyard import __version__
+from tests.e2e.conftest import TRICK
+from tests.support.server import MODELYARD, ROOT, Server, wait_until
+
+FAST = ROOT / "models" / "fast_iris_model"
+
+
+def run(
+    *arguments: str | Path, stdin: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [MODELYARD, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **settings},
+        timeout=60,
+    )
+
+
+def check_mistake(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """One clear line on standard error, exit code 2, no traceback."""
+    assert done.returncode == 2, done
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("modelyard: ")
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_serve_prints_plain_lines_and_a_request_that_works() -> None:
+    with Server(FAST) as server:
+        assert "starting   fast_iris_model/1" in server.output
+        assert "ready      fast_iris_model/1" in server.output
+        (curl,) = (line for line in server.output.splitlines() if line.startswith("  curl"))
+        done = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)
+        assert done.stdout.endswith('"prediction":[0]}')
+
+
+def test_serve_shows_a_live_display_on_a_terminal() -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [MODELYARD, "serve", str(FAST), "--port", "0"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = b""
+    while b"curl -s" not in shown:
+        shown += os.read(ours, 65536)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    os.close(ours)
+    assert "✓".encode() in shown
+    assert b"\x1b[" in shown, "it redraws in place"
+    assert b"fast_iris_model" in shown
+
+
+def test_predict_and_models_talk_to_a_gateway(iris: Server) -> None:
+    rows = "[[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]"
+    there = ("--url", iris.url)
+    assert run("predict", "fast_iris_model", rows, *there).stdout == "[0, 2]\n"
+    assert run("predict", "fast_iris_model", "-", *there, stdin=rows).stdout == "[0, 2]\n"
+    by_setting = run("predict", "fast_iris_model", rows, MODELYARD_PORT=iris.url.split(":")[-1])
+    assert by_setting.stdout == "[0, 2]\n"
+    listed = run("models", *there).stdout.splitlines()
+    assert listed[0].split() == ["MODEL", "VERSION", "STATE", "RUNNERS", "IN", "FLIGHT", "WHY"]
+    assert listed[1].split() == ["fast_iris_model", "1*", "ready", "1/1", "0"]
+
+
+def test_predict_tells_problems(iris: Server) -> None:
+    there = ("--url", iris.url)
+    check_mistake(run("predict", "nobody", "[1]", *there), "404 model_not_found")
+    check_mistake(
+        run("predict", "fast_iris_model", '[["x"]]', *there), "422 invalid_input", "input_data[0]"
+    )
+    check_mistake(run("predict", "fast_iris_model", "[1", *there), "not JSON")
+    check_mistake(run("predict", "x", "[1]", "--url", "ftp://x"), "expected http://")
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_nobody_there() -> None:
+    check_mistake(run("models", "--url", f"http://127.0.0.1:{free_port()}"), "modelyard serve")
+
+
+def test_a_busy_port(iris: Server) -> None:
+    port = iris.url.split(":")[-1]
+    check_mistake(run("serve", FAST, "--port", port), port, "in use", "--port")
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    check_mistake(run("serve", tmp_path / "nowhere"), "nowhere", "no such folder")
+    check_mistake(run("serve", tmp_path), "no model.toml", "modelyard new")
+    again = shutil.copytree(FAST, tmp_path / "again")
+    check_mistake(run("serve", FAST, again), "fast_iris_model/1", "again")
+
+
+BROKEN = {
+    "not TOML": ("name = ", ":1:", "TOML"),
+    "missing": ('name = "x"\nversion = "1"\n', "model.toml:1:", "class"),
+    "wrong type": ('name = "x"\nversion = 1\nclass = "a:B"\n', "model.toml:2:", "as a string"),
+    "bad name": ('name = "X"\nversion = "1"\nclass = "a:B"\n', "model.toml:1:", "lower-case"),
+    "bad value": (
+        'name = "x"\nversion = "1"\nclass = "a:B"\n[limits]\ntimeout_s = -1\n',
+        "model.toml:5: limits.timeout_s:",
+        "> 0",
+    ),
+    "unknown": (
+        'name = "x"\nversion = "1"\nclass = "a:B"\n\n[batching]\nsize = 3\n',
+        "model.toml:6: batching.size:",
+        "max_batch_size",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "place", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_manifest(tmp_path: Path, text: str, place: str, expected: str) -> None:
+    (tmp_path / "model.toml").write_text(text)
+    check_mistake(run("serve", tmp_path), place, expected)
+
+
+def test_bad_settings(tmp_path: Path) -> None:
+    check_mistake(run("serve", FAST, MODELYARD_PORT="many"), "MODELYARD_PORT", "int")
+    check_mistake(run("serve", FAST, "--port", "70000"), "--port", "65535")
+    file = tmp_path / "settings.toml"
+    file.write_text("prot = 1\n")
+    check_mistake(run("serve", FAST, "--config", file), "settings.toml", "prot")
+
+
+def test_new_models_serve_and_pass_their_test(tmp_path: Path) -> None:
+    written = run("new", "sentiment", "--into", tmp_path)
+    assert written.returncode == 0, written
+    folder = tmp_path / "sentiment"
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert "2 passed" in tested.stdout, tested
+    with Server(folder) as server:
+        done = run("predict", "sentiment", '["a great film", "an awful film"]', "--url", server.url)
+        assert done.stdout == "[2.0, -2.0]\n"
+    check_mistake(run("new", "sentiment", "--into", tmp_path), "exists already")
+    check_mistake(run("new", "No Name", "--into", tmp_path), "no model name")
+
+
+def test_help_teaches() -> None:
+    shown = run("--help").stdout
+    for command in ("serve", "predict", "models", "new"):
+        assert f"modelyard {command}" in shown
+        assert run(command, "--help").returncode == 0
+    assert run("--version").stdout == f"modelyard {__version__}\n"
+    assert run().returncode == 2
+
+
+def test_logs_are_json_lines_without_bodies_and_requests_only_if_asked() -> None:
+    with Server(TRICK, settings={"MODELYARD_ACCESS_LOG": "true"}) as server:
+        secret = 987654321
+        server.predict("trick_model", [{"nonce": secret}], headers={"x-request-id": "look"})
+        wait_until(lambda: '"event":"request"' in server.output, what="the access log")
+        assert '"id":"look"' in server.output
+        assert str(secret) not in server.output
+    with Server(TRICK) as server:
+        server.predict("trick_model", [{"nonce": 1}], headers={"x-request-id": "look"})
+        server.predict(
+            "trick_model", [{"nonce": 2, "act": "exit"}], headers={"x-request-id": "bad"}
+        )
+        wait_until(lambda: server.output.count('"event":"runner_lost"') == 2, what="two log lines")
+        assert '"ids":["bad"]' in server.output
+        assert "look" not in server.output

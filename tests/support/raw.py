@@ -1,0 +1,80 @@
+"""HTTP by hand, for what a well-behaved client library would not send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any, NamedTuple
+
+from tests.support.server import PATIENCE_S
+
+
+class Answer(NamedTuple):
+    """A response, taken apart."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+def request_bytes(
+    body: bytes, *headers: str, path: str = "/predict", method: str = "POST"
+) -> bytes:
+    """Give a request with a length and, unless ``headers`` has one, a JSON content type."""
+    lines = [f"{method} {path} HTTP/1.1", "host: test", *headers]
+    names = {header.partition(":")[0].lower() for header in headers}
+    if "content-type" not in names:
+        lines.append("content-type: application/json")
+    if not names & {"content-length", "transfer-encoding"}:
+        lines.append(f"content-length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Give host and port of a URL."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+def ask(url: str, *pieces: bytes) -> Answer:
+    """Send ``pieces``, and read one response."""
+    with socket.create_connection(address_of(url), timeout=PATIENCE_S) as connection:
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has been refused already; the answer is on its way
+        reader = connection.makefile("rb")
+        head = [reader.readline()]
+        while head[-1] not in (b"\r\n", b""):
+            head.append(reader.readline())
+        answer = _parse_head(head)
+        return answer._replace(body=reader.read(int(answer.headers.get("content-length", 0))))
+
+
+async def ask_at_once(url: str, request: bytes, times: int) -> list[Answer]:
+    """Open ``times`` connections, send ``request`` on all of them, read all responses."""
+    host, port = address_of(url)
+    streams = [await asyncio.open_connection(host, port) for _ in range(times)]
+    for _, writer in streams:
+        writer.write(request)
+    answers = []
+    for reader, writer in streams:
+        head = (await reader.readuntil(b"\r\n\r\n")).splitlines(keepends=True)
+        answer = _parse_head(head)
+        body = await reader.readexactly(int(answer.headers["content-length"]))
+        answers.append(answer._replace(body=body))
+        writer.close()
+    return answers
+
+
+def _parse_head(lines: list[bytes]) -> Answer:
+    status = int(lines[0].split()[1])
+    fields = (line.decode("latin-1").partition(":") for line in lines[1:] if b":" in line)
+    return Answer(status, {name.lower(): value.strip() for name, _, value in fields}, b"")

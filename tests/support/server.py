@@ -1,0 +1,125 @@
+"""A real ``modelyard serve`` for a test: its own process tree, on a free port."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parents[2]
+MODELYARD = str(Path(sys.executable).with_name("modelyard"))
+PATIENCE_S = 60.0
+
+
+def wait_until(condition: Callable[[], Any], *, what: str) -> Any:
+    """Wait for ``condition`` to hold; gives what it gave."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        if found := condition():
+            return found
+        assert time.monotonic() < give_up, f"waited {PATIENCE_S} s in vain: {what}"
+        threading.Event().wait(0.02)
+
+
+class Server:
+    """Serves ``folders`` until the ``with`` block ends; then all it started must be gone."""
+
+    def __init__(self, *folders: Path, settings: dict[str, str] | None = None) -> None:
+        self._folders = folders
+        self._settings = settings or {}
+        self._lines: list[str] = []
+
+    def __enter__(self) -> Server:
+        self.process = subprocess.Popen(
+            [MODELYARD, "serve", *map(str, self._folders), "--port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **self._settings},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        wait_until(lambda: self._address() or self.process.poll() is not None, what="an address")
+        assert self.process.poll() is None, self.output
+        self.url = str(self._address())
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.http.close()
+        runners = self.runners()
+        self.stop()
+        for runner in runners:
+            wait_until(lambda runner=runner: not runner.is_running(), what=f"the end of {runner}")
+
+    @property
+    def output(self) -> str:
+        """All that the server has printed and logged so far."""
+        return "".join(self._lines)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End the server with a signal; gives its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    def runners(self) -> list[psutil.Process]:
+        """The runner processes, by their titles."""
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+        found = []
+        for child in children:
+            try:
+                if " ".join(child.cmdline()).startswith("modelyard: runner"):
+                    found.append(child)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def predict(self, name: str, instances: Any, **more: Any) -> httpx.Response:
+        """Ask for predictions."""
+        headers = more.pop("headers", {})
+        body = {"model_name": name, "input_data": instances, **more}
+        return self.http.post("/predict", json=body, headers=headers)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum a metric's samples that have these labels."""
+        total = 0.0
+        for line in self.http.get("/metrics").text.splitlines():
+            if re.match(rf"{name}(\{{|\s)", line) and all(
+                f'{label}="{value}"' in line for label, value in labels.items()
+            ):
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.append(line)
+
+    def _address(self) -> str | None:
+        found = re.search(r"Modelyard is at (http://\S+)", self.output)
+        return found[1] if found else None
