@@ -21,7 +21,7 @@ import pytest
 from tests.e2e.conftest import TRICK
 from tests.support.ledger import Every, Ledger, answer_of
 from tests.support.raw import ask_at_once, request_bytes
-from tests.support.server import ROOT, Server, wait_until
+from tests.support.server import ROOT, Server, wait_for_the_end_of, wait_until
 
 
 def kill_a_runner(server: Server) -> bool:
@@ -158,8 +158,7 @@ def test_no_runner_survives_its_parent(trick: Server) -> None:
     runners = trick.runners()
     assert runners
     trick.process.kill()
-    for runner in runners:
-        wait_until(lambda runner=runner: not runner.is_running(), what="the runner's end")
+    wait_for_the_end_of(runners)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -32,6 +32,12 @@ def wait_until(condition: Callable[[], Any], *, what: str) -> Any:
         threading.Event().wait(0.02)
 
 
+def wait_for_the_end_of(processes: list[psutil.Process]) -> None:
+    """Wait until none of ``processes`` runs."""
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
+    assert not alive, f"still there: {alive}"
+
+
 class Server:
     """Serves ``folders`` until the ``with`` block ends; then all it started must be gone."""
 
@@ -66,8 +72,7 @@ class Server:
         self.http.close()
         runners = self.runners()
         self.stop()
-        for runner in runners:
-            wait_until(lambda runner=runner: not runner.is_running(), what=f"the end of {runner}")
+        wait_for_the_end_of(runners)
 
     @property
     def output(self) -> str:

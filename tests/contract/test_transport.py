@@ -1,0 +1,140 @@
+"""What every transport must do. A second transport joins by another entry in ``TRANSPORTS``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+
+from modelyard.core.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    Malformed,
+    ModelCrashed,
+    ModelFailed,
+    ModelNotReady,
+)
+from modelyard.core.messages import Request
+from modelyard.core.names import Target
+from modelyard.dispatch.dispatch import Transport
+from modelyard.folder import read_manifest
+from modelyard.pool.pool import Pool
+from modelyard.telemetry.metrics import Metrics
+from modelyard.transports.local import LocalTransport
+from tests.e2e.conftest import TRICK
+from tests.support.ledger import answer_of
+
+TARGET = Target("trick_model", "1")
+
+
+@asynccontextmanager
+async def local() -> AsyncIterator[Transport]:
+    """The local transport, before a real pool of real runners."""
+    manifest = read_manifest(TRICK)
+    transport = LocalTransport()
+    pool = Pool(
+        folder=TRICK,
+        manifest=manifest,
+        metrics=Metrics().of_pool(manifest.target),
+        announce=lambda _: None,
+    )
+    async with pool:
+        transport.connect(pool.target, pool.submit)
+        await pool.settled()
+        yield transport
+
+
+TRANSPORTS: dict[str, Callable[[], AbstractAsyncContextManager[Transport]]] = {"local": local}
+
+
+@pytest.fixture(params=TRANSPORTS)
+async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    async with TRANSPORTS[request.param]() as transport:
+        yield transport
+
+
+def make(*tricks: object, raw: str | None = None, timeout_s: float = 30) -> Request:
+    """Give a request for ``trick_model``."""
+    text = json.dumps(list(tricks)) if raw is None else raw
+    return Request("an-id", TARGET, memoryview(text.encode()), time.monotonic() + timeout_s)
+
+
+async def test_answers_are_in_order_and_whole(transport: Transport) -> None:
+    assert json.loads(await transport.send(make({"nonce": 1}, {"nonce": 2}))) == [4, 7]
+
+
+async def test_each_asker_gets_its_own_answer(transport: Transport) -> None:
+    answers = await asyncio.gather(*(transport.send(make({"nonce": n})) for n in range(200)))
+    assert [json.loads(answer) for answer in answers] == [[answer_of(n)] for n in range(200)]
+
+
+async def test_a_request_larger_than_a_batch_is_answered_whole(transport: Transport) -> None:
+    answer = await transport.send(make(*({"nonce": n} for n in range(100))))
+    assert json.loads(answer) == [answer_of(n) for n in range(100)]
+
+
+async def test_a_large_request_and_answer_get_through(transport: Transport) -> None:
+    answer = await transport.send(make(*({"nonce": n, "diary": ""} for n in range(50_000))))
+    assert json.loads(answer) == [answer_of(n) for n in range(50_000)]
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [
+        ("[1e999]", Malformed),
+        ("[]", InvalidInput),
+        ("{}", InvalidInput),
+        ('[{"nonce":"x"}]', InvalidInput),
+        ('[{"nonce":1,"act":"raise"}]', ModelFailed),
+        ('[{"nonce":1,"act":"short"}]', ModelFailed),
+        ('[{"nonce":1,"act":"exit"}]', ModelCrashed),
+    ],
+)
+async def test_errors_keep_their_kind(
+    transport: Transport, raw: str, error: type[Exception]
+) -> None:
+    mates = [transport.send(make({"nonce": n})) for n in range(8)]
+    with pytest.raises(error):
+        await transport.send(make(raw=raw))
+    assert [json.loads(answer) for answer in await asyncio.gather(*mates)] == [
+        [answer_of(n)] for n in range(8)
+    ]
+
+
+async def test_an_error_says_where(transport: Transport) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await transport.send(make({"nonce": 1}, {"nonce": "x"}))
+    assert caught.value.where == "$.input_data[1].nonce"
+
+
+async def test_a_cancelled_request_disturbs_nobody(transport: Transport) -> None:
+    working = transport.send(make({"nonce": 1, "act": "work", "seconds": 0.3}))
+    doomed, kept = transport.send(make({"nonce": 2})), transport.send(make({"nonce": 3}))
+    doomed.cancel()
+    assert json.loads(await kept) == [answer_of(3)]
+    assert json.loads(await working) == [answer_of(1)]
+    assert doomed.cancelled()
+
+
+async def test_what_expires_while_it_waits_does_not_run(
+    transport: Transport, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    diary = tmp_path_factory.mktemp("diary") / "diary"
+    working = transport.send(make({"nonce": 1, "act": "work", "seconds": 0.5}))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    late = transport.send(make({"nonce": 2, "diary": str(diary)}, timeout_s=0.1))
+    with pytest.raises(DeadlineExceeded):
+        await late
+    await working
+    assert not diary.exists()
+
+
+async def test_an_unknown_target_is_not_ready(transport: Transport) -> None:
+    nobody = Request("id", Target("nobody", "1"), memoryview(b"[]"), time.monotonic() + 5)
+    with pytest.raises(ModelNotReady):
+        await transport.send(nobody)
