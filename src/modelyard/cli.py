@@ -59,15 +59,16 @@ def _serve(options: argparse.Namespace) -> None:
     models = _read_models(options.folders)
     # Only now what serving needs: the other commands should not wait for it.
     from modelyard.display import make_display
-    from modelyard.serve import serve_embedded
+    from modelyard.serve import listen, serve_embedded
 
     try:
-        serve_embedded(settings, models, display=make_display)
+        listener = listen(settings)
     except OSError as error:
         text = error.strerror or str(error)
         raise UsageError(
             f"cannot listen on {settings.host}:{settings.port}: {text}; choose another --port"
         ) from error
+    serve_embedded(settings, models, listener, display=make_display)
 
 
 def _read_models(folders: list[Path]) -> list[tuple[Path, Manifest]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +18,23 @@ from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
 
 
-def serve_embedded(
-    settings: Settings, models: list[tuple[Path, Manifest]], *, display: Callable[[], Display]
-) -> None:
-    """Serve until a signal says stop.
+def listen(settings: Settings) -> socket.socket:
+    """Give a socket that listens where the settings say.
 
     Raises:
-        OSError: The address cannot be listened on.
+        OSError: The address is taken, or is none of this machine's.
     """
-    listener = bind(settings.host, settings.port)
+    return bind(settings.host, settings.port)
+
+
+def serve_embedded(
+    settings: Settings,
+    models: list[tuple[Path, Manifest]],
+    listener: socket.socket,
+    *,
+    display: Callable[[], Display],
+) -> None:
+    """Serve on ``listener`` until a signal says stop."""
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     setproctitle("modelyard: gateway")

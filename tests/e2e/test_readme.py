@@ -72,9 +72,10 @@ class Copy:
         """End the servers."""
         for server in self._servers:
             os.killpg(server.pid, signal.SIGTERM)
-            server.wait(PATIENCE_S)
             assert server.stdout is not None
+            server.stdout.read()  # until all that it started, make and its children, are gone
             server.stdout.close()
+            server.wait(PATIENCE_S)
 
 
 @pytest.fixture
