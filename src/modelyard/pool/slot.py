@@ -17,7 +17,8 @@ from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
 from modelyard.pool.process import RunnerProcess
 
 if TYPE_CHECKING:
-    from modelyard.pool.pool import Job, Pool
+    from modelyard.pool.job import Job
+    from modelyard.pool.pool import Pool
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,135 @@
+"""The asking side under the control of a test: time, the transport, and who asks what."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from modelyard.caches.memory import MemoryCache
+from modelyard.core.manifest import Limits
+from modelyard.core.messages import Announcement, Request, State
+from modelyard.core.names import Target
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.dispatch import Ask, CacheUse, Dispatch, Prediction
+
+IRIS = Target("iris", "1")
+CAP_S = 100.0
+
+
+def announcement(
+    target: Target = IRIS,
+    *,
+    state: State = "ready",
+    reason: str = "",
+    digest: str = "sha256:0",
+    ttl_s: float = 60,
+    timeout_s: float = 30,
+    max_in_flight: int = 1000,
+) -> Announcement:
+    """Give what a pool would announce."""
+    return Announcement(
+        target=target,
+        state=state,
+        description="",
+        limits=Limits(timeout_s=timeout_s, max_in_flight=max_in_flight),
+        cache_ttl_s=ttl_s,
+        max_batch_size=64,
+        runners=1,
+        runners_ready=1,
+        digest=digest,
+        reason=reason,
+    )
+
+
+class Clock:
+    """Takes the place of ``time.monotonic``, for our code and for the event loop."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def settle() -> None:
+    """Let all run that can run now."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@dataclass
+class HeldTransport:
+    """Keeps what is sent; the test answers."""
+
+    requests: list[Request] = field(default_factory=list)
+    futures: list[asyncio.Future[bytes]] = field(default_factory=list)
+
+    def send(self, request: Request) -> asyncio.Future[bytes]:
+        self.requests.append(request)
+        self.futures.append(asyncio.get_running_loop().create_future())
+        return self.futures[-1]
+
+
+@dataclass
+class NotedMetrics:
+    """Keeps what it is told."""
+
+    uses: list[CacheUse] = field(default_factory=list)
+    expirations: int = 0
+
+    def asked_cache(self, target: Target, use: CacheUse) -> None:
+        assert target == IRIS
+        self.uses.append(use)
+
+    def expired(self, target: Target) -> None:
+        assert target == IRIS
+        self.expirations += 1
+
+
+class Asking:
+    """A dispatch with everything it calls."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.catalog = Catalog()
+        self.transport = HeldTransport()
+        self.metrics = NotedMetrics()
+        self.dispatch = Dispatch(
+            catalog=self.catalog,
+            transport=self.transport,
+            cache=MemoryCache(max_bytes=1_000_000, clock=clock),
+            metrics=self.metrics,
+            timeout_cap_s=CAP_S,
+        )
+
+    @property
+    def sent(self) -> int:
+        """How many requests went to the transport."""
+        return len(self.transport.requests)
+
+    @property
+    def in_flight(self) -> int:
+        return self.catalog.resolve("iris", None).in_flight
+
+    async def ask(
+        self, raw: bytes = b"[1]", *, timeout_s: float | None = None, is_bypass: bool = False
+    ) -> asyncio.Task[Prediction]:
+        """Begin to ask, and come as far as possible without an answer."""
+        ask = Ask("id", "iris", None, memoryview(raw), timeout_s, "normal", is_bypass)
+        task = asyncio.create_task(self.dispatch.predict(ask))
+        await settle()
+        return task
+
+    async def answer(self, number: int, output: bytes | Exception) -> None:
+        """Answer the request that was sent as number ``number``, and let the answer arrive."""
+        future = self.transport.futures[number]
+        if isinstance(output, Exception):
+            future.set_exception(output)
+        else:
+            future.set_result(output)
+        await settle()
+
+    async def let_time_pass(self, seconds: float) -> None:
+        self.clock.now += seconds
+        await settle()

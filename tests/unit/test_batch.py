@@ -1,0 +1,138 @@
+"""The backlog: nothing lost, nothing twice, the most urgent first, nobody starved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from modelyard.core.batch import NORMAL_EVERY, Backlog, Priority
+
+PRIORITIES: tuple[Priority, ...] = ("high", "normal")
+
+few = st.integers(min_value=1, max_value=6)
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A request, as far as a backlog knows it."""
+
+    number: int
+    deadline: float = 1e9
+    priority: Priority = "normal"
+    instances: int = 1
+    is_gone: bool = False
+
+
+class BacklogMachine(RuleBasedStateMachine):
+    """Adds, abandons, takes and prunes in any order, and keeps a plain list beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backlog: Backlog[Ticket] = Backlog()
+        self.waiting: list[Ticket] = []
+        self.added = 0
+        self.now = 0.0
+
+    def alive(self) -> list[Ticket]:
+        return [t for t in self.waiting if not t.is_gone and t.deadline > self.now]
+
+    def expired(self) -> set[Ticket]:
+        return {t for t in self.waiting if not t.is_gone and t.deadline <= self.now}
+
+    @rule(in_s=few, priority=st.sampled_from(PRIORITIES), instances=few)
+    def add(self, in_s: int, priority: Priority, instances: int) -> None:
+        self.added += 1
+        ticket = Ticket(self.added, self.now + in_s, priority, instances)
+        self.waiting.append(ticket)
+        self.backlog.add(ticket)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def abandon(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.waiting)).is_gone = True
+
+    @rule(seconds=few)
+    def let_time_pass(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(max_instances=few)
+    def take(self, max_instances: int) -> None:
+        alive, all_expired = self.alive(), self.expired()
+        batch, expired = self.backlog.take(max_instances=max_instances, now=self.now)
+        assert len(set(batch)) == len(batch)
+        assert len(set(expired)) == len(expired)
+        assert set(batch) <= set(alive)
+        assert set(expired) <= all_expired
+        assert bool(batch) == bool(alive)
+        assert sum(t.instances for t in batch) <= max_instances or len(batch) == 1
+        for priority in PRIORITIES:
+            taken = [t for t in batch if t.priority == priority]
+            by_urgency = sorted(
+                (t for t in alive if t.priority == priority), key=lambda t: (t.deadline, t.number)
+            )
+            assert taken == by_urgency[: len(taken)]
+        self.waiting = [t for t in self.waiting if t not in {*batch, *expired}]
+
+    @rule()
+    def prune(self) -> None:
+        expired = self.backlog.prune(self.now)
+        assert len(set(expired)) == len(expired)
+        assert set(expired) == self.expired()
+        self.waiting = self.alive()
+        assert len(self.backlog) == len(self.waiting)
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        held = list(self.backlog)
+        wanted = {t for t in self.waiting if not t.is_gone}
+        assert wanted <= set(held) <= set(self.waiting)
+        assert len(self.backlog) == len(held)
+        assert self.backlog.instances == sum(t.instances for t in held)
+
+
+TestBacklog = BacklogMachine.TestCase
+
+
+@given(few, few)
+def test_a_stream_of_high_priority_does_not_starve_the_rest(size: int, takes_before: int) -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    for _ in range(takes_before):
+        backlog.take(max_instances=size, now=0)
+    patient = Ticket(0)
+    backlog.add(patient)
+    takes = 0
+    while patient in list(backlog):
+        takes += 1
+        for number in range(size):
+            backlog.add(Ticket(number, deadline=1, priority="high"))
+        backlog.take(max_instances=size, now=0)
+    assert takes <= NORMAL_EVERY
+
+
+def test_most_batches_begin_with_high_priority() -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    for number in range(NORMAL_EVERY):
+        backlog.add(Ticket(number, deadline=1))
+        backlog.add(Ticket(number, deadline=2, priority="high"))
+    firsts = [backlog.take(max_instances=1, now=0)[0][0].priority for _ in range(NORMAL_EVERY)]
+    assert sorted(firsts) == ["high"] * (NORMAL_EVERY - 1) + ["normal"]
+
+
+def test_a_request_larger_than_a_batch_runs_alone() -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    large, small = Ticket(0, deadline=1, instances=9), Ticket(1, deadline=2)
+    backlog.add(small)
+    backlog.add(large)
+    assert backlog.take(max_instances=4, now=0) == ([large], [])
+    assert backlog.take(max_instances=4, now=0) == ([small], [])
+
+
+def test_room_that_high_priority_leaves_is_filled() -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    urgent, other = Ticket(0, priority="high", instances=3), Ticket(1)
+    backlog.add(other)
+    backlog.add(urgent)
+    assert backlog.take(max_instances=4, now=0) == ([urgent, other], [])

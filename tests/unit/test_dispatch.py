@@ -1,0 +1,277 @@
+"""From a request to its answer: shared, limited, kept, and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from modelyard.core.errors import (
+    DeadlineExceeded,
+    Malformed,
+    ModelFailed,
+    ModelNotFound,
+    ModelNotReady,
+    Overloaded,
+    RequestError,
+    VersionNotFound,
+)
+from modelyard.core.names import Target
+from modelyard.dispatch.dispatch import Ask, Prediction
+from tests.unit.asking import CAP_S, IRIS, Asking, Clock, announcement, settle
+
+
+@pytest.fixture
+def asking(monkeypatch: pytest.MonkeyPatch) -> Asking:
+    clock = Clock()
+    monkeypatch.setattr(time, "monotonic", clock)
+    asking = Asking(clock)
+    asking.catalog.announce(announcement())
+    return asking
+
+
+def outcome(task: asyncio.Task[Prediction]) -> tuple[bytes, str]:
+    """Give the answer and how the cache was used, of a task that is done."""
+    prediction = task.result()
+    assert prediction.target == IRIS
+    return prediction.output, prediction.cache_use
+
+
+async def test_a_request_reaches_the_transport_whole(asking: Asking) -> None:
+    ask = Ask("r1", "iris", "1", memoryview(b"[1, 2]"), 2.5, "high")
+    task = asyncio.create_task(asking.dispatch.predict(ask))
+    await settle()
+    (request,) = asking.transport.requests
+    assert (request.id, request.target, request.priority) == ("r1", IRIS, "high")
+    assert bytes(request.input) == b"[1, 2]"
+    assert request.deadline == asking.clock.now + 2.5
+    await asking.answer(0, b"[0,0]")
+    assert outcome(task) == (b"[0,0]", "miss")
+
+
+async def test_identical_requests_share_one_execution(asking: Asking) -> None:
+    tasks = [await asking.ask() for _ in range(3)]
+    assert asking.sent == asking.in_flight == 1
+    await asking.answer(0, b"[7]")
+    assert [outcome(task) for task in tasks] == [
+        (b"[7]", "miss"),
+        (b"[7]", "coalesced"),
+        (b"[7]", "coalesced"),
+    ]
+    assert asking.metrics.uses == ["miss", "coalesced", "coalesced"]
+    assert asking.in_flight == 0
+
+
+async def test_different_requests_share_nothing(asking: Asking) -> None:
+    tasks = [await asking.ask(b"[1]"), await asking.ask(b"[2]")]
+    await asking.answer(1, b"[20]")
+    await asking.answer(0, b"[10]")
+    assert [outcome(task) for task in tasks] == [(b"[10]", "miss"), (b"[20]", "miss")]
+
+
+async def test_an_answer_is_kept_for_its_time(asking: Asking) -> None:
+    await asking.ask()
+    await asking.answer(0, b"[7]")
+    assert outcome(await asking.ask()) == (b"[7]", "hit")
+    await asking.let_time_pass(60)
+    later = await asking.ask()
+    assert asking.sent == 2
+    await asking.answer(1, b"[7]")
+    assert outcome(later) == (b"[7]", "miss")
+
+
+async def test_a_changed_model_is_asked_again(asking: Asking) -> None:
+    await asking.ask()
+    await asking.answer(0, b"[7]")
+    asking.catalog.announce(announcement(digest="sha256:1"))
+    task = await asking.ask()
+    await asking.answer(1, b"[8]")
+    assert outcome(task) == (b"[8]", "miss")
+
+
+async def test_the_first_caller_can_leave_and_disturbs_nobody(asking: Asking) -> None:
+    first, second = await asking.ask(), await asking.ask()
+    first.cancel()
+    await settle()
+    assert first.cancelled()
+    assert not asking.transport.futures[0].cancelled()
+    await asking.answer(0, b"[7]")
+    assert outcome(second) == (b"[7]", "coalesced")
+
+
+async def test_a_joined_caller_can_leave_and_disturbs_nobody(asking: Asking) -> None:
+    first, second = await asking.ask(), await asking.ask()
+    second.cancel()
+    await asking.answer(0, b"[7]")
+    assert second.cancelled()
+    assert outcome(first) == (b"[7]", "miss")
+
+
+async def test_the_last_to_leave_cancels_the_execution(asking: Asking) -> None:
+    tasks = [await asking.ask(), await asking.ask()]
+    for task in tasks:
+        task.cancel()
+    await settle()
+    assert asking.transport.futures[0].cancelled()
+    assert asking.in_flight == 0
+    again = await asking.ask()
+    await asking.answer(1, b"[7]")
+    assert outcome(again) == (b"[7]", "miss")
+
+
+async def test_who_shares_with_nobody_can_leave_too(asking: Asking) -> None:
+    asking.catalog.announce(announcement(ttl_s=0))
+    task = await asking.ask()
+    task.cancel()
+    await settle()
+    assert asking.transport.futures[0].cancelled()
+    assert asking.in_flight == 0
+
+
+async def test_a_deadline_ends_the_wait_of_its_caller_only(asking: Asking) -> None:
+    hasty, patient = await asking.ask(timeout_s=1), await asking.ask(timeout_s=10)
+    await asking.let_time_pass(1.1)
+    assert isinstance(hasty.exception(), DeadlineExceeded)
+    assert asking.metrics.expirations == 1
+    assert not asking.transport.futures[0].cancelled()
+    await asking.answer(0, b"[7]")
+    assert outcome(patient) == (b"[7]", "coalesced")
+
+
+async def test_who_has_time_left_is_not_ended_by_another_deadline(asking: Asking) -> None:
+    hasty, patient = await asking.ask(timeout_s=1), await asking.ask(timeout_s=10)
+    patients_deadline = asking.clock.now + 10
+    await asking.let_time_pass(1.1)
+    await asking.answer(0, DeadlineExceeded("it was in the backlog for too long"))
+    assert hasty.done()
+    assert asking.sent == 2
+    assert asking.transport.requests[1].deadline == patients_deadline
+    await asking.answer(1, b"[7]")
+    assert outcome(patient) == (b"[7]", "coalesced")
+    assert asking.in_flight == 0
+
+
+async def test_the_second_try_also_ends_at_its_deadline(asking: Asking) -> None:
+    _, patient = await asking.ask(timeout_s=1), await asking.ask(timeout_s=10)
+    await asking.let_time_pass(1.1)
+    await asking.answer(0, DeadlineExceeded("it was in the backlog for too long"))
+    await asking.let_time_pass(9)
+    assert isinstance(patient.exception(), DeadlineExceeded)
+    assert asking.metrics.expirations == 2
+    assert asking.transport.futures[1].cancelled()
+
+
+@pytest.mark.parametrize("ttl_s", [0, 60])
+async def test_what_nobody_waits_for_is_cancelled(asking: Asking, ttl_s: float) -> None:
+    asking.catalog.announce(announcement(ttl_s=ttl_s))
+    task = await asking.ask(timeout_s=1)
+    await asking.let_time_pass(0.9)
+    assert not task.done()
+    await asking.let_time_pass(0.2)
+    assert isinstance(task.exception(), DeadlineExceeded)
+    assert asking.transport.futures[0].done()
+    assert asking.metrics.expirations == 1
+    assert asking.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "expected_s"), [(None, 30), (1.5, 1.5), (99, 99), (3600, CAP_S)]
+)
+async def test_the_deadline_is_the_timeout_from_now(
+    asking: Asking, asked_s: float | None, expected_s: float
+) -> None:
+    task = await asking.ask(timeout_s=asked_s)
+    assert asking.transport.requests[0].deadline == asking.clock.now + expected_s
+    task.cancel()
+    await settle()
+
+
+async def test_a_timeout_that_is_none_is_refused(asking: Asking) -> None:
+    task = await asking.ask(timeout_s=-1)
+    assert isinstance(task.exception(), Malformed)
+    assert asking.sent == 0
+
+
+@pytest.mark.parametrize("ttl_s", [0, 60])
+async def test_one_too_many_is_refused_at_once(asking: Asking, ttl_s: float) -> None:
+    asking.catalog.announce(announcement(ttl_s=ttl_s, max_in_flight=2))
+    tasks = [await asking.ask(b"[%d]" % number) for number in range(3)]
+    error = tasks[2].exception()
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 1
+    assert asking.sent == asking.in_flight == 2
+    await asking.answer(0, b"[7]")
+    assert not (await asking.ask(b"[3]")).done()
+    assert asking.sent == 3
+    await asking.answer(1, b"[7]")
+    await asking.answer(2, b"[7]")
+    assert asking.in_flight == 0
+
+
+async def test_who_joins_needs_no_room(asking: Asking) -> None:
+    asking.catalog.announce(announcement(max_in_flight=1))
+    tasks = [await asking.ask(), await asking.ask()]
+    await asking.answer(0, b"[7]")
+    assert [outcome(task)[0] for task in tasks] == [b"[7]", b"[7]"]
+
+
+async def test_errors_reach_all_who_wait_and_are_not_kept(asking: Asking) -> None:
+    tasks = [await asking.ask(), await asking.ask()]
+    await asking.answer(0, ModelFailed("the model raised ValueError"))
+    assert [type(task.exception()) for task in tasks] == [ModelFailed, ModelFailed]
+    assert asking.in_flight == 0
+    again = await asking.ask()
+    await asking.answer(1, b"[7]")
+    assert outcome(again) == (b"[7]", "miss")
+
+
+async def test_a_model_that_is_no_function_of_its_input_is_always_asked(asking: Asking) -> None:
+    asking.catalog.announce(announcement(ttl_s=0))
+    tasks = [await asking.ask(), await asking.ask()]
+    await asking.answer(0, b"[1]")
+    await asking.answer(1, b"[2]")
+    assert [outcome(task) for task in tasks] == [(b"[1]", "bypass"), (b"[2]", "bypass")]
+    third = await asking.ask()
+    await asking.answer(2, b"[3]")
+    assert outcome(third) == (b"[3]", "bypass")
+    assert asking.metrics.uses == []
+
+
+async def test_a_bypass_does_not_take_what_is_known_and_renews_it(asking: Asking) -> None:
+    await asking.ask()
+    await asking.answer(0, b"[old]")
+    fresh = await asking.ask(is_bypass=True)
+    await asking.answer(1, b"[new]")
+    assert outcome(fresh) == (b"[new]", "bypass")
+    assert outcome(await asking.ask()) == (b"[new]", "hit")
+    assert asking.metrics.uses == ["miss", "bypass", "hit"]
+
+
+async def test_a_bypass_joins_nobody(asking: Asking) -> None:
+    first, alone = await asking.ask(), await asking.ask(is_bypass=True)
+    assert asking.sent == 2
+    await asking.answer(0, b"[1]")
+    await asking.answer(1, b"[2]")
+    assert [outcome(first), outcome(alone)] == [(b"[1]", "miss"), (b"[2]", "bypass")]
+
+
+async def test_a_model_that_is_not_ready_is_not_asked(asking: Asking) -> None:
+    asking.catalog.announce(announcement(state="failed", reason="no such file"))
+    error = (await asking.ask()).exception()
+    assert isinstance(error, ModelNotReady)
+    assert error.detail == "iris/1 is failed: no such file"
+    assert error.retry_after_s == 1
+    assert (asking.sent, asking.in_flight) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [(Target("rose", "1"), ModelNotFound), (Target("iris", "2"), VersionNotFound)],
+)
+async def test_what_does_not_exist_is_not_asked(
+    asking: Asking, target: Target, kind: type[RequestError]
+) -> None:
+    with pytest.raises(kind):
+        await asking.dispatch.predict(Ask("r1", target.name, target.version, memoryview(b"[1]")))
+    assert asking.sent == 0

@@ -1,0 +1,33 @@
+"""The names for people who write models, and what importing them costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import modelyard
+import modelyard.testing
+
+HEAVY = {"asyncio", "fastapi", "numpy", "prometheus_client"}
+
+
+def test_the_public_names() -> None:
+    assert modelyard.__all__ == ["Model", "Tensor", "__version__"]
+    assert modelyard.__all__ == sorted(modelyard.__all__)
+    assert all(hasattr(modelyard, name) for name in modelyard.__all__)
+
+
+def test_the_public_names_for_tests() -> None:
+    assert modelyard.testing.__all__ == ["ServedModel"]
+    assert modelyard.testing.__all__ == sorted(modelyard.testing.__all__)
+    assert all(hasattr(modelyard.testing, name) for name in modelyard.testing.__all__)
+
+
+@pytest.mark.parametrize("module", ["modelyard", "modelyard.testing", "modelyard.runner.__main__"])
+def test_importing_it_pulls_in_nothing_heavy(module: str) -> None:
+    show = f"import sys, {module}; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True)
+    assert module in run.stdout.split()
+    assert HEAVY.isdisjoint(run.stdout.split())

@@ -1,0 +1,144 @@
+"""A loaded model: whom it answers, and who fails with whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.core.errors import Failure
+from modelyard.runner.host import HostedModel
+from tests.unit.model_folders import DOUBLES, host, predicting
+
+pytestmark = pytest.mark.usefixtures("own_imports")
+
+MAX_BATCH_SIZE = 3
+BATCHES_OF_THREE = f"[batching]\nmax_batch_size = {MAX_BATCH_SIZE}\n"
+
+UNLUCKY = Failure("model_failed", "the model raised ValueError: unlucky (src/model.py:9)")
+
+ADDS_PAIRS = """\
+from typing import Annotated
+
+import numpy as np
+
+from modelyard import Model, Tensor
+
+
+class Served(Model):
+    def predict(
+        self, instances: Annotated[np.ndarray, Tensor("int32", (2,))]
+    ) -> Annotated[np.ndarray, Tensor("int32")]:
+        return instances.sum(axis=1)
+"""
+
+
+def test_answers_each_request_with_its_own_predictions(tmp_path: Path) -> None:
+    answers = host(tmp_path, DOUBLES).answer([b"[1, 2]", memoryview(b"[3]")])
+    assert answers.outcomes == [b"[2,4]", b"[6]"]
+    assert answers.sizes == [3]
+    assert answers.model_s >= 0
+
+
+def test_one_bad_input_fails_alone(tmp_path: Path) -> None:
+    answers = host(tmp_path, DOUBLES).answer([b"[1]", b'[1, "2"]', b"[2]", b"[3"])
+    assert answers.outcomes[0::2] == [b"[2]", b"[4]"]
+    assert answers.outcomes[1] == Failure(
+        "invalid_input", "Expected `int`, got `str`", "$.input_data[1]"
+    )
+    malformed = answers.outcomes[3]
+    assert isinstance(malformed, Failure)
+    assert (malformed.code, malformed.where) == ("malformed", "$.input_data")
+    assert answers.sizes == [2]
+
+
+def test_nothing_is_predicted_if_no_input_is_good(tmp_path: Path) -> None:
+    answers = host(tmp_path, DOUBLES).answer([b"[]", b"x"])
+    assert all(isinstance(outcome, Failure) for outcome in answers.outcomes)
+    assert answers.sizes == []
+
+
+def test_an_instance_that_raises_fails_its_own_request_only(tmp_path: Path) -> None:
+    answers = host(tmp_path, DOUBLES).answer([b"[1]", b"[13]", b"[2, 13]", b"[3]"])
+    assert answers.outcomes == [b"[2]", UNLUCKY, UNLUCKY, b"[6]"]
+    assert answers.sizes == [5, 1, 1, 2, 1]
+
+
+def test_a_request_larger_than_a_batch_is_cut(tmp_path: Path) -> None:
+    hosted = host(tmp_path, DOUBLES, BATCHES_OF_THREE)
+    answers = hosted.answer([b"[0, 1, 2, 3, 4, 5, 6]"])
+    assert answers.outcomes == [b"[0,2,4,6,8,10,12]"]
+    assert answers.sizes == [3, 3, 1]
+
+
+def test_arrays_are_stacked_cut_and_split(tmp_path: Path) -> None:
+    hosted = host(tmp_path, ADDS_PAIRS, BATCHES_OF_THREE)
+    answers = hosted.answer([b"[[1, 1], [2, 2]]", b"[[3, 3, 3]]", b"[[4, 4], [5, 5]]"])
+    assert answers.outcomes[0::2] == [b"[2,4]", b"[8,10]"]
+    assert isinstance(answers.outcomes[1], Failure)
+    assert answers.sizes == [3, 1]
+
+
+@pytest.fixture(scope="module")
+def doubles(tmp_path_factory: pytest.TempPathFactory) -> HostedModel:
+    return host(tmp_path_factory.mktemp("doubles"), DOUBLES, BATCHES_OF_THREE)
+
+
+@given(requests=st.lists(st.lists(st.sampled_from([0, 1, 2, 13])), max_size=6))
+def test_every_request_gets_the_answer_it_would_get_alone(
+    doubles: HostedModel, requests: list[list[int]]
+) -> None:
+    answers = doubles.answer([msgspec.json.encode(request) for request in requests])
+    assert len(answers.outcomes) == len(requests)
+    for outcome, request in zip(answers.outcomes, requests, strict=True):
+        if not request:
+            assert isinstance(outcome, Failure)
+            assert outcome.code == "invalid_input"
+        elif 13 in request:
+            assert outcome == UNLUCKY
+        else:
+            assert outcome == msgspec.json.encode([2 * number for number in request])
+    assert all(1 <= size <= MAX_BATCH_SIZE for size in answers.sizes)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("return instances[:-1]", "returned 1 predictions for 2 instances"),
+        ("return instances * 2", "returned 4 predictions for 2 instances"),
+        ("return None", "returned NoneType where a list is expected"),
+        ("return 'ab'", "returned str where a list is expected"),
+        ("return (n for n in instances)", "returned generator where a list is expected"),
+    ],
+)
+def test_anything_but_one_prediction_per_instance_is_the_model_s_failure(
+    tmp_path: Path, body: str, problem: str
+) -> None:
+    (outcome,) = host(tmp_path, predicting(body)).answer([b"[1, 2]"]).outcomes
+    detail = f"Served.predict {problem}; return one per instance, in the same order"
+    assert outcome == Failure("model_failed", detail)
+
+
+def test_predictions_without_a_form_in_json_are_the_model_s_failure(tmp_path: Path) -> None:
+    hosted = host(tmp_path, predicting("return [n if n < 2 else 1j for n in instances]"))
+    good, bad = hosted.answer([b"[1]", b"[2]"]).outcomes
+    assert good == b"[1]"
+    detail = "the predictions have no form in JSON: complex has no form in JSON"
+    assert bad == Failure("model_failed", detail)
+
+
+def test_the_text_of_a_model_s_error_is_cut_short(tmp_path: Path) -> None:
+    hosted = host(tmp_path, predicting('raise ValueError("x" * 100_000)'))
+    (outcome,) = hosted.answer([b"[1]"]).outcomes
+    assert isinstance(outcome, Failure)
+    assert len(outcome.detail) < 600
+
+
+def test_two_models_in_one_process_are_two(tmp_path: Path) -> None:
+    first = host(tmp_path / "first", predicting("return [1 for _ in instances]"))
+    second = host(tmp_path / "second", predicting("return [2 for _ in instances]"))
+    assert first.answer([b"[0]"]).outcomes == [b"[1]"]
+    assert second.answer([b"[0]"]).outcomes == [b"[2]"]

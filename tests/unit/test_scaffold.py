@@ -1,0 +1,70 @@
+"""``modelyard new``: what it writes can be served."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelyard.core.errors import InvalidInput
+from modelyard.folder import read_manifest
+from modelyard.scaffold import ScaffoldError, write_model
+from modelyard.testing import ServedModel
+
+pytestmark = pytest.mark.usefixtures("own_imports")
+
+
+@pytest.mark.parametrize(
+    ("name", "class_name"),
+    [
+        ("fast_iris", "FastIris"),
+        ("a", "A"),
+        ("9-lives.v2", "Model9LivesV2"),
+        ("0", "Model0"),
+        ("model", "Model"),
+        ("x" * 64, "X" + "x" * 63),
+    ],
+)
+def test_a_new_model_serves(tmp_path: Path, name: str, class_name: str) -> None:
+    folder = write_model(name, tmp_path)
+    assert folder == tmp_path / name
+    manifest = read_manifest(folder)
+    assert (manifest.name, manifest.class_) == (name, f"model:{class_name}")
+    with ServedModel(folder) as model:
+        assert model.predict(["a great film", "an awful film"]) == [2.0, -2.0]
+        with pytest.raises(InvalidInput):
+            model.predict([1])
+
+
+def test_a_new_model_passes_its_own_test(tmp_path: Path) -> None:
+    folder = write_model("film_score", tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    run = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+    assert "2 passed" in run.stdout
+
+
+def test_the_manifest_shows_the_defaults(tmp_path: Path) -> None:
+    folder = write_model("film_score", tmp_path)
+    before = read_manifest(folder)
+    path = folder / "model.toml"
+    shown = path.read_text().replace("\n# ", "\n").replace("\nAll that", "\n# All that")
+    assert "\n[batching]\nmax_batch_size = 64" in shown
+    path.write_text(shown)
+    assert read_manifest(folder) == before
+
+
+@pytest.mark.parametrize("name", ["", "A", "a/b", "..", "a b", "a\n", "-", "a" * 65])
+def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ScaffoldError, match="is no model name"):
+        write_model(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exists_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ScaffoldError, match="exists already"):
+        write_model("mine", tmp_path)
+    assert list((tmp_path / "mine").iterdir()) == []
