@@ -117,7 +117,7 @@ def farewell(url: str, known: list[Announcement]) -> str:
     lines = [f"\nModelyard is at {url}  (documentation: {url}/docs)"]
     for model in known:
         if model.state == "ready" and model.schema is not None:
-            example = json.loads(bytes(model.schema.example))
+            example = json.loads(model.schema.example)
             if example is not None:
                 body = json.dumps({"model_name": model.target.name, "input_data": example})
                 body = body.replace("'", "'\\''")

@@ -40,6 +40,22 @@ def test_row_1_killed_runners_cost_no_answer(trick: Server) -> None:
     assert trick.metric("modelyard_runner_restarts_total", cause="crashed") >= 5
 
 
+def test_row_1_runners_killed_while_they_load_cost_no_answer(trick: Server) -> None:
+    killed: set[int] = set()
+
+    def kill_two_in_a_row() -> bool:
+        for runner in trick.runners():
+            if runner.pid not in killed and len(killed) < 2:
+                killed.add(runner.pid)
+                os.kill(runner.pid, signal.SIGKILL)
+        return len(killed) == 2 and trick.metric("modelyard_runners", state="ready") == 1
+
+    ledger = Ledger(trick.url)
+    ledger.run_until(kill_two_in_a_row)
+    assert set(ledger.statuses) == {200}, ledger
+    assert (ledger.lost, ledger.wrong) == (0, 0)
+
+
 async def test_row_2_poison_harms_only_itself(trick: Server, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     ledger = Ledger(trick.url)

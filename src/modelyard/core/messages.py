@@ -42,11 +42,11 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """What a model takes and gives, as JSON Schema, and an input that works."""
+    """The JSON of what a model takes and gives, as JSON Schema, and of an input that works."""
 
-    input: msgspec.Raw
-    output: msgspec.Raw
-    example: msgspec.Raw
+    input: bytes
+    output: bytes
+    example: bytes
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -25,13 +25,13 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         if known.schema is None:
             continue
         prefix = f"{entry.target.name}.{entry.target.version}"
-        given = _hoist(json.loads(bytes(known.schema.input)), f"{prefix}.input", schemas)
-        gives = _hoist(json.loads(bytes(known.schema.output)), f"{prefix}.output", schemas)
+        given = _hoist(json.loads(known.schema.input), f"{prefix}.input", schemas)
+        gives = _hoist(json.loads(known.schema.output), f"{prefix}.output", schemas)
         schemas[f"{prefix}.request"] = _request_schema(entry, given)
         schemas[f"{prefix}.answer"] = _answer_schema(entry, gives)
         requests.append({"$ref": f"#/components/schemas/{prefix}.request"})
         answers.append({"$ref": f"#/components/schemas/{prefix}.answer"})
-        if (example := json.loads(bytes(known.schema.example))) is not None:
+        if (example := json.loads(known.schema.example)) is not None:
             value = {"model_name": entry.target.name, "input_data": example}
             examples[prefix] = {"summary": known.description or prefix, "value": value}
     operation = {

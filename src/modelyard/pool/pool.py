@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
-
 from modelyard.core.batch import Backlog
 from modelyard.core.errors import (
     DeadlineExceeded,
@@ -136,11 +134,7 @@ class Pool:
                 runners=len(self._slots),
                 runners_ready=sum(slot.is_ready for slot in self._slots),
                 digest=ready.digest if ready else "",
-                schema=Schema(
-                    msgspec.Raw(ready.input_schema),
-                    msgspec.Raw(ready.output_schema),
-                    msgspec.Raw(ready.example),
-                )
+                schema=Schema(ready.input_schema, ready.output_schema, ready.example)
                 if ready
                 else None,
                 reason=self._reason,

@@ -10,10 +10,10 @@ import contextlib
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
+from modelyard.core.messages import Answers, Batch, LoadFailed, Stop
 from modelyard.pool.process import RunnerProcess
 
 if TYPE_CHECKING:
@@ -24,6 +24,17 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+QUICK_RETRIES = 2
+
+Cause = Literal["crashed", "hung", "load_failed"]
+
+
+class Ending(NamedTuple):
+    """How a runner ended."""
+
+    cause: Cause
+    how: str
+    was_ready: bool = False
 
 
 class Slot:
@@ -66,72 +77,68 @@ class Slot:
             self._process.kill()
 
     async def keep_running(self) -> None:
-        """Keep a runner in the slot until ``stop``."""
+        """Keep a runner in the slot until ``stop``.
+
+        One that had been ready is replaced at once. One that ended while it loaded, as when it was
+        killed, is tried again twice without a pause before the load counts as failed.
+        """
         failures = 0
         while not self._leaving.is_set():
-            try:
-                has_served = await self._run_one()
-            except OSError as error:
-                has_served = False
-                self._pool.on_lost(self, [], cause="load_failed", how=str(error))
-            failures = 0 if has_served else failures + 1
-            if failures and not self._leaving.is_set():
+            ending = await self._run_one()
+            failures = 0 if ending.was_ready else failures + 1
+            is_failed = ending.cause == "load_failed" or failures > QUICK_RETRIES
+            cause = "load_failed" if is_failed else ending.cause
+            jobs, self.jobs = self.jobs, []
+            if jobs or not self._leaving.is_set():
+                self._pool.on_lost(self, jobs, cause=cause, how=ending.how)
+            if is_failed:
                 backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._leaving.wait(), backoff_s)
         self._pool.on_left(self)
 
-    async def _run_one(self) -> bool:
-        """Start a runner and see it to its end; tell whether it ever was ready."""
-        process = await RunnerProcess.start(self._folder, self._manifest, self._on_answers)
-        self._process = process
+    async def _run_one(self) -> Ending:
+        """Start a runner, see it to its end, and tell of that."""
+        try:
+            process = await RunnerProcess.start(self._folder, self._manifest, self._on_answers)
+        except OSError as error:
+            return Ending("load_failed", str(error))
+        self._process, self._is_hung = process, False
         ended = asyncio.create_task(process.wait())
         try:
             if self._leaving.is_set():
-                return False
+                return Ending("crashed", "")
             problem = await self._open(process, ended)
-            if problem is None:
-                how = await ended
-                self.is_ready = False
-                if not self._leaving.is_set() or self.jobs:
-                    self._report(how)
-                return True
-            if not self._leaving.is_set():
-                self._pool.on_lost(self, [], cause="load_failed", how=problem)
-            return False
+            if problem is not None:
+                return problem
+            how = await ended
+            return Ending("hung" if self._is_hung else "crashed", how, was_ready=True)
         finally:
             self._process, self.is_ready = None, False
             process.kill()
             await ended
 
-    async def _open(self, process: RunnerProcess, ended: asyncio.Task[str]) -> str | None:
-        """Wait for the model to load; gives what went wrong."""
+    async def _open(self, process: RunnerProcess, ended: asyncio.Task[str]) -> Ending | None:
+        """Wait for the model to load, and take it into service; gives what went wrong."""
         limit_s = self._manifest.limits.load_timeout_s
         waits: list[asyncio.Future[Any]] = [process.opened, ended]
         await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if process.opened.cancelled():
-            return f"the runner ended while it loaded the model: {await ended}"
+            how = f"the runner ended while it loaded the model: {await ended}"
+            return Ending("crashed", how)
         if not process.opened.done():
-            return f"loading took longer than load_timeout_s = {limit_s:g}"
+            return Ending("load_failed", f"loading took longer than load_timeout_s = {limit_s:g}")
         outcome = process.opened.result()
         if isinstance(outcome, LoadFailed):
-            return outcome.reason
-        return self._enter_service(outcome)
-
-    def _enter_service(self, ready: Ready) -> str | None:
+            return Ending("load_failed", outcome.reason)
         self.is_ready, self.idle_since = True, time.monotonic()
-        problem = self._pool.on_ready(self, ready)
+        problem = self._pool.on_ready(self, outcome)
         if problem:
             self.is_ready = False
-        return problem or None
+            return Ending("load_failed", problem)
+        return None
 
     def _on_answers(self, answers: Answers) -> None:
         now = time.monotonic()
         jobs, self.jobs, self.idle_since = self.jobs, [], now
         self._pool.on_answers(self, jobs, answers, now - self._started)
-
-    def _report(self, how: str) -> None:
-        jobs, self.jobs = self.jobs, []
-        cause = "hung" if self._is_hung else "crashed"
-        self._is_hung = False
-        self._pool.on_lost(self, jobs, cause=cause, how=how)

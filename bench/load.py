@@ -1,0 +1,128 @@
+"""Load: one run of wrk, told what to send by a Lua script, and what it saw."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+# An answer slower than this counts as a socket error (wrk's "timeout").
+ANSWER_WITHIN_S = 10
+
+_SCRIPT = """\
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = [==[%(body)s]==]
+unexpected, sample = 0, ""
+local threads = {}
+function setup(thread) threads[#threads + 1] = thread end
+%(hooks)s
+function done(summary, latency, requests)
+  local errors = summary.errors
+  local wrong, example = errors.status, ""
+  for _, thread in ipairs(threads) do
+    wrong = math.max(wrong, thread:get("unexpected"))
+    example = thread:get("sample")
+  end
+  io.write(string.format(
+    '\\nFIGURES {"answers": %%d, "duration_s": %%f, "p50_ms": %%f, "p99_ms": %%f, "max_ms": %%f, '
+      .. '"unexpected": %%d, "socket_errors": %%d}\\nSAMPLE %%s\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
+    latency:percentile(99) / 1e3, latency.max / 1e3, wrong,
+    errors.connect + errors.read + errors.write + errors.timeout, example))
+end
+"""
+
+_CHECK = """\
+function response(status, headers, body)
+  if status ~= 200 or body ~= [==[%s]==] then
+    unexpected = unexpected + 1
+    if sample == "" then sample = status .. " " .. body end
+  end
+end
+"""
+
+# Uneven, so that the connections do not march in step.
+_PAUSE = "function delay() return math.random(%d, %d) end\n"
+
+
+class LoadError(Exception):
+    """wrk did not run, or said nothing that can be read."""
+
+
+class Seen(NamedTuple):
+    """What one run saw. Latencies are from the last byte written to the whole answer read.
+
+    ``unexpected`` are answers with a status of 400 or more; with ``expected`` given, all answers
+    but that one with status 200. ``sample`` is the first of those.
+    """
+
+    answers: int
+    duration_s: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    unexpected: int
+    socket_errors: int
+    sample: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Answers per second."""
+        return self.answers / self.duration_s
+
+    @property
+    def failures(self) -> int:
+        """Whatever should not have been."""
+        return self.unexpected + self.socket_errors
+
+
+def run_load(
+    url: str,
+    body: str,
+    *,
+    connections: int,
+    seconds: float,
+    pause_ms: int = 0,
+    expected: str | None = None,
+) -> Seen:
+    """Send ``body`` to ``/predict`` again and again over ``connections``, for ``seconds``.
+
+    Args:
+        url: The server's address.
+        body: A JSON document, the same every time.
+        connections: How many requests are under way at any time.
+        seconds: How long, in whole seconds (wrk knows no less).
+        pause_ms: What each connection waits on average before its next request.
+        expected: Compare every answer with this; costs the client some microseconds each.
+
+    Raises:
+        LoadError: There is nothing to report.
+    """
+    hooks = _PAUSE % (pause_ms // 2, pause_ms + pause_ms // 2) if pause_ms else ""
+    hooks += "" if expected is None else _CHECK % expected
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "load.lua")
+        script.write_text(_SCRIPT % {"body": body, "hooks": hooks}, encoding="utf-8")
+        command = ["wrk", "--threads", "1", "--connections", str(connections)]
+        command += ["--duration", f"{round(seconds)}s", "--timeout", f"{ANSWER_WITHIN_S}s"]
+        command += ["--script", str(script), f"{url}/predict"]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=seconds + 30, check=True
+            )
+        except FileNotFoundError as error:
+            raise LoadError("wrk is not installed; `make bench` does that") from error
+        except subprocess.SubprocessError as error:
+            raise LoadError(f"wrk failed: {error}") from error
+    return _read(done.stdout)
+
+
+def _read(output: str) -> Seen:
+    _, found, figures = output.partition("\nFIGURES ")
+    figures, _, sample = figures.partition("\nSAMPLE ")
+    if not found:
+        raise LoadError(f"wrk gave no figures:\n{output}")
+    return Seen(**json.loads(figures), sample=sample.strip())
