@@ -85,8 +85,10 @@ log=$$({ $$apt update && $$apt install --no-install-recommends $(2); } 2>&1) || 
 endef
 
 .PHONY: setup-test
-setup-test: ## Install the browser that the tests use, if there is none
+setup-test: ## Install what the tests use and is not there: a browser, RabbitMQ, Redis
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
+	$(call system_package,/usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server,The tests of the cluster)
+	$(call system_package,redis-server,redis-server,The tests of the cluster)
 
 .PHONY: setup-bench
 setup-bench:

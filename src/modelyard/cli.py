@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,38 @@ def _serve(options: argparse.Namespace) -> None:
     models = _read_models(options.folders)
     # Only now what serving needs: the other commands should not wait for it.
     from modelyard.display import make_display
-    from modelyard.serve import listen, serve_embedded
+    from modelyard.serve import serve_embedded
+
+    serve_embedded(settings, models, _listen(settings), display=make_display)
+
+
+def _gateway(options: argparse.Namespace) -> None:
+    settings = load_settings(vars(options))
+    from modelyard.serve import serve_gateway
+
+    serve_gateway(settings, _listen(settings))
+
+
+def _worker(options: argparse.Namespace) -> None:
+    settings = load_settings(vars(options))
+    models = _read_models([options.folder])
+    if len(models) != 1:
+        raise UsageError(f"{options.folder} holds {len(models)} models; a worker serves one")
+    from modelyard.serve import serve_worker
+
+    serve_worker(settings, *models[0], _listen(settings))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    from modelyard.serve import listen
 
     try:
-        listener = listen(settings)
+        return listen(settings)
     except OSError as error:
         text = error.strerror or str(error)
         raise UsageError(
             f"cannot listen on {settings.host}:{settings.port}: {text}; choose another --port"
         ) from error
-    serve_embedded(settings, models, listener, display=make_display)
 
 
 def _read_models(folders: list[Path]) -> list[tuple[Path, Manifest]]:
@@ -140,15 +163,35 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="a model's folder, or one that holds models (models/)",
     )
-    serve.add_argument("--host", help="address to listen on (127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on; 0: any free one (8000)")
-    serve.add_argument("--config", metavar="FILE", help="a TOML file of settings")
-    serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
-    serve.add_argument("--log-format", choices=["json", "text"])
-    serve.add_argument(
-        "--access-log", action="store_true", default=None, help="log a line per request"
-    )
     serve.set_defaults(run=_serve)
+
+    gateway = commands.add_parser(
+        "gateway",
+        help="be the HTTP side of a cluster",
+        description="Answer HTTP, and send requests through RabbitMQ to the models' workers.",
+    )
+    gateway.set_defaults(run=_gateway)
+
+    worker = commands.add_parser(
+        "worker",
+        help="serve one model of a cluster",
+        description="Take one model's requests from RabbitMQ. HTTP is for health and metrics.",
+    )
+    worker.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
+    worker.set_defaults(run=_worker)
+
+    for command in (serve, gateway, worker):
+        command.add_argument("--host", help="address to listen on (127.0.0.1)")
+        command.add_argument("--port", type=int, help="port to listen on; 0: any free one (8000)")
+        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+        command.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+        command.add_argument("--log-format", choices=["json", "text"])
+        command.add_argument(
+            "--access-log", action="store_true", default=None, help="log a line per request"
+        )
+    gateway.add_argument("--redis-url", metavar="URL", help="of a cache that gateways share")
+    for command in (gateway, worker):
+        command.add_argument("--amqp-url", metavar="URL", help="of the RabbitMQ broker")
 
     predict = commands.add_parser(
         "predict",

@@ -41,15 +41,16 @@ class PlainDisplay:
         if known is None or known.state != announcement.state:
             seconds = time.monotonic() - self._started
             reason = f"  {announcement.reason}" if announcement.reason else ""
-            _say(f"{announcement.state:10} {announcement.target}  {seconds:.1f} s{reason}")
+            say(f"{announcement.state:10} {announcement.target}  {seconds:.1f} s{reason}")
 
     def settle(self, url: str) -> None:
         """Print the address and a request that works."""
-        _say(farewell(url, list(self._known.values())))
+        say(farewell(url, list(self._known.values())))
 
 
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads any more: no reason to stop serving
+def say(text: str) -> None:
+    """Print a line at once, if anybody still reads."""
+    with contextlib.suppress(OSError):  # no reason to stop serving
         print(text, flush=True)
 
 

@@ -1,18 +1,19 @@
-"""``modelyard serve``: the process around ``compose.Embedded``."""
+"""``modelyard serve``, ``gateway`` and ``worker``: the processes around what ``compose`` makes."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from setproctitle import setproctitle
 
-from modelyard.compose import Embedded
+from modelyard.compose.cluster import ClusterGateway, ClusterWorker
+from modelyard.compose.embedded import Embedded
 from modelyard.core.manifest import Manifest
-from modelyard.display import Display
+from modelyard.display import Display, PlainDisplay, say
 from modelyard.gateway.server import bind
 from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
@@ -34,15 +35,43 @@ def serve_embedded(
     *,
     display: Callable[[], Display],
 ) -> None:
-    """Serve on ``listener`` until a signal says stop."""
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    setproctitle("modelyard: gateway")
-    set_up_logs(form=settings.log_format, level=settings.log_level)
+    """Serve everything on ``listener`` until a signal says stop."""
+    _become("gateway", settings)
     shown = display()
     embedded = Embedded(settings, models, on_change=shown.show)
+    _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
+
+
+def serve_gateway(settings: Settings, listener: socket.socket) -> None:
+    """Be a gateway of a cluster until a signal says stop."""
+    _become("gateway", settings)
+    say(f"gateway at {_url(listener)}")
+    _run(ClusterGateway(settings, on_change=PlainDisplay().show).run(listener))
+
+
+def serve_worker(
+    settings: Settings, folder: Path, manifest: Manifest, listener: socket.socket
+) -> None:
+    """Be a worker of a cluster until a signal says stop."""
+    _become(f"worker {manifest.name} {manifest.version}", settings)
+    say(f"worker of {manifest.target}, health and metrics at {_url(listener)}")
+    worker = ClusterWorker(settings, folder, manifest, on_change=PlainDisplay().show)
+    _run(worker.run(listener))
+
+
+def _become(role: str, settings: Settings) -> None:
+    setproctitle(f"modelyard: {role}")
+    set_up_logs(form=settings.log_format, level=settings.log_level)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _run(main: Coroutine[None, None, None]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(embedded.run(listener, on_settled=lambda: shown.settle(url)))
+        runner.run(main)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -39,6 +39,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         max_timeout_s: No request may take longer than this, whatever it asks for.
         cache_bytes: What the memory cache may take; 0 switches caching off.
         drain_s: How long a stopping process finishes what is under way.
+        amqp_url: The broker of a gateway or worker; several, with commas, are tried in turn.
+        redis_url: The cache that gateways share; empty for none.
+        queue_type: Of the models' queues; ``quorum`` where the broker has three nodes or more.
     """
 
     host: str = "127.0.0.1"
@@ -52,6 +55,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_timeout_s: Seconds = 300
     cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
     drain_s: Seconds = 30
+    amqp_url: str = "amqp://guest:guest@127.0.0.1:5672/"
+    redis_url: str = ""
+    queue_type: Literal["classic", "quorum"] = "classic"
 
 
 def load_settings(

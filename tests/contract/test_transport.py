@@ -1,12 +1,12 @@
-"""What every transport must do. A second transport joins by another entry in ``TRANSPORTS``."""
+"""What every transport must do: the local one, and the one through a real RabbitMQ."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -24,9 +24,13 @@ from modelyard.dispatch.dispatch import Transport
 from modelyard.folder import read_manifest
 from modelyard.pool.pool import Pool
 from modelyard.telemetry.metrics import Metrics
+from modelyard.transports.amqp.client import AmqpTransport
+from modelyard.transports.amqp.server import AmqpServer
 from modelyard.transports.local import LocalTransport
 from tests.e2e.conftest import TRICK
+from tests.support.broker import Broker
 from tests.support.ledger import answer_of
+from tests.support.server import wait_until
 
 TARGET = Target("trick_model", "1")
 
@@ -48,12 +52,44 @@ async def local() -> AsyncIterator[Transport]:
         yield transport
 
 
-TRANSPORTS: dict[str, Callable[[], AbstractAsyncContextManager[Transport]]] = {"local": local}
+@asynccontextmanager
+async def amqp(broker: Broker) -> AsyncIterator[Transport]:
+    """The transport through a real broker, with a real pool behind it."""
+    manifest, metrics = read_manifest(TRICK), Metrics()
+    transport = AmqpTransport(broker.url, name="gateway", metrics=metrics, bundle_size=lambda _: 16)
+    pool = Pool(
+        folder=TRICK,
+        manifest=manifest,
+        metrics=metrics.of_pool(manifest.target),
+        announce=lambda _: None,
+    )
+    server = AmqpServer(
+        broker.url,
+        name="worker",
+        target=manifest.target,
+        queue_type="classic",
+        prefetch=2,
+        submit=pool.submit,
+        metrics=metrics,
+    )
+    async with pool:
+        runs = [asyncio.create_task(part.run()) for part in (transport, server)]
+        await pool.settled()
+        await asyncio.to_thread(
+            wait_until, lambda: transport.is_connected and server.is_consuming, what="the broker"
+        )
+        yield transport
+        await server.drain()
+        assert transport.pending == 0
+        for run in runs:
+            run.cancel()
+        await asyncio.wait(runs)
 
 
-@pytest.fixture(params=TRANSPORTS)
+@pytest.fixture(params=["local", "amqp"])
 async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    async with TRANSPORTS[request.param]() as transport:
+    chosen = local() if request.param == "local" else amqp(request.getfixturevalue("broker"))
+    async with chosen as transport:
         yield transport
 
 
@@ -123,10 +159,11 @@ async def test_a_cancelled_request_disturbs_nobody(transport: Transport) -> None
 async def test_what_expires_while_it_waits_does_not_run(
     transport: Transport, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    diary = tmp_path_factory.mktemp("diary") / "diary"
-    working = transport.send(make({"nonce": 1, "act": "work", "seconds": 0.5}))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    folder = tmp_path_factory.mktemp("diaries")
+    running, diary = folder / "running", folder / "diary"
+    work = {"nonce": 1, "act": "work", "seconds": 0.5, "diary": str(running)}
+    working = transport.send(make(work))
+    await asyncio.to_thread(wait_until, running.exists, what="the runner to be busy")
     late = transport.send(make({"nonce": 2, "diary": str(diary)}, timeout_s=0.1))
     with pytest.raises(DeadlineExceeded):
         await late

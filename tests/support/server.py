@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -38,17 +38,17 @@ def wait_for_the_end_of(processes: list[psutil.Process]) -> None:
     assert not alive, f"still there: {alive}"
 
 
-class Server:
-    """Serves ``folders`` until the ``with`` block ends; then all it started must be gone."""
+class Member:
+    """A ``modelyard`` process until the ``with`` block ends; then all it started must be gone."""
 
-    def __init__(self, *folders: Path, settings: dict[str, str] | None = None) -> None:
-        self._folders = folders
+    def __init__(self, *command: str | Path, settings: dict[str, str] | None = None) -> None:
+        self._command = [MODELYARD, *map(str, command), "--port", "0"]
         self._settings = settings or {}
         self._lines: list[str] = []
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            [MODELYARD, "serve", *map(str, self._folders), "--port", "0"],
+            self._command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -126,5 +126,12 @@ class Server:
             self._lines.append(line)
 
     def _address(self) -> str | None:
-        found = re.search(r"Modelyard is at (http://\S+)", self.output)
+        found = re.search(r" at (http://\S+)", self.output)
         return found[1] if found else None
+
+
+class Server(Member):
+    """Serves model folders, all in one process tree."""
+
+    def __init__(self, *folders: Path, settings: dict[str, str] | None = None) -> None:
+        super().__init__("serve", *folders, settings=settings)

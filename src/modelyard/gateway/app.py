@@ -44,7 +44,7 @@ def make_pages(
     catalog: Catalog,
     version: str,
     render_metrics: Callable[[], tuple[bytes, str]],
-    is_draining: Callable[[], bool],
+    verdict: Callable[[], str],
 ) -> FastAPI:
     """Give the FastAPI application: models, probes, metrics, documentation."""
     pages = FastAPIOffline(
@@ -54,7 +54,7 @@ def make_pages(
         redoc_url=None,
     )
     pages.include_router(
-        make_router(catalog=catalog, render_metrics=render_metrics, is_draining=is_draining)
+        make_router(catalog=catalog, render_metrics=render_metrics, verdict=verdict)
     )
     pages.add_exception_handler(RequestError, _on_request_error)
     pages.add_exception_handler(HTTPException, _on_http_error)

@@ -24,14 +24,14 @@ def make_router(
     *,
     catalog: Catalog,
     render_metrics: Callable[[], tuple[bytes, str]],
-    is_draining: Callable[[], bool],
+    verdict: Callable[[], str],
 ) -> APIRouter:
     """Give the routes.
 
     Args:
         catalog: What they tell of.
         render_metrics: Gives the metrics and their content type.
-        is_draining: Tells whether this gateway is about to stop.
+        verdict: Says "ready", or why requests should not come here.
     """
     router = APIRouter()
 
@@ -65,17 +65,10 @@ def make_router(
         for entry in catalog.entries():
             known = entry.announcement
             states[str(entry.target)] = known.state + (f": {known.reason}" if known.reason else "")
-        loading = any(entry.announcement.state == "starting" for entry in catalog.entries())
-        serving = any(entry.is_serving for entry in catalog.entries())
-        if is_draining():
-            verdict = "draining"
-        elif loading:
-            verdict = "starting"
-        else:
-            verdict = "ready" if serving else "no model is up"
-        if verdict != "ready":
+        said = verdict()
+        if said != "ready":
             response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-        return Readiness(status=verdict, models=states)
+        return Readiness(status=said, models=states)
 
     @router.get("/metrics", tags=["operations"], summary="Metrics for Prometheus")
     async def metrics() -> Response:

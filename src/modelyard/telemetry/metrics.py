@@ -74,6 +74,20 @@ class Metrics:
             _TARGET,
             registry=registry,
         )
+        self._broker = Counter(
+            "modelyard_broker_events",
+            "Between us and the broker: resent, returned, nacked, publish_timeout, redelivered, "
+            "expired, refused, and replies that came late or for nobody (orphan).",
+            ("event",),
+            registry=registry,
+        )
+        self._redis = Counter(
+            "modelyard_redis_events",
+            "Calls that failed (error), were not made after failures (skipped, dropped), or found "
+            "what was not put there (damaged).",
+            ("event",),
+            registry=registry,
+        )
         self._in_flight = Gauge(
             "modelyard_in_flight", "Requests under way in this gateway.", _TARGET, registry=registry
         )
@@ -121,6 +135,14 @@ class Metrics:
     def expired(self, target: Target) -> None:
         """Count a request that got no answer in time."""
         self._expired.labels(target.name, target.version, "asking").inc()
+
+    def broker_event(self, event: str) -> None:
+        """Count something that happened between us and the broker."""
+        self._broker.labels(event).inc()
+
+    def redis_event(self, event: str) -> None:
+        """Count something that went wrong with Redis."""
+        self._redis.labels(event).inc()
 
     def watch_in_flight(self, target: Target, in_flight: Callable[[], int]) -> None:
         """Read ``in_flight`` whenever the metrics are scraped."""

@@ -1,0 +1,163 @@
+"""A cache that gateways share: Redis 6.2 or newer, or Valkey. Never waited for long.
+
+Reads of the same turn of the loop go out together. No retries; after some failures in a row the
+cache is left alone for a while (a circuit breaker), so that a Redis that hangs costs one time-out
+and not one per request. What it cannot give is a miss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from hashlib import blake2b
+from types import TracebackType
+from typing import Protocol
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 0.05
+OPEN_AFTER = 3  # failures in a row
+OPEN_FOR_S = 2.0
+MAX_CONNECTIONS = 8
+MAX_UNWRITTEN = 1000
+PREFIX = b"modelyard:1:"
+_CHECK_BYTES = 8
+
+
+class RedisCacheMetrics(Protocol):
+    """What the cache tells of its work."""
+
+    def redis_event(self, event: str) -> None:
+        """Count ``error``, ``skipped`` (the breaker is open), ``damaged`` and ``dropped``."""
+        ...
+
+
+class RedisCache:
+    """Keeps the JSON of predictions in Redis.
+
+    Args:
+        url: ``redis://`` or ``rediss://``.
+        metrics: Told of what goes wrong.
+    """
+
+    def __init__(self, url: str, *, metrics: RedisCacheMetrics) -> None:
+        self._metrics = metrics
+        self._client = Redis.from_pool(
+            BlockingConnectionPool.from_url(
+                url,
+                max_connections=MAX_CONNECTIONS,
+                timeout=TIMEOUT_S,
+                socket_timeout=TIMEOUT_S,
+                socket_connect_timeout=TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+        )
+        self._failures = 0
+        self._closed_at = 0.0  # the breaker lets calls through again from then on
+        self._reads: dict[bytes, asyncio.Future[bytes | None]] = {}
+        self._writes: dict[bytes, tuple[bytes, float]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_scheduled = False
+
+    async def __aenter__(self) -> RedisCache:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._client.aclose()
+
+    async def get(self, key: bytes) -> bytes | None:
+        """Give the value of ``key``, or None if it is not to be had at once."""
+        if not self._is_allowed():
+            self._metrics.redis_event("skipped")
+            return None
+        read = self._reads.get(key)
+        if read is None:
+            read = self._reads[key] = asyncio.get_running_loop().create_future()
+            self._schedule()
+        return await asyncio.shield(read)  # others may wait for the same read
+
+    def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
+        """Keep ``value`` for ``ttl_s`` seconds, some time soon."""
+        if not self._is_allowed() or len(self._writes) >= MAX_UNWRITTEN:
+            self._metrics.redis_event("dropped")
+            return
+        self._writes[key] = (value, ttl_s)
+        self._schedule()
+
+    def _is_allowed(self) -> bool:
+        return time.monotonic() >= self._closed_at
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def _start(self) -> None:
+        self._is_scheduled = False
+        reads, self._reads = self._reads, {}
+        writes, self._writes = self._writes, {}
+        task = asyncio.create_task(self._call(reads, writes))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _call(
+        self,
+        reads: dict[bytes, asyncio.Future[bytes | None]],
+        writes: dict[bytes, tuple[bytes, float]],
+    ) -> None:
+        """Send reads and writes of one turn together; answer the readers whatever happens."""
+        found: list[bytes | None] = [None] * len(reads)
+        try:
+            async with asyncio.timeout(TIMEOUT_S * 2), self._client.pipeline(False) as pipeline:
+                if reads:
+                    pipeline.mget([PREFIX + key for key in reads])
+                for key, (value, ttl_s) in writes.items():
+                    pipeline.set(PREFIX + key, _seal(key, value), px=max(1, int(ttl_s * 1000)))
+                results = await pipeline.execute(raise_on_error=False)
+            if reads and not isinstance(results[0], Exception):
+                found = results[0]
+            if any(isinstance(result, Exception) for result in results):
+                self._metrics.redis_event("error")  # full, or read-only: reads may still be good
+            self._failures = 0
+        except (RedisError, OSError, TimeoutError) as error:
+            self._on_failure(error)
+        finally:
+            for (key, read), sealed in zip(reads.items(), found, strict=True):
+                if not read.done():
+                    read.set_result(self._open(key, sealed))
+
+    def _open(self, key: bytes, sealed: bytes | None) -> bytes | None:
+        """Give the value in ``sealed``, if it is what was put there under this key."""
+        if sealed is None:
+            return None
+        value = sealed[_CHECK_BYTES:]
+        if sealed != _seal(key, value):
+            self._metrics.redis_event("damaged")
+            return None
+        return value
+
+    def _on_failure(self, error: BaseException) -> None:
+        self._metrics.redis_event("error")
+        self._failures += 1
+        if self._failures >= OPEN_AFTER:
+            if self._failures == OPEN_AFTER:
+                log.warning("cache_left_alone", extra={"error": repr(error)})
+            self._closed_at = time.monotonic() + OPEN_FOR_S
+
+
+def _seal(key: bytes, value: bytes) -> bytes:
+    """Put a check in front of a value: over the key as well, lest a value stands under another."""
+    return blake2b(value, digest_size=_CHECK_BYTES, key=key).digest() + value

@@ -1,0 +1,165 @@
+"""A gateway, and a worker, on either side of a broker: each as many times as one likes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+
+from modelyard.caches.redis import RedisCache
+from modelyard.compose.process import OnChange, Process, spare_the_collector, stop_on_signals
+from modelyard.core.errors import RequestError
+from modelyard.core.manifest import Manifest
+from modelyard.core.messages import Announcement
+from modelyard.core.names import Target
+from modelyard.pool.pool import Pool
+from modelyard.settings import Settings
+from modelyard.telemetry.metrics import Metrics
+from modelyard.transports.amqp.announcing import Announcer, Listener
+from modelyard.transports.amqp.client import AmqpTransport
+from modelyard.transports.amqp.server import AmqpServer
+
+log = logging.getLogger(__name__)
+
+
+def _own_name() -> str:
+    """Give a name that tells an administrator where a process is, and is no other process's."""
+    return f"{socket.gethostname()[:32]}.{os.getpid()}"
+
+
+@contextlib.asynccontextmanager
+async def _background(*runs: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``runs`` as long as the block; should one fail, the block is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run) for run in runs]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+class ClusterGateway:
+    """HTTP on one side, the broker on the other; knows the models from the workers' announcements.
+
+    Args:
+        settings: What the process was told; ``amqp_url`` among it.
+        on_change: Told of every change of a target.
+    """
+
+    def __init__(self, settings: Settings, *, on_change: OnChange) -> None:
+        name, metrics = _own_name(), Metrics()
+        self._transport = AmqpTransport(
+            settings.amqp_url, name=name, metrics=metrics, bundle_size=self._bundle_size
+        )
+        url = settings.redis_url
+        self._cache = RedisCache(url, metrics=metrics) if url else None
+        self._process = Process(
+            settings,
+            verdict=self._verdict,
+            transport=self._transport,
+            on_change=on_change,
+            metrics=metrics,
+            shared_cache=self._cache,
+        )
+        self._listener = Listener(settings.amqp_url, name=name, announce=self._process.announce)
+
+    async def run(self, listener: socket.socket) -> None:
+        """Serve on ``listener`` until a signal says stop."""
+        spare_the_collector()
+        with stop_on_signals(self._process.stop):
+            async with (
+                self._cache or contextlib.nullcontext(),
+                _background(self._transport.run(), self._listener.run()),
+            ):
+                await self._process.server.serve(sockets=[listener])
+                log.info("drained")
+
+    def _bundle_size(self, target: Target) -> int:
+        try:
+            entry = self._process.catalog.resolve(target.name, target.version)
+        except RequestError:
+            return 1
+        return entry.announcement.max_batch_size
+
+    def _verdict(self) -> str:
+        if not self._transport.is_connected:
+            return "no broker"
+        return "ready" if self._listener.is_listening.is_set() else "no catalog yet"
+
+
+class ClusterWorker:
+    """One pool that takes its work from the broker; HTTP only for health and metrics.
+
+    Args:
+        settings: What the process was told; ``amqp_url`` among it.
+        folder: The model's.
+        manifest: What its ``model.toml`` says.
+        on_change: Told of every change of the target.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: Path, manifest: Manifest, *, on_change: OnChange
+    ) -> None:
+        self._settings = settings
+        name, metrics, target = _own_name(), Metrics(), manifest.target
+        self._process = Process(
+            settings,
+            verdict=self._verdict,
+            transport=None,
+            on_change=on_change,
+            metrics=metrics,
+        )
+        self._pool = Pool(
+            folder=folder,
+            manifest=manifest,
+            metrics=metrics.of_pool(target),
+            announce=self._announce,
+        )
+        self._server = AmqpServer(
+            settings.amqp_url,
+            name=name,
+            target=target,
+            queue_type=settings.queue_type,
+            # What the pool can run, and one batch more so that no runner waits for the broker.
+            prefetch=manifest.scaling.max_runners + 1,
+            submit=self._pool.submit,
+            metrics=metrics,
+        )
+        self._announcer = Announcer(
+            settings.amqp_url, name=name, is_consuming=lambda: self._server.is_consuming
+        )
+
+    async def run(self, listener: socket.socket) -> None:
+        """Work until a signal says stop; ``listener`` is for health and metrics."""
+        with stop_on_signals(self._process.stop):
+            async with self._pool:
+                serving = asyncio.create_task(self._process.server.serve(sockets=[listener]))
+                settled = asyncio.create_task(self._pool.settled())
+                await asyncio.wait([serving, settled], return_when=asyncio.FIRST_COMPLETED)
+                spare_the_collector()
+                if not serving.done():
+                    async with _background(self._server.run(), self._announcer.run()):
+                        await serving
+                        await self._drain()
+                settled.cancel()
+
+    async def _drain(self) -> None:
+        """Be forgotten, take no more, finish, ack: in this order nothing is delivered twice."""
+        log.info("draining")
+        await self._announcer.say_goodbye()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_s):
+                await self._server.drain()
+
+    def _announce(self, announcement: Announcement) -> None:
+        self._process.announce(announcement)
+        self._announcer.announce(announcement)
+
+    def _verdict(self) -> str:
+        (entry,) = self._process.catalog.entries()
+        if not entry.is_serving:
+            return entry.announcement.state
+        return "ready" if self._server.is_consuming else "no broker"

@@ -1,0 +1,120 @@
+"""A RabbitMQ of a test's own: free ports on loopback, a temporary folder, ended by process id."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from tests.support.server import PATIENCE_S, wait_for_the_end_of, wait_until
+
+PROGRAMS = Path("/usr/lib/rabbitmq/bin")  # Debian's; the wrappers in PATH change the user
+
+_CONFIG = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+log.console = false
+vm_memory_high_watermark.absolute = 1GB
+disk_free_limit.absolute = 10MB
+"""
+
+
+def free_port() -> int:
+    """Give a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class Broker:
+    """Runs a broker as long as the ``with`` block, through any number of deaths."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        self._folder = folder
+        self._epmd_port, distribution = free_port(), free_port()
+        config = folder / "rabbitmq.conf"
+        config.write_text(_CONFIG.format(port=self.port))
+        loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+        self._environment = {
+            **os.environ,
+            "HOME": str(folder),
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": f"test{secrets.token_hex(4)}@localhost",
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "logs"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
+            "RABBITMQ_CTL_ERL_ARGS": loopback,
+        }
+
+    def __enter__(self) -> Broker:
+        assert (PROGRAMS / "rabbitmq-server").exists(), "install Debian's rabbitmq-server"
+        self._epmd = subprocess.Popen(
+            ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+            env=self._environment,
+        )
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._epmd.kill()
+        self._epmd.wait()
+
+    def start(self) -> None:
+        """Start the broker, and wait until it accepts connections."""
+        self._process = subprocess.Popen(
+            [str(PROGRAMS / "rabbitmq-server")],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_until(self._is_up, what="the broker")
+
+    def kill(self) -> None:
+        """Kill the broker with all its helpers, as a power cut would."""
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        os.killpg(self._process.pid, signal.SIGKILL)
+        for process in family:
+            if process.is_running():
+                process.kill()
+        self._process.wait()
+        wait_for_the_end_of(family)
+
+    def control(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl``."""
+        done = subprocess.run(
+            [str(PROGRAMS / "rabbitmqctl"), "--quiet", *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE_S,
+        )
+        return done.stdout
+
+    def _is_up(self) -> bool:
+        assert self._process.poll() is None, "the broker ended; see its logs"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                probe.sendall(b"AMQP\0\0\x09\x01")
+                return bool(probe.recv(1))
+        except OSError:
+            return False
