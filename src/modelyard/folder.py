@@ -68,7 +68,7 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
         FolderError: An artefact is missing, or differs from the digest in the manifest.
     """
     digests: list[tuple[str, str]] = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in _NOT_CONTENT and name[0] != "."]
         for name in files:
             if name[0] == ".":

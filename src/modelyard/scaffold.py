@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import keyword
 from pathlib import Path
 
 from modelyard.core.names import is_name
@@ -101,7 +102,7 @@ def write_model(name: str, into: Path) -> Path:
     words = json.dumps(WORDS, indent=2) + "\n"
     parts = "".join(c if c.isalnum() else " " for c in name).split()
     class_name = "".join(part.capitalize() for part in parts)
-    if class_name[0].isdigit():
+    if class_name[0].isdigit() or keyword.iskeyword(class_name):
         class_name = f"Model{class_name}"
     fields = {
         "name": name,

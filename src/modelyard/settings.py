@@ -88,7 +88,7 @@ def load_settings(
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        problem, _, place = str(error).partition(" - at ")
+        problem, _, place = str(error).rpartition(" - at ")
         name = place.strip("`").removeprefix("$.")
         raise SettingsError(f"{origin.get(name, name)}: {problem}") from error
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from modelyard.core.errors import Failure, from_failure
-from modelyard.runner.host import HostedModel
+from modelyard.runner.host import HostedModel, LoadError
 
-__all__ = ["ServedModel"]
+__all__ = ["LoadError", "ServedModel"]
 
 
 class ServedModel:

@@ -51,6 +51,7 @@ MALFORMED = {
     "200 levels": envelope("[" * 200 + "]" * 200),
     "1,000,000 levels": envelope("[" * 1_000_000 + "]" * 1_000_000),
     "1,000,000 levels, open": b'{"input_data":' + b"[" * 1_000_000,
+    "an open string of escapes": b"[" * 65 + b'"' + b'\\"' * 2_000_000,
     "levels of objects": envelope('{"a":' * 100 + "1" + "}" * 100),
     "timeout_s negative": envelope("[[1,1,1,1]]", timeout_s="-1"),
     "timeout_s zero": envelope("[[1,1,1,1]]", timeout_s="0"),
@@ -204,6 +205,7 @@ def test_slow_headers_and_bodies() -> None:
     with Server(MODEL, settings=hasty) as server:
         check(ask(server.url, request_bytes(GOOD)[:30]), 408, "too_slow")
         check(ask(server.url, request_bytes(GOOD)[:-10]), 408, "too_slow")
+        check(ask(server.url, request_bytes(GOOD)[: -len(GOOD)]), 408, "too_slow")
         assert ask(server.url, request_bytes(GOOD)).status == 200
 
 

@@ -294,9 +294,7 @@ def test_a_large_request_gets_through_and_a_larger_one_does_not(cluster: Cluster
 
 
 @pytest.fixture
-def cached(
-    broker: Broker, stack: ExitStack, tmp_path: Path
-) -> tuple[Cluster, RedisServer]:
+def cached(broker: Broker, stack: ExitStack, tmp_path: Path) -> tuple[Cluster, RedisServer]:
     """A cluster with Redis, no memory cache, and a model whose answers may be kept."""
     folder = shutil.copytree(TRICK, tmp_path / "trick_model")
     manifest = folder / "model.toml"

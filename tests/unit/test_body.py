@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -88,6 +89,18 @@ async def test_a_gzip_bomb_is_too_large(inflated_bytes: int) -> None:
     bomb = gzip.compress(bytes(inflated_bytes))
     with pytest.raises(TooLarge):
         await body_of(Client(bomb), GZIP, max_bytes=max(MAX_BYTES, len(bomb)))
+
+
+async def test_a_gzip_bomb_is_not_inflated_beyond_the_limit() -> None:
+    bomb = gzip.compress(bytes(20_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            await body_of(Client(bomb), GZIP, max_bytes=100_000)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2_000_000
 
 
 async def test_a_large_gzip_body_has_the_same_limit() -> None:

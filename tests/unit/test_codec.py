@@ -161,8 +161,8 @@ def test_constraints_hold_to_the_number(number: int) -> None:
             contract.decode(raw)
 
 
-@given(st.lists(st.lists(json_values, min_size=1), min_size=1))
-def test_what_is_joined_can_be_split_again(parts: list[list[Any]]) -> None:
+@given(st.lists(st.lists(st.integers(), min_size=1), min_size=1))
+def test_what_is_joined_can_be_split_again(parts: list[list[int]]) -> None:
     joined = contract_for(list[Any]).join(parts)
     split, start = [], 0
     for part in parts:
@@ -191,8 +191,8 @@ def test_what_has_no_form_in_json_is_said_so() -> None:
         contract_for(list[int]).encode([1j])
 
 
-@given(st.lists(json_values), st.integers(min_value=0, max_value=20))
-def test_predictions_are_as_many_as_instances(predictions: list[Any], count: int) -> None:
+@given(st.lists(st.none(), max_size=9), st.integers(min_value=0, max_value=9))
+def test_predictions_are_as_many_as_instances(predictions: list[None], count: int) -> None:
     problem = contract_for(list[int]).check_predictions(predictions, count=count)
     if len(predictions) == count:
         assert problem is None

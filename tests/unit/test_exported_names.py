@@ -20,7 +20,7 @@ def test_the_public_names() -> None:
 
 
 def test_the_public_names_for_tests() -> None:
-    assert modelyard.testing.__all__ == ["ServedModel"]
+    assert modelyard.testing.__all__ == ["LoadError", "ServedModel"]
     assert modelyard.testing.__all__ == sorted(modelyard.testing.__all__)
     assert all(hasattr(modelyard.testing, name) for name in modelyard.testing.__all__)
 

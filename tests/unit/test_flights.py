@@ -96,3 +96,11 @@ async def test_an_older_flight_that_lands_leaves_a_newer_one_alone() -> None:
     older.set_result(b"[1]")
     await settle()
     assert flights.find(b"a") is flight
+
+
+async def test_nobody_can_join_a_flight_whose_last_waiter_has_left() -> None:
+    flights, running = Flights(), execution()
+    flight = flights.start(b"a", running, ignore)
+    flight.leave(flight.join())
+    assert flights.find(b"a") is None
+    assert running.cancelled()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.errors import Failure
-from modelyard.runner.host import HostedModel
+from modelyard.runner.host import HostedModel, LoadError
 from tests.unit.model_folders import DOUBLES, host, predicting
 
 pytestmark = pytest.mark.usefixtures("own_imports")
@@ -126,7 +126,9 @@ def test_predictions_without_a_form_in_json_are_the_model_s_failure(tmp_path: Pa
     hosted = host(tmp_path, predicting("return [n if n < 2 else 1j for n in instances]"))
     good, bad = hosted.answer([b"[1]", b"[2]"]).outcomes
     assert good == b"[1]"
-    detail = "the predictions have no form in JSON: complex has no form in JSON"
+    detail = (
+        "the predictions have no form in JSON: NotImplementedError: complex has no form in JSON"
+    )
     assert bad == Failure("model_failed", detail)
 
 
@@ -142,3 +144,36 @@ def test_two_models_in_one_process_are_two(tmp_path: Path) -> None:
     second = host(tmp_path / "second", predicting("return [2 for _ in instances]"))
     assert first.answer([b"[0]"]).outcomes == [b"[1]"]
     assert second.answer([b"[0]"]).outcomes == [b"[2]"]
+
+
+def test_a_model_that_changes_what_it_gets_still_answers_each_alone(tmp_path: Path) -> None:
+    change = "instances[:] = [number + 1 for number in instances]"
+    code = predicting(f"{change}; assert 8 not in instances; return instances")
+    first, bad, last = host(tmp_path, code).answer([b"[1]", b"[7]", b"[3]"]).outcomes
+    assert [first, last] == [b"[2]", b"[4]"]
+    assert isinstance(bad, Failure)
+
+
+@pytest.mark.parametrize("value", ["{1, 2}", "dict.fromkeys('ab').values()", "bytearray(2)"])
+def test_what_cannot_be_sliced_fails_and_ends_nothing(tmp_path: Path, value: str) -> None:
+    answers = host(tmp_path, predicting(f"return {value}")).answer([b"[1]", b"[2]"])
+    assert [outcome.code for outcome in answers.outcomes if isinstance(outcome, Failure)] == [
+        "model_failed"
+    ] * 2
+
+
+def test_a_prediction_that_is_no_number_is_the_model_s_failure(tmp_path: Path) -> None:
+    code = predicting("return [float('nan')] * len(instances)").replace(
+        "-> list[int]", "-> list[float]"
+    )
+    (bad,) = host(tmp_path, code).answer([b"[1]"]).outcomes
+    assert isinstance(bad, Failure)
+    assert bad.code == "model_failed"
+
+
+def test_a_model_that_exits_fails_with_its_reason(tmp_path: Path) -> None:
+    (bad,) = host(tmp_path, predicting("raise SystemExit('enough')")).answer([b"[1]"]).outcomes
+    assert isinstance(bad, Failure)
+    assert "SystemExit: enough" in bad.detail
+    with pytest.raises(LoadError, match="SystemExit: not today"):
+        host(tmp_path / "other", "raise SystemExit('not today')")

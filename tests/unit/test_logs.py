@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from modelyard.telemetry.logs import JsonFormatter, LogFormat, TextFormatter, set_up_logs
 
-TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}"
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
 
 FORMATTERS = [JsonFormatter(), TextFormatter()]
 ODD = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -71,6 +72,13 @@ async def test_a_value_larger_than_the_cache_is_not_kept() -> None:
     cache.put(b"b", b"x" * LARGEST, ttl_s=60)
     assert await cache.get(b"b") is None
     assert await cache.get(b"a") == b"1"
+
+
+@pytest.mark.parametrize(("value_bytes", "is_kept"), [(10, True), (11, False)])
+async def test_the_bound_is_exact(value_bytes: int, is_kept: bool) -> None:
+    cache = MemoryCache(max_bytes=ENTRY_OVERHEAD_BYTES + 10)
+    cache.put(b"a", b"x" * value_bytes, ttl_s=60)
+    assert (await cache.get(b"a") is not None) == is_kept
 
 
 async def test_a_value_too_large_to_keep_still_ends_the_one_before() -> None:

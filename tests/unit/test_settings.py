@@ -23,6 +23,9 @@ def test_the_defaults() -> None:
         "max_timeout_s": 300,
         "cache_bytes": 16_777_216,
         "drain_s": 30,
+        "amqp_url": "amqp://guest:guest@127.0.0.1:5672/",
+        "redis_url": "",
+        "queue_type": "classic",
     }
 
 

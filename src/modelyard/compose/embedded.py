@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +18,6 @@ from modelyard.pool.pool import Pool
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
-
-log = logging.getLogger(__name__)
 
 
 class Embedded:
@@ -35,7 +32,6 @@ class Embedded:
     def __init__(
         self, settings: Settings, models: list[tuple[Path, Manifest]], *, on_change: OnChange
     ) -> None:
-        self._settings = settings
         self._transport = LocalTransport()
         metrics = Metrics()
         self._process = Process(
@@ -67,21 +63,15 @@ class Embedded:
                 settled = asyncio.create_task(self._settle(on_settled))
                 try:
                     await self._process.server.serve(sockets=[listener])
-                    await self._drain()
                 finally:
                     settled.cancel()
+                    for pool in self._pools:  # all at once; each is then waited for
+                        pool.stop()
 
     async def _settle(self, on_settled: Callable[[], None]) -> None:
         await asyncio.gather(*(pool.settled() for pool in self._pools))
         spare_the_collector()
         on_settled()
-
-    async def _drain(self) -> None:
-        """Finish what runs; the server has already waited for all who wait for an answer."""
-        log.info("draining")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_s):
-                await asyncio.gather(*(pool.drained() for pool in self._pools))
 
     def _verdict(self) -> str:
         entries = self._process.catalog.entries()

@@ -77,12 +77,10 @@ class Lists:
         return [instance for part in parts for instance in typing.cast("list[Any]", part)]
 
     def check(self, value: Any, *, count: int) -> str | None:
-        try:
-            given = len(value)
-        except TypeError:
+        is_sliceable = isinstance(value, list | tuple) or len(getattr(value, "shape", ())) > 0
+        if not is_sliceable:
             return f"returned {type(value).__name__} where a list is expected"
-        if isinstance(value, str | bytes | dict):
-            return f"returned {type(value).__name__} where a list is expected"
+        given = len(value)
         return None if given == count else f"returned {given} predictions for {count} instances"
 
 
@@ -92,6 +90,8 @@ class Arrays:
     def __init__(self, tensor: Tensor) -> None:
         import numpy as np
 
+        if not all(0 < length < 1 << 31 for length in tensor.shape):
+            raise ContractError(f"Tensor(…, {tensor.shape}): write positive lengths")
         self._np = np
         self._tensor = tensor
         self._dtype = np.dtype(tensor.dtype)
@@ -109,7 +109,7 @@ class Arrays:
                 element = Annotated[int, msgspec.Meta(ge=0)]
             else:
                 element = Annotated[int, msgspec.Meta(ge=int(whole.min), le=int(whole.max))]
-        elif kind == "f":
+        elif kind == "f" and self._dtype.itemsize <= 8:
             largest = float(self._np.finfo(self._dtype).max)
             element = Annotated[float, msgspec.Meta(ge=-largest, le=largest)]
         else:
@@ -167,9 +167,15 @@ class Contract:
             raise _as_request_error(error, raw) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"input_data: {error}", where="$.input_data") from None
+        except Exception as error:  # from the __post_init__ of the model's own struct
+            problem = f"{type(error).__name__}: {error}"
+            raise InvalidInput(problem, where="$.input_data") from None
         if not value:
             raise InvalidInput("there are no instances", where="$.input_data")
-        return self._takes.from_json(value)
+        try:
+            return self._takes.from_json(value)
+        except (OverflowError, ValueError) as error:  # as 2**64 for an array of uint64
+            raise InvalidInput(str(error), where="$.input_data") from None
 
     def join(self, parts: Sequence[Instances]) -> Instances:
         """Put the instances of several requests behind each other."""
@@ -179,9 +185,20 @@ class Contract:
         """Say what is wrong with what ``predict`` returned for ``count`` instances, or None."""
         return self._gives.check(predictions, count=count)
 
+    def encode_example(self, example: Any) -> bytes:
+        """Give the JSON of instances."""
+        return self._encoder.encode(example)
+
     def encode(self, predictions: Any) -> bytes:
-        """Give the JSON of predictions; numpy scalars and arrays become numbers and lists."""
-        return self._encoder.encode(predictions)
+        """Give the JSON of predictions; numpy scalars and arrays become numbers and lists.
+
+        Raises:
+            ValueError: There is a NaN or an infinity, which JSON cannot say.
+        """
+        output = self._encoder.encode(predictions)
+        if b"null" in output:  # what the encoder makes of a NaN; or what the model may well say
+            msgspec.json.decode(output, type=self._gives.annotation)
+        return output
 
 
 def contract_of(model_class: type) -> Contract:
@@ -192,13 +209,13 @@ def contract_of(model_class: type) -> Contract:
     """
     name = f"{model_class.__name__}.predict"
     predict = model_class.predict  # type: ignore[attr-defined]
-    example = f"def predict(self, instances: list[list[float]]) -> list[int], not {name}"
+    example = "def predict(self, instances: list[list[float]]) -> list[int]:"
     parameters = list(inspect.signature(predict).parameters)[1:]
     if len(parameters) != 1:
         raise ContractError(f"{name} takes {len(parameters)} arguments; write {example}")
     try:
         hints = typing.get_type_hints(predict, include_extras=True)
-    except NameError as error:
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ContractError(f"{name}: {error}; import it where the class is defined") from error
     sides = []
     for what, key in (("its argument", parameters[0]), ("what it returns", "return")):
@@ -213,7 +230,7 @@ def _side(annotation: Any, what: str) -> Side:
     if tensors:
         try:
             return Arrays(tensors[0])
-        except TypeError as error:
+        except (TypeError, ValueError, SyntaxError) as error:
             raise ContractError(f"{what}: {error}; write a numpy dtype, as float32") from error
     if getattr(annotation, "__name__", "") == "ndarray":
         raise ContractError(
@@ -253,8 +270,11 @@ def _as_request_error(error: msgspec.ValidationError, raw: bytes | memoryview) -
         msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as deeper:
         return Malformed(f"input_data: {deeper}", where="$.input_data")
-    problem, _, path = str(error).partition(" - at ")
-    return InvalidInput(problem, where="$.input_data" + path.strip("`").removeprefix("$"))
+    problem, _, path = str(error).rpartition(" - at ")
+    place = path.strip("`")
+    if not problem or not place.startswith("$"):  # msgspec names a key, not a place
+        return InvalidInput(str(error), where="$.input_data")
+    return InvalidInput(problem, where="$.input_data" + place.removeprefix("$"))
 
 
 def _to_builtin(value: Any) -> Any:

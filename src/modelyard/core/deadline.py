@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 from modelyard.core.errors import Malformed
 
-DEFAULT_TIMEOUT_S = 30.0
 LONGEST_TIMEOUT_S = 3600.0
 
 T = TypeVar("T")

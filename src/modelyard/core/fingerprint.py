@@ -32,7 +32,7 @@ def digest_tree(files: Iterable[tuple[str, str]]) -> str:
     digest = sha256()
     for path, file_digest in sorted(files):
         for part in (path, file_digest):
-            encoded = part.encode()
+            encoded = part.encode(errors="surrogateescape")
             digest.update(len(encoded).to_bytes(4, "big") + encoded)
     return f"sha256:{digest.hexdigest()}"
 
@@ -45,12 +45,12 @@ class KeySpace:
     """
 
     def __init__(self, *, tenant: str, model: str, digest: str) -> None:
-        shared = b"\0".join([KEY_FORMAT, tenant.encode(), model.encode(), digest.encode()])
-        self._start = blake2b(shared, digest_size=16, key=b"modelyard")
+        self._start = blake2b(KEY_FORMAT, digest_size=16, key=b"modelyard")
+        for part in (tenant.encode(), model.encode(), digest.encode()):
+            self._start.update(len(part).to_bytes(4, "big") + part)
 
     def key(self, raw_input: bytes | memoryview) -> bytes:
         """Give the 16-byte key of an input, byte for byte: other white space is another key."""
         state = self._start.copy()
-        state.update(b"\0")
         state.update(raw_input)
         return state.digest()

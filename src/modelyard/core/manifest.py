@@ -14,9 +14,9 @@ import msgspec
 
 from modelyard.core.names import Name, Target
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 
 
 class ManifestError(Exception):
@@ -30,7 +30,7 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Cache(_Table, frozen=True):
     """``ttl_s``: seconds that an answer is kept; 0 means that it is no function of the input."""
 
-    ttl_s: Annotated[float, msgspec.Meta(ge=0)] = 300
+    ttl_s: Annotated[float, msgspec.Meta(ge=0, le=366 * 24 * 3600)] = 300
 
 
 class Batching(_Table, frozen=True):
@@ -62,8 +62,8 @@ class Scaling(_Table, frozen=True):
 class Resources(_Table, frozen=True):
     """What one runner needs, in Kubernetes' units."""
 
-    cpu: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?m?$")] = "500m"
-    memory: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(Ki|Mi|Gi)$")] = "256Mi"
+    cpu: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?m?\Z")] = "500m"
+    memory: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(Ki|Mi|Gi)\Z")] = "256Mi"
 
     @property
     def threads(self) -> int:
@@ -77,7 +77,7 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
 
     name: Name
     version: Name
-    class_: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*$")]
+    class_: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*\Z")]
     description: str = ""
     cache: Cache = Cache()
     batching: Batching = Batching()
@@ -126,9 +126,10 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
 
 def _explain(message: str, *, text: str, source: str) -> str:
     """Turn msgspec's ``… - at `$.a.b` `` into ``file:line: a.b: …; expected …``."""
-    problem, _, path = message.partition(" - at ")
+    problem, _, path = message.rpartition(" - at ")
+    problem, path = (problem, path) if problem else (path, "")
     keys = re.findall(r"\.(\w+)|\[\.\.\.\]", path.strip("`"))
-    if named := re.search(r"field `(\w+)`", problem):
+    if named := re.search(r"field `([^`]+)`", problem):
         keys.append(named[1])
     if "unknown field" in problem:
         problem += "; expected one of: " + ", ".join(_fields_at(keys[:-1]))
@@ -156,6 +157,11 @@ def _line_of(keys: list[str], text: str) -> int:
                 found = number
         elif key := re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line):
             path = ([table] if table else []) + [key[1]]
-            if path == wanted or (table and wanted == [table] and table == "artefacts"):
+            if path == wanted:
                 return number
+            is_bad_digest = not re.search(r'"sha256:[0-9a-f]{64}"', line)
+            if wanted == [table] == ["artefacts"] and is_bad_digest:
+                return number
+            if path == wanted[:1]:  # an inline table: cache = {ttl_s = -1}
+                found = number
     return found

@@ -93,7 +93,6 @@ class Announcement(msgspec.Struct, frozen=True):
 
 
 FRAME_HEADER_BYTES = 4
-LARGEST_FRAME_BYTES = (1 << 32) - 1
 
 to_runner = msgspec.msgpack.Decoder(Batch | Stop)
 to_pool = msgspec.msgpack.Decoder(Ready | LoadFailed | Answers)

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import msgspec
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-_NAME = re.compile(NAME_PATTERN.replace("$", r"\Z"))
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}\Z"  # not $, which allows a line break
+_NAME = re.compile(NAME_PATTERN)
 _PARTS = re.compile(r"\d+|[a-z]+")
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
@@ -33,7 +33,8 @@ def is_name(text: str) -> bool:
 
 
 def version_order(version: str) -> tuple[tuple[int, int, str], ...]:
-    """Give the key by which versions sort: numbers by value, so that "10" comes after "9"."""
-    return tuple(
-        (1, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(version)
-    )
+    """Give the key by which versions sort: "10" after "9", "1.0-rc1" before "1.0"."""
+    parts = [
+        (2, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(version)
+    ]
+    return (*parts, (1, 0, version))  # "1.0-rc1" before "1.0" before "1.0.1"; and no two are equal

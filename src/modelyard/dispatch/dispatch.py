@@ -176,5 +176,6 @@ class Dispatch:
             raise Overloaded(
                 f"{entry.target} has max_in_flight = {entry.in_flight} requests under way"
             )
+        sent = self._transport.send(request)
         entry.in_flight += 1
-        return self._transport.send(request)
+        return sent

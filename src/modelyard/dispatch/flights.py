@@ -53,7 +53,9 @@ class Flights:
 
     def find(self, key: bytes) -> Flight | None:
         """Give the flight that a request with this key can join."""
-        return self._flights.get(key)
+        flight = self._flights.get(key)
+        # One whose last waiter has just left is cancelled, and not yet gone: nobody may join it.
+        return None if flight is None or flight.execution.cancelled() else flight
 
     def start(self, key: bytes, execution: Waiter, landed: Callable[[Waiter], None]) -> Flight:
         """Let others join ``execution`` until it is done; ``landed`` is then called with it."""

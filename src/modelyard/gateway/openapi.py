@@ -40,7 +40,7 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         "description": "One prediction per instance of `input_data`, in the same order.",
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _one_of(requests), "examples": examples}},
+            "content": {"application/json": {"schema": _any_of(requests), "examples": examples}},
         },
         "parameters": [_header("X-Request-Id", "Comes back with the answer, and is in the logs.")],
         "responses": {
@@ -53,7 +53,7 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
                         "description": "`Cache-Control: no-cache` in a request bypasses.",
                     },
                 },
-                "content": {"application/json": {"schema": _one_of(answers)}},
+                "content": {"application/json": {"schema": _any_of(answers)}},
             },
             **_problem_responses(),
         },
@@ -62,8 +62,8 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     return document
 
 
-def _one_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"oneOf": schemas} if schemas else {}  # an empty choice is no valid schema
+def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"anyOf": schemas} if schemas else {}  # an empty choice is no valid schema
 
 
 def _hoist(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,13 @@ from typing import Protocol
 import msgspec
 
 from modelyard.core.batch import Priority
-from modelyard.core.errors import InvalidInput, Malformed, RequestError, WrongMediaType
+from modelyard.core.errors import (
+    InvalidInput,
+    Malformed,
+    RequestError,
+    ShuttingDown,
+    WrongMediaType,
+)
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, Dispatch, Prediction
 from modelyard.gateway.body import ClientGone, check_nesting, read_body
@@ -27,6 +33,7 @@ from modelyard.gateway.types import Headers, Receive, Respond, Scope, Send
 log = logging.getLogger(__name__)
 
 LONGEST_REQUEST_ID = 128
+INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop for over a ms
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -91,6 +98,14 @@ class PredictEndpoint:
             await send_problem(send, error, request_id)
         except ClientGone:
             code = "client_gone"
+        except asyncio.CancelledError:  # the server does not wait for us any longer
+            code = ShuttingDown.code
+            await send_problem(send, ShuttingDown("this gateway is shutting down"), request_id)
+            raise
+        except Exception:  # a defect of ours: say so, and never without a problem document
+            log.exception("unexpected_error", extra={"id": request_id})
+            code = RequestError.code
+            await send_problem(send, RequestError("something went wrong here"), request_id)
         seconds = time.monotonic() - started
         self._metrics.answered(target, code, seconds)
         if self._is_access_logged:
@@ -103,9 +118,16 @@ class PredictEndpoint:
         if not _is_json(headers.get(b"content-type", b"")):
             raise WrongMediaType("content-type must be application/json")
         body = await read_body(
-            receive, headers, max_bytes=self._max_body_bytes, timeout_s=self._body_timeout_s
+            receive,
+            headers,
+            max_bytes=self._max_body_bytes,
+            timeout_s=self._body_timeout_s,
+            is_whole="modelyard.is_whole" in scope,
         )
-        envelope = read_envelope(body)
+        if len(body) > INLINE_PARSE_BYTES:
+            envelope = await asyncio.to_thread(read_envelope, body)
+        else:
+            envelope = read_envelope(body)
         return Ask(
             request_id,
             envelope.model_name,
@@ -166,8 +188,8 @@ def read_envelope(body: bytes) -> Envelope:
         msgspec.json.decode(body)  # a number or string that no type could hold: malformed
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
-    problem, _, path = str(invalid).partition(" - at ")
-    raise InvalidInput(problem, where=path.strip("`") or "$")
+    problem, _, path = str(invalid).rpartition(" - at ")
+    raise InvalidInput(problem or path, where=path.strip("`") if problem else "$")
 
 
 def _is_json(content_type: bytes) -> bool:

@@ -80,6 +80,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Expect the next request's headers (called by the parser)."""
         super().on_message_complete()
         self._is_in_headers = True
+        self.scope["modelyard.is_whole"] = True  # type: ignore[typeddict-unknown-key]
 
     def send_400_response(self, msg: str) -> None:
         """Answer what could not be parsed (called by uvicorn)."""

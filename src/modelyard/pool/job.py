@@ -11,7 +11,22 @@ from modelyard.core.batch import Priority
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Answers, Request
 
-_count_instances = msgspec.json.Decoder(list[msgspec.Raw])
+COUNTED_BYTES = 64 * 1024
+MANY = 1 << 30
+
+_instances = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _count(raw: memoryview) -> int:
+    """Count the instances of a small input. A large one counts as many: it is a batch of its own,
+    and counting would hold the event loop and take 40 times its size in memory.
+    """
+    if len(raw) > COUNTED_BYTES:
+        return MANY
+    try:
+        return max(1, len(_instances.decode(raw)))
+    except msgspec.DecodeError:
+        return 1  # no list: the runner will say what it should have been
 
 
 class PoolMetrics(Protocol):
@@ -48,10 +63,7 @@ class Job:
         self.future = future
         self.arrived = arrived
         self.crashes = 0
-        try:
-            self.instances = max(1, len(_count_instances.decode(request.input)))
-        except msgspec.DecodeError:
-            self.instances = 1  # no list: the runner will say what it should have been
+        self.instances = _count(request.input)
 
     @property
     def priority(self) -> Priority:

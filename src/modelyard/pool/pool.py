@@ -86,13 +86,19 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def stop(self) -> None:
+        """Take no more, refuse what waits, let the runners unload and end; ``__aexit__`` waits."""
+        if self._state == "stopped":
+            return
         self._set_state("stopped")
         for job in [*self._backlog, *self._suspects]:
             job.fail(ShuttingDown(f"{self.target} is shutting down"))
         for slot in self._slots:
             slot.stop(UNLOAD_GRACE_S)
-        if self._tasks:
-            await asyncio.wait(self._tasks)
 
     def submit(self, request: Request) -> asyncio.Future[bytes]:
         """Let a request wait for a runner; the future gives the JSON of its predictions.
@@ -107,13 +113,6 @@ class Pool:
         self._backlog.add(Job(request, future, time.monotonic()))
         self._wake()
         return future
-
-    async def drained(self) -> None:
-        """Wait until nothing waits and nothing runs."""
-        while any(slot.jobs for slot in self._slots) or any(
-            not job.is_gone for job in [*self._backlog, *self._suspects]
-        ):
-            await self._next_change()
 
     async def settled(self) -> None:
         """Wait until the first load has ended, well or not."""
@@ -157,8 +156,8 @@ class Pool:
             slot = self._idle.pop()
             first = min(job.deadline for job in jobs)
             # A batch is hung when someone's deadline has passed and it takes longer than any
-            # before it by more than the grace: one impatient caller cannot have a runner killed
-            # that is merely slow, and the others of the batch can still be answered in time.
+            # before it by more than the grace: so the others of the batch can still be answered
+            # in time. How long is normal is learnt also from the runners that were killed.
             slot.run(jobs, hung_at=max(first, now) + HANG_GRACE_S + self._longest_batch_s)
             self._metrics.batch_started([now - job.arrived for job in jobs])
         if not self._is_ticking and (self._backlog or self._suspects or self._busy()):
@@ -250,6 +249,11 @@ class Pool:
             },
         )
         now = time.monotonic()
+        if cause == "hung":
+            # It may have been merely slow, with an impatient caller: give the next one twice as
+            # long, up to the time that the model says a request may take.
+            limit_s = self.manifest.limits.timeout_s
+            self._longest_batch_s = min(2 * (now - slot.started), limit_s)
         for job in jobs:
             job.crashes += cause == "crashed"
             if job.deadline <= now:
@@ -259,6 +263,8 @@ class Pool:
             elif not job.is_gone:
                 self._suspects.append(job)
         self._set_state("failed" if cause == "load_failed" else "recovering", reason=how)
+        if cause == "load_failed" and self._surplus() > 0:
+            slot.stop(UNLOAD_GRACE_S)  # one that was to help, and cannot: not tried again and again
         self._after_batch()
 
     def on_left(self, slot: Slot) -> None:
@@ -309,6 +315,7 @@ class Pool:
             self._loop.call_later(TICK_S, self._tick)
 
     def _surplus(self) -> int:
+        """How many slots there are over ``min_runners``, whatever is in them."""
         return len(self._slots) - self.manifest.scaling.min_runners
 
     def _scale(self, now: float) -> None:
@@ -322,8 +329,10 @@ class Pool:
                 log.info("pool_grows", extra={"model": str(self.target)})
                 self._add_slot()
         elif self._surplus() > 0:
+            staying = sum(slot.is_ready for slot in self._slots)
             for slot in self._idle:
-                if now - slot.idle_since >= SHRINK_AFTER_S:
+                is_spare = staying > self.manifest.scaling.min_runners
+                if is_spare and now - slot.idle_since >= SHRINK_AFTER_S:
                     log.info("pool_shrinks", extra={"model": str(self.target)})
                     self._idle.remove(slot)
                     slot.stop(UNLOAD_GRACE_S)

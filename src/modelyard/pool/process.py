@@ -29,6 +29,8 @@ from modelyard.core.messages import (
 
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+EXIT_GRACE_S = 0.5
+
 OnAnswers = Callable[[Answers], None]
 
 
@@ -57,7 +59,7 @@ class RunnerProcess(asyncio.Protocol):
             self = cls(on_answers)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "modelyard.runner"),
+                *("-P", "-m", "modelyard.runner"),  # -P: nothing is imported from where we stand
                 *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
                 *("--name", manifest.name, "--version", manifest.version),
                 str(folder),
@@ -76,11 +78,6 @@ class RunnerProcess(asyncio.Protocol):
                 raise
         return self
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
     def send(self, message: Batch | Stop) -> None:
         """Write a frame; the kernel or the transport's buffer takes it at once."""
         self._transport.write(encode_frame(message))
@@ -94,19 +91,23 @@ class RunnerProcess(asyncio.Protocol):
 
     async def wait(self) -> str:
         """Wait until the runner is gone and all that it sent is read; tell how it ended."""
-        waits = [
-            asyncio.ensure_future(self._process.wait()),
-            asyncio.ensure_future(self._closed.wait()),
-        ]
+        exited = asyncio.ensure_future(self._process.wait())
+        closed = asyncio.ensure_future(self._closed.wait())
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            self.kill()  # its children hold the socket, or it closed the socket and lives on
-            await asyncio.wait(waits)
+            await asyncio.wait([exited, closed], return_when=asyncio.FIRST_COMPLETED)
+            # It closes the socket a moment before it exits: let it, to learn how it ended.
+            await asyncio.wait([exited], timeout=EXIT_GRACE_S)
+            self.kill()  # it closed the socket and lives on, or left children behind
+            await exited
             self._is_gone = True  # from here on its id may be another's
+            # What it sent is still to be read; a child that got away may hold the socket open.
+            await asyncio.wait([closed], timeout=EXIT_GRACE_S)
         finally:
-            for wait in waits:
-                wait.cancel()
+            exited.cancel()
+            closed.cancel()
             self._transport.abort()
+        if not self.opened.done():
+            self.opened.cancel()
         return _describe_exit(self._process.returncode)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -49,14 +49,14 @@ class Slot:
         self._folder = folder
         self._manifest = manifest
         self._process: RunnerProcess | None = None
-        self._started = 0.0
+        self.started = 0.0
         self._is_hung = False
         self._leaving = asyncio.Event()
 
     def run(self, jobs: list[Job], *, hung_at: float) -> None:
         """Hand a batch to the runner, which must be idle."""
         assert self._process is not None and not self.jobs
-        self.jobs, self.hung_at, self._started = jobs, hung_at, time.monotonic()
+        self.jobs, self.hung_at, self.started = jobs, hung_at, time.monotonic()
         self._process.send(Batch([job.request.input for job in jobs]))
 
     def kill_hung(self) -> None:
@@ -67,10 +67,13 @@ class Slot:
 
     def stop(self, grace_s: float) -> None:
         """Let the runner unload and end; kill it after the grace; leave the slot empty."""
+        if self._leaving.is_set():
+            return
         self._leaving.set()
         if self._process is None:
             return
         if self.is_ready:
+            self.is_ready = False
             self._process.send(Stop())
             asyncio.get_running_loop().call_later(grace_s, self._process.kill)
         else:
@@ -141,4 +144,4 @@ class Slot:
     def _on_answers(self, answers: Answers) -> None:
         now = time.monotonic()
         jobs, self.jobs, self.idle_since = self.jobs, [], now
-        self._pool.on_answers(self, jobs, answers, now - self._started)
+        self._pool.on_answers(self, jobs, answers, now - self.started)

@@ -59,7 +59,7 @@ class HostedModel:
             model.load()
         except ContractError as error:
             raise LoadError(f"{_source(folder, manifest.class_)}: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LoadError(_describe(error, folder)) from error
         return cls(model=model, contract=contract, manifest=manifest, folder=folder, digest=digest)
 
@@ -72,7 +72,13 @@ class HostedModel:
         example = b"null"
         started = time.monotonic()
         if self._model.example is not None:
-            example = self._contract.encode(self._model.example)
+            try:
+                example = self._contract.encode_example(self._model.example)
+            except Exception as error:
+                problem = _describe(error, self._folder)
+                raise LoadError(
+                    f"the model's own example has no form in JSON: {problem}"
+                ) from error
             outcome = self.answer([memoryview(example)]).outcomes[0]
             if isinstance(outcome, Failure):
                 raise LoadError(f"the model's own example: {outcome.detail} {outcome.where or ''}")
@@ -104,7 +110,7 @@ class HostedModel:
             if len(good) == 1:
                 outcomes[good[0][0]] = error.to_failure()
             else:
-                self._run_apart(good, outcomes)
+                self._run_apart([position for position, _ in good], inputs, outcomes)
         return Answers(outcomes=outcomes, model_s=self._model_s, sizes=self._sizes)
 
     def unload(self) -> None:
@@ -115,6 +121,7 @@ class HostedModel:
         """Answer all of ``good`` together, in calls of at most ``max_batch_size`` instances."""
         if not good:
             return
+        counts = [len(part) for _, part in good]
         instances = self._contract.join([part for _, part in good])
         total, step = len(instances), self._max_batch_size
         if total <= step:
@@ -128,30 +135,35 @@ class HostedModel:
             return
         predictions = pieces[0] if len(pieces) == 1 else [one for piece in pieces for one in piece]
         start = 0
-        for position, part in good:
-            stop = start + len(part)
-            outcomes[position] = self._encode(predictions[start:stop])
-            start = stop
+        for (position, _), count in zip(good, counts, strict=True):
+            outcomes[position] = self._encode(predictions[start : start + count])
+            start += count
 
     def _run_apart(
-        self, good: list[tuple[int, Instances]], outcomes: list[bytes | Failure]
+        self,
+        positions: list[int],
+        inputs: Sequence[bytes | memoryview],
+        outcomes: list[bytes | Failure],
     ) -> None:
-        for one in good:
+        """Answer each request by itself, decoded anew: the model may have changed what it got."""
+        for position in positions:
             try:
-                self._run([one], outcomes)
+                self._run([(position, self._contract.decode(inputs[position]))], outcomes)
             except ModelFailed as error:
-                outcomes[one[0]] = error.to_failure()
+                outcomes[position] = error.to_failure()
 
     def _predict(self, instances: Instances) -> Any:
+        count = len(instances)  # before the model has had them in its hands
         started = time.monotonic()
         try:
             predictions = self._model.predict(instances)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()  # to standard error, where the owner of the model looks
             raise ModelFailed(f"the model raised {_describe(error, self._folder)}") from error
         finally:
             self._model_s += time.monotonic() - started
-            self._sizes.append(len(instances))
-        problem = self._contract.check_predictions(predictions, count=len(instances))
+            self._sizes.append(count)
+        problem = self._contract.check_predictions(predictions, count=count)
         if problem:
             name = f"{type(self._model).__name__}.predict"
             raise ModelFailed(f"{name} {problem}; return one per instance, in the same order")
@@ -160,8 +172,9 @@ class HostedModel:
     def _encode(self, predictions: Any) -> bytes:
         try:
             return self._contract.encode(predictions)
-        except (TypeError, ValueError, NotImplementedError) as error:
-            raise ModelFailed(f"the predictions have no form in JSON: {error}") from error
+        except Exception as error:
+            problem = _describe(error, self._folder)
+            raise ModelFailed(f"the predictions have no form in JSON: {problem}") from error
 
 
 def _import_class(folder: Path, spec: str) -> type[Model]:
@@ -195,11 +208,15 @@ def _source(folder: Path, spec: str) -> str:
     return (folder / "src" / spec.partition(":")[0]).relative_to(folder).as_posix() + ".py"
 
 
-def _describe(error: Exception, folder: Path) -> str:
+def _describe(error: BaseException, folder: Path) -> str:
     """Say what was raised and at which line of the model's own code."""
     if isinstance(error, LoadError):
         return str(error)
-    text = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+    try:
+        text = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+    except Exception:
+        text = type(error).__name__  # its own __str__ raises
+    text = text.encode(errors="backslashreplace").decode()
     if isinstance(error, SyntaxError) and error.filename:
         return f"{text} ({error.filename}:{error.lineno})"
     own = [

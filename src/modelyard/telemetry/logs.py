@@ -5,8 +5,10 @@ A line holds what the code names in ``extra``: ids, names, counts. Never a body,
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -17,18 +19,15 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class _Formatter(logging.Formatter):
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03d"
-
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        fields = {
-            "time": self.formatTime(record),
+        own = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "logger": record.name,
-            **extra,
         }
+        fields = own | extra | own  # in this order, and nothing in extra replaces them
         if record.exc_info:
             fields["trace"] = self.formatException(record.exc_info)
         return fields
@@ -39,7 +38,11 @@ class JsonFormatter(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
-        return msgspec.json.encode(self.fields(record), enc_hook=str).decode()
+        fields = self.fields(record)
+        try:
+            return msgspec.json.encode(fields, enc_hook=str).decode()
+        except Exception:  # a line in another form is better than none
+            return json.dumps({name: ascii(value) for name, value in fields.items()})
 
 
 class TextFormatter(_Formatter):
@@ -51,8 +54,15 @@ class TextFormatter(_Formatter):
         head = f"{fields.pop('time')} {fields.pop('level'):7} {fields.pop('event')}"
         fields.pop("logger")
         trace = fields.pop("trace", None)
-        line = " ".join([head, *(f"{name}={value}" for name, value in fields.items())])
+        line = " ".join(
+            [head, *(f"{name}={_on_one_line(value)}" for name, value in fields.items())]
+        )
         return f"{line}\n{trace}" if trace else line
+
+
+def _on_one_line(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else ascii(text)
 
 
 def set_up_logs(*, form: LogFormat, level: str) -> None:
