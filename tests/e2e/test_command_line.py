@@ -6,7 +6,6 @@ import os
 import pty
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from modelyard import __version__
 from tests.e2e.conftest import TRICK
+from tests.support.broker import free_port
 from tests.support.server import MODELYARD, ROOT, Server, wait_until
 
 FAST = ROOT / "models" / "fast_iris_model"
@@ -94,13 +94,6 @@ def test_predict_tells_problems(iris: Server) -> None:
     )
     check_mistake(run("predict", "fast_iris_model", "[1", *there), "not JSON")
     check_mistake(run("predict", "x", "[1]", "--url", "ftp://x"), "expected http://")
-
-
-def free_port() -> int:
-    """Give a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_nobody_there() -> None:

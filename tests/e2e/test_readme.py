@@ -1,4 +1,4 @@
-"""The README's commands and code, executed from top to bottom in a copy of the repository."""
+"""The commands and code of the pages, executed from top to bottom in a copy of the repository."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.test_command_line import free_port
+from tests.support.broker import Broker, free_port
 from tests.support.server import PATIENCE_S, ROOT
 
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
@@ -28,16 +28,29 @@ class Block(NamedTuple):
 
 
 class Copy:
-    """A copy of the repository with the same environment, whose servers listen elsewhere."""
+    """A copy of the repository with the same environment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {"8000": str(free_port()), "8001": str(free_port())}
         self._servers: list[subprocess.Popen[str]] = []
-        self._environment = {**os.environ, "MODELYARD_PORT": self.ports["8000"]}
+        path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        self._environment = {**os.environ, "PATH": path}
 
-    def start(self, command: str) -> None:
-        """Run a server in the background, and wait until it serves."""
+    def do(self, command: str, expected: str) -> None:
+        """Run a command; one that serves goes on in the background."""
+        words = command.split()
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            self._environment[name] = value
+        elif words[:2] == ["make", "serve"] or words[1] == "serve":
+            self.start(command, "Modelyard is at")
+        elif words[1] in ("worker", "gateway"):
+            self.start(command, "ready ")
+        else:
+            assert self.run(command).strip() == expected.strip(), command
+
+    def start(self, command: str, sign: str) -> None:
+        """Run a server in the background, and wait for a line with ``sign``."""
         server = subprocess.Popen(
             command,
             shell=True,
@@ -51,7 +64,7 @@ class Copy:
         self._servers.append(server)
         assert server.stdout is not None
         for line in server.stdout:
-            if "Modelyard is at" in line:
+            if sign in line:
                 return
         raise AssertionError(f"{command} ended with {server.wait()}")
 
@@ -100,24 +113,34 @@ def copy(tmp_path: Path) -> Iterator[Copy]:
         copy.stop()
 
 
-def test_every_command_and_code_block_works(copy: Copy) -> None:
-    text = (copy.folder / "README.md").read_text()
-    for documented, free in copy.ports.items():
-        text = text.replace(documented, free)
+def execute(page: str, copy: Copy, replacements: dict[str, str]) -> None:
+    """Do what a page says, from top to bottom."""
+    text = (copy.folder / page).read_text()
+    for documented, actual in replacements.items():
+        text = text.replace(documented, actual)
     blocks = [Block(*found) for found in BLOCK.findall(text)]
-    assert {block.language for block in blocks} == {"console", "python", "toml", "text"}
+    assert blocks
     for block in blocks:
         if block.title:
             (copy.folder / block.title).parent.mkdir(parents=True, exist_ok=True)
             (copy.folder / block.title).write_text(block.text)
         elif block.language == "console":
             for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.M):
-                if " serve" in command:
-                    copy.start(command)
-                else:
-                    assert copy.run(command).strip() == expected.strip(), command
+                copy.do(command, expected)
         else:
             assert block.language == "text", "code without a title is not executed"
+
+
+def test_every_command_and_code_block_of_the_readme_works(copy: Copy) -> None:
+    ports = {port: str(free_port()) for port in ("8000", "8001")}
+    copy.do(f"export MODELYARD_PORT={ports['8000']}", "")  # what `make serve` and the rest use
+    execute("README.md", copy, ports)
+
+
+def test_every_command_of_the_cluster_page_works(copy: Copy, broker: Broker) -> None:
+    ports = {port: str(free_port()) for port in ("8000", "8101")}
+    copy.do(f"export MODELYARD_PORT={ports['8000']}", "")
+    execute("docs/cluster.md", copy, {**ports, "amqp://guest:guest@127.0.0.1:5672/": broker.url})
 
 
 def test_links_lead_somewhere() -> None:
