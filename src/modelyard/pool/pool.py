@@ -167,12 +167,21 @@ class Pool:
     def _next_batch(self, now: float) -> list[Job]:
         """Take what should run next: suspects alone, in turn with ordinary batches."""
         self._suspects_turn = not self._suspects_turn
-        while self._suspects and (self._suspects_turn or not self._backlog):
+        if self._suspects_turn:
+            return self._next_suspect(now) or self._next_ordinary(now)
+        return self._next_ordinary(now) or self._next_suspect(now)
+
+    def _next_suspect(self, now: float) -> list[Job]:
+        while self._suspects:
             suspect = self._suspects.popleft()
-            if suspect.deadline <= now:
-                self._expire([suspect])
-            elif not suspect.is_gone:
+            if suspect.is_gone:
+                continue
+            if suspect.deadline > now:
                 return [suspect]
+            self._expire([suspect])
+        return []
+
+    def _next_ordinary(self, now: float) -> list[Job]:
         if not self._backlog or self._is_filling(now):
             return []
         batch, expired = self._backlog.take(
