@@ -34,7 +34,9 @@ class Copy:
         self.folder = folder
         self._servers: list[subprocess.Popen[str]] = []
         path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        self._environment = {**os.environ, "PATH": path}
+        # The environment is the tests' own: `make serve` must not install the copy into it.
+        flags = "--old-file=.venv/.run"
+        self._environment = {**os.environ, "PATH": path, "MAKEFLAGS": flags}
 
     def do(self, command: str, expected: str) -> None:
         """Run a command; one that serves goes on in the background."""

@@ -109,10 +109,9 @@ class Dispatch:
         timeout_s = choose_timeout(
             ask.timeout_s, model_s=announced.limits.timeout_s, cap_s=self._timeout_cap_s
         )
-        deadline = time.monotonic() + timeout_s
-        request = Request(ask.id, entry.target, ask.input, deadline, ask.priority)
         if entry.keys is None or self._cache is None:
-            return Prediction(entry.target, await self._ask(entry, request), "bypass")
+            output = await self._ask(entry, _request(ask, entry, timeout_s))
+            return Prediction(entry.target, output, "bypass")
         key = entry.keys.key(ask.input)
         use: CacheUse = "bypass"
         if not ask.is_bypass:
@@ -121,6 +120,7 @@ class Dispatch:
                 return Prediction(entry.target, known, "hit")
             use = "miss" if self._flights.find(key) is None else "coalesced"
         self._metrics.asked_cache(entry.target, use)
+        request = _request(ask, entry, timeout_s)
         output = await self._fly(entry, request, key, is_alone=ask.is_bypass)
         return Prediction(entry.target, output, use)
 
@@ -179,3 +179,8 @@ class Dispatch:
         sent = self._transport.send(request)
         entry.in_flight += 1
         return sent
+
+
+def _request(ask: Ask, entry: Entry, timeout_s: float) -> Request:
+    deadline = time.monotonic() + timeout_s
+    return Request(ask.id, entry.target, ask.input, deadline, ask.priority)

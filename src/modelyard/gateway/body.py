@@ -38,15 +38,18 @@ async def read_body(
     if declared is not None and int(declared) > max_bytes:
         raise _too_large(max_bytes)
     if is_whole:  # nearly always; a timer would cost 8 µs
-        body = await _read_all(receive, max_bytes=max_bytes)
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        body: bytes = message["body"]
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
     else:
         try:
             async with asyncio.timeout(timeout_s):
                 body = await _read_all(receive, max_bytes=max_bytes)
         except TimeoutError:
             raise TooSlow(f"the body was not complete after {timeout_s:g} s") from None
-    if len(body) > max_bytes:
-        raise _too_large(max_bytes)
     encoding = headers.get(b"content-encoding")
     if encoding is None or encoding == b"identity":
         return body

@@ -14,58 +14,55 @@ from modelyard.gateway.types import Receive
 TICK_S = 0.025
 
 
-class Client:
-    """One client that waits."""
-
-    __slots__ = ("is_gone", "receive", "task", "watcher")
-
-    def __init__(self, receive: Receive, task: asyncio.Task[Any]) -> None:
-        self.receive = receive
-        self.task = task
-        self.is_gone = False
-        self.watcher: asyncio.Task[None] | None = None
+Task = asyncio.Task[Any]
 
 
 class Clients:
-    """All clients that wait now. Cancels the task of one that leaves."""
+    """All clients that wait now, by their tasks. Cancels the task of one that leaves."""
 
     def __init__(self) -> None:
-        self._new: set[Client] = set()
-        self._waited: set[Client] = set()
+        self._new: dict[Task, Receive] = {}
+        self._waited: dict[Task, Receive] = {}
+        self._watchers: dict[Task, asyncio.Task[None]] = {}
+        self._gone: set[Task] = set()
         self._is_ticking = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def enter(self, receive: Receive) -> Client:
+    def enter(self, receive: Receive) -> Task:
         """Note that the current task's client waits from now on."""
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()  # once: it asks the kernel for our pid
         task = asyncio.current_task(loop)
         assert task is not None
-        client = Client(receive, task)
-        self._new.add(client)
+        self._new[task] = receive
         if not self._is_ticking:
             self._is_ticking = True
             loop.call_later(TICK_S, self._tick)
-        return client
+        return task
 
-    def leave(self, client: Client) -> None:
-        """Note that the client waits no more."""
-        self._new.discard(client)
-        self._waited.discard(client)
-        if client.watcher is not None:
-            client.watcher.cancel()
+    def leave(self, task: Task) -> bool:
+        """Note that the client waits no more; tells whether it has left."""
+        if self._new.pop(task, None) is None:
+            self._waited.pop(task, None)
+            watcher = self._watchers.pop(task, None)
+            if watcher is not None:
+                watcher.cancel()
+                is_gone = task in self._gone
+                self._gone.discard(task)
+                return is_gone
+        return False
 
     def _tick(self) -> None:
-        for client in self._waited:
-            client.watcher = asyncio.create_task(self._watch(client))
-        self._waited, self._new = self._new, set()
+        for task, receive in self._waited.items():
+            self._watchers[task] = asyncio.create_task(self._watch(task, receive))
+        self._waited, self._new = self._new, {}
         self._is_ticking = bool(self._waited)
         if self._is_ticking:
             asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
-    async def _watch(self, client: Client) -> None:
-        while (await client.receive())["type"] != "http.disconnect":
+    async def _watch(self, task: Task, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
-        client.is_gone = True
-        client.task.cancel()
+        self._gone.add(task)
+        task.cancel()

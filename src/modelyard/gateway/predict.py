@@ -92,7 +92,8 @@ class PredictEndpoint:
             ask = await self._read(scope, receive, headers, request_id)
             prediction = await self._predict(ask, receive)
             target, code = prediction.target, "ok"
-            await _send_prediction(scope, send, prediction, request_id)
+            if not _send_at_once(scope, prediction, request_id):
+                await _send_prediction(send, prediction, request_id)
         except RequestError as error:
             target, code = self._target_of(ask), error.code
             await send_problem(send, error, request_id)
@@ -140,16 +141,19 @@ class PredictEndpoint:
 
     async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
         """Ask dispatch, and give up if the client leaves."""
-        client = self._clients.enter(receive)
+        task = self._clients.enter(receive)
         try:
-            return await self._dispatch.predict(ask)
+            prediction = await self._dispatch.predict(ask)
         except asyncio.CancelledError:
-            if client.is_gone:
-                client.task.uncancel()
-                raise ClientGone from None
+            if not self._clients.leave(task):
+                raise
+            task.uncancel()
+            raise ClientGone from None
+        except BaseException:
+            self._clients.leave(task)
             raise
-        finally:
-            self._clients.leave(client)
+        self._clients.leave(task)
+        return prediction
 
     def _target_of(self, ask: Ask | None) -> Target | None:
         """Give the target that a failed request meant, for the metrics."""
@@ -213,30 +217,37 @@ def request_id_of(headers: Headers) -> str:
     return f"{_id_prefix}-{next(_id_numbers):x}"  # unique, and 20 times cheaper than a UUID
 
 
-async def _send_prediction(
-    scope: Scope, send: Send, prediction: Prediction, request_id: str
-) -> None:
-    target, output, use = prediction
-    body = b'{"model_name":"%b","model_version":"%b","prediction":%b}' % (
-        target.name.encode(),  # names need no escaping: see core/names.py
-        target.version.encode(),
-        output,
-    )
+def _send_at_once(scope: Scope, prediction: Prediction, request_id: str) -> bool:
+    """Send the answer in one write, where the server offers it; tells whether it did."""
     # Taken out, since it refers to what refers to the scope: left there, every request would be
     # garbage that only the collector finds (8 % of the gateway's time under load).
     respond: Respond | None = scope.pop("modelyard.respond", None)
-    if respond is not None:
-        fields = (len(body), request_id.encode(), use.encode())
-        if respond(_HEAD % fields, body):
-            return
+    if respond is None:
+        return False
+    body = _body_of(prediction)
+    head = _HEAD % (len(body), request_id.encode(), prediction.cache_use.encode())
+    return respond(head, body)
+
+
+async def _send_prediction(send: Send, prediction: Prediction, request_id: str) -> None:
+    body = _body_of(prediction)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
         (b"x-request-id", request_id.encode()),
-        (b"x-cache", use.encode()),
+        (b"x-cache", prediction.cache_use.encode()),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _body_of(prediction: Prediction) -> bytes:
+    target, output, _ = prediction
+    return b'{"model_name":"%b","model_version":"%b","prediction":%b}' % (
+        target.name.encode(),  # names need no escaping: see core/names.py
+        target.version.encode(),
+        output,
+    )
 
 
 _HEAD = (

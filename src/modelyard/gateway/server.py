@@ -7,7 +7,8 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -27,6 +28,31 @@ class HeadersTooLarge(RequestError):
     code = "headers_too_large"
 
 
+class Outbox:
+    """Writes the responses of one turn of the loop together, at its end.
+
+    Written one by one, with our work between them, each wakes the client's process anew, and a
+    wake-up costs more than the work.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._kept: list[tuple[asyncio.Transport, bytes]] = []
+
+    def add(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Send ``data`` when all that is ready to run now has run."""
+        if not self._kept:
+            self._loop.call_soon(self.flush)
+        self._kept.append((transport, data))
+
+    def flush(self) -> None:
+        """Send all that is kept."""
+        kept, self._kept = self._kept, []
+        for transport, data in kept:
+            if not transport.is_closing():
+                transport.write(data)
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Bounds the size of a request's headers and the time they take; offers a shorter way out.
 
@@ -34,6 +60,9 @@ class LimitedProtocol(HttpToolsProtocol):
     """
 
     header_timeout_s = 10.0
+    dated: ClassVar[list[tuple[bytes, bytes]]] = []
+    date_lines: ClassVar[bytes] = b""
+    outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,6 +70,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_in_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
         self._refusal: RequestError | None = None
+        self._outbox = self.outboxes.setdefault(self.loop, Outbox(self.loop))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, but not for ever (called by the loop)."""
@@ -97,10 +127,22 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
-        date = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
-        self.transport.write(b"%b%b\r\n%b" % (head, date, body))
+        self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, self._date_lines(), body))
         cycle.on_response()
         return True
+
+    def shutdown(self) -> None:
+        """Finish, then close (called by uvicorn when the server stops)."""
+        self._outbox.flush()
+        super().shutdown()
+
+    def _date_lines(self) -> bytes:
+        """Give the headers that every response has; they change once a second."""
+        headers = self.server_state.default_headers
+        if headers is not LimitedProtocol.dated:
+            lines = [b"%b: %b\r\n" % header for header in headers]
+            LimitedProtocol.dated, LimitedProtocol.date_lines = headers, b"".join(lines)
+        return LimitedProtocol.date_lines
 
     def _start_header_timer(self) -> None:
         self._header_timer = self.loop.call_later(self.header_timeout_s, self._on_header_timeout)
