@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-ENTRY_OVERHEAD_BYTES = 250  # key, value header, tuple, float, dict slot: measured on CPython 3.11
+ENTRY_OVERHEAD_BYTES = 270  # key, value header, tuple, float, slot: measured on CPython 3.11
 
 
 class MemoryCache:

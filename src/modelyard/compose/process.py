@@ -120,7 +120,7 @@ def spare_the_collector() -> None:
     """Keep what is imported by now out of garbage collection, and collect less often.
 
     Requests make few cycles; looking at all modules again and again for them took a tenth of the
-    gateway's time under load, in pauses of up to 20 ms.
+    gateway's time under load.
     """
     gc.collect()
     gc.freeze()

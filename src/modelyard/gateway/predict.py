@@ -33,7 +33,7 @@ from modelyard.gateway.types import Headers, Receive, Respond, Scope, Send
 log = logging.getLogger(__name__)
 
 LONGEST_REQUEST_ID = 128
-INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop for over a ms
+INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop noticeably
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -214,7 +214,7 @@ def request_id_of(headers: Headers) -> str:
         text = given.decode("ascii")
         if text.isprintable():
             return text
-    return f"{_id_prefix}-{next(_id_numbers):x}"  # unique, and 20 times cheaper than a UUID
+    return f"{_id_prefix}-{next(_id_numbers):x}"  # unique, and 8 times cheaper than a UUID
 
 
 def _send_at_once(scope: Scope, prediction: Prediction, request_id: str) -> bool:

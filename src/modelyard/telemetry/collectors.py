@@ -1,7 +1,7 @@
 """Counters and histograms for what happens on every request.
 
-The library's own take a lock and walk the buckets: 4.0 µs per request here, of 15 that the whole
-of our code takes. These belong to one thread, the event loop's, and take 0.8 µs.
+The library's own take a lock and walk the buckets, 0.5 µs a counter and 1.2 µs a histogram, of the
+12 µs that all of our code takes for a cached answer. These belong to the event loop's thread.
 """
 
 from __future__ import annotations
