@@ -22,10 +22,6 @@ class LocalTransport:
         """Send the requests of ``target`` to ``submit``."""
         self._submits[target] = submit
 
-    def disconnect(self, target: Target) -> None:
-        """Answer the requests of ``target`` with ModelNotReady from now on."""
-        self._submits.pop(target, None)
-
     def send(self, request: Request) -> asyncio.Future[bytes]:
         """Carry a request; the future gives the JSON of its predictions or a RequestError."""
         submit = self._submits.get(request.target)
