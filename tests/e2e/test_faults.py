@@ -37,7 +37,7 @@ def test_row_1_killed_runners_cost_no_answer(trick: Server) -> None:
     ledger.run_until(Every(1.0, 5, lambda: kill_a_runner(trick)))
     assert set(ledger.statuses) == {200}, ledger
     assert (ledger.lost, ledger.wrong) == (0, 0)
-    assert trick.metric("modelyard_runner_restarts_total", cause="crashed") >= 5
+    assert trick.metric("modelyard_runner_restarts_total", cause="killed") >= 5
 
 
 def test_row_1_runners_killed_while_they_load_cost_no_answer(trick: Server) -> None:

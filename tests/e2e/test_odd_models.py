@@ -63,7 +63,7 @@ def test_a_runner_whose_child_got_away_is_replaced(tmp_path: Path) -> None:
         runner = next(r for r in server.runners() if r.ppid() == server.process.pid)
         runner.kill()
         assert server.predict("forks", [7]).json()["prediction"] == [7]
-        assert server.metric("modelyard_runner_restarts_total", cause="crashed") == 1
+        assert server.metric("modelyard_runner_restarts_total", cause="killed") == 1
 
 
 def test_impatient_callers_do_not_keep_killing_a_slow_model(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
     ├── TooLarge · WrongMediaType · TooSlow
     ├── ModelNotFound · VersionNotFound
     ├── ModelFailed              the model raised, or broke its contract
-    ├── ModelCrashed             the request took its runner down, alone, twice
+    ├── ModelCrashed             the request took its runner down again, alone
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
     └── DeadlineExceeded
 

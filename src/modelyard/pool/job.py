@@ -41,7 +41,8 @@ class PoolMetrics(Protocol):
         ...
 
     def runner_lost(self, cause: str) -> None:
-        """A runner ended that should not have: ``crashed``, ``hung`` or ``load_failed``."""
+        """A runner ended that should not have: ``crashed``, ``killed`` from
+        outside, ``hung`` or ``load_failed``."""
         ...
 
     def expired(self, count: int) -> None:
@@ -56,13 +57,13 @@ class PoolMetrics(Protocol):
 class Job:
     """One request that waits or runs, and the future that its asker awaits."""
 
-    __slots__ = ("arrived", "crashes", "future", "instances", "request")
+    __slots__ = ("arrived", "blame", "future", "instances", "request")
 
     def __init__(self, request: Request, future: asyncio.Future[bytes], arrived: float) -> None:
         self.request = request
         self.future = future
         self.arrived = arrived
-        self.crashes = 0
+        self.blame = 0
         self.instances = _count(request.input)
 
     @property

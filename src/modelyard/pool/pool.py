@@ -27,7 +27,7 @@ from modelyard.core.errors import (
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement, Answers, Ready, Request, Schema, State
 from modelyard.pool.job import Job, PoolMetrics
-from modelyard.pool.slot import Slot
+from modelyard.pool.slot import Cause, Slot
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,12 @@ GROW_AFTER_S = 0.1  # something has waited this long and no runner is free: star
 SHRINK_AFTER_S = 60.0  # a runner over min_runners has been idle this long: end it
 HANG_GRACE_S = 1.0
 UNLOAD_GRACE_S = 5.0
+
+BLAME: dict[Cause, int] = {"crashed": 2, "killed": 1}
+GUILTY = 4
+"""A request is given up when its runners crashed twice, or were killed from outside four times:
+that may be bad luck, or the kernel that had no more memory for this input.
+"""
 
 
 class Pool:
@@ -239,7 +245,7 @@ class Pool:
         self._wake()
         return ""
 
-    def on_lost(self, slot: Slot, jobs: list[Job], *, cause: str, how: str) -> None:
+    def on_lost(self, slot: Slot, jobs: list[Job], *, cause: Cause, how: str) -> None:
         """Deal with a runner's end: blame, retry, and say so."""
         if slot in self._idle:
             self._idle.remove(slot)
@@ -264,11 +270,11 @@ class Pool:
             limit_s = self.manifest.limits.timeout_s
             self._longest_batch_s = min(2 * (now - slot.started), limit_s)
         for job in jobs:
-            job.crashes += cause == "crashed"
+            job.blame += BLAME.get(cause, 0)
             if job.deadline <= now:
                 job.fail(DeadlineExceeded("the deadline passed while the model ran"))
-            elif job.crashes > 1:  # the second time it ran alone: it was this one
-                job.fail(ModelCrashed(f"the request ended its runner twice ({how})"))
+            elif job.blame >= GUILTY:  # all but the first time it ran alone
+                job.fail(ModelCrashed(f"the request ended its runner again and again ({how})"))
             elif not job.is_gone:
                 self._suspects.append(job)
         self._set_state("failed" if cause == "load_failed" else "recovering", reason=how)

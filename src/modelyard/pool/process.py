@@ -89,8 +89,8 @@ class RunnerProcess(asyncio.Protocol):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def wait(self) -> str:
-        """Wait until the runner is gone and all that it sent is read; tell how it ended."""
+    async def wait(self) -> int:
+        """Wait until the runner is gone and all that it sent is read; give its exit code."""
         exited = asyncio.ensure_future(self._process.wait())
         closed = asyncio.ensure_future(self._closed.wait())
         try:
@@ -98,7 +98,7 @@ class RunnerProcess(asyncio.Protocol):
             # It closes the socket a moment before it exits: let it, to learn how it ended.
             await asyncio.wait([exited], timeout=EXIT_GRACE_S)
             self.kill()  # it closed the socket and lives on, or left children behind
-            await exited
+            code = await exited
             self._is_gone = True  # from here on its id may be another's
             # What it sent is still to be read; a child that got away may hold the socket open.
             await asyncio.wait([closed], timeout=EXIT_GRACE_S)
@@ -108,7 +108,7 @@ class RunnerProcess(asyncio.Protocol):
             self._transport.abort()
         if not self.opened.done():
             self.opened.cancel()
-        return _describe_exit(self._process.returncode)
+        return code
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (called by the loop)."""
@@ -143,9 +143,3 @@ def _environment(manifest: Manifest) -> dict[str, str]:
     """
     threads = str(manifest.resources.threads)
     return dict.fromkeys(_THREAD_SETTINGS, threads) | dict(os.environ)
-
-
-def _describe_exit(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"killed by {signal.Signals(-code).name}"
-    return f"exit code {code}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -26,7 +27,10 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 QUICK_RETRIES = 2
 
-Cause = Literal["crashed", "hung", "load_failed"]
+Cause = Literal["crashed", "killed", "hung", "load_failed"]
+
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""How a runner ends that somebody else ended: an operator, or the kernel when memory is short."""
 
 
 class Ending(NamedTuple):
@@ -114,20 +118,21 @@ class Slot:
             problem = await self._open(process, ended)
             if problem is not None:
                 return problem
-            how = await ended
-            return Ending("hung" if self._is_hung else "crashed", how, was_ready=True)
+            code = await ended
+            cause: Cause = "killed" if code in FROM_OUTSIDE else "crashed"
+            return Ending("hung" if self._is_hung else cause, _describe(code), was_ready=True)
         finally:
             self._process, self.is_ready = None, False
             process.kill()
             await ended
 
-    async def _open(self, process: RunnerProcess, ended: asyncio.Task[str]) -> Ending | None:
+    async def _open(self, process: RunnerProcess, ended: asyncio.Task[int]) -> Ending | None:
         """Wait for the model to load, and take it into service; gives what went wrong."""
         limit_s = self._manifest.limits.load_timeout_s
         waits: list[asyncio.Future[Any]] = [process.opened, ended]
         await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if process.opened.cancelled():
-            how = f"the runner ended while it loaded the model: {await ended}"
+            how = f"the runner ended while it loaded the model: {_describe(await ended)}"
             return Ending("crashed", how)
         if not process.opened.done():
             return Ending("load_failed", f"loading took longer than load_timeout_s = {limit_s:g}")
@@ -145,3 +150,9 @@ class Slot:
         now = time.monotonic()
         jobs, self.jobs, self.idle_since = self.jobs, [], now
         self._pool.on_answers(self, jobs, answers, now - self.started)
+
+
+def _describe(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"

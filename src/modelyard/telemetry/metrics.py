@@ -113,7 +113,7 @@ class Metrics:
         )
         self._lost = Counter(
             "modelyard_runner_restarts",
-            "Runners that ended unasked, by cause: crashed, hung or load_failed.",
+            "Runners that ended unasked: crashed, killed (from outside), hung or load_failed.",
             (*_TARGET, "cause"),
             registry=registry,
         )
@@ -164,7 +164,7 @@ class Metrics:
             late=self._late.labels(*labels),
             lost={
                 cause: self._lost.labels(*labels, cause)
-                for cause in ("crashed", "hung", "load_failed")
+                for cause in ("crashed", "killed", "hung", "load_failed")
             },
         )
 
