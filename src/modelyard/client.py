@@ -48,7 +48,7 @@ def _describe(error: urllib.error.HTTPError) -> str:
 
 def list_models(url: str) -> list[str]:
     """Give the lines of a table of all models at ``url``."""
-    rows = [("MODEL", "VERSION", "STATE", "RUNNERS", "IN FLIGHT", "WHY")]
+    rows = [("MODEL", "VERSION", "STATE", "WORKERS", "RUNNERS", "IN FLIGHT", "QUEUED", "WHY")]
     for model in call(url, "/models")["models"]:
         for version in model["versions"]:
             capacity = version["capacity"]
@@ -57,8 +57,10 @@ def list_models(url: str) -> list[str]:
                     model["name"],
                     version["version"] + ("*" if version["is_default"] else ""),
                     version["state"],
+                    str(capacity["workers"]),
                     f"{capacity['runners_ready']}/{capacity['runners']}",
                     str(capacity["in_flight"]),
+                    "-" if capacity["queued"] is None else str(capacity["queued"]),
                     version["reason"],
                 )
             )

@@ -56,7 +56,13 @@ async def local() -> AsyncIterator[Transport]:
 async def amqp(broker: Broker) -> AsyncIterator[Transport]:
     """The transport through a real broker, with a real pool behind it."""
     manifest, metrics = read_manifest(TRICK), Metrics()
-    transport = AmqpTransport(broker.url, name="gateway", metrics=metrics, bundle_size=lambda _: 16)
+    transport = AmqpTransport(
+        broker.url,
+        name="gateway",
+        metrics=metrics,
+        bundle_size=lambda _: 16,
+        on_unroutable=lambda _: None,
+    )
     pool = Pool(
         folder=TRICK,
         manifest=manifest,

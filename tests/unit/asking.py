@@ -65,6 +65,8 @@ class HeldTransport:
     requests: list[Request] = field(default_factory=list)
     futures: list[asyncio.Future[bytes]] = field(default_factory=list)
 
+    is_connected: bool = True
+
     def send(self, request: Request) -> asyncio.Future[bytes]:
         self.requests.append(request)
         self.futures.append(asyncio.get_running_loop().create_future())

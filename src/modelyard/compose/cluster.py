@@ -19,8 +19,9 @@ from modelyard.core.names import Target
 from modelyard.pool.pool import Pool
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
-from modelyard.transports.amqp.announcing import Announcer, Listener
+from modelyard.transports.amqp.announcing import Announcer
 from modelyard.transports.amqp.client import AmqpTransport
+from modelyard.transports.amqp.listening import Listener
 from modelyard.transports.amqp.server import AmqpServer
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,13 @@ class ClusterGateway:
 
     def __init__(self, settings: Settings, *, on_change: OnChange) -> None:
         name, metrics = _own_name(), Metrics()
+        self._listener = Listener(settings.amqp_url, name=name, announce=self._announce)
         self._transport = AmqpTransport(
-            settings.amqp_url, name=name, metrics=metrics, bundle_size=self._bundle_size
+            settings.amqp_url,
+            name=name,
+            metrics=metrics,
+            bundle_size=self._bundle_size,
+            on_unroutable=self._listener.is_gone,
         )
         url = settings.redis_url
         self._cache = RedisCache(url, metrics=metrics) if url else None
@@ -64,7 +70,6 @@ class ClusterGateway:
             metrics=metrics,
             shared_cache=self._cache,
         )
-        self._listener = Listener(settings.amqp_url, name=name, announce=self._process.announce)
 
     async def run(self, listener: socket.socket) -> None:
         """Serve on ``listener`` until a signal says stop."""
@@ -77,6 +82,9 @@ class ClusterGateway:
                 await self._process.server.serve(sockets=[listener])
                 log.info("drained")
 
+    def _announce(self, announcement: Announcement) -> None:
+        self._process.announce(announcement)
+
     def _bundle_size(self, target: Target) -> int:
         try:
             entry = self._process.catalog.resolve(target.name, target.version)
@@ -87,7 +95,7 @@ class ClusterGateway:
     def _verdict(self) -> str:
         if not self._transport.is_connected:
             return "no broker"
-        return "ready" if self._listener.is_listening.is_set() else "no catalog yet"
+        return "ready" if self._listener.knows_all else "no catalog yet"
 
 
 class ClusterWorker:
@@ -129,22 +137,29 @@ class ClusterWorker:
             metrics=metrics,
         )
         self._announcer = Announcer(
-            settings.amqp_url, name=name, is_consuming=lambda: self._server.is_consuming
+            settings.amqp_url,
+            name=name,
+            is_consuming=lambda: self._server.is_consuming,
+            count_waiting=self._server.count_waiting,
         )
 
     async def run(self, listener: socket.socket) -> None:
         """Work until a signal says stop; ``listener`` is for health and metrics."""
         with stop_on_signals(self._process.stop):
-            async with self._pool:
-                serving = asyncio.create_task(self._process.server.serve(sockets=[listener]))
-                settled = asyncio.create_task(self._pool.settled())
-                await asyncio.wait([serving, settled], return_when=asyncio.FIRST_COMPLETED)
-                spare_the_collector()
-                if not serving.done():
-                    async with _background(self._server.run(), self._announcer.run()):
-                        await serving
-                        await self._drain()
-                settled.cancel()
+            async with (
+                self._pool,
+                _background(self._announcer.run(), self._consume_while_serving()),
+            ):
+                await self._process.server.serve(sockets=[listener])
+                await self._drain()
+
+    async def _consume_while_serving(self) -> None:
+        """Take bundles only while the model can be asked: others may have a worker that can."""
+        while True:
+            await self._pool.wait_until(is_serving=True)
+            spare_the_collector()
+            async with _background(self._server.run()):
+                await self._pool.wait_until(is_serving=False)
 
     async def _drain(self) -> None:
         """Be forgotten, take no more, finish, ack: in this order nothing is delivered twice."""

@@ -15,7 +15,11 @@ from modelyard.core.errors import Failure
 from modelyard.core.manifest import Limits
 from modelyard.core.names import Target
 
-State = Literal["starting", "ready", "recovering", "failed", "stopped"]
+State = Literal["starting", "ready", "recovering", "failed", "stopped", "asleep"]
+"""Of a target. ``asleep``: no worker is up, and one will be started when requests wait for it."""
+
+SERVING: frozenset[State] = frozenset(("ready", "recovering"))
+"""The states in which a pool takes requests."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -77,7 +81,9 @@ class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """What one pool says of its target: enough to route, check, document and scale."""
+    """What one pool says of its target, or the sum of what several say: enough to route, check,
+    document and scale. ``queued``: bundles that wait in the broker, if there is one.
+    """
 
     target: Target
     state: State
@@ -90,6 +96,9 @@ class Announcement(msgspec.Struct, frozen=True):
     digest: str = ""
     schema: Schema | None = None
     reason: str = ""
+    scale_to_zero: bool = False
+    workers: int = 1
+    queued: int | None = None
 
 
 FRAME_HEADER_BYTES = 4

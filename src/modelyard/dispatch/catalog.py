@@ -6,9 +6,11 @@ target, so that a request finds all of it with one look-up.
 
 from __future__ import annotations
 
+from itertools import chain
+
 from modelyard.core.errors import ModelNotFound, ModelNotReady, RequestError, VersionNotFound
 from modelyard.core.fingerprint import KeySpace
-from modelyard.core.messages import Announcement
+from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
 
 
@@ -26,13 +28,18 @@ class Entry:
     def update(self, announcement: Announcement) -> None:
         """Take over what a pool announced."""
         self.announcement = announcement
-        self.is_serving = announcement.state in ("ready", "recovering")
+        self.is_serving = announcement.state in SERVING
         is_cacheable = announcement.cache_ttl_s > 0 and announcement.digest
         self.keys = (
             KeySpace(tenant="", model=str(self.target), digest=announcement.digest)
             if is_cacheable
             else None
         )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request may be sent: one for a sleeping target waits for a worker."""
+        return self.is_serving or self.announcement.state == "asleep"
 
     def why_not(self) -> RequestError:
         """Give the error of a request that comes while the target does not serve."""
@@ -62,7 +69,8 @@ class Catalog:
         self._choose_default(target.name)
 
     def resolve(self, name: str, version: str | None) -> Entry:
-        """Give the target that a request for ``name`` means: the newest that serves, by default.
+        """Give the target that a request for ``name`` means: the newest that serves, by default,
+        else the newest that could be woken.
 
         Raises:
             ModelNotFound: No such model.
@@ -94,4 +102,6 @@ class Catalog:
     def _choose_default(self, name: str) -> None:
         versions = self._versions[name]
         versions.sort(key=lambda entry: version_order(entry.target.version), reverse=True)
-        self._defaults[name] = next((e for e in versions if e.is_serving), versions[0])
+        serving = (entry for entry in versions if entry.is_serving)
+        asleep = (entry for entry in versions if entry.is_open)
+        self._defaults[name] = next(chain(serving, asleep), versions[0])

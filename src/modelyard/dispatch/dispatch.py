@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from modelyard.core.batch import Priority
 from modelyard.core.deadline import choose_timeout
-from modelyard.core.errors import DeadlineExceeded, Overloaded
+from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Unavailable
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog, Entry
@@ -23,6 +23,11 @@ CacheUse = Literal["hit", "miss", "coalesced", "bypass"]
 
 class Transport(Protocol):
     """Carries requests to a pool."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether answers can come back now."""
+        ...
 
     def send(self, request: Request) -> asyncio.Future[bytes]:
         """Carry a request; the future gives the JSON of its predictions or a RequestError.
@@ -130,9 +135,8 @@ class Dispatch:
         ticket = self._expiry.watch(waiter, request.deadline)
         try:
             return await waiter
-        except DeadlineExceeded:
-            self._metrics.expired(entry.target)
-            raise
+        except DeadlineExceeded as error:
+            raise self._too_late(entry, error) from None
         finally:
             self._expiry.forget(waiter, ticket)
             entry.in_flight -= 1
@@ -147,15 +151,21 @@ class Dispatch:
             ticket = self._expiry.watch(waiter, request.deadline)
             try:
                 return await waiter
-            except DeadlineExceeded:
+            except DeadlineExceeded as error:
                 # The flight had the deadline of whoever started it; this one may have time left.
                 if request.deadline > time.monotonic():
                     continue
-                self._metrics.expired(entry.target)
-                raise
+                raise self._too_late(entry, error) from None
             finally:
                 self._expiry.forget(waiter, ticket)
                 flight.leave(waiter)
+
+    def _too_late(self, entry: Entry, error: DeadlineExceeded) -> RequestError:
+        """Say who is to blame for a missed deadline: the model, or the way to it."""
+        self._metrics.expired(entry.target)
+        if self._transport.is_connected:
+            return error
+        return Unavailable("the broker was away until the deadline")
 
     def _take_off(self, entry: Entry, request: Request, key: bytes) -> Flight:
         execution = self._send(entry, request)
@@ -170,7 +180,7 @@ class Dispatch:
 
     def _send(self, entry: Entry, request: Request) -> asyncio.Future[bytes]:
         """Hand a request to the transport, if the target takes one more now."""
-        if not entry.is_serving:
+        if not entry.is_open:
             raise entry.why_not()
         if entry.in_flight >= entry.announcement.limits.max_in_flight:
             raise Overloaded(

@@ -26,8 +26,10 @@ class Readiness(BaseModel):
 class Capacity(BaseModel):
     """What serves a version now."""
 
+    workers: int = Field(description="processes that serve it; 1 in the embedded shape")
     runners: int
     runners_ready: int
+    queued: int | None = Field(description="bundles that wait in the broker, if there is one")
     max_batch_size: int = Field(description="instances")
     in_flight: int = Field(description="requests under way in this gateway")
     max_in_flight: int = Field(description="over it: 503")
@@ -37,7 +39,7 @@ class Version(BaseModel):
     """One version of a model."""
 
     version: str
-    state: str = Field(description="starting, ready, recovering, failed or stopped")
+    state: str = Field(description="starting, ready, recovering, failed, stopped or asleep")
     is_default: bool
     reason: str = Field(description="why it is not ready")
     description: str
@@ -88,8 +90,10 @@ def summary_of(entry: Entry, catalog: Catalog) -> dict[str, Any]:
         "timeout_s": known.limits.timeout_s,
         "cache_ttl_s": known.cache_ttl_s,
         "capacity": Capacity(
+            workers=known.workers,
             runners=known.runners,
             runners_ready=known.runners_ready,
+            queued=known.queued,
             max_batch_size=known.max_batch_size,
             in_flight=entry.in_flight,
             max_in_flight=known.limits.max_in_flight,

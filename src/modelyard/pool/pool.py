@@ -25,7 +25,7 @@ from modelyard.core.errors import (
     from_failure,
 )
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Announcement, Answers, Ready, Request, Schema, State
+from modelyard.core.messages import SERVING, Announcement, Answers, Ready, Request, Schema, State
 from modelyard.pool.job import Job, PoolMetrics
 from modelyard.pool.slot import Cause, Slot
 
@@ -106,23 +106,32 @@ class Pool:
         for slot in self._slots:
             slot.stop(UNLOAD_GRACE_S)
 
-    def submit(self, request: Request) -> asyncio.Future[bytes]:
+    def submit(self, request: Request, *, is_suspect: bool = False) -> asyncio.Future[bytes]:
         """Let a request wait for a runner; the future gives the JSON of its predictions.
 
-        Cancel the future to drop the request: if it waits it will not run, and if it runs nobody
-        else is disturbed. It fails with a RequestError, and with nothing else.
+        A suspect runs alone: it may have ended the process that had it before. Cancel the future to
+        drop the request: if it waits it will not run, and if it runs nobody else is disturbed. It fails with a RequestError, and with nothing else.
         """
         future: asyncio.Future[bytes] = self._loop.create_future()
         if self._state in ("failed", "stopped"):
             future.set_exception(self._not_ready())
             return future
-        self._backlog.add(Job(request, future, time.monotonic()))
+        job = Job(request, future, time.monotonic())
+        if is_suspect:
+            self._suspects.append(job)
+        else:
+            self._backlog.add(job)
         self._wake()
         return future
 
     async def settled(self) -> None:
         """Wait until the first load has ended, well or not."""
         while self._state == "starting":
+            await self._next_change()
+
+    async def wait_until(self, *, is_serving: bool) -> None:
+        """Wait until the model can be asked, or until it cannot."""
+        while (self._state in SERVING) is not is_serving:
             await self._next_change()
 
     def publish(self) -> None:
@@ -136,6 +145,7 @@ class Pool:
                 limits=limits,
                 cache_ttl_s=self.manifest.cache.ttl_s,
                 max_batch_size=self.manifest.batching.max_batch_size,
+                scale_to_zero=self.manifest.scaling.scale_to_zero,
                 runners=len(self._slots),
                 runners_ready=sum(slot.is_ready for slot in self._slots),
                 digest=ready.digest if ready else "",
@@ -292,7 +302,6 @@ class Pool:
     def _after_batch(self) -> None:
         if self._backlog or self._suspects:
             self._wake()
-        self._changed.set()
 
     # What is true of the pool, and what keeps it true.
 

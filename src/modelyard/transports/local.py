@@ -18,6 +18,11 @@ class LocalTransport:
     def __init__(self) -> None:
         self._submits: dict[Target, Submit] = {}
 
+    @property
+    def is_connected(self) -> bool:
+        """Always: there is nothing in between."""
+        return True
+
     def connect(self, target: Target, submit: Submit) -> None:
         """Send the requests of ``target`` to ``submit``."""
         self._submits[target] = submit

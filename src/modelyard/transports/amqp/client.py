@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import Protocol
 
 import msgspec
 from aio_pika import Message
@@ -35,6 +34,7 @@ from modelyard.core.errors import (
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.metrics import BrokerMetrics
 from modelyard.transports.amqp.session import LOST, Session, Supervisor
 from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_queue, queue_name
 
@@ -48,14 +48,6 @@ PING_EVERY_S = 2.0
 PING_TIMEOUT_S = 4.0
 
 Future = asyncio.Future[bytes]
-
-
-class ClientMetrics(Protocol):
-    """What the client tells of its work."""
-
-    def broker_event(self, event: str) -> None:
-        """Count ``resent`` requests, ``returned`` bundles, ``orphan`` replies and the like."""
-        ...
 
 
 class Pending:
@@ -101,6 +93,7 @@ class AmqpTransport:
         metrics: Told of what happens.
         bundle_size: Gives how many requests a target's bundle may hold: what one of its batches
             takes, so that a bundle never holds what another worker could be running.
+        on_unroutable: Told of a target that has no queue.
     """
 
     def __init__(
@@ -108,12 +101,14 @@ class AmqpTransport:
         url: str,
         *,
         name: str,
-        metrics: ClientMetrics,
+        metrics: BrokerMetrics,
         bundle_size: Callable[[Target], int],
+        on_unroutable: Callable[[Target], None],
     ) -> None:
         self._name = name
         self._metrics = metrics
         self._bundle_size = bundle_size
+        self._on_unroutable = on_unroutable
         self._keys = count(1)
         self._pending: dict[int, Pending] = {}
         self._lanes: dict[tuple[Target, Priority], Lane] = {}
@@ -229,21 +224,21 @@ class AmqpTransport:
             exchange = session.exchanges[REQUESTS]
             await exchange.publish(message, name, mandatory=True, timeout=PUBLISH_TIMEOUT_S)
         except DeliveryError as error:
-            is_full = isinstance(error.frame, commands.Basic.Nack)
-            self._metrics.broker_event("nacked" if is_full else "returned")
-            target = bundle.lane.target
-            self._fail(
-                chosen,
-                Overloaded(f"the queue of {target} is full")
-                if is_full
-                else ModelNotReady(f"no worker of {target} has ever been up"),
-            )
+            self._fail(chosen, self._why_refused(bundle.lane.target, error))
         except TimeoutError:
             # It may yet be delivered; the deadline in it keeps it from being run for nobody.
             self._metrics.broker_event("publish_timeout")
             self._fail(chosen, Unavailable("the broker takes no messages now"))
         except LOST:
             session.lost.set()  # and _on_lost sends all that is unanswered again
+
+    def _why_refused(self, target: Target, error: DeliveryError) -> RequestError:
+        if isinstance(error.frame, commands.Basic.Nack):
+            self._metrics.broker_event("nacked")
+            return Overloaded(f"the queue of {target} is full")
+        self._metrics.broker_event("returned")
+        self._on_unroutable(target)
+        return ModelNotReady(f"{target} has no queue: no worker has been up")
 
     def _fail(self, chosen: list[Pending], error: RequestError) -> None:
         for pending in chosen:

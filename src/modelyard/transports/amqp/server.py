@@ -1,46 +1,49 @@
-"""The worker's side: takes bundles from the queues of one target, answers them, then acks.
+"""The worker's side: takes bundles from the queues of one target, and sees each request answered.
 
 On the way of a request: the bundle arrives in ``_on_bundle``; each request goes to the pool's
-``submit``; answers leave as they come, several in one message; the bundle is acked when the last of
-them is confirmed. Should the worker die before, the broker gives the bundle to another.
+``submit``; its outcome goes to ``replies.py``, which also acks the bundle. Should the worker die
+before, the broker gives the bundle to another.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
 import msgspec
-from aio_pika import Message
 from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import DeliveryError
 
 from modelyard.core.batch import Priority
-from modelyard.core.errors import DeadlineExceeded, Failure, Malformed, RequestError, ShuttingDown
+from modelyard.core.errors import (
+    DeadlineExceeded,
+    Failure,
+    Malformed,
+    ModelNotReady,
+    RequestError,
+    ShuttingDown,
+)
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.metrics import BrokerMetrics
+from modelyard.transports.amqp.replies import Delivery, Replies
 from modelyard.transports.amqp.session import LOST, Session, Supervisor
-from modelyard.transports.amqp.topology import REPLIES, QueueType, declare_request_queue
+from modelyard.transports.amqp.topology import QueueType, count_waiting, declare_request_queue
 
 log = logging.getLogger(__name__)
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
-REPLY_TIMEOUT_S = 10.0
-
-Submit = Callable[[Request], "asyncio.Future[bytes]"]
+COUNT_TIMEOUT_S = 1.0
 
 
-class ServerMetrics(Protocol):
-    """What the server tells of its work."""
+class Submit(Protocol):
+    """The pool's way in."""
 
-    def broker_event(self, event: str) -> None:
-        """Count ``redelivered`` bundles, ``expired`` requests, ``orphan`` replies and the like."""
+    def __call__(self, request: Request, *, is_suspect: bool = False) -> asyncio.Future[bytes]:
+        """Let a request wait for a runner; ``is_suspect``: it must run alone."""
         ...
 
 
@@ -66,7 +69,7 @@ class AmqpServer:
         queue_type: QueueType,
         prefetch: int,
         submit: Submit,
-        metrics: ServerMetrics,
+        metrics: BrokerMetrics,
     ) -> None:
         self._target = target
         self._queue_type: QueueType = queue_type
@@ -74,8 +77,8 @@ class AmqpServer:
         self._submit = submit
         self._metrics = metrics
         self._session: Session | None = None
+        self._replies: Replies | None = None
         self._consumers: list[tuple[AbstractQueue, str]] = []
-        self._bundles: set[asyncio.Task[None]] = set()
         self._supervisor = Supervisor(
             url,
             name=f"modelyard worker {target} {name}",
@@ -100,118 +103,98 @@ class AmqpServer:
             except LOST:
                 break
         self._consumers.clear()
-        if self._bundles:
-            await asyncio.wait(self._bundles)
+        if self._replies is not None:
+            await self._replies.all_settled()
+
+    async def count_waiting(self) -> int | None:
+        """Count the bundles that wait in the queues; None if the broker does not tell."""
+        session = self._session
+        if session is None:
+            return None
+        try:
+            async with asyncio.timeout(COUNT_TIMEOUT_S):
+                return sum(
+                    [await count_waiting(session.consuming, self._target, p) for p in PRIORITIES]
+                )
+        except LOST:  # as when a queue was deleted: set all up anew
+            session.lost.set()
+            return None
 
     async def _on_open(self, session: Session) -> None:
         await session.consuming.set_qos(prefetch_count=self._prefetch)
-        self._session = session
+        self._session, self._replies = session, Replies(session, self._metrics)
         for priority in PRIORITIES:
             queue = await declare_request_queue(
                 session.consuming, self._target, priority, self._queue_type
             )
-            handler = partial(self._on_bundle, session, priority)
+            handler = partial(self._on_bundle, self._replies, priority)
             self._consumers.append((queue, await queue.consume(handler)))
 
     def _on_lost(self) -> None:
         self._session = None
         self._consumers.clear()
+        if self._replies is not None:
+            self._replies.abandon()
 
     async def _on_bundle(
-        self, session: Session, priority: Priority, message: AbstractIncomingMessage
+        self, replies: Replies, priority: Priority, message: AbstractIncomingMessage
     ) -> None:
         """Start on a bundle; the client library must not wait for it."""
-        task = asyncio.create_task(self._serve(session, priority, message))
-        self._bundles.add(task)
-        task.add_done_callback(self._bundles.discard)
-
-    async def _serve(
-        self, session: Session, priority: Priority, message: AbstractIncomingMessage
-    ) -> None:
-        """Answer a bundle and settle its delivery: the one place where that is done."""
+        delivery = Delivery(message)
+        replies.open.add(delivery)
         if message.redelivered:
             self._metrics.broker_event("redelivered")
-        try:
-            if message.type == envelope.BUNDLE:
-                items = envelope.decode_bundle(message.body)
-                await self._answer(session, priority, message, items)
-            else:
-                problem = f"this worker cannot read {message.type!r}; release it again"
-                await self._refuse(session, message, Malformed(problem))
-        except msgspec.MsgspecError as error:
-            await self._refuse(session, message, Malformed(f"the bundle is damaged: {error}"))
-        except LOST:
-            session.lost.set()  # not acked: the broker gives it to someone else
+        if message.type != envelope.BUNDLE:
+            problem = f"this worker cannot read {message.type!r}; release it again"
+            self._refuse(replies, delivery, problem)
             return
         try:
-            await message.ack()
-        except LOST:
-            session.lost.set()
+            items = envelope.decode_bundle(message.body)
+        except msgspec.MsgspecError as error:
+            self._refuse(replies, delivery, f"the bundle is damaged: {error}")
+            return
+        if not items:
+            self._refuse(replies, delivery, "the bundle is empty")
+            return
+        delivery.unconfirmed = len(items)
+        for item in items:
+            # What was delivered before may have been what ended that worker: it runs alone.
+            future = self._start(item, priority, is_suspect=bool(message.redelivered))
+            delivery.futures.append(future)
+            future.add_done_callback(partial(_on_outcome, replies, delivery, item.key))
 
-    async def _answer(
-        self,
-        session: Session,
-        priority: Priority,
-        message: AbstractIncomingMessage,
-        items: list[envelope.Item],
-    ) -> None:
-        futures = {self._start(item, priority): item.key for item in items}
-        waiting = set(futures)
-        while waiting:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            answers = [envelope.Answer(futures[future], _outcome(future)) for future in done]
-            if any(_is_shutting_down(answer) for answer in answers):
-                raise ConnectionError("the pool stopped before the bundle was done")
-            await self._reply(session, message, envelope.ANSWERS, envelope.encode(answers))
-
-    def _start(self, item: envelope.Item, priority: Priority) -> asyncio.Future[bytes]:
+    def _start(
+        self, item: envelope.Item, priority: Priority, *, is_suspect: bool
+    ) -> asyncio.Future[bytes]:
         deadline = envelope.from_wall(item.deadline)
         if deadline > time.monotonic():
-            return self._submit(Request(item.id, self._target, item.input, deadline, priority))
+            request = Request(item.id, self._target, item.input, deadline, priority)
+            return self._submit(request, is_suspect=is_suspect)
         self._metrics.broker_event("expired")
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         future.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))
         return future
 
-    async def _refuse(
-        self, session: Session, message: AbstractIncomingMessage, error: RequestError
-    ) -> None:
-        log.error("bundle_refused", extra={"type": message.type, "why": error.detail})
+    def _refuse(self, replies: Replies, delivery: Delivery, why: str) -> None:
+        log.error("bundle_refused", extra={"type": delivery.message.type, "why": why})
         self._metrics.broker_event("refused")
-        body = envelope.encode(error.to_failure())
-        await self._reply(session, message, envelope.REFUSAL, body)
-
-    async def _reply(
-        self, session: Session, message: AbstractIncomingMessage, kind: str, body: bytes
-    ) -> None:
-        """Send answers and see them confirmed. A gateway that is gone needs none."""
-        if not message.reply_to:
-            self._metrics.broker_event("orphan")
-            return
-        reply = Message(
-            body,
-            type=kind,
-            correlation_id=message.correlation_id,
-            message_id=secrets.token_hex(8),
-        )
-        try:
-            exchange = session.exchanges[REPLIES]
-            await exchange.publish(reply, message.reply_to, timeout=REPLY_TIMEOUT_S)
-        except DeliveryError:
-            self._metrics.broker_event("orphan")
+        replies.refuse(delivery, Malformed(why).to_failure())
 
 
-def _outcome(future: asyncio.Future[bytes]) -> bytes | Failure:
+def _on_outcome(
+    replies: Replies, delivery: Delivery, key: int, future: asyncio.Future[bytes]
+) -> None:
+    if future.cancelled():
+        return  # the session was lost
     error = future.exception()
-    if error is None:
-        return future.result()
-    return error.to_failure() if isinstance(error, RequestError) else _bug(error)
+    if isinstance(error, (ShuttingDown, ModelNotReady)):
+        return  # the pool stopped or failed first: not acked, it goes to another worker
+    outcome = future.result() if error is None else _to_failure(error)
+    replies.add(delivery, envelope.Answer(key, outcome))
 
 
-def _bug(error: BaseException) -> Failure:
+def _to_failure(error: BaseException) -> Failure:
+    if isinstance(error, RequestError):
+        return error.to_failure()
     log.error("unexpected_error", exc_info=error)
     return RequestError("something went wrong at the worker").to_failure()
-
-
-def _is_shutting_down(answer: envelope.Answer) -> bool:
-    return isinstance(answer.outcome, Failure) and answer.outcome.code == ShuttingDown.code

@@ -55,15 +55,23 @@ class Supervisor:
         name: What the broker's administrator sees.
         on_open: Sets up what a new session needs; may raise, which ends the session.
         on_lost: Told when a session has ended.
+        is_one_connection: For those who publish too little to mind an alarm.
     """
 
     def __init__(
-        self, url: str, *, name: str, on_open: OnOpen, on_lost: Callable[[], None]
+        self,
+        url: str,
+        *,
+        name: str,
+        on_open: OnOpen,
+        on_lost: Callable[[], None],
+        is_one_connection: bool = False,
     ) -> None:
         self._urls = [part.strip() for part in url.split(",")]
         self._name = name
         self._on_open = on_open
         self._on_lost = on_lost
+        self._roles = ("both",) if is_one_connection else ("publish", "consume")
         self.opened = 0
         self.is_open = False
 
@@ -94,7 +102,7 @@ class Supervisor:
     async def _open(self, url: str) -> AsyncIterator[Session]:
         connections: list[AbstractConnection] = []
         try:
-            for role in ("publish", "consume"):
+            for role in self._roles:
                 connection = await aio_pika.connect(
                     url,
                     timeout=CONNECT_TIMEOUT_S,
@@ -104,7 +112,7 @@ class Supervisor:
                 connections.append(connection)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 publishing = await connections[0].channel(on_return_raises=True)
-                consuming = await connections[1].channel(publisher_confirms=False)
+                consuming = await connections[-1].channel(publisher_confirms=False)
                 exchanges = await declare_exchanges(publishing)
             session = Session(publishing, consuming, exchanges)
             for opened in connections:

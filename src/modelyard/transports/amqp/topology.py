@@ -46,6 +46,12 @@ async def declare_request_queue(
     return queue
 
 
+async def count_waiting(channel: AbstractChannel, target: Target, priority: Priority) -> int:
+    """Count the messages that wait in a target's queue and are with no worker yet."""
+    queue = await channel.declare_queue(queue_name(target, priority), passive=True)
+    return queue.declaration_result.message_count or 0
+
+
 async def declare_own_queue(channel: AbstractChannel, exchange: str, owner: str) -> AbstractQueue:
     """Declare and bind a queue that lives as long as its connection.
 

@@ -1,0 +1,124 @@
+"""Answers on their way back: those of one turn of the event loop leave in one message per gateway.
+
+On the way of a request: ``server.py`` adds each outcome here. A bundle is acked when all of its
+answers are confirmed, and not before: should the worker die, the broker gives it to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Coroutine
+
+from aio_pika import Message
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import DeliveryError
+
+from modelyard.core.errors import Failure
+from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.metrics import BrokerMetrics
+from modelyard.transports.amqp.session import LOST, Session
+from modelyard.transports.amqp.topology import REPLIES
+
+REPLY_TIMEOUT_S = 10.0
+
+
+class Delivery:
+    """A bundle that was delivered to us, and how many of its answers are not yet confirmed."""
+
+    __slots__ = ("bundle_id", "futures", "message", "reply_to", "unconfirmed")
+
+    def __init__(self, message: AbstractIncomingMessage) -> None:
+        self.message = message
+        self.reply_to = message.reply_to or ""
+        self.bundle_id = message.correlation_id or ""
+        self.futures: list[asyncio.Future[bytes]] = []
+        self.unconfirmed = 0
+
+
+class Replies:
+    """What goes back within one session with the broker.
+
+    Args:
+        session: Where the deliveries came from; only there can they be acked.
+        metrics: Told of what happens.
+    """
+
+    def __init__(self, session: Session, metrics: BrokerMetrics) -> None:
+        self.open: set[Delivery] = set()
+        self._session = session
+        self._metrics = metrics
+        self._waiting: dict[str, list[tuple[Delivery, envelope.Answer]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = asyncio.Event()
+
+    def add(self, delivery: Delivery, answer: envelope.Answer) -> None:
+        """Send an answer at the end of this turn of the loop."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.setdefault(delivery.reply_to, []).append((delivery, answer))
+
+    def refuse(self, delivery: Delivery, failure: Failure) -> None:
+        """Answer a whole bundle that cannot be read."""
+        delivery.unconfirmed = 1
+        self._start(self._send(delivery.reply_to, envelope.REFUSAL, failure, Counter([delivery])))
+
+    async def all_settled(self) -> None:
+        """Wait until no delivery is open."""
+        while self.open:
+            self._closed.clear()
+            await self._closed.wait()
+
+    def abandon(self) -> None:
+        """Give all up: the session is gone, and the broker will deliver it again."""
+        for delivery in self.open:
+            for future in delivery.futures:
+                future.cancel()
+        self.open.clear()
+        self._waiting.clear()
+        self._closed.set()
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for reply_to, entries in waiting.items():
+            answers = [answer for _, answer in entries]
+            parts = Counter(delivery for delivery, _ in entries)
+            self._start(self._send(reply_to, envelope.ANSWERS, answers, parts))
+
+    def _start(self, sending: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(sending)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(
+        self, reply_to: str, kind: str, content: object, parts: Counter[Delivery]
+    ) -> None:
+        """Send one message, see it confirmed, and ack the bundles that are now done."""
+        try:
+            await self._publish(reply_to, kind, content, next(iter(parts)).bundle_id)
+            for delivery, answered in parts.items():
+                delivery.unconfirmed -= answered
+                if not delivery.unconfirmed:
+                    await delivery.message.ack()
+                    self.open.discard(delivery)
+                    self._closed.set()
+        except LOST:
+            self._session.lost.set()  # not acked: the broker gives it to someone else
+
+    async def _publish(self, reply_to: str, kind: str, content: object, bundle_id: str) -> None:
+        """Send answers and see them confirmed. A gateway that is gone needs none."""
+        if not reply_to:
+            self._metrics.broker_event("orphan")
+            return
+        message = Message(
+            envelope.encode(content),
+            type=kind,
+            correlation_id=bundle_id,
+            message_id=secrets.token_hex(8),
+        )
+        try:
+            exchange = self._session.exchanges[REPLIES]
+            await exchange.publish(message, reply_to, timeout=REPLY_TIMEOUT_S)
+        except DeliveryError:
+            self._metrics.broker_event("orphan")
