@@ -24,6 +24,7 @@ from modelyard.dispatch.dispatch import Transport
 from modelyard.folder import read_manifest
 from modelyard.pool.pool import Pool
 from modelyard.telemetry.metrics import Metrics
+from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.client import AmqpTransport
 from modelyard.transports.amqp.server import AmqpServer
 from modelyard.transports.local import LocalTransport
@@ -57,7 +58,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
     """The transport through a real broker, with a real pool behind it."""
     manifest, metrics = read_manifest(TRICK), Metrics()
     transport = AmqpTransport(
-        broker.url,
+        parse_addresses(broker.url),
         name="gateway",
         metrics=metrics,
         bundle_size=lambda _: 16,
@@ -70,7 +71,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         announce=lambda _: None,
     )
     server = AmqpServer(
-        broker.url,
+        parse_addresses(broker.url),
         name="worker",
         target=manifest.target,
         queue_type="classic",

@@ -17,8 +17,9 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
 from modelyard.pool.pool import Pool
-from modelyard.settings import Settings
+from modelyard.settings import Settings, SettingsError
 from modelyard.telemetry.metrics import Metrics
+from modelyard.transports.amqp.address import Address, parse_addresses
 from modelyard.transports.amqp.announcing import Announcer
 from modelyard.transports.amqp.client import AmqpTransport
 from modelyard.transports.amqp.listening import Listener
@@ -30,6 +31,13 @@ log = logging.getLogger(__name__)
 def _own_name() -> str:
     """Give a name that tells an administrator where a process is, and is no other process's."""
     return f"{socket.gethostname()[:32]}.{os.getpid()}"
+
+
+def _addresses(settings: Settings) -> list[Address]:
+    try:
+        return parse_addresses(settings.amqp_url)
+    except (ValueError, OSError) as error:
+        raise SettingsError(f"amqp_url: {error}") from error
 
 
 @contextlib.asynccontextmanager
@@ -51,10 +59,10 @@ class ClusterGateway:
     """
 
     def __init__(self, settings: Settings, *, on_change: OnChange) -> None:
-        name, metrics = _own_name(), Metrics()
-        self._listener = Listener(settings.amqp_url, name=name, announce=self._announce)
+        name, metrics, addresses = _own_name(), Metrics(), _addresses(settings)
+        self._listener = Listener(addresses, name=name, announce=self._announce)
         self._transport = AmqpTransport(
-            settings.amqp_url,
+            addresses,
             name=name,
             metrics=metrics,
             bundle_size=self._bundle_size,
@@ -113,6 +121,7 @@ class ClusterWorker:
     ) -> None:
         self._settings = settings
         name, metrics, target = _own_name(), Metrics(), manifest.target
+        addresses = _addresses(settings)
         self._process = Process(
             settings,
             verdict=self._verdict,
@@ -127,7 +136,7 @@ class ClusterWorker:
             announce=self._announce,
         )
         self._server = AmqpServer(
-            settings.amqp_url,
+            addresses,
             name=name,
             target=target,
             queue_type=settings.queue_type,
@@ -137,7 +146,7 @@ class ClusterWorker:
             metrics=metrics,
         )
         self._announcer = Announcer(
-            settings.amqp_url,
+            addresses,
             name=name,
             is_consuming=lambda: self._server.is_consuming,
             count_waiting=self._server.count_waiting,

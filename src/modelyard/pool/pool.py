@@ -110,7 +110,8 @@ class Pool:
         """Let a request wait for a runner; the future gives the JSON of its predictions.
 
         A suspect runs alone: it may have ended the process that had it before. Cancel the future to
-        drop the request: if it waits it will not run, and if it runs nobody else is disturbed. It fails with a RequestError, and with nothing else.
+        drop the request: if it waits it will not run, and if it runs nobody else is disturbed. It
+        fails with a RequestError, and with nothing else.
         """
         future: asyncio.Future[bytes] = self._loop.create_future()
         if self._state in ("failed", "stopped"):

@@ -6,14 +6,14 @@ The gateways' ears are in ``listening.py``.
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
-from aio_pika import Message
 
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.address import Address
+from modelyard.transports.amqp.connection import BlockedError, Connection, Properties
 from modelyard.transports.amqp.session import LOST, Session, Supervisor
 from modelyard.transports.amqp.topology import CATALOG
 
@@ -26,7 +26,7 @@ class Announcer:
     """Says what a worker's pool is like.
 
     Args:
-        url: The broker's.
+        addresses: The broker's.
         name: This worker's.
         is_consuming: Whether its queues are consumed: only then it says that it serves.
         count_waiting: Counts the bundles in its queues.
@@ -34,7 +34,7 @@ class Announcer:
 
     def __init__(
         self,
-        url: str,
+        addresses: Sequence[Address],
         *,
         name: str,
         is_consuming: Callable[[], bool],
@@ -48,10 +48,11 @@ class Announcer:
         self._changed = asyncio.Event()
         self._session: Session | None = None
         self._supervisor = Supervisor(
-            url,
+            addresses,
             name=f"modelyard announcer {name}",
             on_open=self._on_open,
             on_lost=self._on_lost,
+            confirm_timeout_s=PUBLISH_TIMEOUT_S,
             is_one_connection=True,
         )
 
@@ -90,19 +91,12 @@ class Announcer:
         news = msgspec.structs.replace(news, queued=await self._count_waiting())
         if self._is_leaving and not is_last:
             return
-        message = Message(
-            envelope.encode(envelope.News(self._name, news, is_last)),
-            type=envelope.ANNOUNCEMENT,
-            message_id=secrets.token_hex(8),
-            expiration=FORGET_AFTER_S,
-        )
         try:
-            exchange = session.exchanges[CATALOG]
-            await exchange.publish(message, "", mandatory=False, timeout=PUBLISH_TIMEOUT_S)
-        except TimeoutError:
+            await publish_news(session.publishing, envelope.News(self._name, news, is_last))
+        except BlockedError:
             return
-        except LOST:
-            session.lost.set()
+        except LOST as error:
+            session.lose(str(error))
 
     async def _on_open(self, session: Session) -> None:
         self._session = session
@@ -110,3 +104,16 @@ class Announcer:
 
     def _on_lost(self) -> None:
         self._session = None
+
+
+async def publish_news(connection: Connection, news: envelope.News) -> None:
+    """Tell all gateways."""
+    await connection.publish(
+        envelope.encode(news),
+        exchange=CATALOG,
+        routing_key="",
+        properties=Properties(
+            message_type=envelope.ANNOUNCEMENT, expiration=str(int(FORGET_AFTER_S * 1000))
+        ),
+        is_mandatory=False,
+    )

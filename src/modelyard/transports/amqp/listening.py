@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
-from aio_pika import Message
-from aio_pika.abc import AbstractIncomingMessage
 
 from modelyard.core.messages import Announcement, State
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.announcing import EVERY_S, FORGET_AFTER_S, PUBLISH_TIMEOUT_S
+from modelyard.transports.amqp.address import Address
+from modelyard.transports.amqp.announcing import (
+    EVERY_S,
+    FORGET_AFTER_S,
+    PUBLISH_TIMEOUT_S,
+    publish_news,
+)
+from modelyard.transports.amqp.connection import BlockedError, Delivered
 from modelyard.transports.amqp.session import LOST, Session, Supervisor
 from modelyard.transports.amqp.topology import CATALOG, declare_own_queue
 
@@ -32,12 +36,12 @@ class Listener:
     """Hears the workers, and remembers those targets whose last worker went to sleep.
 
     Args:
-        url: The broker's.
+        addresses: The broker's.
         name: This gateway's.
         announce: Told what is true of a target, at every change.
     """
 
-    def __init__(self, url: str, *, name: str, announce: Announce) -> None:
+    def __init__(self, addresses: Sequence[Address], *, name: str, announce: Announce) -> None:
         self._name = name
         self._announce = announce
         self._heard: dict[Target, dict[str, tuple[float, Announcement]]] = {}
@@ -45,10 +49,11 @@ class Listener:
         self._session: Session | None = None
         self._first_heard = 0.0
         self._supervisor = Supervisor(
-            url,
+            addresses,
             name=f"modelyard listener {name}",
             on_open=self._on_open,
             on_lost=self._on_lost,
+            confirm_timeout_s=PUBLISH_TIMEOUT_S,
             is_one_connection=True,
         )
 
@@ -70,7 +75,7 @@ class Listener:
 
     async def _on_open(self, session: Session) -> None:
         queue = await declare_own_queue(session.consuming, CATALOG, self._name)
-        await queue.consume(self._on_news, no_ack=True)
+        await session.consuming.consume(queue, self._on_news, no_ack=True)
         now = time.monotonic()
         for workers in self._heard.values():  # they could not be heard while the broker was away
             for worker, (_, announcement) in workers.items():
@@ -80,8 +85,8 @@ class Listener:
     def _on_lost(self) -> None:
         self._session = None
 
-    async def _on_news(self, message: AbstractIncomingMessage) -> None:
-        if message.type != envelope.ANNOUNCEMENT:
+    def _on_news(self, message: Delivered) -> None:
+        if message.properties.message_type != envelope.ANNOUNCEMENT:
             return  # another version's: it announces itself in ours as well, or is not for us
         try:
             news = envelope.decode_news(message.body)
@@ -126,19 +131,12 @@ class Listener:
             if said >= since:
                 continue
             self._asleep[target] = (time.monotonic(), announcement)
-            message = Message(
-                envelope.encode(envelope.News(self._name, announcement)),
-                type=envelope.ANNOUNCEMENT,
-                message_id=secrets.token_hex(8),
-                expiration=FORGET_AFTER_S,
-            )
             try:
-                exchange = session.exchanges[CATALOG]
-                await exchange.publish(message, "", mandatory=False, timeout=PUBLISH_TIMEOUT_S)
-            except TimeoutError:
+                await publish_news(session.publishing, envelope.News(self._name, announcement))
+            except BlockedError:
                 return
-            except LOST:
-                session.lost.set()
+            except LOST as error:
+                session.lose(str(error))
                 return
 
     def _tell(self, last: Announcement) -> None:

@@ -7,18 +7,14 @@ answers are confirmed, and not before: should the worker die, the broker gives i
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import Counter
-from collections.abc import Coroutine
-
-from aio_pika import Message
-from aio_pika.abc import AbstractIncomingMessage
-from aio_pika.exceptions import DeliveryError
+from functools import partial
 
 from modelyard.core.errors import Failure
 from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.connection import Delivered, Properties, ReturnedError
 from modelyard.transports.amqp.metrics import BrokerMetrics
-from modelyard.transports.amqp.session import LOST, Session
+from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.topology import REPLIES
 
 REPLY_TIMEOUT_S = 10.0
@@ -27,12 +23,12 @@ REPLY_TIMEOUT_S = 10.0
 class Delivery:
     """A bundle that was delivered to us, and how many of its answers are not yet confirmed."""
 
-    __slots__ = ("bundle_id", "futures", "message", "reply_to", "unconfirmed")
+    __slots__ = ("bundle_id", "futures", "reply_to", "tag", "unconfirmed")
 
-    def __init__(self, message: AbstractIncomingMessage) -> None:
-        self.message = message
-        self.reply_to = message.reply_to or ""
-        self.bundle_id = message.correlation_id or ""
+    def __init__(self, message: Delivered) -> None:
+        self.tag = message.tag
+        self.reply_to = message.properties.reply_to or ""
+        self.bundle_id = message.properties.correlation_id or ""
         self.futures: list[asyncio.Future[bytes]] = []
         self.unconfirmed = 0
 
@@ -50,7 +46,6 @@ class Replies:
         self._session = session
         self._metrics = metrics
         self._waiting: dict[str, list[tuple[Delivery, envelope.Answer]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
 
     def add(self, delivery: Delivery, answer: envelope.Answer) -> None:
@@ -62,7 +57,7 @@ class Replies:
     def refuse(self, delivery: Delivery, failure: Failure) -> None:
         """Answer a whole bundle that cannot be read."""
         delivery.unconfirmed = 1
-        self._start(self._send(delivery.reply_to, envelope.REFUSAL, failure, Counter([delivery])))
+        self._send(delivery.reply_to, envelope.REFUSAL, failure, Counter([delivery]))
 
     async def all_settled(self) -> None:
         """Wait until no delivery is open."""
@@ -84,41 +79,29 @@ class Replies:
         for reply_to, entries in waiting.items():
             answers = [answer for _, answer in entries]
             parts = Counter(delivery for delivery, _ in entries)
-            self._start(self._send(reply_to, envelope.ANSWERS, answers, parts))
+            self._send(reply_to, envelope.ANSWERS, answers, parts)
 
-    def _start(self, sending: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(sending)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _send(
-        self, reply_to: str, kind: str, content: object, parts: Counter[Delivery]
-    ) -> None:
-        """Send one message, see it confirmed, and ack the bundles that are now done."""
-        try:
-            await self._publish(reply_to, kind, content, next(iter(parts)).bundle_id)
-            for delivery, answered in parts.items():
-                delivery.unconfirmed -= answered
-                if not delivery.unconfirmed:
-                    await delivery.message.ack()
-                    self.open.discard(delivery)
-                    self._closed.set()
-        except LOST:
-            self._session.lost.set()  # not acked: the broker gives it to someone else
-
-    async def _publish(self, reply_to: str, kind: str, content: object, bundle_id: str) -> None:
-        """Send answers and see them confirmed. A gateway that is gone needs none."""
-        if not reply_to:
-            self._metrics.broker_event("orphan")
-            return
-        message = Message(
+    def _send(self, reply_to: str, kind: str, content: object, parts: Counter[Delivery]) -> None:
+        """Send one message."""
+        confirmed = self._session.publishing.publish(
             envelope.encode(content),
-            type=kind,
-            correlation_id=bundle_id,
-            message_id=secrets.token_hex(8),
+            exchange=REPLIES,
+            routing_key=reply_to,
+            properties=Properties(message_type=kind, correlation_id=next(iter(parts)).bundle_id),
         )
-        try:
-            exchange = self._session.exchanges[REPLIES]
-            await exchange.publish(message, reply_to, timeout=REPLY_TIMEOUT_S)
-        except DeliveryError:
+        confirmed.add_done_callback(partial(self._on_confirmed, parts))
+
+    def _on_confirmed(self, parts: Counter[Delivery], confirmed: asyncio.Future[None]) -> None:
+        """Ack the bundles that are now answered. A gateway that is gone needs no answer."""
+        error = confirmed.exception()
+        if isinstance(error, ReturnedError):
             self._metrics.broker_event("orphan")
+        elif error is not None:
+            self._session.lose(str(error))  # not acked: the broker gives it to someone else
+            return
+        for delivery, answered in parts.items():
+            delivery.unconfirmed -= answered
+            if not delivery.unconfirmed and delivery in self.open:
+                self._session.consuming.ack(delivery.tag)
+                self.open.discard(delivery)
+                self._closed.set()

@@ -8,13 +8,15 @@ before, the broker gives the bundle to another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
 import msgspec
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue
+from pamqp import commands
 
 from modelyard.core.batch import Priority
 from modelyard.core.errors import (
@@ -28,8 +30,10 @@ from modelyard.core.errors import (
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.address import Address
+from modelyard.transports.amqp.connection import Delivered
 from modelyard.transports.amqp.metrics import BrokerMetrics
-from modelyard.transports.amqp.replies import Delivery, Replies
+from modelyard.transports.amqp.replies import REPLY_TIMEOUT_S, Delivery, Replies
 from modelyard.transports.amqp.session import LOST, Session, Supervisor
 from modelyard.transports.amqp.topology import QueueType, count_waiting, declare_request_queue
 
@@ -51,7 +55,7 @@ class AmqpServer:
     """Feeds one pool from the broker.
 
     Args:
-        url: The broker's.
+        addresses: The broker's.
         name: This worker's.
         target: Whose queues are consumed.
         queue_type: Of those queues.
@@ -62,7 +66,7 @@ class AmqpServer:
 
     def __init__(
         self,
-        url: str,
+        addresses: Sequence[Address],
         *,
         name: str,
         target: Target,
@@ -78,12 +82,13 @@ class AmqpServer:
         self._metrics = metrics
         self._session: Session | None = None
         self._replies: Replies | None = None
-        self._consumers: list[tuple[AbstractQueue, str]] = []
+        self._consumers: list[str] = []
         self._supervisor = Supervisor(
-            url,
+            addresses,
             name=f"modelyard worker {target} {name}",
             on_open=self._on_open,
             on_lost=self._on_lost,
+            confirm_timeout_s=REPLY_TIMEOUT_S,
         )
 
     @property
@@ -97,11 +102,11 @@ class AmqpServer:
 
     async def drain(self) -> None:
         """Take no more bundles, and finish those that are here."""
-        for queue, tag in self._consumers:
-            try:
-                await queue.cancel(tag, timeout=1)
-            except LOST:
-                break
+        session = self._session
+        if session is not None:
+            with contextlib.suppress(*LOST):
+                for tag in self._consumers:
+                    await session.consuming.cancel(tag)
         self._consumers.clear()
         if self._replies is not None:
             await self._replies.all_settled()
@@ -116,19 +121,19 @@ class AmqpServer:
                 return sum(
                     [await count_waiting(session.consuming, self._target, p) for p in PRIORITIES]
                 )
-        except LOST:  # as when a queue was deleted: set all up anew
-            session.lost.set()
+        except LOST as error:  # as when a queue was deleted: set all up anew
+            session.lose(str(error))
             return None
 
     async def _on_open(self, session: Session) -> None:
-        await session.consuming.set_qos(prefetch_count=self._prefetch)
+        await session.consuming.call(commands.Basic.Qos(prefetch_count=self._prefetch))
         self._session, self._replies = session, Replies(session, self._metrics)
         for priority in PRIORITIES:
             queue = await declare_request_queue(
                 session.consuming, self._target, priority, self._queue_type
             )
             handler = partial(self._on_bundle, self._replies, priority)
-            self._consumers.append((queue, await queue.consume(handler)))
+            self._consumers.append(await session.consuming.consume(queue, handler))
 
     def _on_lost(self) -> None:
         self._session = None
@@ -136,16 +141,15 @@ class AmqpServer:
         if self._replies is not None:
             self._replies.abandon()
 
-    async def _on_bundle(
-        self, replies: Replies, priority: Priority, message: AbstractIncomingMessage
-    ) -> None:
-        """Start on a bundle; the client library must not wait for it."""
+    def _on_bundle(self, replies: Replies, priority: Priority, message: Delivered) -> None:
+        """Start on a bundle."""
         delivery = Delivery(message)
         replies.open.add(delivery)
-        if message.redelivered:
+        if message.is_redelivered:
             self._metrics.broker_event("redelivered")
-        if message.type != envelope.BUNDLE:
-            problem = f"this worker cannot read {message.type!r}; release it again"
+        kind = message.properties.message_type
+        if kind != envelope.BUNDLE:
+            problem = f"this worker cannot read {kind!r}; release it again"
             self._refuse(replies, delivery, problem)
             return
         try:
@@ -159,7 +163,7 @@ class AmqpServer:
         delivery.unconfirmed = len(items)
         for item in items:
             # What was delivered before may have been what ended that worker: it runs alone.
-            future = self._start(item, priority, is_suspect=bool(message.redelivered))
+            future = self._start(item, priority, is_suspect=message.is_redelivered)
             delivery.futures.append(future)
             future.add_done_callback(partial(_on_outcome, replies, delivery, item.key))
 
@@ -176,7 +180,7 @@ class AmqpServer:
         return future
 
     def _refuse(self, replies: Replies, delivery: Delivery, why: str) -> None:
-        log.error("bundle_refused", extra={"type": delivery.message.type, "why": why})
+        log.error("bundle_refused", extra={"why": why})
         self._metrics.broker_event("refused")
         replies.refuse(delivery, Malformed(why).to_failure())
 

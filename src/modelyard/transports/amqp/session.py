@@ -10,38 +10,36 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import cycle
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
-from aio_pika.exceptions import AMQPError
-
+from modelyard.transports.amqp.address import Address
+from modelyard.transports.amqp.connection import BrokerError, Connection
 from modelyard.transports.amqp.topology import declare_exchanges
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
-HEARTBEAT_S = 10
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 2.0
 
-LOST = (AMQPError, OSError, TimeoutError, asyncio.InvalidStateError, RuntimeError)
-"""What a call into the client library raises when the connection is gone or going."""
+LOST = (BrokerError, OSError, TimeoutError)
+"""What is raised when the broker cannot be reached, refuses, or takes too long."""
 
 
 class Session:
-    """Two open connections and what was declared on them."""
+    """Open connections, the exchanges declared. Give it up with ``lose``."""
 
-    def __init__(
-        self,
-        publishing: AbstractChannel,
-        consuming: AbstractChannel,
-        exchanges: dict[str, AbstractExchange],
-    ) -> None:
-        self.publishing = publishing
-        self.consuming = consuming
-        self.exchanges = exchanges
+    def __init__(self) -> None:
+        self.publishing: Connection
+        self.consuming: Connection
         self.lost = asyncio.Event()
+
+    def lose(self, why: str) -> None:
+        """Say that it is of no more use: the supervisor opens another one."""
+        if not self.lost.is_set():
+            log.warning("broker_lost", extra={"why": why})
+            self.lost.set()
 
 
 OnOpen = Callable[[Session], Awaitable[None]]
@@ -51,46 +49,46 @@ class Supervisor:
     """Runs sessions one after the other.
 
     Args:
-        url: The broker's, ``amqp://`` or ``amqps://``; several, with commas, are tried in turn.
+        addresses: The broker's; several are tried in turn.
         name: What the broker's administrator sees.
         on_open: Sets up what a new session needs; may raise, which ends the session.
         on_lost: Told when a session has ended.
+        confirm_timeout_s: How long the broker may take to confirm a message.
         is_one_connection: For those who publish too little to mind an alarm.
     """
 
     def __init__(
         self,
-        url: str,
+        addresses: Sequence[Address],
         *,
         name: str,
         on_open: OnOpen,
         on_lost: Callable[[], None],
+        confirm_timeout_s: float,
         is_one_connection: bool = False,
     ) -> None:
-        self._urls = [part.strip() for part in url.split(",")]
+        self._addresses = cycle(addresses)
         self._name = name
         self._on_open = on_open
         self._on_lost = on_lost
-        self._roles = ("both",) if is_one_connection else ("publish", "consume")
-        self.opened = 0
-        self.is_open = False
+        self._confirm_timeout_s = confirm_timeout_s
+        self._is_one_connection = is_one_connection
+        self._opened = 0
 
     async def run(self) -> None:
         """Keep a session open until cancelled."""
         backoff_s = FIRST_BACKOFF_S
         while True:
-            self._urls.append(self._urls.pop(0))
             try:
-                async with self._open(self._urls[-1]) as session:
+                async with self._open(next(self._addresses)) as session:
                     try:
-                        await self._on_open(session)
-                        self.is_open = True
-                        self.opened += 1
+                        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                            await self._on_open(session)
                         backoff_s = FIRST_BACKOFF_S
-                        log.info("broker_connected", extra={"sessions": self.opened})
+                        self._opened += 1
+                        log.info("broker_connected", extra={"sessions": self._opened})
                         await session.lost.wait()
                     finally:  # before the connections are closed: that may take a while
-                        self.is_open = False
                         self._on_lost()
             except LOST as error:
                 log.warning("broker_unreachable", extra={"error": str(error) or repr(error)})
@@ -99,32 +97,28 @@ class Supervisor:
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
     @contextlib.asynccontextmanager
-    async def _open(self, url: str) -> AsyncIterator[Session]:
-        connections: list[AbstractConnection] = []
-        try:
-            for role in self._roles:
-                connection = await aio_pika.connect(
-                    url,
-                    timeout=CONNECT_TIMEOUT_S,
-                    heartbeat=HEARTBEAT_S,
-                    client_properties={"connection_name": f"{self._name} ({role})"},
-                )
-                connections.append(connection)
+    async def _open(self, address: Address) -> AsyncIterator[Session]:
+        session = Session()
+        async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                publishing = await connections[0].channel(on_return_raises=True)
-                consuming = await connections[-1].channel(publisher_confirms=False)
-                exchanges = await declare_exchanges(publishing)
-            session = Session(publishing, consuming, exchanges)
-            for opened in connections:
-                opened.close_callbacks.add(lambda *_: session.lost.set())
-            for channel in (publishing, consuming):
-                channel.close_callbacks.add(lambda *_: session.lost.set())
-            # The broker cancels consumers of a queue that was deleted: set all up anew.
-            underlying = await consuming.get_underlay_channel()
-            underlying.on_consumer_cancel_callbacks.add(lambda _: session.lost.set())
+                if self._is_one_connection:
+                    session.consuming = await self._connect(session, address, "both", stack)
+                    session.publishing = session.consuming
+                else:
+                    session.consuming = await self._connect(session, address, "consume", stack)
+                    session.publishing = await self._connect(session, address, "publish", stack)
+                await session.publishing.confirm_publishing()
+                await declare_exchanges(session.consuming)
             yield session
-        finally:
-            for opened in connections:
-                with contextlib.suppress(*LOST):
-                    async with asyncio.timeout(1):
-                        await opened.close()
+
+    async def _connect(
+        self, session: Session, address: Address, role: str, stack: contextlib.AsyncExitStack
+    ) -> Connection:
+        connection = await Connection.open(
+            address,
+            name=f"{self._name} ({role})",
+            confirm_timeout_s=self._confirm_timeout_s,
+            on_lost=session.lose,
+        )
+        stack.push_async_callback(connection.close)
+        return connection

@@ -10,10 +10,11 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
-from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
+from pamqp import commands
 
 from modelyard.core.batch import Priority
 from modelyard.core.names import Target
+from modelyard.transports.amqp.connection import Connection
 
 REQUESTS = "modelyard.requests"
 REPLIES = "modelyard.replies"
@@ -28,39 +29,49 @@ def queue_name(target: Target, priority: Priority) -> str:
     return f"{name}.high" if priority == "high" else name
 
 
-async def declare_exchanges(channel: AbstractChannel) -> dict[str, AbstractExchange]:
-    """Declare the exchanges; gives them by name."""
-    return {
-        name: await channel.declare_exchange(name, kind, durable=True)
-        for name, kind in ((REQUESTS, "direct"), (REPLIES, "direct"), (CATALOG, "fanout"))
-    }
+async def declare_exchanges(connection: Connection) -> None:
+    """Declare the exchanges."""
+    for name, kind in ((REQUESTS, "direct"), (REPLIES, "direct"), (CATALOG, "fanout")):
+        await connection.call(
+            commands.Exchange.Declare(exchange=name, exchange_type=kind, durable=True)
+        )
 
 
 async def declare_request_queue(
-    channel: AbstractChannel, target: Target, priority: Priority, queue_type: QueueType
-) -> AbstractQueue:
-    """Declare and bind the queue of a target; it stays when its workers go."""
+    connection: Connection, target: Target, priority: Priority, queue_type: QueueType
+) -> str:
+    """Declare and bind the queue of a target, and give its name; it stays when its workers go."""
     name = queue_name(target, priority)
-    queue = await channel.declare_queue(name, durable=True, arguments={"x-queue-type": queue_type})
-    await queue.bind(REQUESTS, name)
-    return queue
+    await connection.call(
+        commands.Queue.Declare(queue=name, durable=True, arguments={"x-queue-type": queue_type})
+    )
+    await connection.call(commands.Queue.Bind(queue=name, exchange=REQUESTS, routing_key=name))
+    return name
 
 
-async def count_waiting(channel: AbstractChannel, target: Target, priority: Priority) -> int:
+async def count_waiting(connection: Connection, target: Target, priority: Priority) -> int:
     """Count the messages that wait in a target's queue and are with no worker yet."""
-    queue = await channel.declare_queue(queue_name(target, priority), passive=True)
-    return queue.declaration_result.message_count or 0
+    answer = await connection.call(
+        commands.Queue.Declare(queue=queue_name(target, priority), passive=True)
+    )
+    assert isinstance(answer, commands.Queue.DeclareOk)
+    return answer.message_count or 0
 
 
-async def declare_own_queue(channel: AbstractChannel, exchange: str, owner: str) -> AbstractQueue:
-    """Declare and bind a queue that lives as long as its connection.
+async def declare_own_queue(connection: Connection, exchange: str, owner: str) -> str:
+    """Declare and bind a queue that lives as long as its connection, and give its name.
 
-    Its name is a new one for each connection, so that a reconnect meets no queue that the broker
+    The name is a new one for each connection, so that a reconnect meets no queue that the broker
     has not yet let go.
     """
     name = f"{exchange.rpartition('.')[2]}.{owner}.{secrets.token_hex(8)}"
-    queue = await channel.declare_queue(
-        name, exclusive=True, auto_delete=True, arguments={"x-queue-type": "classic"}
+    await connection.call(
+        commands.Queue.Declare(
+            queue=name,
+            exclusive=True,
+            auto_delete=True,
+            arguments={"x-queue-type": "classic"},
+        )
     )
-    await queue.bind(exchange, name)
-    return queue
+    await connection.call(commands.Queue.Bind(queue=name, exchange=exchange, routing_key=name))
+    return name
