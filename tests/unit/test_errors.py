@@ -10,7 +10,7 @@ import pytest
 from modelyard.core.errors import Failure, RequestError, Unavailable, from_failure
 from modelyard.gateway.predict import MethodNotAllowed
 from modelyard.gateway.problems import STATUS, problem_of
-from modelyard.gateway.server import HeadersTooLarge
+from modelyard.gateway.protocol import HeadersTooLarge
 
 
 def tree(base: type[RequestError]) -> list[type[RequestError]]:
