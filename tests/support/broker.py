@@ -98,6 +98,21 @@ class Broker:
         self._process.wait()
         wait_for_the_end_of(family)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the broker: SIGSTOP freezes it, SIGCONT lets it go on."""
+        family = psutil.Process(self._process.pid).children(recursive=True)
+        for process in [psutil.Process(self._process.pid), *family]:
+            process.send_signal(number)
+
+    def url_through(self, port: int) -> str:
+        """Give the URL for those who come through a proxy on ``port``."""
+        return self.url.replace(f":{self.port}/", f":{port}/")
+
+    def log(self) -> str:
+        """What the broker has logged so far."""
+        logs = sorted((self._folder / "logs").glob("*.log"))
+        return "".join(log.read_text(errors="replace") for log in logs)
+
     def control(self, *arguments: str) -> str:
         """Run ``rabbitmqctl``."""
         done = subprocess.run(

@@ -21,6 +21,11 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> RedisServer:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it, again after a death, and wait until it answers."""
         self._process = subprocess.Popen(
             [
                 *("redis-server", "--bind", "127.0.0.1", "--port", str(self.port)),
@@ -29,7 +34,6 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
         )
         wait_until(self._is_up, what="Redis")
-        return self
 
     def __exit__(
         self,
@@ -38,11 +42,12 @@ class RedisServer:
         trace: TracebackType | None,
     ) -> None:
         self.signal(signal.SIGKILL)
-        self._process.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal: SIGSTOP freezes it, SIGCONT lets it go on."""
         self._process.send_signal(number)
+        if number == signal.SIGKILL:
+            self._process.wait()
 
     def _is_up(self) -> bool:
         try:

@@ -44,6 +44,7 @@ class Way:
         self._left_bytes: int | None = None
         self._pattern = b""
         self._to_corrupt = 0
+        self._corrupt_after = (b"", 0)
 
     def cut_after(self, count: int) -> None:
         """Pass ``count`` more bytes on, then cut the connection that the next one came from."""
@@ -56,6 +57,10 @@ class Way:
     def corrupt(self, pieces: int) -> None:
         """Flip a byte in the middle of each of the next ``pieces``."""
         self._to_corrupt = pieces
+
+    def corrupt_after(self, pattern: bytes, mask: int = 0xFF) -> None:
+        """Flip the bits in ``mask`` of the byte that follows the next ``pattern`` in one piece."""
+        self._corrupt_after = (pattern, mask)
 
     def treat(self, piece: bytes, before: bytes) -> tuple[bytes, bool]:
         """Give what is passed on of ``piece``, and whether the connection is cut then.
@@ -74,16 +79,25 @@ class Way:
                 piece, self._left_bytes, is_cut = piece[: self._left_bytes], None, True
             else:
                 self._left_bytes -= len(piece)
-        if self._to_corrupt and piece:
-            self._to_corrupt -= 1
-            self.corrupted += 1
-            middle = len(piece) // 2
-            piece = piece[:middle] + bytes([piece[middle] ^ 0xFF]) + piece[middle + 1 :]
+        piece = self._damage(piece)
         if self.is_dropping:
             piece = b""
         self.passed_bytes += len(piece)
         self.cuts += is_cut
         return piece, is_cut
+
+    def _damage(self, piece: bytes) -> bytes:
+        pattern, mask = self._corrupt_after
+        found = piece.find(pattern) + len(pattern) if pattern and pattern in piece else -1
+        if 0 <= found < len(piece):
+            self._corrupt_after = (b"", 0)
+        elif self._to_corrupt and piece:
+            self._to_corrupt -= 1
+            found, mask = len(piece) // 2, 0xFF
+        else:
+            return piece
+        self.corrupted += 1
+        return piece[:found] + bytes([piece[found] ^ mask]) + piece[found + 1 :]
 
 
 class Proxy:

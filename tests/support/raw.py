@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from tests.support.server import PATIENCE_S
@@ -72,6 +73,56 @@ async def ask_at_once(url: str, request: bytes, times: int) -> list[Answer]:
         answers.append(answer._replace(body=body))
         writer.close()
     return answers
+
+
+async def connect(url: str) -> Line:
+    """Open a connection to stay."""
+    return Line(*await asyncio.open_connection(*address_of(url)))
+
+
+class Line:
+    """One kept-alive connection, on which every byte counts: an answer too many shows."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def __aenter__(self) -> Line:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Go, whatever is still to come."""
+        self._writer.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another request may be sent."""
+        return not self._reader.at_eof() and not self._writer.is_closing()
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send a request, and read one response."""
+        self._writer.write(request)
+        head = (await self._reader.readuntil(b"\r\n\r\n")).splitlines(keepends=True)
+        answer = _parse_head(head)
+        body = await self._reader.readexactly(int(answer.headers["content-length"]))
+        if answer.headers.get("connection") == "close":
+            self._writer.close()
+        return answer._replace(body=body)
+
+    async def rest(self) -> bytes:
+        """Ask for the end of the connection; gives all that comes before the farewell."""
+        farewell = request_bytes(b"", "connection: close", path="/healthz", method="GET")
+        self._writer.write(farewell)
+        before, _, _ = (await self._reader.read(-1)).rpartition(b"HTTP/1.1 ")
+        return before
 
 
 def _parse_head(lines: list[bytes]) -> Answer:

@@ -1,0 +1,116 @@
+"""Gateways that come and go, are asked the same by many, and speak with what is older or newer.
+
+Numbers in names are the rows of the table of faults in ``docs/reliability.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.topology import CATALOG, REPLIES, REQUESTS
+from tests.faults.conftest import with_a_worker
+from tests.support.broker import Broker
+from tests.support.cluster import QUEUE, Cluster, copy_trick
+from tests.support.ledger import Every, Ledger, answer_of
+from tests.support.raw import ask_at_once, request_bytes
+from tests.support.server import wait_until
+
+
+def test_row_10_a_gateway_that_is_told_to_stop_finishes(cluster: Cluster) -> None:
+    leaving = cluster.start_gateway()
+    cluster.wait_for_workers(1, leaving)
+    working = {"nonce": 1, "act": "work", "seconds": 1.0}
+    body = json.dumps({"model_name": "trick_model", "input_data": [working]}).encode()
+
+    async def stop_while_it_works() -> int:
+        asked = asyncio.create_task(ask_at_once(leaving.url, request_bytes(body), 1))
+        await asyncio.to_thread(
+            wait_until, lambda: leaving.metric("modelyard_in_flight") == 1, what="it to run"
+        )
+        code = await asyncio.to_thread(leaving.stop)
+        (answer,) = await asked
+        assert answer.json["prediction"] == [answer_of(1)]
+        return code
+
+    assert asyncio.run(stop_while_it_works()) == 0
+
+
+def test_row_10_gateways_are_replaced_under_load(cluster: Cluster) -> None:
+    leaving, staying = cluster.start_gateway(), cluster.gateway
+    cluster.wait_for_workers(1, leaving)
+    ledger = Ledger(leaving.url, staying.url, connections=8)
+    ledger.run_until(Every(0.5, 1, lambda: leaving.stop() == 0))
+    ledger.check()
+
+
+def test_row_25_a_stampede_runs_once_at_each_gateway(
+    broker: Broker, stack: ExitStack, tmp_path: Path
+) -> None:
+    cluster = with_a_worker(Cluster(broker, stack, folder=copy_trick(tmp_path, ttl_s=60)))
+    gateways = [cluster.gateway, cluster.start_gateway()]
+    cluster.wait_for_workers(1, gateways[1])
+    diary = tmp_path / "diary"
+    same = {"nonce": 7, "act": "work", "seconds": 0.5, "diary": str(diary)}
+    body = json.dumps({"model_name": "trick_model", "input_data": [same]}).encode()
+
+    async def stampede() -> list[int]:
+        asked = (ask_at_once(gateway.url, request_bytes(body), 500) for gateway in gateways)
+        answers = [answer for group in await asyncio.gather(*asked) for answer in group]
+        assert {tuple(answer.json["prediction"]) for answer in answers} == {(answer_of(7),)}
+        return [answer.status for answer in answers]
+
+    assert asyncio.run(stampede()) == [200] * 1000
+    assert diary.read_text().splitlines() in (["7"], ["7", "7"])
+    for gateway in gateways:
+        assert gateway.metric("modelyard_cache_requests_total", use="miss") <= 1
+
+
+async def test_row_29_an_old_worker_refuses_what_a_new_gateway_sends(cluster: Cluster) -> None:
+    connection = await aio_pika.connect(cluster.broker.url)
+    async with connection:
+        channel = await connection.channel()
+        mine = await channel.declare_queue(exclusive=True)
+        await mine.bind(REPLIES, mine.name)
+        exchange = await channel.get_exchange(REQUESTS)
+        odd = aio_pika.Message(
+            b"future", type="modelyard.bundle.99", reply_to=mine.name, correlation_id="c"
+        )
+        await exchange.publish(odd, QUEUE)
+        reply = await mine.get(timeout=30, fail=False) or await _next(mine)
+    assert reply.type == envelope.REFUSAL
+    assert reply.correlation_id == "c"
+    assert "modelyard.bundle.99" in envelope.decode_refusal(reply.body).detail
+    assert cluster.ask(1).json()["prediction"] == [answer_of(1)]
+
+
+async def test_row_29_an_old_gateway_is_not_misled_by_a_new_worker(cluster: Cluster) -> None:
+    connection = await aio_pika.connect(cluster.broker.url)
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(CATALOG)
+        for kind, body in [
+            ("modelyard.announcement.99", b"\xff\xff"),
+            (envelope.ANNOUNCEMENT, b"\xff\xff"),
+            (envelope.ANNOUNCEMENT, envelope.encode({"worker": "new", "announcement": {}})),
+        ]:
+            await exchange.publish(aio_pika.Message(body, type=kind), "", mandatory=False)
+    for nonce in range(20):
+        answer = await asyncio.to_thread(cluster.ask, nonce)
+        assert answer.json()["prediction"] == [answer_of(nonce)]
+    assert [model["name"] for model in cluster.gateway.http.get("/models").json()["models"]] == [
+        "trick_model"
+    ]
+
+
+async def _next(queue: aio_pika.abc.AbstractQueue) -> aio_pika.abc.AbstractIncomingMessage:
+    async with queue.iterator(timeout=30) as messages:
+        async for message in messages:
+            return message
+    pytest.fail("no reply came")

@@ -1,0 +1,221 @@
+"""Answers on their way back: doubled, forged, homeless; and connections that break on the way.
+
+Gateway and worker come to the broker through a proxy each. Numbers in names are the rows of the
+table of faults in ``docs/reliability.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import aio_pika
+import pytest
+
+from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.topology import REPLIES
+from tests.support.broker import Broker
+from tests.support.cluster import Cluster, events, pings_lost, sessions
+from tests.support.ledger import Every, Ledger, answer_of
+from tests.support.proxy import Proxy
+from tests.support.server import Member, wait_until
+
+BASIC_PUBLISH = b"\x00\x3c\x00\x28"  # class 60, method 40
+BASIC_ACK = b"\x00\x3c\x00\x50"  # method 80
+
+
+class Proxied(NamedTuple):
+    """A cluster, and the proxies of its gateway and its worker."""
+
+    cluster: Cluster
+    of_gateway: Proxy
+    of_worker: Proxy
+
+
+@pytest.fixture(scope="module")
+def running(broker: Broker) -> Iterator[Proxied]:
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(Proxy(broker.port)) for _ in range(2)]
+        urls = [broker.url_through(proxy.port) for proxy in proxies]
+        cluster = Cluster(broker, stack, url=urls[0])
+        cluster.start_worker(url=urls[1])
+        cluster.wait_for_workers(1)
+        yield Proxied(cluster, *proxies)
+
+
+@pytest.fixture
+def proxied(running: Proxied) -> Iterator[Proxied]:
+    """All is well at the beginning, and again at the end."""
+    running.cluster.wait_until_serving()
+    yield running
+    for proxy in (running.of_gateway, running.of_worker):
+        proxy.heal()
+    running.cluster.wait_until_serving()
+    assert "RESOURCE_LOCKED" not in running.cluster.broker.log()
+
+
+def test_row_8_an_ack_that_is_lost_makes_two_runs_and_one_answer(
+    proxied: Proxied, tmp_path: Path
+) -> None:
+    cluster, diary = proxied.cluster, tmp_path / "diary"
+    (worker,), cuts = cluster.workers, proxied.of_worker.to_server.cuts
+    late = events("late", cluster.gateway)
+    proxied.of_worker.to_server.cut_before(BASIC_ACK)
+    answer = cluster.ask(5, diary=str(diary))
+    assert answer.json()["prediction"] == [answer_of(5)]
+    wait_until(lambda: proxied.of_worker.to_server.cuts == cuts + 1, what="the cut")
+    wait_until(lambda: events("late", cluster.gateway) == late + 1, what="the second answer")
+    assert diary.read_text().splitlines() == ["5", "5"]
+    assert events("redelivered", worker) >= 1
+
+
+async def test_row_9_junk_on_the_reply_queue_reaches_nobody(proxied: Proxied) -> None:
+    cluster = proxied.cluster
+    before = {event: events(event, cluster.gateway) for event in ("orphan", "late")}
+    forged = envelope.encode([envelope.Answer(key, b"[666]") for key in range(900_000, 900_010)])
+    connection = await aio_pika.connect(cluster.broker.url)
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(REPLIES)
+        for kind, body in [
+            ("nonsense", b"x"),
+            (envelope.ANSWERS, b"\xff\xff"),
+            (envelope.ANSWERS, forged),
+            (envelope.REFUSAL, envelope.encode(("x",))),
+        ]:
+            junk = aio_pika.Message(body, type=kind)
+            await exchange.publish(junk, reply_queue(cluster), mandatory=True)
+    for nonce in range(20):
+        answer = await asyncio.to_thread(cluster.ask, nonce)
+        assert answer.json()["prediction"] == [answer_of(nonce)]
+    assert events("orphan", cluster.gateway) == before["orphan"] + 3
+    assert events("late", cluster.gateway) == before["late"] + 10
+
+
+def reply_queue(cluster: Cluster) -> str:
+    listed = cluster.broker.control("list_queues", "name").splitlines()
+    (name,) = (line for line in listed if line.startswith("replies."))
+    return name
+
+
+@pytest.mark.parametrize("fault", ["delete", "unbind"])
+def test_row_20_a_reply_queue_that_is_gone_is_replaced(
+    proxied: Proxied, tmp_path: Path, fault: str
+) -> None:
+    cluster, diary = proxied.cluster, tmp_path / "diary"
+    resent = events("resent", cluster.gateway)
+    orphans = events("orphan", *cluster.workers)
+    queue = reply_queue(cluster)
+
+    def spoil() -> bool:
+        resource = f'rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)'
+        exchange = f'rabbit_misc:r(<<"/">>, exchange, <<"{REPLIES}">>)'
+        if fault == "delete":
+            deed = (
+                f"{{ok, Q}} = rabbit_amqqueue:lookup({resource}), "
+                'rabbit_amqqueue:delete(Q, false, false, <<"test">>).'
+            )
+        else:
+            binding = f'{{binding, {exchange}, <<"{queue}">>, {resource}, []}}'
+            deed = f'rabbit_binding:remove({binding}, <<"test">>).'
+        print(cluster.broker.control("eval", deed))
+        return True
+
+    async def ask_and_spoil() -> None:
+        asked = asyncio.create_task(
+            asyncio.to_thread(cluster.ask, 5, act="work", seconds=4.0, diary=str(diary))
+        )
+        await asyncio.to_thread(wait_until, diary.exists, what="it to run")
+        await asyncio.to_thread(spoil)
+        answer = await asked
+        assert answer.json()["prediction"] == [answer_of(5)]
+
+    asyncio.run(ask_and_spoil())
+    assert events("resent", cluster.gateway) == resent + 1
+    assert events("orphan", *cluster.workers) == orphans + 1
+    assert diary.read_text().splitlines() == ["5", "5"]
+    assert reply_queue(cluster) != queue
+
+
+def silence(proxy: Proxy, member: Member) -> None:
+    """Let nothing through, and no news of it, until that is found out."""
+    found = pings_lost(member)
+    proxy.to_server.is_dropping = proxy.to_client.is_dropping = True
+    wait_until(lambda: pings_lost(member) > found, what="the silence to be found")
+    proxy.reset()
+    proxy.heal()
+
+
+def refuse(proxy: Proxy, member: Member) -> None:
+    """Be away for some tries to come back."""
+    tries = member.output.count("broker_unreachable")
+    proxy.refuse()
+    proxy.reset()
+    wait_until(lambda: member.output.count("broker_unreachable") > tries + 5, what="more tries")
+    proxy.listen()
+
+
+BREAKS: dict[str, Callable[[Proxy, Member], None]] = {
+    "reset": lambda proxy, _: proxy.reset(),
+    "cut on the way there": lambda proxy, _: proxy.to_server.cut_after(100),
+    "cut on the way back": lambda proxy, _: proxy.to_client.cut_after(100),
+    "refuse": refuse,
+}
+
+
+@pytest.mark.parametrize("side", ["gateway", "worker"])
+@pytest.mark.parametrize("name", BREAKS)
+def test_row_21_connections_that_break_cost_no_answer(
+    proxied: Proxied, side: str, name: str
+) -> None:
+    check_that_all_are_answered(proxied, side, BREAKS[name])
+
+
+def test_row_21_silence_is_found_and_costs_no_more_than_a_503(proxied: Proxied) -> None:
+    check_that_all_are_answered(proxied, "gateway", silence, 503)
+
+
+def check_that_all_are_answered(
+    proxied: Proxied, side: str, break_it: Callable[[Proxy, Member], None], *allowed: int
+) -> None:
+    """Break connections under load: they are opened again, and all answers come."""
+    cluster, is_gateway = proxied.cluster, side == "gateway"
+    proxy = proxied.of_gateway if is_gateway else proxied.of_worker
+    member = cluster.gateway if is_gateway else cluster.workers[0]
+    ledger = Ledger(cluster.gateway.url, connections=8)
+
+    def strike() -> bool:
+        before = sessions(member)
+        break_it(proxy, member)
+        wait_until(lambda: sessions(member) > before, what="a new session")
+        wait_for_more(ledger)
+        return True
+
+    ledger.run_until(Every(0.2, 1, strike))
+    ledger.check(*allowed)
+
+
+def wait_for_more(ledger: Ledger) -> None:
+    answered = ledger.statuses[200]
+    wait_until(lambda: ledger.statuses[200] > answered + 20, what="more answers")
+
+
+def test_row_21_slow_connections_cost_no_answer(proxied: Proxied) -> None:
+    ledger = Ledger(proxied.cluster.gateway.url, connections=8)
+    before = sessions(proxied.cluster.gateway), sessions(proxied.cluster.workers[0])
+    for proxy in (proxied.of_gateway, proxied.of_worker):
+        proxy.to_server.delay_s = proxy.to_client.delay_s = 0.1
+    ledger.run_until(lambda: ledger.statuses[200] > 50)
+    ledger.check()
+    assert (sessions(proxied.cluster.gateway), sessions(proxied.cluster.workers[0])) == before
+
+
+@pytest.mark.parametrize("side", ["gateway", "worker"])
+def test_row_21_a_damaged_frame_costs_no_answer(proxied: Proxied, side: str) -> None:
+    def damage(proxy: Proxy, _: Member) -> None:
+        proxy.to_server.corrupt_after(BASIC_PUBLISH[:-1])
+
+    check_that_all_are_answered(proxied, side, damage)

@@ -1,0 +1,108 @@
+"""Workers that die, stop, freeze or change under load.
+
+Numbers in names are the rows of the table of faults in ``docs/reliability.md``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from modelyard.transports.amqp.announcing import FORGET_AFTER_S
+from tests.support.cluster import Cluster, events, sessions
+from tests.support.ledger import Every, Ledger, answer_of
+from tests.support.server import wait_for_the_end_of, wait_until
+
+WORK = {"act": "work", "seconds": 0.01}
+
+
+def test_row_5_killed_workers_cost_no_answer(cluster: Cluster) -> None:
+    cluster.start_worker()
+    cluster.wait_for_workers(2)
+
+    def replace_one() -> bool:
+        victim = cluster.workers.pop(0)
+        runners = victim.runners()
+        for pid in (victim.process.pid, *(runner.pid for runner in runners)):
+            os.kill(pid, signal.SIGKILL)
+        cluster.start_worker()
+        return True
+
+    ledger = Ledger(cluster.gateway.url, connections=8, trick=WORK)
+    ledger.run_until(Every(0.5, 3, replace_one))
+    ledger.check()
+    assert events("redelivered", *cluster.workers) > 0
+
+
+def test_row_6_a_worker_that_is_told_to_stop_finishes(cluster: Cluster) -> None:
+    leaving, kept = cluster.workers[0], cluster.start_worker()
+    cluster.wait_for_workers(2)
+    codes: list[int] = []
+
+    def stop_one() -> bool:
+        codes.append(leaving.stop())
+        return True
+
+    ledger = Ledger(cluster.gateway.url, connections=8, trick=WORK)
+    ledger.run_until(Every(0.5, 1, stop_one))
+    ledger.check()
+    assert codes == [0]  # and within PATIENCE_S
+    assert events("redelivered", kept) == 0
+
+
+def test_row_7_a_frozen_workers_answers_come_late_and_are_dropped(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    frozen, diary = cluster.workers[0], tmp_path / "diary"
+    os.kill(frozen.process.pid, signal.SIGSTOP)
+    try:
+        assert cluster.ask(1, timeout_s=1, diary=str(diary)).status_code == 504
+    finally:
+        os.kill(frozen.process.pid, signal.SIGCONT)
+    wait_until(lambda: events("late", cluster.gateway) == 1, what="the late answer")
+    assert not diary.exists(), "its deadline had passed"
+    assert cluster.ask(2).json()["prediction"] == [answer_of(2)]
+
+
+def test_row_4_a_model_that_holds_the_gil_keeps_its_worker_from_nothing(cluster: Cluster) -> None:
+    (worker,), hold_s = cluster.workers, FORGET_AFTER_S + 2
+    before, known = sessions(worker), 0
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(cluster.ask, 1, act="hold_gil", seconds=hold_s)
+        while not asked.done():
+            assert worker.http.get("/readyz").status_code == 200
+            cluster.wait_for_workers(1)  # it goes on to announce itself
+            known += 1
+    assert asked.result().json()["prediction"] == [answer_of(1)]
+    assert known > 10
+    assert sessions(worker) == before
+    assert "missed heartbeats" not in cluster.broker.log()
+
+
+def test_row_7_what_a_frozen_worker_holds_is_answered_elsewhere(cluster: Cluster) -> None:
+    frozen, other = cluster.workers[0], cluster.start_worker()
+    cluster.wait_for_workers(2)
+    ledger = Ledger(cluster.gateway.url, connections=8, timeout_s=60, trick=WORK)
+
+    def freeze() -> bool:
+        os.kill(frozen.process.pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: events("redelivered", other) > 0, what="the broker to give it up")
+        finally:
+            os.kill(frozen.process.pid, signal.SIGCONT)
+        return True
+
+    ledger.run_until(Every(0.5, 1, freeze))
+    ledger.check()
+    assert "missed heartbeats" in cluster.broker.log()
+    wait_until(lambda: frozen.http.get("/readyz").status_code == 200, what="the thawed worker")
+
+
+def test_no_runner_survives_its_worker(cluster: Cluster) -> None:
+    (worker,) = cluster.workers
+    runners = worker.runners()
+    assert runners
+    worker.process.kill()
+    wait_for_the_end_of(runners)
