@@ -68,6 +68,7 @@ class ClusterGateway:
             bundle_size=self._bundle_size,
             on_unroutable=self._listener.is_gone,
         )
+        metrics.watch_broker(lambda: self._transport.is_connected)
         url = settings.redis_url
         self._cache = RedisCache(url, metrics=metrics) if url else None
         self._process = Process(
@@ -145,6 +146,7 @@ class ClusterWorker:
             submit=self._pool.submit,
             metrics=metrics,
         )
+        metrics.watch_broker(lambda: self._server.is_consuming)
         self._announcer = Announcer(
             addresses,
             name=name,

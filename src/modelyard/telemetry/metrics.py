@@ -31,6 +31,20 @@ _TARGET = ("model", "version")
 _NO_TARGET = Target("", "")  # the label of requests for models that do not exist
 
 
+BROKER_EVENTS = (
+    "expired",
+    "late",
+    "nacked",
+    "orphan",
+    "publish_timeout",
+    "redelivered",
+    "refused",
+    "resent",
+    "returned",
+)
+REDIS_EVENTS = ("damaged", "dropped", "error", "skipped")
+
+
 class Metrics:
     """The registry and every metric in it."""
 
@@ -81,6 +95,14 @@ class Metrics:
             ("event",),
             registry=registry,
         )
+        for event in BROKER_EVENTS:  # a counter that appears at 1 has no rate
+            self._broker.labels(event)
+        self._broker_connected = Gauge(
+            "modelyard_broker_connected",
+            "1 while there is a session with the broker, else 0; nothing where no broker is used.",
+            ("broker",),
+            registry=registry,
+        )
         self._redis = Counter(
             "modelyard_redis_events",
             "Calls that failed (error), were not made after failures (skipped, dropped), or found "
@@ -88,6 +110,8 @@ class Metrics:
             ("event",),
             registry=registry,
         )
+        for event in REDIS_EVENTS:
+            self._redis.labels(event)
         self._in_flight = Gauge(
             "modelyard_in_flight", "Requests under way in this gateway.", _TARGET, registry=registry
         )
@@ -139,6 +163,10 @@ class Metrics:
     def broker_event(self, event: str) -> None:
         """Count something that happened between us and the broker."""
         self._broker.labels(event).inc()
+
+    def watch_broker(self, is_connected: Callable[[], bool]) -> None:
+        """Read ``is_connected`` whenever the metrics are scraped."""
+        self._broker_connected.labels("amqp").set_function(is_connected)
 
     def redis_event(self, event: str) -> None:
         """Count something that went wrong with Redis."""
