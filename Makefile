@@ -9,7 +9,8 @@ MODELS ?= models
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-BIN := .venv/bin
+VENV := .venv
+BIN = $(VENV)/bin
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
 SOURCES := $(wildcard src tests bench)
 
@@ -27,11 +28,11 @@ python=; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 pyt
 done
 endef
 
-# $(call install,REQUIREMENTS FILES): makes .venv unless it is there, and installs into it.
+# $(call install,REQUIREMENTS FILES): makes VENV unless it is there, and installs into it.
 define install
 @exec </dev/null; if command -v uv >/dev/null; then \
   if [ ! -x $(BIN)/python ]; then \
-    $(find_python); uv venv --quiet --allow-existing --python "$${python:->=3.11,<3.15}" .venv || exit 1; \
+    $(find_python); uv venv --quiet --allow-existing --python "$${python:->=3.11,<3.15}" $(VENV) || exit 1; \
   fi; \
   uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes $(1:%=-r %); \
 else \
@@ -40,7 +41,7 @@ else \
     if [ -z "$$python" ]; then \
       echo "Modelyard needs Python 3.11, 3.12, 3.13 or 3.14, and none was found. Install one, or name one: make PYTHON=/path/to/python" >&2; exit 1; \
     fi; \
-    "$$python" -m venv .venv || { \
+    "$$python" -m venv $(VENV) || { \
       echo "Python could not make a virtual environment. Install its venv package (Debian: python3-venv), or uv." >&2; exit 1; }; \
   fi; \
   $(BIN)/python -m pip install $(PIP_QUIET) --require-hashes $(1:%=-r %); \
@@ -71,6 +72,16 @@ setup-dev: .venv/.dev ## Install what checks, tests and training need as well
 	$(call install,requirements/dev.txt)
 	@touch $@
 
+.PHONY: setup-locust
+setup-locust: .venv-locust/.done
+	@:
+
+.venv-locust/.done: VENV := .venv-locust
+.venv-locust/.done: requirements/locust.txt
+	@echo "Setting up Locust in .venv-locust, once …"
+	$(call install,requirements/locust.txt)
+	@touch $@
+
 # $(call system_package,COMMANDS,PACKAGE,WHAT FOR): installs a Debian package unless one of the commands
 # is there.
 define system_package
@@ -85,10 +96,11 @@ log=$$({ $$apt update && $$apt install --no-install-recommends $(2); } 2>&1) || 
 endef
 
 .PHONY: setup-test
-setup-test: ## Install what the tests use and is not there: a browser, RabbitMQ, Redis
+setup-test: setup-locust ## Install what the tests use and is not there: a browser, RabbitMQ, Redis, Prometheus
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 	$(call system_package,/usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server,The tests of the cluster)
 	$(call system_package,redis-server,redis-server,The tests of the cluster)
+	$(call system_package,promtool,prometheus,The tests of the monitoring)
 
 .PHONY: setup-bench
 setup-bench:
@@ -100,6 +112,18 @@ setup-bench:
 serve: .venv/.run ## Serve MODELS (models) at HOST (127.0.0.1) and PORT (8000)
 	@exec $(BIN)/modelyard serve $(MODELS) --host $(HOST) --port $(PORT)
 
+USERS ?= 10
+SECONDS ?= 60
+LOCUST_FILES := k8s-config/locust/locustfile.py
+LOCUST_TARGET = $(if $(findstring ://,$(HOST)),$(HOST),http://$(HOST):$(PORT))
+
+.PHONY: load-test
+load-test: setup-locust ## Load HOST with USERS (10) for SECONDS (60), checking answers; WEB=1, STEPS=1
+	@exec .venv-locust/bin/locust --locustfile $(LOCUST_FILES)$(if $(STEPS),$(comma)$(LOCUST_FILES:locustfile.py=steps.py)) \
+	  --host $(LOCUST_TARGET) --users $(USERS) --run-time $(SECONDS)s --spawn-rate $(USERS) \
+	  $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary) --stop-timeout 30 $(ARGS)
+comma := ,
+
 ## Developing
 
 .PHONY: test
@@ -107,7 +131,7 @@ test: setup-dev setup-test ## Run the tests; ARGS goes to pytest
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/pytest $(ARGS)
 
 .PHONY: check
-check: setup-dev ## Format check, lint, types, layers, then the tests: what CI runs
+check: setup-dev setup-locust ## Format check, lint, types, layers, then the tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
@@ -115,6 +139,7 @@ check: setup-dev ## Format check, lint, types, layers, then the tests: what CI r
 	@for folder in $(MODEL_FOLDERS); do \
 	  echo "$(BIN)/mypy $$folder"; MYPYPATH=$$folder/src $(BIN)/mypy $$folder || exit 1; \
 	done
+	MYPYPATH=k8s-config/locust $(BIN)/mypy --python-executable .venv-locust/bin/python k8s-config/locust
 	$(BIN)/lint-imports --no-logo
 	@$(MAKE) test
 
@@ -136,8 +161,9 @@ lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer version
 	$(COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
 	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
 
 .PHONY: clean
 clean: ## Remove .venv and everything that tools left behind
-	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-locust build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
