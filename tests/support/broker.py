@@ -21,6 +21,8 @@ listeners.tcp.1 = 127.0.0.1:{port}
 log.console = false
 vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 10MB
+prometheus.tcp.ip = 127.0.0.1
+prometheus.tcp.port = {metrics_port}
 """
 
 
@@ -32,15 +34,21 @@ def free_port() -> int:
 
 
 class Broker:
-    """Runs a broker as long as the ``with`` block, through any number of deaths."""
+    """Runs a broker as long as the ``with`` block, through any number of deaths.
 
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+    Args:
+        folder: For all that it writes.
+        has_metrics: Whether it serves them to Prometheus, at ``metrics_port``.
+    """
+
+    def __init__(self, folder: Path, *, has_metrics: bool = False) -> None:
+        self.port, self.metrics_port = free_port(), free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._folder = folder
         self._epmd_port, distribution = free_port(), free_port()
         config = folder / "rabbitmq.conf"
-        config.write_text(_CONFIG.format(port=self.port))
+        config.write_text(_CONFIG.format(port=self.port, metrics_port=self.metrics_port))
+        (folder / "plugins").write_text("[rabbitmq_prometheus]." if has_metrics else "[].")
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environment = {
             **os.environ,
