@@ -139,6 +139,7 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 	@for folder in $(MODEL_FOLDERS); do \
 	  echo "$(BIN)/mypy $$folder"; MYPYPATH=$$folder/src $(BIN)/mypy $$folder || exit 1; \
 	done
+	MYPYPATH=$(DASHBOARDS) $(BIN)/mypy $(DASHBOARDS)
 	MYPYPATH=k8s-config/locust $(BIN)/mypy --python-executable .venv-locust/bin/python k8s-config/locust
 	$(BIN)/lint-imports --no-logo
 	@$(MAKE) test
@@ -147,6 +148,12 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 format: setup-dev ## Format, and mend what the linter can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+DASHBOARDS := k8s-config/monitoring/dashboards
+
+.PHONY: dashboards
+dashboards: setup-dev ## Draw Grafana's dashboards again
+	$(BIN)/python $(DASHBOARDS)/render.py k8s-config/monitoring/grafana/dashboards
 
 .PHONY: bench
 bench: setup-dev setup-bench ## Measure speed beside a bare echo; ARGS goes to the benchmark

@@ -1,0 +1,94 @@
+"""A Prometheus of a test's own, with the scrape configuration and the rules that we ship."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.support.broker import free_port
+from tests.support.server import PATIENCE_S, ROOT, wait_until
+
+SHIPPED = ROOT / "k8s-config" / "monitoring" / "prometheus"
+
+
+class Prometheus:
+    """Runs Prometheus as long as the ``with`` block.
+
+    Args:
+        folder: For all that it writes.
+        pods: What Kubernetes would tell it of each pod: labels that start with ``__meta_``.
+    """
+
+    def __init__(self, folder: Path, pods: Iterable[dict[str, str]]) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=PATIENCE_S)
+        config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
+        config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
+        found = [{"targets": ["discovered"], "labels": pod} for pod in pods]
+        for job in config["scrape_configs"]:
+            assert job.pop("kubernetes_sd_configs")
+            job["static_configs"] = found
+        self.config = folder / "prometheus.yml"
+        self.config.write_text(yaml.safe_dump(config))
+        shutil.copytree(SHIPPED / "rules", folder / "rules")
+
+    def __enter__(self) -> Prometheus:
+        self._process = subprocess.Popen(
+            [
+                *("prometheus", "--log.level=error", f"--config.file={self.config}"),
+                f"--storage.tsdb.path={self._folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{self._port}",
+            ]
+        )
+        wait_until(self._is_ready, what="Prometheus")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(PATIENCE_S)
+        self.http.close()
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        """Call the API; gives the data."""
+        answer = self.http.get(f"/api/v1/{path}", params=parameters).json()
+        assert answer["status"] == "success", f"{parameters}: {answer}"
+        return answer["data"]
+
+    def evaluate(self, expression: str) -> list[dict[str, str]]:
+        """Give the labels of the series that have a value now, one that is a number."""
+        result = self.ask("query", query=expression)["result"]
+        return [series["metric"] for series in result if series["value"][1] != "NaN"]
+
+    def _is_ready(self) -> bool:
+        assert self._process.poll() is None, "Prometheus ended"
+        try:
+            return self.http.get("/-/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def pod(address: str, *, name: str, labels: dict[str, str]) -> dict[str, str]:
+    """Give what Kubernetes tells of a pod that listens at ``host:port``."""
+    host, _, port = address.rpartition(":")
+    told = {
+        "name": name,
+        "ip": host,
+        "node_name": "node",
+        "annotation_prometheus_io_scrape": "true",
+        "annotation_prometheus_io_port": port,
+        **{f"label_app_kubernetes_io_{label}": value for label, value in labels.items()},
+    }
+    return {f"__meta_kubernetes_pod_{key}": value for key, value in told.items()}
