@@ -88,13 +88,18 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             pod(
                 member.url.removeprefix("http://"),
                 name=f"pod-{number}",
+                port_name="http",
                 labels={"part_of": "modelyard", "component": "worker" if number else "gateway"},
             )
             for number, member in enumerate([gateway, *workers])
         ]
         address = f"127.0.0.1:{broker.metrics_port}"
         labels = {"part_of": "rabbitmq", "component": "rabbitmq"}
-        pods.append(pod(address, name="broker-0", labels=labels))
+        pods.append(pod(address, name="broker-0", port_name="prometheus", labels=labels))
+        # Ports without metrics, which are left alone.
+        labels = {"part_of": "modelyard", "component": "redis"}
+        pods.append(pod("127.0.0.1:1", name="redis", port_name="redis", labels=labels))
+        pods.append(pod("127.0.0.1:1", name="other", port_name="http", labels={}))
         stop = threading.Event()
         thread = threading.Thread(target=load, args=(gateway, stop))
         thread.start()
@@ -225,3 +230,19 @@ def test_the_dashboards_are_those_that_the_code_draws(tmp_path: Path) -> None:
     drawn = {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()}
     assert drawn == DASHBOARDS, "run make dashboards"
     assert sorted(DASHBOARDS) == ["broker", "model", "overview"]
+
+
+def test_all_of_it_reaches_the_cluster() -> None:
+    kustomization = yaml.safe_load((MONITORING / "kustomization.yaml").read_text())
+    named = [file for one in kustomization["configMapGenerator"] for file in one["files"]]
+    kinds = ["prometheus/*.yml", "prometheus/rules/*", "grafana/**/*.yml", "grafana/**/*.json"]
+    there = [str(path.relative_to(MONITORING)) for kind in kinds for path in MONITORING.glob(kind)]
+    assert sorted(named) == sorted(there)
+    mounted = {
+        item["path"]
+        for document in yaml.safe_load_all((MONITORING / "prometheus.yaml").read_text())
+        if document["kind"] == "Deployment"
+        for source in document["spec"]["template"]["spec"]["volumes"][0]["projected"]["sources"]
+        for item in source["configMap"].get("items", [])
+    }
+    assert mounted == {f"rules/{path.name}" for path in (SHIPPED / "rules").iterdir()}

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
@@ -18,21 +18,28 @@ from tests.support.server import PATIENCE_S, ROOT, wait_until
 SHIPPED = ROOT / "k8s-config" / "monitoring" / "prometheus"
 
 
+class Pod(NamedTuple):
+    """A pod as Prometheus discovers it; its labels start with ``__meta_``."""
+
+    address: str
+    labels: dict[str, str]
+
+
 class Prometheus:
     """Runs Prometheus as long as the ``with`` block.
 
     Args:
         folder: For all that it writes.
-        pods: What Kubernetes would tell it of each pod: labels that start with ``__meta_``.
+        pods: What Kubernetes would tell it of.
     """
 
-    def __init__(self, folder: Path, pods: Iterable[dict[str, str]]) -> None:
+    def __init__(self, folder: Path, pods: Iterable[Pod]) -> None:
         self._folder = folder
         self._port = free_port()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=PATIENCE_S)
         config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
-        found = [{"targets": ["discovered"], "labels": pod} for pod in pods]
+        found = [{"targets": [pod.address], "labels": pod.labels} for pod in pods]
         for job in config["scrape_configs"]:
             assert job.pop("kubernetes_sd_configs")
             job["static_configs"] = found
@@ -80,15 +87,12 @@ class Prometheus:
             return False
 
 
-def pod(address: str, *, name: str, labels: dict[str, str]) -> dict[str, str]:
-    """Give what Kubernetes tells of a pod that listens at ``host:port``."""
-    host, _, port = address.rpartition(":")
+def pod(address: str, *, name: str, port_name: str, labels: dict[str, str]) -> Pod:
+    """Give what Kubernetes tells of a pod whose container listens at ``host:port``."""
     told = {
         "name": name,
-        "ip": host,
         "node_name": "node",
-        "annotation_prometheus_io_scrape": "true",
-        "annotation_prometheus_io_port": port,
+        "container_port_name": port_name,
         **{f"label_app_kubernetes_io_{label}": value for label, value in labels.items()},
     }
-    return {f"__meta_kubernetes_pod_{key}": value for key, value in told.items()}
+    return Pod(address, {f"__meta_kubernetes_pod_{key}": value for key, value in told.items()})

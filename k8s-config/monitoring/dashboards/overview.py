@@ -164,7 +164,7 @@ OVERVIEW = Dashboard(
                     "CPU of gateways and workers",
                     [
                         Query(
-                            'rate(process_cpu_seconds_total{job=~"modelyard.*"}[$__rate_interval])',
+                            'rate(process_cpu_seconds_total{job=~".*modelyard.*"}[$__rate_interval])',
                             _PROCESS,
                         )
                     ],
@@ -173,7 +173,7 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Memory of gateways and workers",
-                    [Query('process_resident_memory_bytes{job=~"modelyard.*"}', _PROCESS)],
+                    [Query('process_resident_memory_bytes{job=~".*modelyard.*"}', _PROCESS)],
                     unit="bytes",
                     about="Without their runners.",
                 ),
