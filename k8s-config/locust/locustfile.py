@@ -52,6 +52,9 @@ class Caller(FastHttpUser):
         flowers = random.choices(FLOWERS, k=ROWS_PER_REQUEST)
         body = {"model_name": model, "input_data": [row for row, _ in flowers]}
         with self.client.post("/predict", json=body, name=model, catch_response=True) as response:
+            if response.status_code == 0:
+                response.failure(f"no answer: {response.error}")
+                return
             wrong = what_is_wrong(
                 response.status_code,
                 response.text or "",
@@ -69,7 +72,7 @@ def what_is_wrong(status: int, text: str, *, model: str, species: list[int]) -> 
     try:
         answer: Any = json.loads(text)
     except ValueError:
-        return f"{status}: not JSON"  # 0: there was no response
+        return f"{status}: not JSON"
     if not isinstance(answer, dict):
         return f"{status}: not an object"
     if status != 200:

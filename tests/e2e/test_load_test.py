@@ -20,7 +20,7 @@ MODELS = ["fast_iris_model", "intermediate_iris_model", "slow_iris_model"]
 
 def load(host: str, *variables: str) -> subprocess.CompletedProcess[str]:
     """Run the load test briefly, with so many users that each model is asked."""
-    command = ["make", "load-test", f"HOST={host}", "USERS=20", "SECONDS=4", *variables]
+    command = ["make", "load-test", f"HOST={host}", "USERS=60", "SECONDS=3", *variables]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -52,7 +52,7 @@ def test_three_models_answer_without_a_failure(quick: Server) -> None:
 def test_users_come_in_steps(quick: Server) -> None:
     done = load(quick.url, "STEPS=1", "SECONDS=2")
     assert done.returncode == 0, done.stderr
-    assert "Shape test updating to 4 users" in done.stderr, "a fifth of them comes first"
+    assert "Shape test updating to 12 users" in done.stderr, "a fifth of them comes first"
     code = "import steps; print([steps.users_at(s, users=7, run_s=100) for s in range(0, 101, 10)])"
     folder = ROOT / "k8s-config" / "locust"
     python = ROOT / ".venv-locust" / "bin" / "python"
@@ -125,3 +125,4 @@ def test_no_answer_is_a_failure() -> None:
     done = load(f"http://127.0.0.1:{free_port()}", "SECONDS=1")
     assert done.returncode != 0
     assert re.search(r"Aggregated +\d+ +\d+\(100.00%\)", done.stderr)
+    assert "no answer: [Errno 111] Connection refused" in done.stderr
