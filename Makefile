@@ -151,9 +151,9 @@ format: setup-dev ## Format, and mend what the linter can mend
 
 DASHBOARDS := k8s-config/monitoring/dashboards
 
-.PHONY: dashboards
-dashboards: setup-dev ## Draw Grafana's dashboards again
-	$(BIN)/python $(DASHBOARDS)/render.py k8s-config/monitoring/grafana/dashboards
+.PHONY: monitoring
+monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for the operator
+	$(BIN)/python $(DASHBOARDS)/render.py
 
 .PHONY: bench
 bench: setup-dev setup-bench ## Measure speed beside a bare echo; ARGS goes to the benchmark
