@@ -4,15 +4,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 way=$(way "$@")
 
 say "What it stands on"
-deploy/install.sh
-kubectl apply -k k8s-config/metrics-server/kind
-kubectl --namespace kube-system rollout status deployment/metrics-server --timeout 5m
-kubectl apply -f k8s-config/namespace.yaml
+deploy/install.sh --kind
 
 say "The platform and the models, by $way"
 if [ "$way" = charts ]; then
   helm upgrade --install modelyard deploy/charts/modelyard --namespace modelyard \
-    --values deploy/charts/modelyard/ci/kind-values.yaml --wait --timeout 15m
+    --values deploy/charts/modelyard/ci/kind-values.yaml --set redis.existingSecret=modelyard-redis \
+    --wait --timeout 15m
   for model in "${models[@]}"; do
     helm upgrade --install "$(release_of "$model")" deploy/charts/modelyard-model --namespace modelyard \
       --values deploy/charts/modelyard-model/ci/kind-values.yaml \
