@@ -78,7 +78,7 @@ setup-locust: .venv-locust/.done
 
 .venv-locust/.done: VENV := .venv-locust
 .venv-locust/.done: requirements/locust.txt
-	@echo "Setting up Locust in .venv-locust, once …"
+	@echo "Setting up Locust in .venv-locust, once …" >&2
 	$(call install,requirements/locust.txt)
 	@touch $@
 

@@ -22,7 +22,8 @@ from tests.support.broker import Broker, free_port
 from tests.support.prometheus import SHIPPED, Prometheus, pod
 from tests.support.server import ROOT, Member, wait_until
 
-MONITORING = SHIPPED.parent
+STACK = SHIPPED.parent
+MONITORING = STACK.parent
 RULES = [
     (rule.get("alert") or rule["record"], rule["expr"])
     for path in (SHIPPED / "rules").glob("*.yml")
@@ -33,7 +34,7 @@ ALERTS = {name: expression for name, expression in RULES if name.startswith("Mod
 RECORDS = [(name, expression) for name, expression in RULES if name not in ALERTS]
 DASHBOARDS = {
     path.stem: json.loads(path.read_text())
-    for path in (MONITORING / "grafana" / "dashboards").glob("*.json")
+    for path in (STACK / "grafana" / "dashboards").glob("*.json")
 }
 PANELS = [
     pytest.param(target["expr"], id=f"{name}: {panel['title']}: {target['legendFormat']}")
@@ -237,14 +238,14 @@ def test_what_is_made_from_other_files_is_up_to_date(tmp_path: Path) -> None:
 
 
 def test_all_of_it_reaches_the_cluster() -> None:
-    kustomization = yaml.safe_load((MONITORING / "kustomization.yaml").read_text())
+    kustomization = yaml.safe_load((STACK / "kustomization.yaml").read_text())
     named = [file for one in kustomization["configMapGenerator"] for file in one["files"]]
     kinds = ["prometheus/*.yml", "prometheus/rules/*", "grafana/**/*.yml", "grafana/**/*.json"]
-    there = [str(path.relative_to(MONITORING)) for kind in kinds for path in MONITORING.glob(kind)]
+    there = [str(path.relative_to(STACK)) for kind in kinds for path in STACK.glob(kind)]
     assert sorted(named) == sorted(there)
     mounted = {
         item["path"]
-        for document in yaml.safe_load_all((MONITORING / "prometheus.yaml").read_text())
+        for document in yaml.safe_load_all((STACK / "prometheus.yaml").read_text())
         if document["kind"] == "Deployment"
         for source in document["spec"]["template"]["spec"]["volumes"][0]["projected"]["sources"]
         for item in source["configMap"].get("items", [])

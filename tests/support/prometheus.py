@@ -15,7 +15,7 @@ import yaml
 from tests.support.broker import free_port
 from tests.support.server import PATIENCE_S, ROOT, wait_until
 
-SHIPPED = ROOT / "k8s-config" / "monitoring" / "prometheus"
+SHIPPED = ROOT / "k8s-config" / "monitoring" / "stack" / "prometheus"
 
 
 class Pod(NamedTuple):

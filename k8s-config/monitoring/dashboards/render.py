@@ -42,15 +42,15 @@ def wrap_rules(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     objects = [
         RULE.format(name=path.stem, spec=indent(path.read_text(encoding="utf-8"), "  "))
-        for path in sorted((MONITORING / "prometheus" / "rules").glob("*.yml"))
+        for path in sorted((MONITORING / "stack" / "prometheus" / "rules").glob("*.yml"))
     ]
-    head = "# Made from prometheus/rules by `make monitoring`: change those, and not this.\n"
+    head = "# Made from stack/prometheus/rules by `make monitoring`: change those, and not this.\n"
     (folder / "rules.yaml").write_text(head + "---\n".join(objects), encoding="utf-8")
 
 
 def main(folder: Path) -> None:
     """Write all of it into ``folder``."""
-    draw_dashboards(folder / "grafana" / "dashboards")
+    draw_dashboards(folder / "stack" / "grafana" / "dashboards")
     wrap_rules(folder / "operator")
 
 
