@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport
         self._received = bytearray()
-        self._answers: deque[asyncio.Future[base.Frame]] = deque()
+        self._asked: deque[tuple[list[str], asyncio.Future[base.Frame]]] = deque()
         self._consumers: dict[str, OnDelivered] = {}
         self._unconfirmed: dict[int, tuple[float, asyncio.Future[None]]] = {}
         self._published = 0
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         return self
 
     async def _shake_hands(self, address: Address, name: str) -> None:
-        started = self._expect()
+        started = self._expect(["Connection.Start"])
         self._transport.write(ProtocolHeader().marshal())
         await started
         start_ok = commands.Connection.StartOk(
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
             mechanism="PLAIN",
             response=f"\0{address.user}\0{address.password}",
         )
-        tune = await self.call(start_ok)
+        tune = await self.call(start_ok, ["Connection.Tune"])
         assert isinstance(tune, commands.Connection.Tune)
         self._frame_bytes = min(tune.frame_max or _LARGEST_FRAME_BYTES, _LARGEST_FRAME_BYTES)
         self._write(
@@ -161,15 +161,16 @@ class Connection(asyncio.Protocol):
 
     # Asking the broker.
 
-    async def call(self, method: base.Frame) -> base.Frame:
-        """Ask for something that the broker answers, and give its answer.
+    async def call(self, method: base.Frame, names: list[str] | None = None) -> base.Frame:
+        """Ask for something that the broker answers, and give its answer; ``names``: of the answers
+        that are expected, unless the method says so itself.
 
         Raises:
             ConnectionLostError: The broker refused, which ends the connection, or is gone.
         """
         if self.is_lost:
             raise ConnectionLostError("the connection is gone")
-        answer = self._expect()
+        answer = self._expect(names or method.valid_responses)
         self._write(method)
         return await answer
 
@@ -235,15 +236,16 @@ class Connection(asyncio.Protocol):
         """Hang up; being polite, take leave and wait for the answer, at most a second."""
         self._on_lost = lambda _: None  # it is wanted
         if is_polite and not self.is_lost:
-            with contextlib.suppress(BrokerError, TimeoutError):
+            self._write(_BYE)
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await self.call(_BYE)
+                    await self._ended.wait()
         self._lose("closed")
         await self._ended.wait()
 
-    def _expect(self) -> asyncio.Future[base.Frame]:
+    def _expect(self, names: list[str]) -> asyncio.Future[base.Frame]:
         answer: asyncio.Future[base.Frame] = self._loop.create_future()
-        self._answers.append(answer)
+        self._asked.append((names, answer))
         return answer
 
     def _write(self, method: base.Frame) -> None:
@@ -299,6 +301,8 @@ class Connection(asyncio.Protocol):
             self._on_confirm(received)
         elif isinstance(received, (commands.Connection.Close, commands.Channel.Close)):
             self._lose(f"{received.reply_code} {received.reply_text}")
+        elif isinstance(received, commands.Connection.CloseOk):
+            self._lose("closed")
         elif isinstance(received, commands.Basic.Cancel):
             self._lose("a queue that was consumed is gone")
         elif isinstance(received, commands.Connection.Blocked):
@@ -309,9 +313,15 @@ class Connection(asyncio.Protocol):
             log.info("broker_unblocked")
             self._is_blocked = False
         elif not isinstance(received, Heartbeat):
-            answer = self._answers.popleft()
-            if not answer.done():
-                answer.set_result(cast("base.Frame", received))
+            self._on_answer(cast("base.Frame", received))
+
+    def _on_answer(self, received: base.Frame) -> None:
+        """Give an answer to who asked; the broker answers in the order of the questions."""
+        names, answer = self._asked.popleft()
+        if received.name not in names:
+            raise ValueError(f"{received.name} instead of {' or '.join(names)}")
+        if not answer.done():
+            answer.set_result(received)
 
     def _on_body(self, piece: bytes) -> None:
         self._body.append(piece)
@@ -376,7 +386,7 @@ class Connection(asyncio.Protocol):
         self.is_lost = True
         self._transport.abort()
         self._fail_unconfirmed(ConnectionLostError(why))
-        for answer in self._answers:
+        for _, answer in self._asked:
             if not answer.done():
                 answer.set_exception(ConnectionLostError(why))
         self._on_lost(why)
