@@ -159,6 +159,11 @@ monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for
 bench: setup-dev setup-bench ## Measure speed beside a bare echo; ARGS goes to the benchmark
 	@exec $(BIN)/python -m bench $(ARGS)
 
+.PHONY: chaos
+chaos: setup-dev setup-test ## Faults at random in a cluster under load, for MINUTES (5), from SEED
+	@exec $(BIN)/python -m tests.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) \
+	  $(if $(FAULTS),--faults $(FAULTS))
+
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
