@@ -12,11 +12,11 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN = $(VENV)/bin
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
-SOURCES := $(wildcard src tests bench)
+SOURCES := $(wildcard src tests bench deploy)
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ## Setting up
 
@@ -95,12 +95,19 @@ apt="$$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq"; \
 log=$$({ $$apt update && $$apt install --no-install-recommends $(2); } 2>&1) || { echo "$$log" >&2; exit 1; }
 endef
 
+.PHONY: setup-cluster
+setup-cluster: ## Install RabbitMQ and Redis unless they are there
+	$(call system_package,/usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server,rabbitmq-server,The cluster)
+	$(call system_package,redis-server,redis-server,The cluster)
+
 .PHONY: setup-test
 setup-test: setup-locust ## Install what the tests use and is not there: a browser, RabbitMQ, Redis, Prometheus
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 	$(call system_package,/usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server,The tests of the cluster)
 	$(call system_package,redis-server,redis-server,The tests of the cluster)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
+setup-test: setup-cluster ## Install what the tests use and is not there: a browser, RabbitMQ, Redis
+	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 
 .PHONY: setup-bench
 setup-bench:
@@ -123,6 +130,9 @@ load-test: setup-locust ## Load HOST with USERS (10) for SECONDS (60), checking 
 	  --host $(LOCUST_TARGET) --users $(USERS) --run-time $(SECONDS)s --spawn-rate $(USERS) \
 	  $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary) --stop-timeout 30 $(ARGS)
 comma := ,
+.PHONY: cluster
+cluster: .venv/.run setup-cluster ## Serve MODELS through RabbitMQ, with two gateways, at PORT and the next
+	@exec $(BIN)/python -m deploy.local $(MODELS) --host $(HOST) --port $(PORT)
 
 ## Developing
 
