@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.broker import Broker
+from tests.support.broker import Broker, RunningBroker
+from tests.support.rabbitmq import URL_VARIABLE, strict_config
+
+LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real RabbitMQ."""
-    with Broker(tmp_path_factory.mktemp("broker")) as broker:
+    if url := os.environ.get(URL_VARIABLE):
+        yield RunningBroker(url)
+        return
+    folder = tmp_path_factory.mktemp("broker")
+    with Broker(folder, more_config=strict_config()) as broker:
         yield broker
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs more of a broker than an address, if that is all we have."""
+    if URL_VARIABLE not in os.environ:
+        return
+    left_out = [item for item in items if item.get_closest_marker("own_broker")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Name what was left out."""
+    if left_out := config.stash.get(LEFT_OUT, []):
+        terminalreporter.section(f"not run: they need the processes of the broker ({URL_VARIABLE})")
+        for name in left_out:
+            terminalreporter.write_line(name)

@@ -12,9 +12,10 @@ from types import TracebackType
 
 import psutil
 
+from tests.support.rabbitmq import URL_VARIABLE, Programs
 from tests.support.server import PATIENCE_S, wait_for_the_end_of, wait_until
 
-PROGRAMS = Path("/usr/lib/rabbitmq/bin")  # Debian's; the wrappers in PATH change the user
+NOT_MARKED = "this test needs a broker's processes: mark it own_broker"
 
 _CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -43,12 +44,17 @@ class Broker:
 
     def __init__(self, folder: Path, *, has_metrics: bool = False) -> None:
         self.port, self.metrics_port = free_port(), free_port()
+    def __init__(self, folder: Path, *, more_config: str = "") -> None:
+        assert URL_VARIABLE not in os.environ, NOT_MARKED
+        self._programs = Programs(folder)
+        self.port = free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._folder = folder
         self._epmd_port, distribution = free_port(), free_port()
         config = folder / "rabbitmq.conf"
         config.write_text(_CONFIG.format(port=self.port, metrics_port=self.metrics_port))
         (folder / "plugins").write_text("[rabbitmq_prometheus]." if has_metrics else "[].")
+        config.write_text(_CONFIG.format(port=self.port) + more_config)
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environment = {
             **os.environ,
@@ -67,9 +73,8 @@ class Broker:
         }
 
     def __enter__(self) -> Broker:
-        assert (PROGRAMS / "rabbitmq-server").exists(), "install Debian's rabbitmq-server"
         self._epmd = subprocess.Popen(
-            ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+            self._programs.command("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"),
             env=self._environment,
         )
         self.start()
@@ -88,7 +93,7 @@ class Broker:
     def start(self) -> None:
         """Start the broker, and wait until it accepts connections."""
         self._process = subprocess.Popen(
-            [str(PROGRAMS / "rabbitmq-server")],
+            self._programs.command("rabbitmq-server"),
             env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -124,7 +129,7 @@ class Broker:
     def control(self, *arguments: str) -> str:
         """Run ``rabbitmqctl``."""
         done = subprocess.run(
-            [str(PROGRAMS / "rabbitmqctl"), "--quiet", *arguments],
+            self._programs.command("rabbitmqctl", "--quiet", *arguments),
             env=self._environment,
             capture_output=True,
             text=True,
@@ -141,3 +146,14 @@ class Broker:
                 return bool(probe.recv(1))
         except OSError:
             return False
+
+
+class RunningBroker(Broker):
+    """A broker that somebody else runs: its address, and nothing more."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def control(self, *arguments: str) -> str:
+        """Refuse: ``rabbitmqctl`` works from the broker's own machine only."""
+        raise AssertionError(NOT_MARKED)
