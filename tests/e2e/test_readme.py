@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +48,8 @@ class Copy:
             self._environment[name] = value
         elif words[:2] == ["make", "serve"] or words[1] == "serve":
             self.start(command, "Modelyard is at")
+        elif words == ["make", "cluster"]:
+            self.start(command, "Ctrl-C ends them all.")
         elif words[1] in ("worker", "gateway"):
             self.start(command, "ready ")
         else:
@@ -117,9 +121,8 @@ def copy(tmp_path: Path) -> Iterator[Copy]:
 
 def execute(page: str, copy: Copy, replacements: dict[str, str]) -> None:
     """Do what a page says, from top to bottom."""
-    text = (copy.folder / page).read_text()
-    for documented, actual in replacements.items():
-        text = text.replace(documented, actual)
+    documented = "|".join(map(re.escape, replacements))
+    text = re.sub(documented, lambda m: replacements[m[0]], (copy.folder / page).read_text())
     blocks = [Block(*found) for found in BLOCK.findall(text)]
     assert blocks
     for block in blocks:
@@ -133,6 +136,15 @@ def execute(page: str, copy: Copy, replacements: dict[str, str]) -> None:
             assert block.language == "text", "code without a title is not executed"
 
 
+def first_of_two_free_ports() -> int:
+    """Give a port that nobody listens on, nor on the next one."""
+    while True:
+        port = free_port()
+        with contextlib.suppress(OSError, OverflowError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port + 1))
+            return port
+
+
 def test_every_command_and_code_block_of_the_readme_works(copy: Copy) -> None:
     ports = {port: str(free_port()) for port in ("8000", "8001")}
     copy.do(f"export MODELYARD_PORT={ports['8000']}", "")  # what `make serve` and the rest use
@@ -140,7 +152,9 @@ def test_every_command_and_code_block_of_the_readme_works(copy: Copy) -> None:
 
 
 def test_every_command_of_the_cluster_page_works(copy: Copy, broker: Broker) -> None:
-    ports = {port: str(free_port()) for port in ("8000", "8101")}
+    ports = {port: str(free_port()) for port in ("8002", "8101")}
+    first = first_of_two_free_ports()
+    ports |= {"8000": str(first), "8001": str(first + 1)}
     copy.do(f"export MODELYARD_PORT={ports['8000']}", "")
     execute("docs/cluster.md", copy, {**ports, "amqp://guest:guest@127.0.0.1:5672/": broker.url})
 
