@@ -103,13 +103,9 @@ setup-cluster: ## Install RabbitMQ and Redis unless they are there
 	$(call system_package,redis-server,redis-server,The cluster)
 
 .PHONY: setup-test
-setup-test: setup-locust ## Install what the tests use and is not there: a browser, RabbitMQ, Redis, Prometheus
+setup-test: setup-locust setup-cluster ## Install what the tests use and is not there: a browser, Prometheus, …
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
-	$(call system_package,/usr/lib/rabbitmq/bin/rabbitmq-server,rabbitmq-server,The tests of the cluster)
-	$(call system_package,redis-server,redis-server,The tests of the cluster)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
-setup-test: setup-cluster ## Install what the tests use and is not there: a browser, RabbitMQ, Redis
-	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 
 .PHONY: setup-bench
 setup-bench:

@@ -24,6 +24,8 @@ from tests.support.ledger import Every, Ledger
 from tests.support.proxy import Proxy
 from tests.support.server import wait_until
 
+pytestmark = pytest.mark.own_broker
+
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

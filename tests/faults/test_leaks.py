@@ -19,6 +19,8 @@ from tests.support.proxy import Proxy
 from tests.support.raw import connect, request_bytes
 from tests.support.server import Member, wait_until
 
+pytestmark = pytest.mark.own_broker
+
 GROWTH_BYTES = 16 << 20
 
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import aio_pika
+import pytest
 
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
@@ -21,6 +22,8 @@ from tests.support.cluster import QUEUE, Cluster, copy_trick, events, sessions
 from tests.support.ledger import answer_of
 from tests.support.raw import ask_at_once, request_bytes
 from tests.support.server import wait_until
+
+pytestmark = pytest.mark.own_broker
 
 
 def test_row_16_a_deleted_queue_is_declared_again(cluster: Cluster) -> None:

@@ -23,6 +23,8 @@ from tests.support.ledger import Every, Ledger, answer_of
 from tests.support.proxy import Proxy
 from tests.support.server import Member, wait_until
 
+pytestmark = pytest.mark.own_broker
+
 BASIC_PUBLISH = b"\x00\x3c\x00\x28"  # class 60, method 40
 BASIC_ACK = b"\x00\x3c\x00\x50"  # method 80
 

@@ -50,6 +50,7 @@ def test_a_gateway_that_starts_later_learns_what_sleeps(sleeper: Cluster) -> Non
     wait_until(lambda: state_at(later) == "asleep", what="the word of the other gateway")
 
 
+@pytest.mark.own_broker
 def test_a_target_whose_queue_is_deleted_is_gone(sleeper: Cluster) -> None:
     sleeper.broker.control("delete_queue", QUEUE)
     refused = sleeper.ask(1)

@@ -42,19 +42,17 @@ class Broker:
         has_metrics: Whether it serves them to Prometheus, at ``metrics_port``.
     """
 
-    def __init__(self, folder: Path, *, has_metrics: bool = False) -> None:
-        self.port, self.metrics_port = free_port(), free_port()
-    def __init__(self, folder: Path, *, more_config: str = "") -> None:
+    def __init__(self, folder: Path, *, more_config: str = "", has_metrics: bool = False) -> None:
         assert URL_VARIABLE not in os.environ, NOT_MARKED
         self._programs = Programs(folder)
-        self.port = free_port()
+        self.port, self.metrics_port = free_port(), free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._folder = folder
         self._epmd_port, distribution = free_port(), free_port()
         config = folder / "rabbitmq.conf"
-        config.write_text(_CONFIG.format(port=self.port, metrics_port=self.metrics_port))
+        ports = _CONFIG.format(port=self.port, metrics_port=self.metrics_port)
+        config.write_text(ports + more_config)
         (folder / "plugins").write_text("[rabbitmq_prometheus]." if has_metrics else "[].")
-        config.write_text(_CONFIG.format(port=self.port) + more_config)
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environment = {
             **os.environ,
