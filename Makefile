@@ -55,9 +55,9 @@ PIP_QUIET := --quiet --quiet --no-input --disable-pip-version-check
 setup: .venv/.run ## Install what serving needs into .venv
 	@:
 
-.venv/.run: requirements/run.txt requirements/models.txt pyproject.toml
+.venv/.run: requirements/run.txt requirements/build.txt requirements/models.txt pyproject.toml
 	@echo "Setting up .venv, once …"
-	$(call install,requirements/run.txt requirements/models.txt)
+	$(call install,requirements/run.txt requirements/build.txt requirements/models.txt)
 	@exec </dev/null; if command -v uv >/dev/null; then \
 	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
@@ -197,8 +197,15 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --fork-strate
 .PHONY: lock
 lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
-	$(COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
+	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
+	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
+	@# An image holds one model, and only what that one needs.
+	@for folder in $(MODEL_FOLDERS); do \
+	  echo "$$folder/requirements.lock"; \
+	  $(COMPILE) $(ARGS) $$folder/requirements.txt -c requirements/run.txt -c requirements/models.txt \
+	    -o $$folder/requirements.lock || exit 1; \
+	done
 	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
 
