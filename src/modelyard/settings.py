@@ -1,7 +1,8 @@
-"""Settings: flags over environment over one TOML file over these defaults.
+"""Settings: flags over environment over secrets over one TOML file over these defaults.
 
 The only reader of the environment and of settings files. Every setting has the same name
-everywhere: ``port`` here and in the file, ``MODELYARD_PORT`` in the environment, ``--port``.
+everywhere: ``port`` here and in the file, ``MODELYARD_PORT`` in the environment, ``--port``, and
+a file called ``port`` in the folder of secrets, which is how Kubernetes hands them over.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -18,6 +20,7 @@ from modelyard.core.manifest import Seconds
 
 PREFIX = "MODELYARD_"
 FILE_VARIABLE = "MODELYARD_CONFIG"
+SECRETS_VARIABLE = "MODELYARD_SECRETS"
 
 
 class SettingsError(Exception):
@@ -40,7 +43,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         cache_bytes: What the memory cache may take; 0 switches caching off.
         drain_s: How long a stopping process finishes what is under way.
         amqp_url: The broker of a gateway or worker; several, with commas, are tried in turn.
+        amqp_username: The broker's user, where ``amqp_url`` names none.
+        amqp_password: That user's password.
         redis_url: The cache that gateways share; empty for none.
+        redis_username: The cache's user, where ``redis_url`` names none.
+        redis_password: That user's password.
         queue_type: Of the models' queues; ``quorum`` where the broker has three nodes or more.
     """
 
@@ -56,8 +63,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
     drain_s: Seconds = 30
     amqp_url: str = "amqp://guest:guest@127.0.0.1:5672/"
+    amqp_username: str = ""
+    amqp_password: str = ""
     redis_url: str = ""
+    redis_username: str = ""
+    redis_password: str = ""
     queue_type: Literal["classic", "quorum"] = "classic"
+
+    @property
+    def broker_url(self) -> str:
+        """``amqp_url`` with the user in it."""
+        return _with_user(self.amqp_url, self.amqp_username, self.amqp_password)
+
+    @property
+    def cache_url(self) -> str:
+        """``redis_url`` with the user in it."""
+        return _with_user(self.redis_url, self.redis_username, self.redis_password)
 
 
 def load_settings(
@@ -80,6 +101,10 @@ def load_settings(
     if path:
         values |= _read_file(Path(path), known)
         origin |= dict.fromkeys(values, str(path))
+    if folder := environment.get(SECRETS_VARIABLE):
+        secrets = _read_secrets(Path(folder), known)
+        values |= secrets
+        origin |= {name: f"{folder}/{name}" for name in secrets}
     for name in known:
         if (value := environment.get(PREFIX + name.upper())) is not None:
             values[name], origin[name] = value, PREFIX + name.upper()
@@ -101,3 +126,23 @@ def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
     if unknown := sorted(set(values) - known):
         raise SettingsError(f"{path}: no setting is called {unknown[0]}; see `modelyard --help`")
     return values
+
+
+def _read_secrets(folder: Path, known: set[str]) -> dict[str, str]:
+    """Give what the files say that are called like a setting; others are none of ours."""
+    try:
+        present = {path.name for path in folder.iterdir()} & known
+        return {name: (folder / name).read_text(encoding="utf-8").rstrip("\n") for name in present}
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{folder}: {error}") from error
+
+
+def _with_user(urls: str, username: str, password: str) -> str:
+    """Put the user into each of ``urls`` (they are separated by commas) that names none."""
+    if not urls or not (username or password):
+        return urls
+    user = f"{quote(username, safe='')}:{quote(password, safe='')}@"
+    return ",".join(
+        url if "@" in urlsplit(url).netloc else url.strip().replace("://", f"://{user}", 1)
+        for url in urls.split(",")
+    )

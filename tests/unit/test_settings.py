@@ -24,7 +24,11 @@ def test_the_defaults() -> None:
         "cache_bytes": 16_777_216,
         "drain_s": 30,
         "amqp_url": "amqp://guest:guest@127.0.0.1:5672/",
+        "amqp_username": "",
+        "amqp_password": "",
         "redis_url": "",
+        "redis_username": "",
+        "redis_password": "",
         "queue_type": "classic",
     }
 
@@ -107,3 +111,44 @@ def test_a_wrong_file_is_told_by_its_name(tmp_path: Path, content: bytes, messag
 def test_a_file_that_is_not_there_is_told_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.toml: .*No such file"):
         load_settings({}, environment={"MODELYARD_CONFIG": str(tmp_path / "nowhere.toml")})
+
+
+def test_secrets_are_files_called_like_settings(tmp_path: Path) -> None:
+    secrets, file = tmp_path / "secrets", tmp_path / "modelyard.toml"
+    secrets.mkdir()
+    (secrets / "amqp_password").write_text("from the secret\n")
+    (secrets / "redis_url").write_text("redis://secret")
+    (secrets / "..data").write_text("not a setting")
+    file.write_text('amqp_password = "from the file"\nredis_url = "redis://file"\n')
+    environment = {
+        "MODELYARD_SECRETS": str(secrets),
+        "MODELYARD_CONFIG": str(file),
+        "MODELYARD_REDIS_URL": "redis://environment",
+    }
+    settings = load_settings({}, environment=environment)
+    assert settings == Settings(amqp_password="from the secret", redis_url="redis://environment")
+
+
+def test_a_secret_that_cannot_be_used_is_named_and_not_told(tmp_path: Path) -> None:
+    (tmp_path / "port").write_text("hunter2")
+    with pytest.raises(SettingsError, match="port: Expected `int`") as caught:
+        load_settings({}, environment={"MODELYARD_SECRETS": str(tmp_path)})
+    assert str(tmp_path / "port") in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SettingsError, match="no-such-folder"):
+        load_settings({}, environment={"MODELYARD_SECRETS": str(tmp_path / "no-such-folder")})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("amqp://one:5672/", "amqp://me:p%40ss%2Fw@one:5672/"),
+        ("amqp://one, amqps://two/v", "amqp://me:p%40ss%2Fw@one,amqps://me:p%40ss%2Fw@two/v"),
+        ("amqp://you:secret@one/", "amqp://you:secret@one/"),
+    ],
+)
+def test_the_user_is_put_into_urls_that_name_none(given: str, expected: str) -> None:
+    settings = Settings(amqp_url=given, amqp_username="me", amqp_password="p@ss/w")
+    assert settings.broker_url == expected
+    assert Settings(amqp_url=given).broker_url == given
+    assert Settings(redis_password="x").cache_url == ""

@@ -35,7 +35,7 @@ def _own_name() -> str:
 
 def _addresses(settings: Settings) -> list[Address]:
     try:
-        return parse_addresses(settings.amqp_url)
+        return parse_addresses(settings.broker_url)
     except (ValueError, OSError) as error:
         raise SettingsError(f"amqp_url: {error}") from error
 
@@ -69,7 +69,7 @@ class ClusterGateway:
             on_unroutable=self._listener.is_gone,
         )
         metrics.watch_broker(lambda: self._transport.is_connected)
-        url = settings.redis_url
+        url = settings.cache_url
         self._cache = RedisCache(url, metrics=metrics) if url else None
         self._process = Process(
             settings,
