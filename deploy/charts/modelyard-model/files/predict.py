@@ -1,0 +1,58 @@
+"""Asks a gateway for real predictions: the example of every model that is up, or of one."""
+
+import json
+import sys
+import time
+import urllib.request
+
+PATIENCE_S = 120
+
+
+def call(url: str, path: str, body: object = None) -> dict:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"content-type": "application/json", "cache-control": "no-cache"}
+    request = urllib.request.Request(url + path, data=data, headers=headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)
+
+
+def predict(url: str, name: str, version: str) -> None:
+    versions = call(url, f"/models/{name}")["versions"]
+    example = next(one["example"] for one in versions if one["version"] == version)
+    if example is None:
+        print(f"{name}/{version}: it has no example to ask it")
+        return
+    body = {"model_name": name, "model_version": version, "input_data": example}
+    prediction = call(url, "/predict", body)["prediction"]
+    assert len(prediction) == len(example), prediction
+    print(f"{name}/{version}: {json.dumps(example)} -> {json.dumps(prediction)}")
+
+
+def main(url: str, *target: str) -> None:
+    call(url, "/readyz")
+    targets = (
+        [target]
+        if target
+        else [
+            (model["name"], version["version"])
+            for model in call(url, "/models")["models"]
+            for version in model["versions"]
+            if version["state"] == "ready"
+        ]
+    )
+    for name, version in targets:
+        predict(url, name, version)
+    print(f"{len(targets)} models answered")
+
+
+if __name__ == "__main__":
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            main(*sys.argv[1:])
+            break
+        except (OSError, StopIteration) as error:
+            if time.monotonic() > give_up:
+                raise
+            print(f"not yet: {error!r}", flush=True)
+            time.sleep(2)

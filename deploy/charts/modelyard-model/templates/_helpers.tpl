@@ -1,0 +1,101 @@
+{{/* model.toml, as a dict; whatever in it is needed here is checked. */}}
+{{- define "model.manifest" -}}
+{{- $manifest := fromToml .Values.model }}
+{{- with get $manifest "Error" }}{{ fail (printf "model: not TOML: %s" .) }}{{ end }}
+{{- range list "name" "version" }}
+{{- if not (regexMatch "^[a-z0-9][a-z0-9._-]{0,63}$" (get $manifest . | toString)) }}
+{{- fail (printf "model: %s: expected lower-case letters, digits, '.', '_' and '-'; is it a model.toml? --set-file model=models/NAME/model.toml" .) }}
+{{- end }}
+{{- end }}
+{{- $resources := $manifest.resources | default dict }}
+{{- $limits := $manifest.limits | default dict }}
+{{- $scaling := $manifest.scaling | default dict }}
+name: {{ $manifest.name | quote }}
+version: {{ $manifest.version | quote }}
+cpu: {{ $resources.cpu | default "500m" | quote }}
+memory: {{ $resources.memory | default "256Mi" | quote }}
+timeout: {{ $limits.timeout_s | default 30 | float64 | ceil | int64 }}
+loadTimeout: {{ $limits.load_timeout_s | default 300 | float64 | ceil | int64 }}
+runners: {{ $scaling.max_runners | default 1 | int64 }}
+scaleToZero: {{ $scaling.scale_to_zero | default false }}
+{{- end }}
+
+{{/* Labels of every object. Call with the root. */}}
+{{- define "model.labels" -}}
+{{- include "model.podLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Labels of a pod: no version of the chart, so that a new one alone restarts nothing. */}}
+{{- define "model.podLabels" -}}
+{{- $manifest := include "model.manifest" . | fromYaml }}
+{{- include "model.selector" . }}
+app.kubernetes.io/part-of: modelyard
+modelyard/model: {{ $manifest.name | trunc 63 | trimSuffix "-" | trimSuffix "." | trimSuffix "_" }}
+modelyard/version: {{ $manifest.version | trunc 63 | trimSuffix "-" | trimSuffix "." | trimSuffix "_" | quote }}
+{{- end }}
+
+{{/* Labels by which an object is found; they never change. */}}
+{{- define "model.selector" -}}
+app.kubernetes.io/name: modelyard-model
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: worker
+{{- end }}
+
+{{- define "model.image" -}}
+{{- $manifest := include "model.manifest" . | fromYaml }}
+{{- with .Values.image -}}
+{{ .registry }}/{{ .name | default (printf "modelyard-model-%s" ($manifest.name | replace "_" "-" | replace "." "-")) }}
+{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* The model's queues and routing keys, as a regular expression. */}}
+{{- define "model.queues" -}}
+{{- $manifest := include "model.manifest" . | fromYaml -}}
+infer\.{{ $manifest.name | replace "." "\\." }}\.{{ $manifest.version | replace "." "\\." }}(\.high)?
+{{- end }}
+
+{{/* Thousandths of a CPU: "500m", "2", "0.5". */}}
+{{- define "model.milli" -}}
+{{- if hasSuffix "m" . }}{{ trimSuffix "m" . | float64 | ceil | int64 }}{{ else }}{{ mulf (float64 .) 1000 | ceil | int64 }}{{ end }}
+{{- end }}
+
+{{/* KiB: "1Gi", "256Mi", "64Ki". */}}
+{{- define "model.kibi" -}}
+{{- $factor := hasSuffix "Gi" . | ternary 1048576 (hasSuffix "Mi" . | ternary 1024 1) }}
+{{- mul (regexFind "^[0-9]+" . | int64) $factor }}
+{{- end }}
+
+{{/* What all runners of a pod and the worker need together. */}}
+{{- define "model.resources" -}}
+{{- $manifest := include "model.manifest" . | fromYaml }}
+{{- $runners := int64 $manifest.runners }}
+{{- $milli := add (include "model.milli" .Values.worker.cpu) (mul $runners (include "model.milli" $manifest.cpu)) }}
+{{- $kibi := add (include "model.kibi" .Values.worker.memory) (mul $runners (include "model.kibi" $manifest.memory)) }}
+{{- $memory := printf "%dMi" (div (add $kibi 1023) 1024) -}}
+requests:
+  cpu: {{ $milli }}m
+  memory: {{ $memory }}
+limits: # none on CPU: throttling would only add to the latency
+  memory: {{ $memory }}
+{{- end }}
+
+{{/* What the Pod Security Standard "restricted" asks of a pod. */}}
+{{- define "model.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* And of a container. */}}
+{{- define "model.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}

@@ -1,0 +1,70 @@
+{{/* Labels of every object. Call with (dict "root" $ "component" "gateway"). */}}
+{{- define "modelyard.labels" -}}
+{{ include "modelyard.selector" . }}
+app.kubernetes.io/part-of: modelyard
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* Labels of a pod: no version, so that a new chart alone restarts nothing. */}}
+{{- define "modelyard.podLabels" -}}
+{{ include "modelyard.selector" . }}
+app.kubernetes.io/part-of: modelyard
+{{- end }}
+
+{{/* Labels by which an object is found; they never change. */}}
+{{- define "modelyard.selector" -}}
+app.kubernetes.io/name: modelyard
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "modelyard.image" -}}
+{{- with .Values.image -}}
+{{ .registry }}/{{ .name }}
+{{- if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "modelyard.rabbitmq" -}}
+{{ .Release.Name }}-rabbitmq
+{{- end }}
+
+{{/* The Secret of the common cache; empty if there is none. */}}
+{{- define "modelyard.cacheSecret" -}}
+{{- if .Values.redis.enabled -}}
+{{ .Values.redis.existingSecret | default (printf "%s-redis" .Release.Name) }}
+{{- else -}}
+{{ .Values.cache.existingSecret }}
+{{- end }}
+{{- end }}
+
+{{/* What the Pod Security Standard "restricted" asks of a pod. Call with the user's number. */}}
+{{- define "modelyard.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* And of a container. */}}
+{{- define "modelyard.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* Spread over zones and nodes, as far as there are several. Call with root and component. */}}
+{{- define "modelyard.spread" -}}
+{{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+- maxSkew: 1
+  topologyKey: {{ $key }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels: {{- include "modelyard.selector" $ | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end }}
