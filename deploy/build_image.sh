@@ -85,7 +85,7 @@ run() {
 case $builder in
   docker)
     if $push; then
-      arguments+=(--output type=image,push=true,rewrite-timestamp=true)
+      arguments+=(--output 'type=image,push=true,rewrite-timestamp=true')
     else
       case $platform in *,*) fail "docker keeps one platform at a time: add --push, or name one --platform" ;; esac
       arguments+=(--load)
