@@ -1,0 +1,1 @@
+"""What is deployed: images, charts and scripts, and processes as the manifests assume them."""

@@ -1,0 +1,125 @@
+"""Values: each is explained, each does something, and wrong ones are refused by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from modelyard.core.manifest import Manifest as ModelManifest
+from modelyard.core.manifest import parse_manifest
+from tests.deploy.charts import MODEL, PLATFORM, helm, only, render
+from tests.support.server import ROOT
+
+
+@pytest.mark.parametrize("chart", [PLATFORM, MODEL], ids=lambda chart: chart.name)
+def test_every_value_is_explained_and_known_to_the_schema(chart: Path) -> None:
+    lines = (chart / "values.yaml").read_text().splitlines()
+    keys = [number for number, line in enumerate(lines) if re.match(r" *[A-Za-z]+:", line)]
+    bare = [lines[number] for number in keys if not lines[number - 1].lstrip().startswith("#")]
+    assert bare == []
+    schema = yaml.safe_load((chart / "values.schema.json").read_text())
+    assert _paths(yaml.safe_load("\n".join(lines))) == _schema_paths(schema)
+
+
+@pytest.mark.parametrize(
+    ("chart", "arguments", "message"),
+    [
+        (PLATFORM, "gateway.replicaz=2", "additional properties 'replicaz' not allowed"),
+        (PLATFORM, "gateway.replicas=0", "at '/gateway/replicas': minimum: got 0, want 1"),
+        (PLATFORM, "gateway.settings.logLevel=loud", "at '/gateway/settings/logLevel'"),
+        (PLATFORM, "gateway.resources.limits.memory=1GB", "at '/gateway/resources/limits/memory'"),
+        (PLATFORM, "image.tag=latest", "at '/image/tag'"),
+        (PLATFORM, "image.digest=sha256:short", "at '/image/digest'"),
+        (PLATFORM, "redis.image=redis", "at '/redis/image'"),
+        (PLATFORM, "rabbitmq.replicas=2", "at '/rabbitmq/replicas'"),
+        (PLATFORM, "rabbitmq.enabled=false", "at '/broker/existingSecret'"),
+        (PLATFORM, "httpRoute.enabled=true", "at '/httpRoute/parentRefs'"),
+        (PLATFORM, "service.port=http", "at '/service/port': got string, want integer"),
+        (MODEL, "model=", "at '/model'"),
+        (MODEL, "model=name", "model: not TOML"),
+        (MODEL, 'model=name = "Iris"', "model: name: expected lower-case letters"),
+        (MODEL, 'model=name = "iris"', "model: version: expected"),
+        (MODEL, "autoscaling.by=memory", "must be one of 'cpu', 'queue', 'none'"),
+        (MODEL, "broker.cluster=", "at '/broker/existingSecret'"),
+        (MODEL, "broker.queueType=stream", "must be one of 'quorum', 'classic'"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(chart: Path, arguments: str, message: str) -> None:
+    flag = "--set-string" if arguments.startswith("model") else "--set"
+    done = helm("template", "x", chart, flag, arguments)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+MANIFESTS = sorted((ROOT / "models").glob("*/model.toml"))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.parent.name)
+def test_a_release_follows_from_model_toml(path: Path) -> None:
+    read = parse_manifest(path.read_text(), source=str(path))
+    manifests = render(MODEL, "--set-file", f"model={path}", release="iris")
+    deployment = only(manifests, "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {one["name"]: one.get("value") for one in container["env"]}
+    requested = container["resources"]["requests"]
+    name = path.parent.name.replace("_", "-")
+    assert container["image"] == f"ghcr.io/modelyard/modelyard-model-{name}:0.1.0"
+    assert variables["MODELYARD_DRAIN_S"] == f"{read.limits.timeout_s:g}"
+    assert pod["terminationGracePeriodSeconds"] == read.limits.timeout_s + 15
+    assert deployment["spec"]["progressDeadlineSeconds"] > read.limits.load_timeout_s
+    assert requested == {"cpu": _plus(read, "cpu"), "memory": _plus(read, "memory")}
+    queues = [one["spec"]["name"] for one in manifests if one["kind"] == "Queue"]
+    assert queues == [f"infer.{read.name}.{read.version}", f"infer.{read.name}.{read.version}.high"]
+
+
+def test_what_is_not_round_is_rounded_up() -> None:
+    manifests = render(MODEL, "--values", MODEL / "ci" / "queue-values.yaml")
+    pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == 3 + 15  # 2.5 s
+    # Three runners of 1.5 CPU and 1 GiB, and the worker's 100m and 128 MiB.
+    assert pod["containers"][0]["resources"]["requests"] == {"cpu": "4600m", "memory": "3200Mi"}
+
+
+def test_scaling_to_zero_is_the_models_choice() -> None:
+    zero = render(MODEL, "--values", MODEL / "ci" / "queue-values.yaml")
+    assert only(zero, "ScaledObject")["spec"]["minReplicaCount"] == 0
+    kept = render(MODEL, "--set", "autoscaling.by=queue")
+    assert only(kept, "ScaledObject")["spec"]["minReplicaCount"] == 2
+    assert not [one for one in kept if one["kind"] == "HorizontalPodAutoscaler"]
+
+
+def test_the_example_in_the_values_is_a_manifest() -> None:
+    text = yaml.safe_load((MODEL / "values.yaml").read_text())["model"]
+    assert parse_manifest(text, source="values.yaml").name == "fast_iris_model"
+
+
+def test_both_charts_test_with_the_same_script() -> None:
+    one, other = (chart / "files" / "predict.py" for chart in (PLATFORM, MODEL))
+    assert one.read_text() == other.read_text()
+
+
+def _plus(manifest: ModelManifest, what: str) -> str:
+    """What one runner asks for, and the worker's own 100m and 128 MiB."""
+    if what == "cpu":
+        cpu = manifest.resources.cpu
+        own = float(cpu.removesuffix("m")) if cpu.endswith("m") else float(cpu) * 1000
+        return f"{own + 100:g}m"
+    return f"{int(manifest.resources.memory.removesuffix('Mi')) + 128}Mi"
+
+
+def _paths(values: Any, at: str = "") -> set[str]:
+    if not isinstance(values, dict) or not values:
+        return {at}
+    return {path for key, value in values.items() for path in _paths(value, f"{at}/{key}")}
+
+
+def _schema_paths(schema: Any, at: str = "") -> set[str]:
+    if "properties" not in schema:
+        return {at}
+    found = {p for k, v in schema["properties"].items() for p in _schema_paths(v, f"{at}/{k}")}
+    return {path for path in found if not path.endswith("/limits/cpu")}  # allowed, not set
