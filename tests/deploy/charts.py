@@ -59,7 +59,11 @@ def parse(text: str) -> list[Manifest]:
     return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
-def only(manifests: list[Manifest], kind: str) -> Manifest:
-    """Give the one manifest of this kind."""
-    (found,) = [manifest for manifest in manifests if manifest["kind"] == kind]
+def only(manifests: list[Manifest], kind: str, name: str = "") -> Manifest:
+    """Give the one manifest of this kind, and of this name if there are several."""
+    (found,) = [
+        manifest
+        for manifest in manifests
+        if manifest["kind"] == kind and name in ("", manifest["metadata"]["name"])
+    ]
     return found

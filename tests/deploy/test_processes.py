@@ -1,0 +1,304 @@
+"""The processes obey what the manifests assume.
+
+Run from the rendered manifests: not as root, with nothing to write to, with the users and rights
+that RabbitMQ and Redis are given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aio_pika
+import pytest
+from aio_pika.exceptions import ChannelClosed
+
+from tests.deploy.charts import MODEL, PLATFORM, Manifest, only, render
+from tests.deploy.pods import USER, Pod, confine
+from tests.e2e.conftest import TRICK
+from tests.support.broker import Broker, free_port
+from tests.support.ledger import Every, Ledger, answer_of
+from tests.support.raw import ask_at_once, request_bytes
+from tests.support.server import ROOT, wait_until
+
+IRIS = ROOT / "models" / "fast_iris_model"
+VHOST = "deployed"
+SECRET = "p@ss/wörd %"
+QUEUE = "infer.trick_model.1"
+
+
+class Cluster:
+    """The broker and Redis as the manifests set them up, and pods around them."""
+
+    def __init__(self, broker: Broker, stack: ExitStack, folder: Path) -> None:
+        self.broker, self._stack, self._folder = broker, stack, folder
+        self.platform = render(PLATFORM)
+        self.model, self.iris = (
+            render(MODEL, "--set-file", f"model={folder}/model.toml", release=release)
+            for folder, release in ((TRICK, "trick-model"), (IRIS, "fast-iris-model"))
+        )
+        self._started = 0
+        policies = [one["spec"] for one in self.platform if one["kind"] == "Policy"]
+        self._import(vhosts=[{"name": VHOST}], policies=[_policy(spec) for spec in policies])
+        self.redis_port = self._start_redis()
+
+    def add_users(self, *releases: list[Manifest]) -> None:
+        """Do what the topology operator does: make the users, and give them their rights."""
+        names, permissions = [], []
+        for manifests in releases:
+            name = only(manifests, "User")["metadata"]["name"]
+            spec = only(manifests, "Permission")["spec"]
+            assert spec["userReference"]["name"] == name
+            names.append(name)
+            permissions.append({"user": name, "vhost": VHOST, **spec["permissions"]})
+        users = [{"name": name, "password": SECRET, "tags": ""} for name in names]
+        self._import(users=users, permissions=permissions)
+
+    def start(self, manifests: list[Manifest], name: str, model: Path | None = None) -> Pod:
+        """Start a pod of the Deployment of this name."""
+        deployment = only(manifests, "Deployment", name)
+        self._started += 1
+        urls = {"MODELYARD_AMQP_URL": f"amqp://127.0.0.1:{self.broker.port}/{VHOST}"}
+        if model is None:
+            urls["MODELYARD_REDIS_URL"] = f"redis://127.0.0.1:{self.redis_port}/0"
+        pod = Pod(
+            deployment,
+            secrets={
+                f"{name}-user-credentials": {"username": name, "password": SECRET},
+                "modelyard-redis": only(self.platform, "Secret")["stringData"],
+            },
+            urls=urls,
+            folder=self._folder / f"secrets-{self._started}",
+            model=model,
+        )
+        return self._stack.enter_context(pod)
+
+    def _import(self, **definitions: list[dict[str, Any]]) -> None:
+        path = self._folder / "definitions.json"
+        path.write_text(json.dumps(definitions))
+        self.broker.control("import_definitions", str(path))
+
+    def _start_redis(self) -> int:
+        """Start Redis with the rendered configuration, as confined as the others."""
+        port, data = free_port(), self._folder / "redis"
+        data.mkdir()
+        for name, text in only(self.platform, "Secret")["stringData"].items():
+            (data / name).write_text(text)
+        config = only(self.platform, "ConfigMap", "modelyard-redis")["data"]["redis.conf"]
+        config = config.replace("/run/secrets/redis", str(data)).replace("dir /data", f"dir {data}")
+        (data / "redis.conf").write_text(f"{config}\nbind 127.0.0.1\nport {port}\n")
+        process = subprocess.Popen(
+            [*confine(999), "redis-server", str(data / "redis.conf")], stdout=subprocess.DEVNULL
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        redis = only(self.platform, "Deployment", "modelyard-redis")
+        container = redis["spec"]["template"]["spec"]["containers"][0]
+        probe = [
+            text.replace("/run/secrets/redis", str(data)).replace(
+                "redis-cli", f"redis-cli -p {port}"
+            )
+            for text in container["readinessProbe"]["exec"]["command"]
+        ]
+        wait_until(
+            lambda: subprocess.run(probe, check=False, stderr=subprocess.DEVNULL).returncode == 0,
+            what="Redis, by the manifest's own probe",
+        )
+        return port
+
+
+def _policy(spec: Manifest) -> dict[str, Any]:
+    kept = {key: spec[key] for key in ("name", "pattern", "definition")}
+    return {"vhost": VHOST, "apply-to": spec["applyTo"], "priority": 0, **kept}
+
+
+class Running(NamedTuple):
+    """What the tests share."""
+
+    cluster: Cluster
+    gateway: Pod
+    worker: Pod
+
+
+@pytest.fixture(scope="module")
+def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A gateway and a worker; each came up before the broker knew its user."""
+    with ExitStack() as stack:
+        cluster = Cluster(broker, stack, tmp_path_factory.mktemp("deployed"))
+        gateway = cluster.start(cluster.platform, "modelyard-gateway")
+        worker = cluster.start(cluster.model, "trick-model", TRICK)
+        for pod in (gateway, worker):
+            _see_it_wait(pod)
+        cluster.add_users(cluster.platform, cluster.model, cluster.iris)
+        for pod in (gateway, worker):
+            wait_until(partial(pod.probe, "readiness"), what="readiness")
+        wait_until(_knows(gateway, 1), what="the model at the gateway")
+        yield Running(cluster, gateway, worker)
+
+
+def _see_it_wait(pod: Pod) -> None:
+    """A pod that the broker refuses is alive and not ready."""
+    wait_until(lambda: "broker_unreachable" in pod.output, what="a refusal")
+    assert pod.probe("startup")
+    assert pod.probe("liveness")
+    assert not pod.probe("readiness")
+
+
+def _knows(gateway: Pod, workers: int) -> Callable[[], bool]:
+    def knows() -> bool:
+        found = gateway.http.get("/models/trick_model").json().get("versions", [])
+        return bool(found) and found[0]["capacity"]["runners_ready"] == workers
+
+    return knows
+
+
+def test_they_are_not_root_and_can_write_nowhere(running: Running) -> None:
+    for pod in (running.gateway, running.worker):
+        processes = [pod.process.pid, *(runner.pid for runner in pod.runners())]
+        for proc in (Path(f"/proc/{pid}") for pid in processes):
+            status = proc.joinpath("status").read_text()
+            assert re.search(r"^CapEff:\s+0+$", status, re.MULTILINE)
+            assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
+            assert proc.joinpath("uid_map").read_text().split()[0] == str(USER)
+            root = next(
+                line.split()
+                for line in proc.joinpath("mountinfo").read_text().splitlines()
+                if line.split()[4] == "/"
+            )
+            assert "ro" in root[5].split(",")
+    assert len(running.worker.runners()) == 1
+
+
+def test_no_argument_list_and_no_variable_holds_a_secret(running: Running) -> None:
+    for pod in (running.gateway, running.worker):
+        for name in ("cmdline", "environ"):
+            assert SECRET.encode() not in Path(f"/proc/{pod.process.pid}/{name}").read_bytes()
+        assert SECRET not in pod.output
+
+
+def test_answers_come_and_are_kept_in_redis(running: Running) -> None:
+    answer = running.gateway.predict("trick_model", [{"nonce": 5}])
+    assert answer.json()["prediction"] == [answer_of(5)]
+    assert running.gateway.metric("modelyard_redis_events_total") == 0
+
+
+def test_redis_takes_what_gateways_ask_and_nothing_else(running: Running) -> None:
+    from redis import Redis
+    from redis.exceptions import AuthenticationError, NoPermissionError
+
+    cluster = running.cluster
+    secret = only(cluster.platform, "Secret")["stringData"]
+    with Redis(port=cluster.redis_port, username="modelyard", password=secret["password"]) as mine:
+        assert mine.set("modelyard:1:x", b"kept", px=60_000)
+        assert mine.mget(["modelyard:1:x"]) == [b"kept"]
+        for forbidden in (["KEYS", "*"], ["FLUSHALL"], ["CONFIG", "GET", "*"], ["GET", "other"]):
+            with pytest.raises(NoPermissionError):
+                mine.execute_command(*forbidden)
+    with Redis(port=cluster.redis_port) as nobody, pytest.raises(AuthenticationError):
+        nobody.ping()
+
+
+@pytest.mark.parametrize(
+    ("user", "queue"),
+    [
+        ("modelyard-gateway", QUEUE),  # another's requests
+        ("trick-model", "replies.someone"),  # another's answers
+        ("trick-model", "infer.other_model.1"),  # another model's requests
+        ("trick-model", "infer.trick_model.10"),
+    ],
+)
+async def test_nobody_reads_what_is_not_theirs(running: Running, user: str, queue: str) -> None:
+    port = running.cluster.broker.port
+    connection = await aio_pika.connect(
+        host="127.0.0.1", port=port, login=user, password=SECRET, virtualhost=VHOST
+    )
+    async with connection:
+        channel = await connection.channel()
+        with pytest.raises(ChannelClosed, match="ACCESS_REFUSED"):
+            await (await channel.get_queue(queue, ensure=False)).get(fail=False)
+        channel = await connection.channel()
+        with pytest.raises(ChannelClosed, match="ACCESS_REFUSED"):
+            await channel.declare_queue("mine", durable=True)
+
+
+async def test_keda_may_count_with_the_models_own_user(running: Running) -> None:
+    port = running.cluster.broker.port
+    connection = await aio_pika.connect(
+        host="127.0.0.1", port=port, login="trick-model", password=SECRET, virtualhost=VHOST
+    )
+    async with connection:
+        channel = await connection.channel()
+        for name in (QUEUE, f"{QUEUE}.high"):
+            queue = await channel.declare_queue(name, passive=True)
+            assert queue.declaration_result.message_count == 0
+
+
+def test_policies_reach_the_queues(running: Running) -> None:
+    listed = running.cluster.broker.control("list_queues", "-p", VHOST, "name", "policy", "type")
+    rows = [line.split("\t") for line in listed.splitlines() if line.count("\t") == 2]
+    found = {name.split(".")[0]: (policy, kind) for name, policy, kind in rows if name != "name"}
+    assert found["infer"][0] == "modelyard-requests"
+    assert found["infer"][1].endswith("quorum") or found["infer"][1] == "rabbit_quorum_queue"
+    assert found["replies"][0] == found["catalog"][0] == "modelyard-replies"
+
+
+def test_sigterm_under_load_loses_nothing_within_the_grace_period(running: Running) -> None:
+    cluster, gateway = running.cluster, running.gateway
+    leaving = cluster.start(cluster.model, "trick-model", TRICK)
+    wait_until(_knows(gateway, 2), what="both workers")
+    codes: list[int] = []
+
+    def end_one() -> bool:
+        codes.append(leaving.terminate())
+        return True
+
+    ledger = Ledger(gateway.url, trick={"act": "work", "seconds": 0.01})
+    ledger.run_until(Every(0.5, 1, end_one))
+    assert codes == [0]
+    assert set(ledger.statuses) == {200}, ledger
+    assert (ledger.lost, ledger.wrong) == (0, 0)
+    wait_until(_knows(gateway, 1), what="the gateway to forget it")
+
+
+async def test_a_gateway_finishes_what_is_under_way_within_its_grace_period(
+    running: Running,
+) -> None:
+    cluster, nonces = running.cluster, range(4)
+    leaving = cluster.start(cluster.platform, "modelyard-gateway")
+    await asyncio.to_thread(wait_until, _knows(leaving, 1), what="the model at the gateway")
+    tricks = [{"nonce": nonce, "act": "work", "seconds": 0.5} for nonce in nonces]
+    bodies = [{"model_name": "trick_model", "input_data": [trick]} for trick in tricks]
+    asked = [
+        asyncio.create_task(ask_at_once(leaving.url, request_bytes(json.dumps(body).encode()), 1))
+        for body in bodies
+    ]
+    await asyncio.to_thread(
+        wait_until, lambda: leaving.metric("modelyard_in_flight") == len(asked), what="them to run"
+    )
+    assert await asyncio.to_thread(leaving.terminate) == 0
+    answers = [(await task)[0] for task in asked]
+    predictions = [answer.json["prediction"] for answer in answers]
+    assert predictions == [[answer_of(nonce)] for nonce in nonces]
+
+
+def test_memory_stays_within_the_limits(running: Running) -> None:
+    cluster, gateway = running.cluster, running.gateway
+    worker = cluster.start(cluster.iris, "fast-iris-model", IRIS)
+    rows = [[5.1, 3.5, 1.4, 0.2]] * 20_000
+    wait_until(
+        lambda: gateway.predict("fast_iris_model", rows[:1]).status_code == 200,
+        what="the model at the gateway",
+    )
+    for number in range(10):
+        assert gateway.predict("fast_iris_model", [*rows, [number, 1, 1, 1]]).status_code == 200
+    for pod in (gateway, worker, running.worker):
+        used, limit = pod.used_bytes(), pod.memory_bytes
+        print(f"memory: {used >> 20} of {limit >> 20} MiB")
+        assert used < limit
