@@ -103,8 +103,7 @@ setup-cluster: ## Install RabbitMQ and Redis unless they are there
 	$(call system_package,redis-server,redis-server,The cluster)
 
 .PHONY: setup-test
-setup-test: setup-locust setup-cluster ## Install what the tests use and is not there: a browser, Prometheus, …
-setup-test: setup-locust setup-deploy ## Install what the tests use and is not there: a browser, RabbitMQ, Redis, Prometheus, helm
+setup-test: setup-locust setup-cluster setup-deploy ## Install what the tests use and is not there: a browser, helm, …
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
 
@@ -139,6 +138,7 @@ load-test: setup-locust ## Load HOST with USERS (10) for SECONDS (60), checking 
 	  --host $(LOCUST_TARGET) --users $(USERS) --run-time $(SECONDS)s --spawn-rate $(USERS) \
 	  $(if $(WEB),--web-host 127.0.0.1,--headless --only-summary) --stop-timeout 30 $(ARGS)
 comma := ,
+
 .PHONY: cluster
 cluster: .venv/.run setup-cluster ## Serve MODELS through RabbitMQ, with two gateways, at PORT and the next
 	@exec $(BIN)/python -m deploy.local $(MODELS) --host $(HOST) --port $(PORT)

@@ -136,7 +136,7 @@ def is_ready(member: Member, served: set[str] | None = None) -> bool:
 def ask(url: str, path: str) -> dict[str, Any]:
     """Give what a Modelyard process says of itself; nothing if it is not there."""
     try:
-        with urllib.request.urlopen(url + path, timeout=5) as answer:  # noqa: S310
+        with urllib.request.urlopen(url + path, timeout=5) as answer:
             found: dict[str, Any] = json.load(answer)
     except urllib.error.HTTPError as refusal:
         found = json.load(refusal)
