@@ -4,11 +4,12 @@ import json
 import sys
 import time
 import urllib.request
+from typing import Any
 
 PATIENCE_S = 120
 
 
-def call(url: str, path: str, body: object = None) -> dict:
+def call(url: str, path: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     headers = {"content-type": "application/json", "cache-control": "no-cache"}
     request = urllib.request.Request(url + path, data=data, headers=headers)
