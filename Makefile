@@ -11,10 +11,9 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN = $(VENV)/bin
-BIN := .venv/bin
 RABBITMQ4 := build/rabbitmq4
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
-SOURCES := $(wildcard src tests bench deploy)
+SOURCES := $(wildcard src tests bench deploy/local)
 
 .PHONY: help
 help: ## List the targets

@@ -23,9 +23,8 @@ from tests.support.ledger import answer_of
 from tests.support.raw import ask_at_once, request_bytes
 from tests.support.server import wait_until
 
-pytestmark = pytest.mark.own_broker
 
-
+@pytest.mark.own_broker
 def test_row_16_a_deleted_queue_is_declared_again(cluster: Cluster) -> None:
     before = sessions(cluster.workers[0])
     cluster.broker.control("delete_queue", QUEUE)
@@ -52,6 +51,7 @@ def asking(nonce: int, **more: float) -> bytes:
     return request_bytes(json.dumps(body).encode())
 
 
+@pytest.mark.own_broker
 async def test_row_18_a_full_queue_refuses_and_says_when_to_come_again(
     broker: Broker, stack: ExitStack, tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from tests.support.ledger import Every, Ledger, answer_of
 from tests.support.raw import address_of, request_bytes
 from tests.support.server import ROOT, wait_until
 
+pytestmark = pytest.mark.own_broker
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_or_redelivered(steady: Cluster) -> None:

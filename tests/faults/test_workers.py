@@ -10,6 +10,8 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from modelyard.transports.amqp.announcing import FORGET_AFTER_S
 from tests.support.cluster import Cluster, events, sessions
 from tests.support.ledger import Every, Ledger, answer_of
@@ -66,6 +68,7 @@ def test_row_7_a_frozen_workers_answers_come_late_and_are_dropped(
     assert cluster.ask(2).json()["prediction"] == [answer_of(2)]
 
 
+@pytest.mark.own_broker
 def test_row_4_a_model_that_holds_the_gil_keeps_its_worker_from_nothing(cluster: Cluster) -> None:
     (worker,), hold_s = cluster.workers, FORGET_AFTER_S + 2
     before, known = sessions(worker), 0
@@ -81,6 +84,7 @@ def test_row_4_a_model_that_holds_the_gil_keeps_its_worker_from_nothing(cluster:
     assert "missed heartbeats" not in cluster.broker.log()
 
 
+@pytest.mark.own_broker
 def test_row_7_what_a_frozen_worker_holds_is_answered_elsewhere(cluster: Cluster) -> None:
     frozen, other = cluster.workers[0], cluster.start_worker()
     cluster.wait_for_workers(2)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import psutil
 
@@ -40,9 +41,10 @@ class Broker:
     Args:
         folder: For all that it writes.
         has_metrics: Whether it serves them to Prometheus, at ``metrics_port``.
+        more_config: What else its configuration says.
     """
 
-    def __init__(self, folder: Path, *, more_config: str = "", has_metrics: bool = False) -> None:
+    def __init__(self, folder: Path, *, has_metrics: bool = False, more_config: str = "") -> None:
         assert URL_VARIABLE not in os.environ, NOT_MARKED
         self._programs = Programs(folder)
         self.port, self.metrics_port = free_port(), free_port()
@@ -50,8 +52,8 @@ class Broker:
         self._folder = folder
         self._epmd_port, distribution = free_port(), free_port()
         config = folder / "rabbitmq.conf"
-        ports = _CONFIG.format(port=self.port, metrics_port=self.metrics_port)
-        config.write_text(ports + more_config)
+        settings = _CONFIG.format(port=self.port, metrics_port=self.metrics_port)
+        config.write_text(settings + more_config)
         (folder / "plugins").write_text("[rabbitmq_prometheus]." if has_metrics else "[].")
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environment = {
@@ -152,6 +154,5 @@ class RunningBroker(Broker):
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def control(self, *arguments: str) -> str:
-        """Refuse: ``rabbitmqctl`` works from the broker's own machine only."""
-        raise AssertionError(NOT_MARKED)
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AssertionError(f"{NOT_MARKED} ({name})")

@@ -49,6 +49,7 @@ def test_every_model_has_a_worker_and_there_are_two_gateways() -> None:
     built = [service["build"] for service in services().values() if "build" in service]
     workers = [build["args"]["MODEL"] for build in built if "args" in build]
     assert sorted(workers) == sorted(MODELS)
+    assert all((ROOT / build["dockerfile"]).is_file() for build in built)
     assert [build["dockerfile"] for build in built].count("app/Dockerfile") == 2
 
 
