@@ -19,7 +19,7 @@ from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
 from tests.support.cluster import QUEUE, Cluster, copy_trick
 from tests.support.ledger import Every, Ledger, answer_of
-from tests.support.raw import ask_at_once, request_bytes
+from tests.support.raw import ask_at_once, connect, request_bytes
 from tests.support.server import wait_until
 
 
@@ -48,6 +48,24 @@ def test_row_10_gateways_are_replaced_under_load(cluster: Cluster) -> None:
     ledger = Ledger(leaving.url, staying.url, connections=8)
     ledger.run_until(Every(0.5, 1, lambda: leaving.stop() == 0))
     ledger.check()
+
+
+async def test_row_10_a_kept_connection_is_told_before_it_is_closed(cluster: Cluster) -> None:
+    """A client that keeps its connection cannot see that the gateway stops. Closing it at once
+    would lose what the client sends at that moment.
+    """
+    leaving = await asyncio.to_thread(cluster.start_gateway)
+    await asyncio.to_thread(cluster.wait_for_workers, 1, leaving)
+    body = {"model_name": "trick_model", "input_data": [{"nonce": 1}]}
+    request = request_bytes(json.dumps(body).encode())
+
+    async with await connect(leaving.url) as kept:
+        answer = await kept.ask(request)
+        leaving.process.terminate()
+        while answer.headers.get("connection") != "close":
+            await asyncio.sleep(0.2)  # idle for most of the time, as kept connections are
+            answer = await kept.ask(request)
+            assert answer.json["prediction"] == [answer_of(1)]
 
 
 def test_row_25_a_stampede_runs_once_at_each_gateway(

@@ -20,6 +20,7 @@ from modelyard.gateway.types import Scope
 
 MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_S = 75
+LINGER_S = 0.5
 MOST_KNOWN_HEADS = 512
 LONGEST_KNOWN_HEAD_BYTES = 2048
 
@@ -82,7 +83,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_in_headers = True
         self._header_timer: asyncio.TimerHandle | None = None
         self._refusal: RequestError | None = None
-        self._is_busy = False
+        self._is_busy = self._is_leaving = False
         self._quiet_since = self.loop.time()
         self._outbox = self.outboxes.setdefault(self.loop, Outbox(self.loop))
 
@@ -105,7 +106,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if is_start and not self._is_busy:
             head = data[: data.find(b"\r\n\r\n") + 4]
             known = self.known_heads.get(head)
-            if known is not None and len(data) == known.size:
+            if known is not None and len(data) == known.size and not self._is_leaving:
                 self._start_known(known, data[len(head) :])
                 return
         if self._is_in_headers:
@@ -131,6 +132,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_header_timer()
         super().on_headers_complete()
         self.scope["modelyard.respond"] = partial(self._respond, self.cycle)  # type: ignore[typeddict-unknown-key]
+        if self._is_leaving:
+            self.cycle.keep_alive = False
 
     def on_message_begin(self) -> None:
         """Note that a request has begun (called by the parser)."""
@@ -233,9 +236,21 @@ class LimitedProtocol(HttpToolsProtocol):
         return True
 
     def shutdown(self) -> None:
-        """Finish, then close (called by uvicorn when the server stops)."""
+        """Finish, then close (called by uvicorn when the server stops).
+
+        A connection that is idle now may have a request under way to us: it is not closed at once,
+        but answers one more with ``connection: close``, so that the client knows.
+        """
         self._outbox.flush()
-        super().shutdown()
+        self._is_leaving = True
+        if self._is_busy:
+            super().shutdown()
+        else:
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if not self._is_busy:
+            self.transport.close()
 
     def _date_lines(self) -> bytes:
         """Give the headers that every response has; they change once a second."""
