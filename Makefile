@@ -68,9 +68,9 @@ setup: .venv/.run ## Install what serving needs into .venv
 setup-dev: .venv/.dev ## Install what checks, tests and training need as well
 	@:
 
-.venv/.dev: .venv/.run requirements/dev.txt
+.venv/.dev: .venv/.run requirements/dev.txt requirements/bench.txt
 	@echo "Adding the tools for development, once …"
-	$(call install,requirements/dev.txt)
+	$(call install,requirements/dev.txt requirements/bench.txt)
 	@touch $@
 
 .PHONY: setup-locust
@@ -205,6 +205,10 @@ chaos: setup-dev setup-test ## Faults at random in a cluster under load, for MIN
 	@exec $(BIN)/python -m tests.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) \
 	  $(if $(FAULTS),--faults $(FAULTS))
 
+.PHONY: simulate
+simulate: setup-dev ## Simulate autoscaling again: plots and tables of docs/scaling.md; ARGS=--measure measures first
+	@exec $(BIN)/python -m bench.simulate $(ARGS)
+
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
@@ -223,6 +227,7 @@ lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer version
 	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/deploy.in -o requirements/deploy.txt
+	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
 
 .PHONY: clean
 clean: ## Remove .venv and everything that tools left behind

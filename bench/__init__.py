@@ -2,6 +2,7 @@
 
 Here belongs what measures a running Modelyard from outside, over HTTP and by the figures that the
 system keeps of its processes. Nothing here imports from ``modelyard``, and nothing in ``src/`` or
-``tests/`` imports from here. Each scenario is one file that starts what it needs, checks that it
-answers rightly, measures, stops it, and gives rows (``bench/report.py``).
+``tests/`` imports from here; ``bench.simulate`` is the exception, and says why. Each scenario is
+one file that starts what it needs, checks that it answers rightly, measures, stops it, and gives
+rows (``bench/report.py``).
 """

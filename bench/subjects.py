@@ -45,7 +45,7 @@ def check_answers(server: Server, *models: str) -> None:
         ServerError: One does not, so there is nothing to measure.
     """
     for model in models:
-        answer = json.loads(_ask(server, body_of(model, TWO_ROWS)))
+        answer = json.loads(ask(server, body_of(model, TWO_ROWS)))
         wanted = {"model_name": model, "model_version": "1", "prediction": TWO_SPECIES}
         if answer != wanted:
             raise ServerError(f"{server.name}: {model} answers {answer} instead of {wanted}")
@@ -58,7 +58,7 @@ def check_alike(*servers: Server) -> None:
         ServerError: One does not, so they cannot be compared.
     """
     for server in servers:
-        if (answer := _ask(server, body_of(FAST)).decode()) != FAST_ANSWER:
+        if (answer := ask(server, body_of(FAST)).decode()) != FAST_ANSWER:
             raise ServerError(f"{server.name} answers {answer} instead of {FAST_ANSWER}")
 
 
@@ -74,7 +74,8 @@ def check_ready(server: Server) -> None:
         raise ServerError(f"{server.name}: not all models are ready: {states}")
 
 
-def _ask(server: Server, body: str) -> bytes:
+def ask(server: Server, body: str) -> bytes:
+    """Give the answer to one request."""
     request = urllib.request.Request(
         f"{server.url}/predict", body.encode(), {"content-type": "application/json"}
     )

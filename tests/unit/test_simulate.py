@@ -1,0 +1,230 @@
+"""The simulation behind ``docs/scaling.md``: right by theory, and the page is what it gives."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from bench.simulate import page, theory
+from bench.simulate.__main__ import main
+from bench.simulate.arrivals import Shape, constant, shaped
+from bench.simulate.autoscaler import Autoscaler, CpuSignal, QueueSignal
+from bench.simulate.checks import CHECKS, Check
+from bench.simulate.data import load
+from bench.simulate.farm import EXPIRED, REFUSED, Farm, Process, Rules
+from bench.simulate.paper import Costs, costs_of, need
+from bench.simulate.service import Busy, Cost
+
+
+def takes(seconds: float, cpu_s: float = 0.0) -> Busy:
+    return Busy(seconds, cpu_s)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.name} {check.utilisation}")
+def test_the_mean_wait_is_that_of_the_closed_form(check: Check) -> None:
+    assert check.simulated_s() == pytest.approx(check.theory_s(), rel=0.07)
+
+
+def test_the_tail_of_the_wait_is_that_of_the_closed_form() -> None:
+    generator = np.random.default_rng(3)
+    arrivals = constant(3.2, length_s=12_000, seed=4)
+    services: list[float] = []
+
+    def service(_: int) -> Busy:
+        services.append(generator.exponential())
+        return takes(services[-1])
+
+    latency = Farm(arrivals, service, Rules(), workers=4).run(13_000)
+    waits = latency - np.array(services)  # first come, first served: in the same order
+    for share in (0.9, 0.99):
+        wanted = theory.mmc_quantile(3.2, 1, 4, share)
+        assert np.quantile(waits, share) == pytest.approx(wanted, rel=0.1)
+
+
+def test_littles_law_holds() -> None:
+    arrivals = constant(0.7, length_s=20_000, seed=1)
+    farm = Farm(arrivals, lambda _: takes(1), Rules(prefetch=1 << 30), workers=1)
+    seen: list[int] = []
+
+    def watch() -> Process:
+        while True:
+            seen.append(sum(farm.messages()))
+            yield farm.env.timeout(0.5)
+
+    farm.env.process(watch())
+    latency = farm.run(20_000)
+    stay_s = float(latency[latency >= 0].mean())
+    assert np.mean(seen) == pytest.approx(theory.little(0.7, stay_s), rel=0.03)
+
+
+def test_arrivals_follow_their_shape() -> None:
+    shape = Shape("step", [(0, 0.25), (100, 0.25), (100, 1), (200, 1)])
+    times = shaped(shape, greatest=100, seed=2)
+    assert np.sum(times < 100) == pytest.approx(2500, rel=0.1)
+    assert np.sum(times >= 100) == pytest.approx(10_000, rel=0.05)
+    assert np.array_equal(times, shaped(shape, greatest=100, seed=2))
+
+
+def test_an_idle_runner_takes_at_once_all_that_fits() -> None:
+    sizes: list[int] = []
+
+    def service(requests: int) -> Busy:
+        sizes.append(requests)
+        return takes(1)
+
+    arrivals = np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    rules = Rules(max_batch_size=4, prefetch=100)
+    latency = Farm(arrivals, service, rules, workers=1).run(10)
+    assert sizes == [1, 4, 1]
+    assert latency == pytest.approx([1, 1.9, 1.8, 1.7, 1.6, 2.5])
+
+
+def test_a_gateway_bundles_only_over_its_window() -> None:
+    arrivals = np.array([0.0, 0.001, 0.002, 0.003, 0.0035])
+    rules = Rules(max_batch_size=8, window=3, fill_s=0.005)
+    farm = Farm(arrivals, lambda _: takes(1), rules, workers=1)
+    farm.env.run(0.5)
+    assert farm.messages() == (3, 1)  # three by themselves; the last two together, 5 ms later
+
+
+def test_what_expired_does_not_run_and_what_is_too_much_is_refused() -> None:
+    ran: list[int] = []
+
+    def service(requests: int) -> Busy:
+        ran.append(requests)
+        return takes(1)
+
+    arrivals = np.array([0.0, 0.1, 0.2, 0.3])
+    rules = Rules(timeout_s=1.5, max_in_flight=3)
+    latency = Farm(arrivals, service, rules, workers=1).run(10)
+    assert latency[0] == pytest.approx(1)
+    assert latency.tolist()[1:] == [EXPIRED, EXPIRED, REFUSED]
+    assert ran == [1, 1]  # the second was run to its end, too late; the third never
+
+
+def test_bundles_go_in_turn_to_workers_with_room_busy_or_not() -> None:
+    arrivals = np.array([0.5, 1.0, 1.5])
+    lengths = iter([10.0, 1.0, 1.0])
+    farm = Farm(arrivals, lambda _: takes(next(lengths)), Rules(prefetch=2), workers=2)
+    latency = farm.run(50)
+    assert latency == pytest.approx([10, 1, 10])  # the third waits behind the first
+
+
+class Asks(NamedTuple):
+    """A signal that always asks for the same."""
+
+    pods: int
+
+    def wanted(self, replicas: int) -> int:
+        return self.pods
+
+
+def farm_of(workers: int) -> Farm:
+    return Farm(np.array([]), lambda _: takes(1), Rules(), workers=workers)
+
+
+def test_the_hpa_adds_four_pods_or_doubles_in_a_period() -> None:
+    farm = farm_of(1)
+    Autoscaler(farm, lambda _: Asks(30), pod_start_s=5)
+    pods = []
+    for period in range(1, 5):
+        farm.env.run(15 * period + 1)
+        pods.append(len(farm.staying))
+    assert pods == [5, 10, 20, 30]
+    assert sum(worker.is_ready for worker in farm.staying) == 20
+
+
+def test_the_hpa_goes_down_to_the_highest_of_five_minutes() -> None:
+    farm = farm_of(8)
+    asked = iter([6, *[2] * 50])
+
+    class Falling:
+        def wanted(self, replicas: int) -> int:
+            return next(asked)
+
+    Autoscaler(farm, lambda _: Falling(), pod_start_s=5)
+    farm.env.run(16)
+    assert len(farm.staying) == 6
+    farm.env.run(15 + 299)
+    assert len(farm.staying) == 6
+    farm.env.run(15 + 300 + 16)
+    assert len(farm.staying) == 2
+
+
+@pytest.mark.parametrize(("request_cores", "wanted"), [(1.0, 5), (0.5, 10)])
+def test_cpu_saturates_at_what_a_pod_can_use(request_cores: float, wanted: int) -> None:
+    arrivals = constant(100, length_s=60, seed=1)
+    farm = Farm(arrivals, lambda _: takes(1, 1), Rules(), workers=4)
+    signal = CpuSignal(farm, request_cores=request_cores)
+    farm.env.run(31)  # a hundred times too much for them
+    assert signal.wanted(4) == wanted == math.ceil(4 / (0.8 * request_cores))
+
+
+def test_a_model_that_waits_shows_no_cpu_but_a_queue() -> None:
+    arrivals = constant(10, length_s=60, seed=1)
+    farm = Farm(arrivals, lambda _: takes(1, 0), Rules(), workers=1)
+    cpu, queue = CpuSignal(farm, request_cores=1), QueueSignal(farm)
+    farm.env.run(31)
+    assert cpu.wanted(1) <= 1
+    assert queue.wanted(1) > 200
+
+
+def costs() -> Costs:
+    each = Cost(100, 1000)
+    return Costs(
+        each, each, each, each, heard_us=200, passed_us=100, round_trip_s=0.006, queue_share=0.2
+    )
+
+
+def test_on_paper_workers_times_gateways_is_what_announcements_grow_with() -> None:
+    one = need(costs(), models=10, rate=100)
+    assert one.announcements == one.workers * one.gateways == 20
+    deaf = need(costs(), models=2000, rate=2000)  # 4,000 workers x 200 µs are over 0.6 of a core
+    assert math.isinf(deaf.gateways)
+    assert deaf.first == "announcements at each gateway"
+
+
+def test_on_paper_thick_lanes_cost_less_than_thin_ones() -> None:
+    thick = need(costs(), models=1, rate=10_000)
+    thin = need(costs(), models=100, rate=10_000)
+    assert thick.bundle > thin.bundle == 1
+    assert thick.usd_per_million < thin.usd_per_million
+
+
+def test_the_costs_that_were_measured_make_sense() -> None:
+    found = costs_of(load())
+    for cost in (found.gateway, found.broker, found.worker, found.runner):
+        assert cost.bundle_us > 0
+        assert cost.of(64) / 64 < cost.of(1)
+
+
+def test_the_page_is_what_the_data_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    committed = page.PAGE.read_text(encoding="utf-8")
+    blank = re.sub(r"(<!-- \S+: .*? -->\n).*?(<!-- end -->)", r"\1\2", committed, flags=re.DOTALL)
+    again = ("origin", "together", "apart", "checks", "trials", "slow_iris_model", "parameters")
+    assert all(f"<!-- {name}:" in blank for name in again)
+    for name in again:
+        assert block(committed, name) != block(blank, name)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "scaling.md")
+    monkeypatch.setattr(page, "FOLDER", tmp_path / "scaling")
+    page.PAGE.write_text(blank, encoding="utf-8")
+    assert main(["--only", "slow_iris_model"]) == 0
+    made = page.PAGE.read_text(encoding="utf-8")
+    for name in again:
+        assert block(made, name) == block(committed, name), "the page is stale: make simulate"
+    pictures = {"theory.png", "paper.png", "slow_iris_model.png"}
+    assert {file.name for file in page.FOLDER.iterdir()} == pictures
+    shown = set(re.findall(r"\]\(scaling/(\S+)\)", committed))
+    assert shown == {file.name for file in (Path("docs") / "scaling").iterdir()} >= pictures
+
+
+def block(text: str, name: str) -> str:
+    """Give what stands between the markers of ``name``."""
+    found = re.search(f"<!-- {name}: .*?<!-- end -->", text, re.DOTALL)
+    assert found
+    return found[0]
