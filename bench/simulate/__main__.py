@@ -68,7 +68,7 @@ def _tables(measured: Measured, subjects: Sequence[Subject]) -> Iterator[tuple[s
     yield "levels", page.levels(measured)
     costs = costs_of(measured)
     yield "costs", page.costs(costs)
-    checks = [(check, check.simulated_s()) for check in CHECKS]
+    checks = [(check, check.simulated()) for check in CHECKS]
     yield "checks", page.checks(checks)
     draw_theory(checks, costs, page.FOLDER / "theory.png")
     yield "trials", page.trials([simulate_trial(trial) for trial in measured.trials])

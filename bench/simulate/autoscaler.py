@@ -2,8 +2,8 @@
 
 Follows ``GetResourceReplicas`` and ``GetExternalPerPodMetricReplicas`` of
 kubernetes/pkg/controller/podautoscaler/replica_calculator.go, and the default behaviour of
-autoscaling/v2: up without a window by 4 pods or 100 % per 15 s, down to the highest
-recommendation of the last 300 s.
+autoscaling/v2: up without a window by 4 pods or 100 % per 15 s. Down to the highest recommendation
+of the last 300 s, and no more than the charts' half of the pods per 60 s.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class QueueSignal:
 
     def wanted(self, replicas: int) -> int:
         """Give ceil(messages / target), unless that is within the tolerance of what there is."""
-        target = p.QUEUE_TARGET.value
+        target = (p.READY_TARGET if self._is_ready_only else p.QUEUE_TARGET).value
         if abs(self._seen / (target * replicas) - 1) <= p.TOLERANCE.value:
             return replicas
         return math.ceil(self._seen / target)
@@ -113,6 +113,7 @@ class Autoscaler:
         self._signal = signal(farm)
         self._pod_start_s = pod_start_s
         self._asked: deque[tuple[float, int]] = deque()
+        self._had: deque[tuple[float, int]] = deque()
         self.counts: list[Count] = []
         farm.env.process(self._decide_on_and_on())
         farm.env.process(self._watch())
@@ -127,6 +128,7 @@ class Autoscaler:
         replicas = len(farm.staying)
         asked = self._signal.wanted(replicas)
         self._asked.append((now, asked))
+        self._had.append((now, replicas))
         while self._asked[0][0] < now - p.DOWN_WINDOW_S.value:
             self._asked.popleft()
         if asked < replicas:
@@ -134,7 +136,11 @@ class Autoscaler:
         grown = max(replicas + p.UP_PODS.value, replicas * (1 + p.UP_SHARE.value))
         for _ in range(replicas, int(min(asked, grown, p.MAX_PODS.value))):
             farm.add_worker(self._pod_start_s)
-        for _ in range(max(asked, 1), replicas):
+        while self._had[0][0] < now - 60:
+            self._had.popleft()
+        most = max(count for _, count in self._had)
+        least = max(asked, p.MIN_PODS.value, math.ceil(most * (1 - p.DOWN_SHARE.value)))
+        for _ in range(int(least), replicas):
             farm.remove_worker()
 
     def _watch(self) -> Process:

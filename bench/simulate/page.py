@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.processes import ROOT
 from bench.simulate import parameters as p
-from bench.simulate.checks import Agreement, Check
+from bench.simulate.checks import Agreement, Check, Wait
 from bench.simulate.data import FILE, Measured
 from bench.simulate.paper import Costs, Need
 from bench.simulate.scenarios import SUBJECTS, Outcome
@@ -125,7 +125,7 @@ def costs(found: Costs) -> str:
     return table(["", *names], rows)
 
 
-def checks(done: Sequence[tuple[Check, float]]) -> str:
+def checks(done: Sequence[tuple[Check, Wait]]) -> str:
     """List the closed forms and what the simulation gives."""
     rows = []
     for check, simulated in done:
@@ -135,11 +135,13 @@ def checks(done: Sequence[tuple[Check, float]]) -> str:
                 check.name,
                 f"{check.utilisation:.0%}",
                 f"{wanted:.3f}",
-                f"{simulated:.3f}",
-                f"{simulated / wanted - 1:+.1%}",
+                f"{simulated.mean_s:.3f} ± {simulated.error_s:.3f}",
+                f"{simulated.mean_s / wanted - 1:+.1%}",
             ]
         )
-    return table(["queue", "utilisation", "mean wait by theory", "simulated", "difference"], rows)
+    return table(
+        ["queue", "utilisation", "mean wait by theory", "simulated ± its error", "difference"], rows
+    )
 
 
 def trials(done: Sequence[Agreement]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from bench.simulate import parameters as p
 from bench.simulate import theory
 from bench.simulate.arrivals import Times
-from bench.simulate.checks import Check
+from bench.simulate.checks import Check, Wait
 from bench.simulate.paper import Costs, Need
 from bench.simulate.scenarios import SHAPES, Outcome
 
@@ -101,7 +101,7 @@ def _quantile(latency: Times, share: float) -> float:
     return float(np.quantile(answered, share)) if len(answered) else np.nan
 
 
-def draw_theory(checks: Sequence[tuple[Check, float]], costs: Costs, file: Path) -> None:
+def draw_theory(checks: Sequence[tuple[Check, Wait]], costs: Costs, file: Path) -> None:
     """Draw waiting against utilisation, and a batching server against the size of its batches.
 
     ``checks``: queues, and the mean wait that the simulation gives.
@@ -116,7 +116,7 @@ def draw_theory(checks: Sequence[tuple[Check, float]], costs: Costs, file: Path)
             left.plot(loads, np.array(waits) / 2, "--", color=colour, label=f"M/D/{servers}")
         for number, (check, simulated) in enumerate(checks):
             label = None if number else "simulated"
-            left.plot(check.utilisation, simulated, "ko", ms=5, label=label, zorder=3)
+            left.plot(check.utilisation, simulated.mean_s, "ko", ms=5, label=label, zorder=3)
         left.axvline(p.CPU_TARGET.value, color="black", lw=0.8, ls=":")
         left.set(xlabel="utilisation", ylabel="mean wait / service time", ylim=(0, 6), xlim=(0, 1))
         left.legend(frameon=False, ncols=2)

@@ -113,7 +113,7 @@ def signal_of(name: str, manifest: Manifest) -> Callable[[Farm], Signal]:
     if name == "CPU":
         cpu = manifest.resources.cpu
         cores = float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
-        return partial(CpuSignal, request_cores=cores)
+        return partial(CpuSignal, request_cores=p.WORKER_CPU.value + cores)
     return partial(QueueSignal, is_ready_only=name == READY_ONLY)
 
 
@@ -123,7 +123,9 @@ def run(measured: Measured, subject: Subject, shape: Shape, signal: str) -> Outc
     greatest = subject.pods_at_peak / service(1).seconds
     arrivals = shaped(shape, greatest=greatest, seed=SEED)
     first_share = float(shape.points[0][1])
-    workers = max(1, round(subject.pods_at_peak * first_share / p.CPU_TARGET.value))
+    workers = int(
+        max(p.MIN_PODS.value, round(subject.pods_at_peak * first_share / p.CPU_TARGET.value))
+    )
     farm = Farm(
         arrivals,
         service,

@@ -27,7 +27,9 @@ def takes(seconds: float, cpu_s: float = 0.0) -> Busy:
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.name} {check.utilisation}")
 def test_the_mean_wait_is_that_of_the_closed_form(check: Check) -> None:
-    assert check.simulated_s() == pytest.approx(check.theory_s(), rel=0.07)
+    simulated = check.simulated()
+    assert simulated.mean_s == pytest.approx(check.theory_s(), abs=3 * simulated.error_s)
+    assert simulated.error_s < 0.1 * check.theory_s()
 
 
 def test_the_tail_of_the_wait_is_that_of_the_closed_form() -> None:
@@ -153,6 +155,8 @@ def test_the_hpa_goes_down_to_the_highest_of_five_minutes() -> None:
     farm.env.run(15 + 299)
     assert len(farm.staying) == 6
     farm.env.run(15 + 300 + 16)
+    assert len(farm.staying) == 3  # half of them in a minute
+    farm.env.run(15 + 300 + 16 + 75)
     assert len(farm.staying) == 2
 
 
