@@ -62,7 +62,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _tables(measured: Measured, subjects: Sequence[Subject]) -> Iterator[tuple[str, str]]:
     """Make the tables, and the plots beside them."""
-    yield "origin", page.origin()
+    if len(subjects) == len(SUBJECTS):
+        yield "origin", page.origin()
     yield "parameters", page.parameters()
     yield "times", page.measured_times(measured)
     yield "levels", page.levels(measured)
@@ -101,9 +102,8 @@ def _scaling(measured: Measured, subjects: Sequence[Subject]) -> Iterator[tuple[
     for subject in subjects:
         done = outcomes[subject.name]
         yield subject.name, page.scaling(done)
-        title = (
-            f"{subject.name}, {subject.rows} rows a request, up to {done[0].greatest_rate:.3g}/s"
-        )
+        rows = f"{subject.rows} row{'s' * (subject.rows > 1)} a request"
+        title = f"{subject.name}, {rows}, up to {done[0].greatest_rate:,.1f} requests/s"
         timeout_s = manifest_of(subject).limits.timeout_s
         draw_scaling(title, done, timeout_s, page.FOLDER / f"{subject.name}.png")
 

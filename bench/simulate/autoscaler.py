@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from bench.simulate import parameters as p
-from bench.simulate.farm import Farm, Process, Worker
+from bench.simulate.farm import Farm
+from bench.simulate.gateway import Process
+from bench.simulate.worker import Worker
 
 
 class Signal(Protocol):

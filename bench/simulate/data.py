@@ -41,11 +41,14 @@ class Level(msgspec.Struct, frozen=True):
 
 
 class Announcements(msgspec.Struct, frozen=True):
-    """One announcement that reaches one gateway."""
+    """One announcement: what a gateway needs to hear it, what the broker needs to pass it on to one
+    gateway, and to each further one.
+    """
 
     bytes: int
     gateway_us: float
     broker_us: float
+    further_us: float
 
 
 class Trial(msgspec.Struct, frozen=True):

@@ -1,26 +1,22 @@
 """One model in the cluster: gateways, the broker's queue, and workers, as the product has them.
 
-A request arrives at a gateway, leaves in a bundle (``transports/amqp/client.py``), waits in the
-queue, goes to the next worker in turn that has room (prefetch), runs in a batch with what else
-waits there (``core/batch.py``: an idle runner takes at once all that fits), and is answered, or
-refused at the door (``max_in_flight``), or given up at its deadline.
+A request arrives at a gateway, leaves in a bundle, waits in the queue, goes to the next worker in
+turn that has room (prefetch), runs in a batch with what else waits there, and is answered; or it is
+refused at the door, or given up at its deadline.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
-from collections.abc import Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import simpy
 
 from bench.simulate.arrivals import Times
+from bench.simulate.gateway import Bundle, Gateway
 from bench.simulate.service import Service
-
-Process = Generator[simpy.Event, Any, None]
-REFUSED, EXPIRED = -1.0, -2.0
+from bench.simulate.worker import Worker
 
 
 class Rules(NamedTuple):
@@ -34,161 +30,6 @@ class Rules(NamedTuple):
     window: int = 1 << 60
     fill_s: float = 0.0
     way_s: float = 0.0
-
-
-class Bundle:
-    """Requests from ``next`` to ``end`` of a gateway; ``left`` of them have no answer yet."""
-
-    __slots__ = ("end", "gateway", "is_given_up", "left", "next")
-
-    def __init__(self, gateway: Gateway, first: int, end: int) -> None:
-        self.gateway = gateway
-        self.next = first
-        self.end = end
-        self.left = end - first
-        self.is_given_up = False
-
-
-class Gateway:
-    """Takes the requests that come to it, and bundles them."""
-
-    def __init__(self, farm: Farm, times: Times) -> None:
-        self._farm = farm
-        self._env = farm.env
-        self.times: list[float] = times.tolist()
-        self.latency = [EXPIRED] * len(times)
-        self._outstanding = 0
-        self._in_flight = 0
-        self._deadlines: deque[tuple[float, Bundle]] = deque()
-        self._freed: simpy.Event | None = None
-        farm.env.process(self._run())
-
-    def _run(self) -> Process:
-        rules, times, env = self._farm.rules, self.times, self._env
-        size, first = rules.max_batch_size, 0
-        while first < len(times):
-            if times[first] > env.now:
-                yield env.timeout(times[first] - env.now)
-            full = first + size - 1
-            is_full = full < len(times) and times[full] <= env.now
-            if self._outstanding >= rules.window and not is_full:
-                until = min([times[first] + rules.fill_s, *times[full : full + 1]])
-                self._freed = env.event()
-                yield env.timeout(max(until - env.now, 0)) | self._freed
-                self._freed = None
-            end = max(bisect_right(times, env.now, first, min(first + size, len(times))), first + 1)
-            self._send(first, end)
-            first = end
-
-    def _send(self, first: int, end: int) -> None:
-        rules, deadlines = self._farm.rules, self._deadlines
-        while deadlines and (deadlines[0][0] <= self._env.now or not deadlines[0][1].left):
-            _, bundle = deadlines.popleft()
-            bundle.is_given_up = True
-            self._in_flight -= bundle.left
-        admitted = min(end, first + max(rules.max_in_flight - self._in_flight, 0))
-        self.latency[admitted:end] = [REFUSED] * (end - admitted)
-        if admitted == first:
-            return
-        bundle = Bundle(self, first, admitted)
-        deadlines.append((self.times[first] + rules.timeout_s, bundle))
-        self._in_flight += bundle.left
-        self._outstanding += 1
-        self._farm.carry(bundle)
-
-    def settle(self, bundle: Bundle, first: int, end: int) -> None:
-        """Note the answers to these requests, unless they come too late."""
-        now, longest = self._env.now, self._farm.rules.timeout_s
-        for number in range(first, end):
-            took = now - self.times[number]
-            if took <= longest:
-                self.latency[number] = took
-        self.count(bundle, end - first)
-
-    def count(self, bundle: Bundle, answered: int) -> None:
-        """Count answers; the bundle's last one makes room for another bundle."""
-        bundle.left -= answered
-        if not bundle.is_given_up:
-            self._in_flight -= answered
-        if not bundle.left:
-            self._outstanding -= 1
-            if self._freed is not None and not self._freed.triggered:
-                self._freed.succeed()
-
-
-class Worker:
-    """A pod: a pool with one runner."""
-
-    def __init__(self, farm: Farm, *, ready_at: float) -> None:
-        self._farm = farm
-        self.ready_at = ready_at
-        self.is_ready = False
-        self.is_leaving = False
-        self.unacked = 0
-        self.usage: float | None = None
-        self._local: deque[Bundle] = deque()
-        self._is_busy = False
-        self._cpu_s = 0.0
-        self._batch = (0.0, 0.0, 1.0)  # when it began, its processor time, its length
-
-    def cpu_s(self) -> float:
-        """Give the processor time used so far."""
-        if not self._is_busy:
-            return self._cpu_s
-        began, cpu_s, seconds = self._batch
-        return self._cpu_s + cpu_s * (self._farm.env.now - began) / seconds
-
-    def take(self, bundle: Bundle) -> None:
-        """Let a bundle wait for the runner."""
-        self.unacked += 1
-        self._local.append(bundle)
-        if not self._is_busy:
-            self._start()
-
-    def _start(self) -> None:
-        """Run the next batch, if anything waits."""
-        self._is_busy = True  # also while it is chosen: an ack may bring the next bundle meanwhile
-        farm, rules = self._farm, self._farm.rules
-        latest = farm.env.now - rules.timeout_s  # what arrived by then has expired
-        room, requests = rules.max_batch_size, 0
-        parts: list[tuple[Bundle, int, int]] = []
-        while self._local:
-            bundle = self._local[0]
-            while bundle.next < bundle.end and bundle.gateway.times[bundle.next] <= latest:
-                bundle.next += 1
-                self._answer(bundle, bundle.next - 1)
-            fitting = max(room // rules.rows, 0 if requests else 1)
-            count = min(fitting, bundle.end - bundle.next)
-            if count:
-                parts.append((bundle, bundle.next, bundle.next + count))
-                bundle.next += count
-                requests += count
-                room -= count * rules.rows
-            if bundle.next < bundle.end:
-                break
-            self._local.popleft()
-        self._is_busy = requests > 0
-        if requests:
-            seconds, cpu_s = farm.service(requests)
-            self._batch = (farm.env.now, cpu_s, seconds)
-            done = farm.env.timeout(seconds, parts)
-            assert done.callbacks is not None
-            done.callbacks.append(self._done)
-
-    def _done(self, event: simpy.Event) -> None:
-        self._cpu_s += self._batch[1]
-        self._batch = (0.0, 0.0, 1.0)
-        parts: list[tuple[Bundle, int, int]] = event.value or []
-        for bundle, first, end in parts:
-            self._answer(bundle, first, end)
-        self._start()
-
-    def _answer(self, bundle: Bundle, first: int, end: int = 0) -> None:
-        end = end or first + 1
-        bundle.gateway.settle(bundle, first, end)
-        if end == bundle.end:
-            self.unacked -= 1
-            self._farm.acked(self)
 
 
 class Farm:

@@ -17,7 +17,9 @@ from bench.simulate.scenarios import SUBJECTS, Outcome
 
 PAGE = ROOT / "docs" / "scaling.md"
 FOLDER = ROOT / "docs" / "scaling"
-MEASURING = ("cluster", "measure", "trials")
+SIMULATING = tuple(
+    ["arrivals", "autoscaler", "farm", "gateway", "parameters", "scenarios", "service", "worker"]
+)
 MARKED = "<!-- {name}: written by `make simulate` -->\n{text}\n<!-- end -->"
 
 
@@ -42,9 +44,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def fingerprint() -> str:
-    """Give a digest of all that the tables and plots are made from."""
-    code = sorted(Path(__file__).parent.glob("*.py"))
-    files = [FILE, *(file for file in code if file.stem not in MEASURING)]
+    """Give a digest of all that the simulated figures depend on."""
+    files = [FILE, *(Path(__file__).with_name(f"{name}.py") for name in SIMULATING)]
     manifests = [ROOT / subject.folder / "model.toml" for subject in SUBJECTS]
     digest = hashlib.sha256()
     for file in [*files, *manifests]:
@@ -82,6 +83,8 @@ def measured_times(measured: Measured) -> str:
     head = ["model", "rows a batch", "processor, ms", "in `predict` by the clock, ms", "rows/s"]
     about = ", ".join(measured.about[key] for key in ("date", "machine", "system", "Python"))
     busy = measured.about["busy before the run"]
+    if how := measured.about.get("how"):
+        busy += f"; {how}"
     starts = ", ".join(
         f"{name} {times.worker_start_s:.1f} s" for name, times in measured.models.items()
     )
@@ -109,10 +112,11 @@ def costs(found: Costs) -> str:
     rows = [
         ["each request", *(f"{one.request_us:,.0f} µs" for one in parts)],
         ["each bundle", *(f"{one.bundle_us:,.0f} µs" for one in parts)],
+        ["each announcement", "", f"{found.passed_us:,.0f} µs", "", ""],
         [
-            "each announcement that reaches a gateway",
+            "for each gateway that hears it",
             f"{found.heard_us:,.0f} µs",
-            f"{found.passed_us:,.0f} µs",
+            f"{found.further_us:,.0f} µs",
             "",
             "",
         ],
@@ -220,7 +224,7 @@ def models_work(measured: Measured) -> str:
         best = min(batch.runner_cpu_s / batch.rows for batch in times.batches)
         alone = times.batches[0].runner_cpu_s
         usd = [p.CORE_HOUR_USD.value / 3600 * one * 1e6 / p.HEADROOM.value for one in (alone, best)]
-        rows.append([name, _ms(alone), _ms(best), f"{usd[0]:.3f}", f"{usd[1]:.3f}"])
+        rows.append([name, _ms(alone), _ms(best), f"{usd[0]:.2g}", f"{usd[1]:.2g}"])
     head = ["model", "alone, ms a row", "in its best batch, ms a row"]
     return table([*head, "USD per million rows, alone", "in its best batch"], rows)
 

@@ -15,7 +15,7 @@ from bench.simulate.service import Cost, fit
 
 LARGEST_BUNDLE = 64
 FEWEST_WORKERS = 2  # of each model, so that one may end
-CONNECTIONS = 4  # of a gateway or worker: publish and consume, for requests and for the catalog
+CONNECTIONS = 3  # of a gateway or worker: to publish, to consume, and for the catalog
 MOST_BROKER_NODES = 3  # of one cell: a quorum queue has a copy on each
 
 
@@ -28,6 +28,7 @@ class Costs(NamedTuple):
     runner: Cost
     heard_us: float
     passed_us: float
+    further_us: float
     round_trip_s: float
     queue_share: float
 
@@ -73,6 +74,7 @@ def costs_of(measured: Measured) -> Costs:
         **parts,
         heard_us=heard.gateway_us,
         passed_us=heard.broker_us,
+        further_us=heard.further_us,
         round_trip_s=once_us / 1e6,
         queue_share=measured.queue_share,
     )
@@ -114,7 +116,7 @@ def _need(costs: Costs, *, models: int, rate: float, cells: int, gateways: float
     said = workers / p.ANNOUNCE_S.value
     deaf = said * costs.heard_us / 1e6  # of each gateway's core
     wanted = math.ceil(cores(costs.gateway) / (share - deaf)) if deaf < share else math.inf
-    passed = said * gateways * costs.passed_us / 1e6
+    passed = said * (costs.passed_us + (gateways - 1) * costs.further_us) / 1e6
     broker_cores = (cores(costs.broker) + passed) / share
     connections = CONNECTIONS * (workers + gateways)
     full = max(broker_cores / p.BROKER_CORES.value, connections / p.NODE_CONNECTIONS.value)
@@ -127,7 +129,7 @@ def _need(costs: Costs, *, models: int, rate: float, cells: int, gateways: float
         workers=workers,
         brokers=max(1, math.ceil(full)),
         gateway_cores=cells * wanted,
-        worker_cores=cells * max(cores(behind) / share, workers * 0.01),
+        worker_cores=cells * max(cores(behind) / share, workers * p.WORKER_CPU.value),
         broker_cores=cells * broker_cores,
         announcements=said * gateways * cells,
         loads={

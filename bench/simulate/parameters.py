@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from modelyard.transports.amqp.announcing import EVERY_S
-from modelyard.transports.amqp.client import FILL_S, WINDOW
+from modelyard.transports.amqp.lanes import FILL_S, WINDOW
 
 HPA = "https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/"
 METRICS_SERVER = "https://github.com/kubernetes-sigs/metrics-server/blob/master/FAQ.md"
-KEDA = "https://keda.sh/docs/latest/reference/scaledobject-spec/"
 POD_SLO = "https://github.com/kubernetes/community/blob/master/sig-scalability/slos/pod_startup_latency.md"
 RABBITMQ = "https://www.rabbitmq.com/docs/management#statistics-interval"
 EC2 = "https://aws.amazon.com/ec2/pricing/on-demand/"
@@ -41,15 +40,15 @@ DOWN_WINDOW_S = Parameter(300, "s", "stabilisation window of scaling down", HPA)
 DOWN_SHARE = Parameter(0.5, "of the pods per 60 s", "scale-down policy", "the charts")
 CPU_SCRAPE_S = Parameter(15, "s", "between two samples of CPU, which are averages", METRICS_SERVER)
 QUEUE_SAMPLE_S = Parameter(5, "s", "age that RabbitMQ's statistics can have", RABBITMQ)
-POLLING_S = Parameter(30, "s", "KEDA's polling, which starts the first pod", KEDA)
-COOLDOWN_S = Parameter(300, "s", "KEDA's wait before the last pod goes", KEDA)
 POD_S = Parameter(5, "s", "from decision to running container, image on the node", POD_SLO)
 MAX_PODS = Parameter(40, "pods", "maxReplicas", "chosen")
 GATEWAYS = Parameter(2, "gateways", "in front, taking turns", "chosen")
 ROWS = Parameter(10, "rows", "in each request", "the load test")
-BUNDLE_WINDOW = Parameter(WINDOW, "bundles", "under way at once per gateway and model", "client.py")
-BUNDLE_FILL_S = Parameter(FILL_S, "s", "that a bundle beyond those waits to fill", "client.py")
-ANNOUNCE_S = Parameter(EVERY_S, "s", "between two announcements of a worker", "announcing.py")
+BUNDLE_WINDOW = Parameter(
+    WINDOW, "bundles", "under way at once per gateway and model", "`lanes.py`"
+)
+BUNDLE_FILL_S = Parameter(FILL_S, "s", "that a bundle beyond those waits to fill", "`lanes.py`")
+ANNOUNCE_S = Parameter(EVERY_S, "s", "between two announcements of a worker", "`announcing.py`")
 CORE_HOUR_USD = Parameter(
     0.0408, "USD per core-hour", "m7g.large in us-east-1 on demand, June 2026: 0.0816 for 2", EC2
 )

@@ -19,7 +19,7 @@ from bench.simulate.checks import Check, Wait
 from bench.simulate.paper import Costs, Need
 from bench.simulate.scenarios import SHAPES, Outcome
 
-BIN_S = 15.0
+BINS = 60
 COLOURS = {"CPU": "#d55e00", "queue": "#0072b2"}
 LABELS = {"CPU": "CPU at 80 %", "queue": "queue length"}
 STYLE: Any = {
@@ -55,9 +55,9 @@ def draw_scaling(title: str, outcomes: Sequence[Outcome], timeout_s: float, file
             below.set_xlabel("minutes")
             below.set_xlim(0, shape.length_s / 60)
             below.set_yscale("log")
-            below.axhline(timeout_s, color="black", lw=0.8, ls=":")
-        below.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        below.yaxis.set_minor_formatter(NullFormatter())
+            if max(outcome.p99_s for outcome in outcomes) > timeout_s / 10:
+                below.axhline(timeout_s, color="black", lw=0.8, ls=":")
+        _count_by_hand(grid[1][0])
         grid[0][0].set_ylabel("pods")
         grid[0][0].set_ylim(0)
         grid[1][0].set_ylabel("latency, s (p99 solid, p50 dashed)")
@@ -65,6 +65,13 @@ def draw_scaling(title: str, outcomes: Sequence[Outcome], timeout_s: float, file
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         save(figure, file)
+
+
+def _count_by_hand(axes: Axes) -> None:
+    """Label a logarithmic axis with 1, 2, 5, 10 … in plain figures."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_pods(axes: Axes, outcome: Outcome) -> None:
@@ -88,11 +95,12 @@ def _draw_load(axes: Axes, outcome: Outcome, length_s: float) -> None:
 
 
 def _draw_latency(axes: Axes, outcome: Outcome, length_s: float) -> None:
-    edges = np.arange(0, length_s + BIN_S, BIN_S)
+    width_s = length_s / BINS
+    edges = np.linspace(0, length_s, BINS + 1)
     places = np.digitize(outcome.arrivals, edges)
     for share, line in ((0.99, "-"), (0.5, "--")):
         shown = [_quantile(outcome.latency[places == n], share) for n in range(1, len(edges))]
-        middle = (edges[:-1] + BIN_S / 2) / 60
+        middle = (edges[:-1] + width_s / 2) / 60
         axes.plot(middle, shown, line, color=COLOURS[outcome.signal], lw=1.2)
 
 
@@ -133,6 +141,7 @@ def draw_theory(checks: Sequence[tuple[Check, Wait]], costs: Costs, file: Path) 
             right.plot(sizes, rates, color=colour, label=name)
         right.set(xlabel="requests per bundle", ylabel="requests/s of one core")
         right.set_yscale("log")
+        _count_by_hand(right)
         right.set_xlim(0, 64)
         right.legend(frameon=False)
         right.set_title("What one core carries, by the size of its bundles (measured)")

@@ -13,7 +13,8 @@ from bench.simulate import parameters as p
 from bench.simulate.arrivals import Shape, Times, shaped
 from bench.simulate.autoscaler import Autoscaler, Count, CpuSignal, QueueSignal, Signal
 from bench.simulate.data import Measured
-from bench.simulate.farm import EXPIRED, REFUSED, Farm, Rules
+from bench.simulate.farm import Farm, Rules
+from bench.simulate.gateway import EXPIRED, REFUSED
 from bench.simulate.service import Busy, Service, fit, measured_service, way_s
 from modelyard.core.manifest import Manifest
 from modelyard.folder import read_manifest

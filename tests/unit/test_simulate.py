@@ -16,7 +16,8 @@ from bench.simulate.arrivals import Shape, constant, shaped
 from bench.simulate.autoscaler import Autoscaler, CpuSignal, QueueSignal
 from bench.simulate.checks import CHECKS, Check
 from bench.simulate.data import load
-from bench.simulate.farm import EXPIRED, REFUSED, Farm, Process, Rules
+from bench.simulate.farm import Farm, Rules
+from bench.simulate.gateway import EXPIRED, REFUSED, Process
 from bench.simulate.paper import Costs, costs_of, need
 from bench.simulate.service import Busy, Cost
 
@@ -181,7 +182,15 @@ def test_a_model_that_waits_shows_no_cpu_but_a_queue() -> None:
 def costs() -> Costs:
     each = Cost(100, 1000)
     return Costs(
-        each, each, each, each, heard_us=200, passed_us=100, round_trip_s=0.006, queue_share=0.2
+        gateway=each,
+        broker=each,
+        worker=each,
+        runner=each,
+        heard_us=200,
+        passed_us=100,
+        further_us=50,
+        round_trip_s=0.006,
+        queue_share=0.2,
     )
 
 
@@ -210,7 +219,8 @@ def test_the_costs_that_were_measured_make_sense() -> None:
 def test_the_page_is_what_the_data_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     committed = page.PAGE.read_text(encoding="utf-8")
     blank = re.sub(r"(<!-- \S+: .*? -->\n).*?(<!-- end -->)", r"\1\2", committed, flags=re.DOTALL)
-    again = ("origin", "together", "apart", "checks", "trials", "slow_iris_model", "parameters")
+    assert page.origin() in committed, "the page is stale: make simulate"
+    again = ("together", "apart", "checks", "trials", "slow_iris_model", "parameters")
     assert all(f"<!-- {name}:" in blank for name in again)
     for name in again:
         assert block(committed, name) != block(blank, name)
