@@ -17,8 +17,15 @@ from bench.simulate.scenarios import SUBJECTS, Outcome
 
 PAGE = ROOT / "docs" / "scaling.md"
 FOLDER = ROOT / "docs" / "scaling"
-SIMULATING = tuple(
-    ["arrivals", "autoscaler", "farm", "gateway", "parameters", "scenarios", "service", "worker"]
+SIMULATING = (
+    "arrivals",
+    "autoscaler",
+    "farm",
+    "gateway",
+    "parameters",
+    "scenarios",
+    "service",
+    "worker",
 )
 MARKED = "<!-- {name}: written by `make simulate` -->\n{text}\n<!-- end -->"
 
