@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aio_pika
+import httpx
 import pytest
 from aio_pika.exceptions import ChannelClosed
 
@@ -26,7 +27,9 @@ from tests.e2e.conftest import TRICK
 from tests.support.broker import Broker, free_port
 from tests.support.ledger import Every, Ledger, answer_of
 from tests.support.raw import ask_at_once, request_bytes
-from tests.support.server import ROOT, wait_until
+from tests.support.server import PATIENCE_S, ROOT, wait_until
+
+pytestmark = pytest.mark.own_broker
 
 IRIS = ROOT / "models" / "fast_iris_model"
 VHOST = "deployed"
@@ -37,12 +40,15 @@ QUEUE = "infer.trick_model.1"
 class Cluster:
     """The broker and Redis as the manifests set them up, and pods around them."""
 
-    def __init__(self, broker: Broker, stack: ExitStack, folder: Path) -> None:
-        self.broker, self._stack, self._folder = broker, stack, folder
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self._stack, self._folder = stack, folder
+        self.management_port = free_port()
+        self.broker = self._start_broker()
         self.platform = render(PLATFORM)
-        self.model, self.iris = (
-            render(MODEL, "--set-file", f"model={folder}/model.toml", release=release)
-            for folder, release in ((TRICK, "trick-model"), (IRIS, "fast-iris-model"))
+        self.trick = ("--set-file", f"model={TRICK}/model.toml")
+        self.model = render(MODEL, *self.trick, release="trick-model")
+        self.iris = render(
+            MODEL, "--set-file", f"model={IRIS}/model.toml", release="fast-iris-model"
         )
         self._started = 0
         policies = [one["spec"] for one in self.platform if one["kind"] == "Policy"]
@@ -51,14 +57,14 @@ class Cluster:
 
     def add_users(self, *releases: list[Manifest]) -> None:
         """Do what the topology operator does: make the users, and give them their rights."""
-        names, permissions = [], []
+        users, permissions = [], []
         for manifests in releases:
             name = only(manifests, "User")["metadata"]["name"]
             spec = only(manifests, "Permission")["spec"]
             assert spec["userReference"]["name"] == name
-            names.append(name)
+            tags = ",".join(only(manifests, "User")["spec"].get("tags", []))
+            users.append({"name": name, "password": SECRET, "tags": tags})
             permissions.append({"user": name, "vhost": VHOST, **spec["permissions"]})
-        users = [{"name": name, "password": SECRET, "tags": ""} for name in names]
         self._import(users=users, permissions=permissions)
 
     def start(self, manifests: list[Manifest], name: str, model: Path | None = None) -> Pod:
@@ -84,6 +90,15 @@ class Cluster:
         path = self._folder / "definitions.json"
         path.write_text(json.dumps(definitions))
         self.broker.control("import_definitions", str(path))
+
+    def _start_broker(self) -> Broker:
+        """Start RabbitMQ with its management interface, as the operator does."""
+        folder = self._folder / "broker"
+        folder.mkdir()
+        port = f"management.tcp.port = {self.management_port}\n"
+        broker = Broker(folder, more_config=f"management.tcp.ip = 127.0.0.1\n{port}")
+        (folder / "plugins").write_text("[rabbitmq_management].")
+        return self._stack.enter_context(broker)
 
     def _start_redis(self) -> int:
         """Start Redis with the rendered configuration, as confined as the others."""
@@ -128,10 +143,10 @@ class Running(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A gateway and a worker; each came up before the broker knew its user."""
     with ExitStack() as stack:
-        cluster = Cluster(broker, stack, tmp_path_factory.mktemp("deployed"))
+        cluster = Cluster(stack, tmp_path_factory.mktemp("deployed"))
         gateway = cluster.start(cluster.platform, "modelyard-gateway")
         worker = cluster.start(cluster.model, "trick-model", TRICK)
         for pod in (gateway, worker):
@@ -228,16 +243,27 @@ async def test_nobody_reads_what_is_not_theirs(running: Running, user: str, queu
             await channel.declare_queue("mine", durable=True)
 
 
-async def test_keda_may_count_with_the_models_own_user(running: Running) -> None:
-    port = running.cluster.broker.port
-    connection = await aio_pika.connect(
-        host="127.0.0.1", port=port, login="trick-model", password=SECRET, virtualhost=VHOST
-    )
-    async with connection:
-        channel = await connection.channel()
-        for name in (QUEUE, f"{QUEUE}.high"):
-            queue = await channel.declare_queue(name, passive=True)
-            assert queue.declaration_result.message_count == 0
+def test_keda_sees_how_long_the_queues_are_and_can_do_nothing_else(running: Running) -> None:
+    cluster = running.cluster
+    scaled = render(MODEL, *cluster.trick, "--set", "autoscaling.by=queue", release="trick-model")
+    for trigger in only(scaled, "ScaledObject")["spec"]["triggers"]:
+        assert trigger["metadata"]["host"].startswith("http://modelyard-rabbitmq.")
+    cluster.add_users([one for one in scaled if one["metadata"]["name"].endswith("-scaler")])
+    queues = f"http://127.0.0.1:{cluster.management_port}/api/queues/{VHOST}"
+    with httpx.Client(auth=("trick-model-scaler", SECRET), timeout=PATIENCE_S) as keda:
+        for trigger in only(scaled, "ScaledObject")["spec"]["triggers"]:
+            queue = f"{queues}/{trigger['metadata']['queueName']}"
+            wait_until(partial(_counts, keda, queue), what="the queue's length")
+            assert keda.delete(queue).is_error
+            assert keda.delete(f"{queue}/contents").is_error
+            peek = {"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"}
+            assert keda.post(f"{queue}/get", json=peek).is_error
+    assert httpx.get(queue, auth=("trick-model", SECRET), timeout=PATIENCE_S).is_error
+
+
+def _counts(client: httpx.Client, queue: str) -> bool:
+    answer = client.get(queue)
+    return answer.is_success and isinstance(answer.json().get("messages"), int)
 
 
 def test_policies_reach_the_queues(running: Running) -> None:
