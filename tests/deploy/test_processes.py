@@ -87,7 +87,7 @@ class Cluster:
         return self._stack.enter_context(pod)
 
     def _import(self, **definitions: list[dict[str, Any]]) -> None:
-        path = self._folder / "definitions.json"
+        path = self._folder / "broker" / "definitions.json"
         path.write_text(json.dumps(definitions))
         self.broker.control("import_definitions", str(path))
 
