@@ -34,7 +34,7 @@ pytestmark = pytest.mark.own_broker
 IRIS = ROOT / "models" / "fast_iris_model"
 VHOST = "deployed"
 SECRET = "p@ss/wörd %"
-QUEUE = "infer.trick_model.1"
+QUEUE = "infer.trick_model:1"
 
 
 class Cluster:
@@ -225,8 +225,8 @@ def test_redis_takes_what_gateways_ask_and_nothing_else(running: Running) -> Non
     [
         ("modelyard-gateway", QUEUE),  # another's requests
         ("trick-model", "replies.someone"),  # another's answers
-        ("trick-model", "infer.other_model.1"),  # another model's requests
-        ("trick-model", "infer.trick_model.10"),
+        ("trick-model", "infer.other_model:1"),  # another model's requests
+        ("trick-model", "infer.trick_model:10"),
     ],
 )
 async def test_nobody_reads_what_is_not_theirs(running: Running, user: str, queue: str) -> None:

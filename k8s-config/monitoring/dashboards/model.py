@@ -124,12 +124,12 @@ MODEL = Dashboard(
                     [
                         Query(f"sum(modelyard_in_flight{{{_THIS}}})", "requests"),
                         Query(
-                            'sum(modelyard:queue_bundles:ready{queue=~"infer.$model.$version"})',
+                            'sum(modelyard:queue_bundles:ready{queue=~"infer.$model:$version"})',
                             "bundles in the broker",
                         ),
                         Query(
                             "sum(modelyard:queue_bundles:ready"
-                            '{queue=~"infer.$model.$version.high"})',
+                            '{queue=~"infer.$model:$version:high"})',
                             "of high priority",
                         ),
                     ],

@@ -1,7 +1,7 @@
 """Names in the broker, and how they are declared. All exchanges are our own, durable and direct,
 but the catalog's, which fans out.
 
-Requests wait in ``infer.<model>.<version>`` and, with high priority, in ``….high``. Limits of
+Requests wait in ``infer.<model>:<version>`` and, with high priority, in ``…:high``. Limits of
 length and time are left to policies: arguments that differ from an earlier declaration are refused.
 """
 
@@ -25,8 +25,9 @@ QueueType = Literal["classic", "quorum"]
 
 def queue_name(target: Target, priority: Priority) -> str:
     """Give the name of a target's queue, which is also its routing key."""
-    name = f"infer.{target.name}.{target.version}"
-    return f"{name}.high" if priority == "high" else name
+    # Names and versions may hold dots: with one between them, a/1.2 and a.1/2 would share a queue.
+    name = f"infer.{target.name}:{target.version}"
+    return f"{name}:high" if priority == "high" else name
 
 
 async def declare_exchanges(connection: Connection) -> None:
