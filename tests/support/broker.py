@@ -16,6 +16,9 @@ import psutil
 from tests.support.rabbitmq import URL_VARIABLE, Programs
 from tests.support.server import PATIENCE_S, wait_for_the_end_of, wait_until
 
+CONTROL_TIMEOUT_S = (
+    300  # rabbitmqctl starts a virtual machine of its own: a busy machine takes long
+)
 NOT_MARKED = "this test needs a broker's processes: mark it own_broker"
 
 _CONFIG = """\
@@ -134,7 +137,7 @@ class Broker:
             capture_output=True,
             text=True,
             check=True,
-            timeout=PATIENCE_S,
+            timeout=CONTROL_TIMEOUT_S,
         )
         return done.stdout
 
