@@ -14,7 +14,7 @@ from typing import NoReturn
 import psutil
 
 from tests.support.rabbitmq import URL_VARIABLE, Programs
-from tests.support.server import PATIENCE_S, wait_for_the_end_of, wait_until
+from tests.support.server import wait_for_the_end_of, wait_until
 
 CONTROL_TIMEOUT_S = (
     300  # rabbitmqctl starts a virtual machine of its own: a busy machine takes long
