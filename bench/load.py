@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+# Where the body has this, each request gets digits of its own.
+MARK = "#digits#"
 
 # An answer slower than this counts as a socket error (wrk's "timeout").
 ANSWER_WITHIN_S = 10
 
 _SCRIPT = """\
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = [==[%(body)s]==]
+wrk.headers["Content-Type"] = "%(content_type)s"
+local file = io.open("%(body_file)s", "rb")
+wrk.body = file:read("*a")
+file:close()
 unexpected, sample = 0, ""
 local threads = {}
 function setup(thread) threads[#threads + 1] = thread end
@@ -41,6 +47,16 @@ function response(status, headers, body)
     unexpected = unexpected + 1
     if sample == "" then sample = status .. " " .. body end
   end
+end
+"""
+
+# Every request's body differs in digits that change nothing else, so that no cache knows it.
+_VARY = """\
+local before, after = wrk.body:match("^(.*)%(mark)s(.*)$")
+local number = %(first)d
+function request()
+  number = number + 1
+  return wrk.format(nil, nil, nil, before .. string.format("%%015d", number) .. after)
 end
 """
 
@@ -81,20 +97,24 @@ class Seen(NamedTuple):
 
 def run_load(
     url: str,
-    body: str,
+    body: str | bytes,
     *,
     connections: int,
     seconds: float,
+    path: str = "/predict",
+    content_type: str = "application/json",
     pause_ms: int = 0,
     expected: str | None = None,
 ) -> Seen:
-    """Send ``body`` to ``/predict`` again and again over ``connections``, for ``seconds``.
+    """Send ``body`` to ``path`` again and again over ``connections``, for ``seconds``.
 
     Args:
         url: The server's address.
-        body: A JSON document, the same every time.
+        body: The same every time, but for ``MARK`` in it.
         connections: How many requests are under way at any time.
         seconds: How long, in whole seconds (wrk knows no less).
+        path: Where on the server.
+        content_type: Of the body.
         pause_ms: What each connection waits on average before its next request.
         expected: Compare every answer with this; costs the client some microseconds each.
 
@@ -103,12 +123,17 @@ def run_load(
     """
     hooks = _PAUSE % (pause_ms // 2, pause_ms + pause_ms // 2) if pause_ms else ""
     hooks += "" if expected is None else _CHECK % expected
+    content = body.encode() if isinstance(body, str) else body
+    if MARK.encode() in content:
+        hooks += _VARY % {"mark": MARK, "first": random.randrange(10**6) * 10**8}
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder, "load.lua")
-        script.write_text(_SCRIPT % {"body": body, "hooks": hooks}, encoding="utf-8")
+        script, body_file = Path(folder, "load.lua"), Path(folder, "body")
+        body_file.write_bytes(content)
+        texts = {"content_type": content_type, "body_file": body_file, "hooks": hooks}
+        script.write_text(_SCRIPT % texts, encoding="utf-8")
         command = ["wrk", "--threads", "1", "--connections", str(connections)]
         command += ["--duration", f"{round(seconds)}s", "--timeout", f"{ANSWER_WITHIN_S}s"]
-        command += ["--script", str(script), f"{url}/predict"]
+        command += ["--script", str(script), f"{url}{path}"]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=seconds + 30, check=True

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,12 +32,23 @@ class Server:
         command: What to run; ``--port`` and a free port are added.
         environment: Added to the environment, from which all of Modelyard's settings are taken out.
         log: File for what it says on standard output and standard error.
+        is_ready: Given the URL, tells whether it can be measured; asks ``/readyz`` unless given.
+        ready_within_s: How long that may take.
     """
 
     def __init__(
-        self, name: str, command: list[str], *, environment: Mapping[str, str], log: Path
+        self,
+        name: str,
+        command: list[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        is_ready: Callable[[str], bool] | None = None,
+        ready_within_s: float = READY_WITHIN_S,
     ) -> None:
         self.name = name
+        self._is_ready = is_ready or _says_ready
+        self._ready_within_s = ready_within_s
         self._command = command
         self._environment = clean_environment() | dict(environment)
         self._log = log
@@ -59,7 +70,7 @@ class Server:
             )
         self._process = psutil.Process(self._popen.pid)
         try:
-            self._wait_until_ready(began + READY_WITHIN_S)
+            self._wait_until_ready(began + self._ready_within_s)
         except BaseException:
             self._stop()
             raise
@@ -88,29 +99,17 @@ class Server:
 
     def cpu_s(self) -> float:
         """Give the seconds of processor time that the living tree has used, user and system."""
-        total = 0.0
-        for process in self.tree():
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-        return total
+        return cpu_s_of(self.tree())
 
     def _wait_until_ready(self, deadline: float) -> None:
         while True:
             if self._popen.poll() is not None:
                 raise ServerError(f"{self.name} ended at once:\n{self._log.read_text()[-2000:]}")
-            if self._is_ready():
+            if self._is_ready(self.url):
                 return
             if time.monotonic() > deadline:
-                raise ServerError(f"{self.name} is not ready after {READY_WITHIN_S} s")
+                raise ServerError(f"{self.name} is not ready after {self._ready_within_s} s")
             time.sleep(0.01)
-
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:  # not listening yet, or 503
-            return False
 
     def _stop(self) -> None:
         """Ask the server to end; kill what is left of its tree, process by process."""
@@ -127,6 +126,24 @@ class Server:
         for process in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()  # psutil compares the start time: never another one's id
+
+
+def cpu_s_of(processes: list[psutil.Process]) -> float:
+    """Give the seconds of processor time that those of ``processes`` which live have used."""
+    total = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _says_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:  # not listening yet, or 503
+        return False
 
 
 def clean_environment() -> dict[str, str]:

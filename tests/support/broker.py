@@ -93,6 +93,11 @@ class Broker:
         self._epmd.kill()
         self._epmd.wait()
 
+    def tree(self) -> list[psutil.Process]:
+        """Give all processes of the broker."""
+        broker = psutil.Process(self._process.pid)
+        return [broker, *broker.children(recursive=True), psutil.Process(self._epmd.pid)]
+
     def start(self) -> None:
         """Start the broker, and wait until it accepts connections."""
         self._process = subprocess.Popen(

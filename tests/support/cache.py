@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from tests.support.broker import free_port
 from tests.support.server import wait_until
 
@@ -42,6 +44,10 @@ class RedisServer:
         trace: TracebackType | None,
     ) -> None:
         self.signal(signal.SIGKILL)
+
+    def tree(self) -> list[psutil.Process]:
+        """Give its one process."""
+        return [psutil.Process(self._process.pid)]
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal: SIGSTOP freezes it, SIGCONT lets it go on."""

@@ -1,0 +1,37 @@
+"""Model folders for Modelyard: the ones in ``models/``, with the manifest that a scenario asks for."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bench.peers.told import Told
+
+MODELS = Path(__file__).parent / "models"
+MANIFEST = """
+[batching]
+max_batch_size = {batch_size}
+
+[limits]
+timeout_s = {timeout_s}
+max_in_flight = {queue}
+
+[scaling]
+min_runners = {runners}
+max_runners = {runners}
+"""
+
+
+def write_folders(into: Path, told: Told) -> None:
+    """Write a folder for each model into ``into``."""
+    more = MANIFEST.format(
+        batch_size=told.batch_size,
+        timeout_s=told.timeout_s,
+        queue=told.queue or 1000,
+        runners=told.runners,
+    )
+    for model in told.models:
+        folder = into / model
+        shutil.copytree(MODELS / model, folder)
+        manifest = folder / "model.toml"
+        manifest.write_text(manifest.read_text(encoding="utf-8") + more, encoding="utf-8")

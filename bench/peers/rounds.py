@@ -1,0 +1,104 @@
+"""What scenarios share: rounds in which every system has its turn, and one timed load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from bench.load import LoadError, Seen, run_load
+from bench.peers.figures import Book
+from bench.peers.system import Call, Running, System
+from bench.processes import ServerError, cpu_s_of
+from bench.rows import tell
+
+MIB = 1024 * 1024
+
+
+class Plan(NamedTuple):
+    """How long everything takes."""
+
+    rounds: int = 5
+    seconds: int = 5
+    warm_up_s: int = 2
+
+
+class Bench(NamedTuple):
+    """What a scenario gets."""
+
+    systems: Sequence[System]
+    plan: Plan
+    logs: Path
+    book: Book
+
+    def turns(self, scenario: str) -> Iterator[System]:
+        """Give every system once a round; no place in the round is always the same one's."""
+        able = []
+        for system in self.systems:
+            if reason := system.missing():
+                self.book.note(scenario, system.title, reason)
+            else:
+                able.append(system)
+        for number in range(self.plan.rounds):
+            first = number % max(1, len(able))
+            for system in able[first:] + able[:first]:
+                tell(f"{scenario}, round {number + 1} of {self.plan.rounds}: {system.title}")
+                yield system
+
+    @contextmanager
+    def noting(self, scenario: str, system: System) -> Iterator[None]:
+        """Note what goes wrong with one system, so that the others are measured all the same."""
+        try:
+            yield
+        except (LoadError, ServerError, AssertionError, psutil.Error) as error:
+            text = str(error).strip().splitlines()
+            tell(f"{system.title}: {error}")
+            self.book.note(scenario, system.title, text[-1] if text else repr(error))
+
+
+def load(running: Running, call: Call, *, connections: int, seconds: int) -> Seen:
+    """Send ``call`` over ``connections`` for ``seconds``."""
+    return run_load(
+        running.url,
+        call.body,
+        path=call.path,
+        content_type=call.content_type,
+        connections=connections,
+        seconds=seconds,
+    )
+
+
+def timed(running: Running, call: Call, *, connections: int, seconds: int) -> dict[str, float]:
+    """Load, and give the figures by measure.
+
+    Raises:
+        LoadError: Nothing was answered.
+    """
+    before = cpu_s_of(running.tree())
+    seen = load(running, call, connections=connections, seconds=seconds)
+    cpu_s = cpu_s_of(running.tree()) - before
+    right = seen.answers - seen.unexpected
+    if right <= 0:
+        raise LoadError(f"no right answer at {connections} connections")
+    return {
+        "rate": right / seen.duration_s,
+        "p50": seen.p50_ms,
+        "p99": seen.p99_ms,
+        "cpu": cpu_s / right * 1e6,
+        "failed": seen.failures,
+    }
+
+
+def resident_mib(processes: Sequence[psutil.Process]) -> tuple[float, float]:
+    """Give the resident memory of ``processes``: the sum, and with shared pages divided."""
+    rss = pss = 0
+    for process in processes:
+        try:
+            memory = process.memory_full_info()
+        except psutil.Error:  # it ended meanwhile
+            continue
+        rss, pss = rss + memory.rss, pss + memory.pss
+    return rss / MIB, pss / MIB

@@ -1,0 +1,49 @@
+"""Small requests: one flower, at 1, 8, 64 and 512 connections; and what start and memory were.
+
+Every round starts the systems anew, one after the other, so that none has another's processes
+beside it, and every round knows the time to the first answer.
+"""
+
+from __future__ import annotations
+
+from bench.peers.rounds import Bench, load, resident_mib, timed
+from bench.peers.samples import instance_of
+from bench.peers.system import System
+from bench.peers.told import Told
+
+BATCHED, UNBATCHED = "batched", "batching off"
+CONNECTIONS = (1, 8, 64, 512)
+
+
+def case_of(connections: int, setting: str = BATCHED) -> str:
+    """Give the name of a case."""
+    plural = "" if connections == 1 else "s"
+    off = "" if setting == BATCHED else f", {UNBATCHED}"
+    return f"{connections} connection{plural}{off}"
+
+
+def measure_small(bench: Bench) -> None:
+    """Measure the iris model."""
+    for system in bench.turns("small"):
+        with bench.noting("small", system):
+            _measure(bench, system, Told(), CONNECTIONS)
+        if system.has_batching:
+            with bench.noting("small", system):
+                _measure(bench, system, Told(batch_size=1), (1,))
+
+
+def _measure(bench: Bench, system: System, told: Told, all_connections: tuple[int, ...]) -> None:
+    setting = BATCHED if told.batch_size > 1 else UNBATCHED
+    book, title, plan = bench.book, system.title, bench.plan
+    call = system.call("iris", instance_of("iris"))
+    with system.start(told, bench.logs) as running:
+        load(running, call, connections=8, seconds=plan.warm_up_s)
+        for connections in all_connections:
+            seen = timed(running, call, connections=connections, seconds=plan.seconds)
+            book.add("small", case_of(connections, setting), title, **seen)
+            if connections == 64:
+                rss, pss = resident_mib(running.tree())
+                support, _ = resident_mib(running.support())
+                book.add("memory", "after the load", title, rss=rss, pss=pss, rss_support=support)
+        if setting == BATCHED:
+            book.add("start", "to the first answer", title, start=running.started_in_s)
