@@ -6,8 +6,11 @@ import json
 import random
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+JSON = {"Content-Type": "application/json"}
 
 # Where the body has this, each request gets digits of its own.
 MARK = "#digits#"
@@ -17,7 +20,7 @@ ANSWER_WITHIN_S = 10
 
 _SCRIPT = """\
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "%(content_type)s"
+%(headers)s
 local file = io.open("%(body_file)s", "rb")
 wrk.body = file:read("*a")
 file:close()
@@ -102,7 +105,7 @@ def run_load(
     connections: int,
     seconds: float,
     path: str = "/predict",
-    content_type: str = "application/json",
+    headers: Mapping[str, str] = JSON,
     pause_ms: int = 0,
     expected: str | None = None,
 ) -> Seen:
@@ -114,7 +117,7 @@ def run_load(
         connections: How many requests are under way at any time.
         seconds: How long, in whole seconds (wrk knows no less).
         path: Where on the server.
-        content_type: Of the body.
+        headers: Of the request.
         pause_ms: What each connection waits on average before its next request.
         expected: Compare every answer with this; costs the client some microseconds each.
 
@@ -129,7 +132,8 @@ def run_load(
     with tempfile.TemporaryDirectory() as folder:
         script, body_file = Path(folder, "load.lua"), Path(folder, "body")
         body_file.write_bytes(content)
-        texts = {"content_type": content_type, "body_file": body_file, "hooks": hooks}
+        lines = "\n".join(f'wrk.headers["{name}"] = "{text}"' for name, text in headers.items())
+        texts = {"headers": lines, "body_file": body_file, "hooks": hooks}
         script.write_text(_SCRIPT % texts, encoding="utf-8")
         command = ["wrk", "--threads", "1", "--connections", str(connections)]
         command += ["--duration", f"{round(seconds)}s", "--timeout", f"{ANSWER_WITHIN_S}s"]

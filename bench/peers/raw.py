@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.peers.system import Call
 
-CONTENT_TYPE = "application/octet-stream"
+HEADERS = {"Content-Type": "application/octet-stream"}
 
 
 def float32_bytes(values: Any) -> bytes:
@@ -26,4 +26,4 @@ def float32_values(content: bytes) -> list[float]:
 
 def raw_call(path: str, instance: Any) -> Call:
     """Give a request whose body and answer are nothing but the bytes of float32."""
-    return Call(path, float32_bytes(instance), float32_values, CONTENT_TYPE)
+    return Call(path, float32_bytes(instance), float32_values, HEADERS)

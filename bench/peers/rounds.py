@@ -65,7 +65,7 @@ def load(running: Running, call: Call, *, connections: int, seconds: int) -> See
         running.url,
         call.body,
         path=call.path,
-        content_type=call.content_type,
+        headers=call.headers,
         connections=connections,
         seconds=seconds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import psutil
 
-from bench.load import MARK
+from bench.load import JSON, MARK
 from bench.peers.samples import is_close, samples
 from bench.peers.told import Told
 from bench.processes import ROOT, Server, ServerError
@@ -23,6 +24,8 @@ ENVIRONMENT = {
     "BENTOML_DO_NOT_TRACK": "True",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
+# Statuses that do not pass; 400 does: MLServer says so while a model loads.
+_HOPELESS = (413, 415, 422)
 
 
 class Call(NamedTuple):
@@ -31,7 +34,7 @@ class Call(NamedTuple):
     path: str
     body: bytes
     read: Callable[[bytes], Any]
-    content_type: str = "application/json"
+    headers: Mapping[str, str] = JSON
 
 
 class Running(Protocol):
@@ -159,12 +162,17 @@ def _is_right(system: System, url: str, model: str) -> bool:
         request = urllib.request.Request(
             url + call.path,
             call.body.replace(MARK.encode(), b"1"),
-            {"content-type": call.content_type},
+            dict(call.headers),
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
                 given = call.read(response.read())
-        except OSError:  # not listening yet, or an error of HTTP
+        except urllib.error.HTTPError as error:
+            if error.code in _HOPELESS:
+                text = error.read()[:500].decode(errors="replace")
+                raise ServerError(f"{system.name}: {model} answers {error.code} {text}") from error
+            return False
+        except OSError:  # not listening yet
             return False
         if not is_close(given, wanted):
             raise ServerError(f"{system.name}: {model} answers {str(given)[:200]}")
