@@ -9,14 +9,28 @@ import sys
 from pathlib import Path
 
 from bench.peers.figures import Book
+from bench.peers.many import measure_many
+from bench.peers.mixed import measure_mixed
+from bench.peers.overload import measure_overload
 from bench.peers.page import make_tables
 from bench.peers.rounds import Bench, Plan
+from bench.peers.large import measure_large
 from bench.peers.small import measure_small
+from bench.peers.slow import measure_slow
+from bench.peers.spread import measure_spread
 from bench.peers.systems import all_systems, choose
 from bench.processes import ROOT
 from bench.report import describe_machine
 
-SCENARIOS = {"small": measure_small}
+SCENARIOS = {
+    "small": measure_small,
+    "slow": measure_slow,
+    "large": measure_large,
+    "many": measure_many,
+    "mixed": measure_mixed,
+    "overload": measure_overload,
+    "spread": measure_spread,
+}
 FIGURES = ROOT / "build" / "bench" / "figures.json"
 
 

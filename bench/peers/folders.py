@@ -32,6 +32,8 @@ def write_folders(into: Path, told: Told) -> None:
     )
     for model in told.models:
         folder = into / model
-        shutil.copytree(MODELS / model, folder)
+        kind = model.partition("-")[0]  # idle-7 is one of many of a kind
+        shutil.copytree(MODELS / kind, folder, ignore=shutil.ignore_patterns("__pycache__"))
         manifest = folder / "model.toml"
-        manifest.write_text(manifest.read_text(encoding="utf-8") + more, encoding="utf-8")
+        text = manifest.read_text(encoding="utf-8").replace(f'name = "{kind}"', f'name = "{model}"')
+        manifest.write_text(text + more, encoding="utf-8")

@@ -57,6 +57,10 @@ class _Asked:
     def missing(self) -> str:
         return ""
 
+    def joins(self, scenario: str) -> bool:
+        """With the cache on, there is nothing to learn but from small requests."""
+        return scenario == "small" or self.caching is OFF
+
     def call(self, model: str, instance: Any, form: str = "json") -> Call:
         """Give a request with one instance; one that no cache knows, if so set."""
         text = json.dumps({"model_name": model, "input_data": [instance]})
@@ -101,6 +105,10 @@ class Cluster(_Asked):
     @property
     def title(self) -> str:
         return f"Modelyard cluster{self.caching.title}"
+
+    def joins(self, scenario: str) -> bool:
+        """Workers of many models are many machines' work."""
+        return scenario != "many" and super().joins(scenario)
 
     def start(self, told: Told, logs: Path) -> AbstractContextManager[Running]:
         return _Cluster(self, told, logs)

@@ -38,6 +38,8 @@ class Bench(NamedTuple):
         """Give every system once a round; no place in the round is always the same one's."""
         able = []
         for system in self.systems:
+            if not system.joins(scenario):
+                continue
             if reason := system.missing():
                 self.book.note(scenario, system.title, reason)
             else:

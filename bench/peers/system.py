@@ -16,7 +16,9 @@ from bench.peers.samples import is_close, samples
 from bench.peers.told import Told
 from bench.processes import ROOT, Server, ServerError
 
-READY_WITHIN_S = 300
+READY_WITHIN_S = 600
+# Scenarios that measure Modelyard's own growth.
+OURS_ALONE = ("many", "spread")
 # One numeric thread for each, and no reports to the makers.
 ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -79,6 +81,10 @@ class System(Protocol):
         """Say why it cannot be started here; nothing if it can."""
         ...
 
+    def joins(self, scenario: str) -> bool:
+        """Tell whether a scenario is meant for it."""
+        ...
+
     def start(self, told: Told, logs: Path) -> AbstractContextManager[Running]:
         """Start it; entered, it has given a right answer for every model."""
         ...
@@ -127,7 +133,12 @@ class Peer(NamedTuple):
     def missing(self) -> str:
         """Say why it cannot be started here."""
         is_there = (self.folder / ".done").exists()
-        return "" if is_there else f"its environment is not made: make {self.folder / '.done'}"
+        done = f"build/bench/{self.folder.name}/.done"
+        return "" if is_there else f"its environment is not made: make {done}"
+
+    def joins(self, scenario: str) -> bool:
+        """Tell whether a scenario is meant for it."""
+        return scenario not in OURS_ALONE
 
     def start(self, told: Told, logs: Path) -> AbstractContextManager[Running]:
         """Start it in its environment."""
@@ -147,18 +158,20 @@ class Peer(NamedTuple):
         return self.ask(model, instance, form)
 
 
-def answers_rightly(system: System, url: str, models: Sequence[str]) -> bool:
+def answers_rightly(
+    system: System, url: str, models: Sequence[str], form: str = "json"
+) -> bool:
     """Tell whether every model is there.
 
     Raises:
         ServerError: One is there and answers wrongly, so there is nothing to measure.
     """
-    return all(_is_right(system, url, model) for model in models)
+    return all(_is_right(system, url, model, form) for model in models)
 
 
-def _is_right(system: System, url: str, model: str) -> bool:
+def _is_right(system: System, url: str, model: str, form: str) -> bool:
     for instance, wanted in samples(model):
-        call = system.call(model, instance)
+        call = system.call(model, instance, form)
         request = urllib.request.Request(
             url + call.path,
             call.body.replace(MARK.encode(), b"1"),

@@ -60,7 +60,8 @@ def main() -> None:
         enable_grpc=False,
         enable_latency_logging=False,
     )
-    logging.getLogger("uvicorn.access").disabled = True  # a line per request, unlike the others
+    for name in ("uvicorn.access", "kserve.trace"):  # lines for each request, unlike the others
+        logging.getLogger(name).disabled = True
     server.start(models)
 
 

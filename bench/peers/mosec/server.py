@@ -52,6 +52,8 @@ def main() -> None:
     routes = {f"/{model}": (Scores if model == "image" else Subject) for model in told.models}
     if "image" in told.models:
         routes["/image/raw"] = RawScores
+    if told.queue:
+        os.environ["MOSEC_CAPACITY"] = str(told.queue)
     server = Server()
     server.register_runtime(
         {
