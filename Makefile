@@ -209,6 +209,25 @@ chaos: setup-dev setup-test ## Faults at random in a cluster under load, for MIN
 simulate: setup-dev ## Simulate autoscaling again: plots and tables of docs/scaling.md; ARGS=--measure measures first
 	@exec $(BIN)/python -m bench.simulate $(ARGS)
 
+# Each peer has an environment of its own, and so has what draws the plots.
+ENVIRONMENTS := bentoml kserve litserve mlserver mosec ray plots
+comma := ,
+CHOSEN = $(patsubst %-parallel,%,$(subst $(comma), ,$(PEERS)))
+NEEDED = $(if $(PEERS),$(filter $(ENVIRONMENTS),$(CHOSEN)),$(ENVIRONMENTS))
+
+build/bench/%/.done: VENV = $(@D)
+build/bench/%/.done: requirements/bench/%.txt
+	@echo "Making $(@D), once …"
+	$(call install,$<)
+	@touch $@
+
+.PHONY: bench-peers
+bench-peers: setup-dev setup-bench setup-cluster ## Measure beside other serving systems, for hours; PEERS, SCENARIOS, ROUNDS choose
+	@# One that cannot be installed here is named in the report; the others are measured.
+	-@$(MAKE) --keep-going $(NEEDED:%=build/bench/%/.done)
+	@exec $(BIN)/python -m bench.peers $(if $(PEERS),--peers $(PEERS)) \
+	  $(if $(SCENARIOS),--scenarios $(SCENARIOS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
@@ -228,6 +247,9 @@ lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer version
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/deploy.in -o requirements/deploy.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
+	for name in $(ENVIRONMENTS); do \
+	  $(COMPILE) $(ARGS) requirements/bench/$$name.in -o requirements/bench/$$name.txt || exit 1; \
+	done
 
 .PHONY: clean
 clean: ## Remove .venv and everything that tools left behind

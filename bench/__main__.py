@@ -16,13 +16,13 @@ from pathlib import Path
 from bench.kills import measure_kills
 from bench.load import LoadError
 from bench.neighbours import measure_neighbours
+from bench.page import PAGE, write_own_part
 from bench.processes import ROOT, ServerError
 from bench.report import describe_machine, make_page, make_table
 from bench.rows import QUICK, Plan, Row, tell
 from bench.speed import measure_speed
 from bench.start import measure_start
 
-PAGE = ROOT / "docs" / "benchmarks.md"
 SCENARIOS = {
     "speed": measure_speed,
     "neighbours": measure_neighbours,
@@ -52,7 +52,7 @@ def main() -> int:
     print(make_table(rows))
     if not (options.no_write or options.only):
         PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(make_page(rows, about, plan), encoding="utf-8")
+        write_own_part(PAGE, make_page(rows, about, plan))
         tell(f"{PAGE.relative_to(ROOT)} is written")
     missed = [row.what for row in rows if row.is_kept is False]
     for what in missed:

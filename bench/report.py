@@ -76,13 +76,18 @@ def make_table(rows: Sequence[Row]) -> str:
     verdicts = {None: "", True: "ok", False: "**missed**"}
     lines = [[*HEADINGS, ""]]
     lines += [[row.what, row.figure, row.spread, row.limit, verdicts[row.is_kept]] for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    lines.insert(1, ["-" * width for width in widths])
+    return align(lines)
+
+
+def align(lines: Sequence[Sequence[str]]) -> str:
+    """Give lines, the first of them headings, as a Markdown table that reads well as it is."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    rules = ["-" * width for width in widths]
     return "\n".join(
         "| "
         + " | ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True))
         + " |"
-        for line in lines
+        for line in (lines[0], rules, *lines[1:])
     )
 
 

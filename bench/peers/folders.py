@@ -1,4 +1,4 @@
-"""Model folders for Modelyard: the ones in ``models/``, with the manifest that a scenario asks for."""
+"""Model folders for Modelyard: those in ``models/``, with the manifest that a scenario asks for."""
 
 from __future__ import annotations
 

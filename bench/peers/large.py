@@ -27,9 +27,7 @@ def measure_large(bench: Bench) -> None:
                 if not answers_rightly(system, running.url, told.models, form):
                     raise ServerError(f"{form} is not answered")
                 load(running, call, connections=CONNECTIONS, seconds=bench.plan.warm_up_s)
-                seen = timed(
-                    running, call, connections=CONNECTIONS, seconds=bench.plan.seconds
-                )
+                seen = timed(running, call, connections=CONNECTIONS, seconds=bench.plan.seconds)
                 bench.book.add("large", case_of(form), system.title, **seen)
         if "binary" not in system.forms:
             bench.book.note("large", system.title, "has no binary form over HTTP for a tensor")

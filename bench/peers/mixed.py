@@ -1,4 +1,4 @@
-"""A slow and a fast model in one server: the fast one's latency, alone and beside the busy slow one."""
+"""A slow and a fast model in one server: the fast one's latency alone, and beside the slow one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def measure_mixed(bench: Bench) -> None:
         fast, slow = (system.call(model, instance_of(model)) for model in told.models)
         with bench.noting("mixed", system), system.start(told, bench.logs) as running:
             load(running, fast, connections=FAST_CONNECTIONS, seconds=bench.plan.warm_up_s)
-            bench.book.add("mixed", ALONE, system.title, **_figures(_modest(running, fast, seconds)))
+            bench.book.add(
+                "mixed", ALONE, system.title, **_figures(_modest(running, fast, seconds))
+            )
             with ThreadPoolExecutor(1) as thread:
                 busy = thread.submit(
                     load, running, slow, connections=SLOW_CONNECTIONS, seconds=seconds + 2

@@ -1,32 +1,38 @@
 """Overload: twice what a system can answer, at a constant rate, each client waiting one second.
 
-The capacity is the system's own, measured just before with clients that wait for their answers.
+The capacity is the system's own, measured just before with clients that wait for their answers. By
+it the queue is bounded, in the systems that can be told so: what waits is answered within half of a
+client's patience. Those that can be told a timeout are told a little less than that patience.
 """
 
 from __future__ import annotations
 
 from bench.openloop import Outcome, Request, run_open_loop
-from bench.peers.rounds import Bench, timed
+from bench.peers.rounds import Bench, load, timed
 from bench.peers.samples import instance_of, is_close
 from bench.peers.system import Call, Running
 from bench.peers.told import Told
 
 MODEL, CASE = "brief_each", "2 ms per instance, twice the capacity"
-PATIENCE_S = 1.0
+PATIENCE_S, TIMEOUT_S, QUEUED_S = 1.0, 0.9, 0.5
 CONNECTIONS, TIMES = 16, 2
-# What a server of the ideal capacity, 500/s, answers within most of a client's patience.
-QUEUE = 400
 
 
 def measure_overload(bench: Bench) -> None:
     """Measure the capacity, then what is left of it when twice as much is asked."""
-    told = Told(models=(MODEL,), batch_size=1, timeout_s=PATIENCE_S, queue=QUEUE)
+    told, seconds = Told(models=(MODEL,), batch_size=1), bench.plan.seconds
     for system in bench.turns("overload"):
         call = system.call(MODEL, instance_of(MODEL))
-        with bench.noting("overload", system), system.start(told, bench.logs) as running:
-            seen = timed(running, call, connections=CONNECTIONS, seconds=bench.plan.seconds)
-            outcome = offer(running, call, rate=TIMES * seen["rate"], seconds=bench.plan.seconds)
-            figures = figures_of(outcome, capacity=seen["rate"])
+        with bench.noting("overload", system):
+            with system.start(told, bench.logs) as running:
+                load(running, call, connections=CONNECTIONS, seconds=bench.plan.warm_up_s)
+                seen = timed(running, call, connections=CONNECTIONS, seconds=seconds)
+            capacity = seen["rate"]
+            bounded = told._replace(timeout_s=TIMEOUT_S, queue=max(1, round(QUEUED_S * capacity)))
+            with system.start(bounded, bench.logs) as running:
+                load(running, call, connections=CONNECTIONS, seconds=bench.plan.warm_up_s)
+                outcome = offer(running, call, rate=TIMES * capacity, seconds=seconds)
+            figures = figures_of(outcome, capacity=capacity)
             bench.book.add("overload", CASE, system.title, **figures)
 
 
@@ -36,9 +42,7 @@ def offer(running: Running, call: Call, *, rate: float, seconds: float) -> Outco
     request = Request(
         call.path, call.body, call.headers, lambda body: is_close(call.read(body), wanted)
     )
-    return run_open_loop(
-        running.url, request, rate=rate, seconds=seconds, patience_s=PATIENCE_S
-    )
+    return run_open_loop(running.url, request, rate=rate, seconds=seconds, patience_s=PATIENCE_S)
 
 
 def figures_of(outcome: Outcome, *, capacity: float) -> dict[str, float]:

@@ -1,8 +1,70 @@
-"""The tables: one for each case of a scenario, the systems beside each other."""
+"""What ``make bench-peers`` writes into ``docs/benchmarks.md``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.peers.figures import MEASURES, Book, Figure
+from bench.peers.rounds import Plan
+from bench.report import align, make_table
+from bench.rows import Row
+
+SECTION = """\
+## Beside other serving systems
+
+From here on, this page is written by `make bench-peers`, all of it, from one run.
+
+| | |
+|---|---|
+{about}
+
+### What is aimed at
+
+{goals}
+
+### What they mean
+
+Every system serves the same models from the same code (`bench/peers/subjects.py`) in an
+environment of its own; how each is set, and why so, is in its folder in `bench/peers/`. In each
+of the {rounds} rounds every system is started anew, gives right answers to two inputs, is warmed
+up and is measured for {seconds} s in each case; the order changes from round to round. A figure
+is the median of the rounds, with the least and the greatest. Client, servers and models share the
+machine. Processor time and memory are those of the system's whole process tree; RSS counts pages
+that processes share in each of them, PSS only once. **Batching off** is each system's best
+setting for a single connection.
+
+**Small**: one iris flower to a scikit-learn logistic regression. **Start**: from the command to
+the first right answer; for the cluster with RabbitMQ up already. **Slow**: a model that sleeps,
+64 connections. **Large**: a float32 tensor of 3 by 224 by 224 in, 1,000 scores out, 8
+connections. **Many**: models that need nothing but Python, one of them asked. **Mixed**: 8
+connections with pauses ask the fast model while 4 keep the slow one busy, in one server.
+**Overload**: twice the capacity just measured, offered at a constant rate by clients that go away
+after 1 s and whose waiting counts from when they were due, sent or not. *Sent late* is the
+client's own delay: where it is large, the client was the limit. **Spread**: 64 connections, 20 ms
+for each instance, by number of model processes.
+
+{plots}
+
+{tables}
+"""
+
+
+def make_section(
+    book: Book,
+    about: Sequence[tuple[str, str]],
+    plan: Plan,
+    goals: Sequence[Row],
+    plots: Sequence[tuple[str, str]],
+) -> str:
+    """Give the section for this run; ``plots`` are titles and paths."""
+    return SECTION.format(
+        about="\n".join(f"| {what} | {text} |" for what, text in about),
+        goals=make_table(goals) if goals else "Nothing that can be judged was measured.",
+        rounds=plan.rounds,
+        seconds=plan.seconds,
+        plots="\n\n".join(f"![{title}]({path})" for title, path in plots),
+        tables=make_tables(book),
+    )
 
 
 def make_tables(book: Book) -> str:
@@ -28,13 +90,3 @@ def _table(figures: list[Figure]) -> str:
     lines = [["system", *(MEASURES[measure].title for measure in measures)]]
     lines += [[system, *(row.get(m, "") for m in measures)] for system, row in cells.items()]
     return align(lines)
-
-
-def align(lines: list[list[str]]) -> str:
-    """Give lines, the first of them headings, as a Markdown table that reads well as it is."""
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rows = [lines[0], ["-" * width for width in widths], *lines[1:]]
-    return "\n".join(
-        "| " + " | ".join(f"{text:{w}}" for text, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    )

@@ -1,4 +1,4 @@
-"""Slow models: 20 ms for a batch whatever it holds, and 20 ms for each instance, at 64 connections."""
+"""Slow models: 20 ms for a batch whatever it holds, and 20 ms for each instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that waits, 20 ms for each instance: how throughput grows with runners, and with workers."""
+"""A model that waits, 20 ms for each instance: how throughput grows with its processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary of the comparison: a system, what it is told, how it is asked, and while it runs."""
+"""The vocabulary of the comparison: a system, how it is asked, and what it is while it runs."""
 
 from __future__ import annotations
 
@@ -158,9 +158,7 @@ class Peer(NamedTuple):
         return self.ask(model, instance, form)
 
 
-def answers_rightly(
-    system: System, url: str, models: Sequence[str], form: str = "json"
-) -> bool:
+def answers_rightly(system: System, url: str, models: Sequence[str], form: str = "json") -> bool:
     """Tell whether every model is there.
 
     Raises:

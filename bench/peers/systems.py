@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from bench.peers.modelyard import HITS, MISSES, OFF, REDIS_HITS, Cluster, Embedded
-from bench.peers.system import System
+from bench.peers.system import Peer, System
+from bench.peers.yardstick import Echo
+from bench.processes import ROOT
 
 FOLDERS = ("mosec", "kserve", "mlserver", "litserve", "bentoml", "ray")
 
 
 def all_systems() -> list[System]:
-    """Give Modelyard in all its shapes, then the peers."""
-    ours: list[System] = [Embedded(OFF), Embedded(MISSES), Embedded(HITS)]
+    """Give the yardstick, Modelyard in all its shapes, then the peers."""
+    ours: list[System] = [Echo(), Embedded(OFF), Embedded(MISSES), Embedded(HITS)]
     ours += [Cluster(OFF), Cluster(MISSES), Cluster(HITS), Cluster(REDIS_HITS)]
     theirs: list[System] = []
     for folder in FOLDERS:
         if Path(__file__).with_name(folder).joinpath("peer.py").exists():
             theirs += importlib.import_module(f"bench.peers.{folder}.peer").PEERS
     return ours + theirs
+
+
+def versions_of(systems: Iterable[System]) -> str:
+    """Give what the peers' environments are pinned to."""
+    texts = []
+    for home in dict.fromkeys(one.folder.name for one in systems if isinstance(one, Peer)):
+        pins = (ROOT / "requirements" / "bench" / f"{home}.txt").read_text(encoding="utf-8")
+        found = re.search(rf"^{home}(\[\w+\])?==([^\s;]+)", pins, re.MULTILINE)
+        texts.append(f"{home} {found[2]}" if found else home)
+    return ", ".join(texts)
 
 
 def choose(names: Iterable[str]) -> list[System]:

@@ -1,4 +1,4 @@
-"""What a system under measurement is told: read by each peer's ``server.py``, in its own environment."""
+"""What a system is told: read by each peer's ``server.py``, in its own environment."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 from bench.peers.system import Call, Peer
 
 
-def ask(model: str, instance: Any, form: str) -> Call:  # noqa: ARG001  (it has one form only)
+def ask(model: str, instance: Any, form: str) -> Call:
     """Give a request as its client library sends it."""
     body = json.dumps({"instances": [instance]}).encode()
     return Call(f"/{model}", body, lambda answer: json.loads(answer)[0])

@@ -30,7 +30,9 @@ class Subject(Model):
         """Answer one request."""
         if not isinstance(payload, InferRequest):
             answer = self.subject(payload["instances"])
-            return {"predictions": [getattr(one, "tolist", lambda one=one: one)() for one in answer]}
+            return {
+                "predictions": [getattr(one, "tolist", lambda one=one: one)() for one in answer]
+            }
         import numpy as np
 
         (tensor,) = payload.inputs

@@ -8,7 +8,7 @@ from typing import Any
 from bench.peers.system import Call, Peer
 
 
-def ask(model: str, instance: Any, form: str) -> Call:  # noqa: ARG001  (it has one form only)
+def ask(model: str, instance: Any, form: str) -> Call:
     """Give a request in the form of its examples."""
     body = json.dumps({"input": instance}).encode()
     return Call(f"/{model}", body, lambda answer: json.loads(answer)["output"])

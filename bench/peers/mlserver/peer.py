@@ -1,4 +1,4 @@
-"""How MLServer is started and spoken to, in-process and with its worker; ``README.md`` says why so."""
+"""How MLServer is started and spoken to, in-process and with its worker; see ``README.md``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.peers.subjects import IMAGE_SHAPE
 from bench.peers.system import Call, Peer
 
 
-def ask(model: str, instance: Any, form: str) -> Call:  # noqa: ARG001  (it has one form only)
+def ask(model: str, instance: Any, form: str) -> Call:
     """Give a request of protocol V2, flat as its documentation writes tensors."""
     is_image = model == "image"
     tensor = {

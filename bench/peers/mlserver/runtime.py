@@ -1,4 +1,4 @@
-"""MLServer: a custom runtime. Not in the form of ``decode_args``, which does not go with batching."""
+"""MLServer: a custom runtime; not by ``decode_args``, which does not go with batching."""
 
 from __future__ import annotations
 

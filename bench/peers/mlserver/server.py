@@ -41,7 +41,7 @@ def main() -> None:
         path = folder / model / "model-settings.json"
         path.write_text(json.dumps(described), encoding="utf-8")
     program = str(Path(sys.executable).with_name("mlserver"))
-    os.execv(program, [program, "start", str(folder)])  # noqa: S606
+    os.execv(program, [program, "start", str(folder)])
 
 
 def _free_port() -> int:

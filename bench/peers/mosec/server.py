@@ -29,7 +29,7 @@ class Scores(Subject):
     """Writes arrays, as JSON."""
 
     def serialize(self, data: Any) -> bytes:
-        return super().serialize(data.tolist())
+        return bytes(super().serialize(data.tolist()))
 
 
 class RawScores(Subject):

@@ -37,7 +37,9 @@ class Subject:
             return Response(answer.tobytes(), media_type="application/octet-stream")
         instance = await request.json()
         answer = (
-            await self.predict(instance) if self.told.batch_size > 1 else self.subject([instance])[0]
+            await self.predict(instance)
+            if self.told.batch_size > 1
+            else self.subject([instance])[0]
         )
         return answer.tolist() if self.is_image else answer
 

@@ -1,4 +1,4 @@
-"""Trains a logistic regression on Fisher's 150 iris flowers and writes what it learned as numbers."""
+"""Trains a logistic regression on Fisher's 150 iris flowers; writes what it learned as numbers."""
 
 import json
 from pathlib import Path

@@ -3,8 +3,8 @@
 from typing import Annotated
 
 import numpy as np
-from bench.peers.subjects import IMAGE_SHAPE, SCORES, load_subject
 
+from bench.peers.subjects import IMAGE_SHAPE, SCORES, load_subject
 from modelyard import Model, Tensor
 
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from bench.peers.subjects import load_subject
 from msgspec import Meta
 
+from bench.peers.subjects import load_subject
 from modelyard import Model
 
 Row = Annotated[list[float], Meta(min_length=4, max_length=4)]

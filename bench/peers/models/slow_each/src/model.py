@@ -1,7 +1,6 @@
 """Waits 20 ms for each instance."""
 
 from bench.peers.subjects import load_subject
-
 from modelyard import Model
 
 
