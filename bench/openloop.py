@@ -83,10 +83,9 @@ class _Generator:
                 self._send(began + sent / self.rate)
                 sent += 1
             await asyncio.sleep(max(0.0, began + sent / self.rate - loop.time()))
-        await asyncio.sleep(self.patience_s + 0.1)
+        await self._settled(loop.time() + self.patience_s + 0.1)
         for connection in self.idle:
             connection.transport.abort()
-        done = len(self.in_time) + len(self.refused) + self.late + self.wrong
         return Outcome(
             offered=count,
             seconds=self.seconds,
@@ -94,10 +93,20 @@ class _Generator:
             in_time_p99_ms=_p99_ms(self.in_time),
             refused=len(self.refused),
             refused_p99_ms=_p99_ms(self.refused),
-            late=self.late + count - done,
+            late=self.late + count - self._done(),
             wrong=self.wrong,
             sent_late_p99_ms=_p99_ms(self.sent_late),
         )
+
+    async def _settled(self, deadline: float) -> None:
+        """Wait for the answers that are still to come, and for no patience to be left."""
+        loop = asyncio.get_running_loop()
+        # An event would cost every answer something.
+        while self._done() < round(self.rate * self.seconds) and loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    def _done(self) -> int:
+        return len(self.in_time) + len(self.refused) + self.late + self.wrong
 
     def _send(self, due: float) -> None:
         while self.idle:
