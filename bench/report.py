@@ -23,7 +23,8 @@ HEADINGS = ("what", "figure", "least to greatest", "limit")
 PAGE = """\
 # Benchmarks
 
-This page is written by `make bench`, all of it, from one run: to change it, run that again.
+This is written by `make bench`, all of it, from one run: to change it, run that again. What stands
+below, beside other serving systems, is written by `make bench-peers`.
 
 | | |
 |---|---|
