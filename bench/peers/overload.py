@@ -15,7 +15,7 @@ from bench.peers.told import Told
 
 MODEL, CASE = "brief_each", "2 ms per instance, twice the capacity"
 PATIENCE_S, TIMEOUT_S, QUEUED_S = 1.0, 0.9, 0.5
-CONNECTIONS, TIMES = 16, 2
+CONNECTIONS, TIMES = 64, 2
 
 
 def measure_overload(bench: Bench) -> None:
