@@ -45,6 +45,7 @@ PEERS = [
         name="kserve",
         title="KServe",
         command=("python", "-m", "bench.peers.kserve.server"),
+        environment={"PYTHONWARNINGS": "ignore"},
         ask=ask,
         forms=("json", "binary"),
         has_batching=False,  # its batcher is another program, beside the server in Kubernetes
