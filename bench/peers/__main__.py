@@ -52,9 +52,10 @@ def main() -> int:
     try:
         for name in options.scenarios or SCENARIOS:
             SCENARIOS[name](bench)
-            bench.book.save(FIGURES, about)
     except KeyboardInterrupt:
         return 130
+    finally:
+        bench.book.save(FIGURES, about)
     goals = Goals(bench.book, [one.title for one in all_systems() if isinstance(one, Peer)]).rows()
     print(make_table(goals), make_tables(bench.book), sep="\n\n")
     if not (options.no_write or options.peers or options.scenarios):
