@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 from bench.peers.told import read_port, read_told
@@ -15,7 +15,8 @@ from bench.peers.told import read_port, read_told
 def main() -> None:
     """Write the folder that MLServer starts from, and start it."""
     told = read_told()
-    folder = Path(tempfile.gettempdir(), f"bench-mlserver-{os.getpid()}")
+    folder = Path(sys.prefix, "settings")  # in its own environment, where nobody else looks
+    shutil.rmtree(folder, ignore_errors=True)
     workers = told.runners if os.environ.get("BENCH_PARALLEL") or told.runners > 1 else 0
     settings = {
         "debug": False,
