@@ -209,8 +209,8 @@ chaos: setup-dev setup-test ## Faults at random in a cluster under load, for MIN
 simulate: setup-dev ## Simulate autoscaling again: plots and tables of docs/scaling.md; ARGS=--measure measures first
 	@exec $(BIN)/python -m bench.simulate $(ARGS)
 
-# Each peer has an environment of its own, and so has what draws the plots.
-ENVIRONMENTS := bentoml kserve litserve mlserver mosec ray plots
+# Each peer has an environment of its own.
+ENVIRONMENTS := bentoml kserve litserve mlserver mosec ray
 comma := ,
 CHOSEN = $(patsubst %-parallel,%,$(subst $(comma), ,$(PEERS)))
 NEEDED = $(if $(PEERS),$(filter $(ENVIRONMENTS),$(CHOSEN)),$(ENVIRONMENTS))

@@ -70,8 +70,7 @@ def main() -> int:
 
 def _draw() -> list[tuple[str, str]]:
     """Draw the pictures; give titles and paths as the page links them."""
-    python = BUILD / "plots" / "bin" / "python"
-    command = [str(python), "-m", "bench.peers.plots", str(FIGURES), str(PLOTS)]
+    command = [sys.executable, "-m", "bench.peers.plots", str(FIGURES), str(PLOTS)]
     said = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     drawn = [json.loads(line) for line in said.splitlines()]
     return [(title, f"{PLOTS.name}/{name}") for title, name in drawn]

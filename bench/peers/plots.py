@@ -1,4 +1,4 @@
-"""Draws the figures of a run, in an environment that has matplotlib:
+"""Draws the figures of a run; matplotlib stays out of the process that measures:
 
 ``python -m bench.peers.plots FIGURES.json FOLDER``; says which pictures it made, a JSON line each.
 """
