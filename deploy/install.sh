@@ -134,4 +134,4 @@ stringData:
 TEXT
 fi
 
-step "Ready. Next: helm --namespace $namespace install modelyard deploy/charts/modelyard"
+step "Ready. Next: helm --namespace $namespace install modelyard deploy/charts/modelyard --set redis.existingSecret=modelyard-redis"
