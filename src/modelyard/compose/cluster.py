@@ -60,7 +60,12 @@ class ClusterGateway:
 
     def __init__(self, settings: Settings, *, on_change: OnChange) -> None:
         name, metrics, addresses = _own_name(), Metrics(), _addresses(settings)
-        self._listener = Listener(addresses, name=name, announce=self._announce)
+        self._listener = Listener(
+            addresses,
+            name=name,
+            announce=self._announce,
+            is_blocked=lambda: self._transport.is_blocked,
+        )
         self._transport = AmqpTransport(
             addresses,
             name=name,
@@ -178,6 +183,7 @@ class ClusterWorker:
         await self._announcer.say_goodbye()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_s):
+                await self._server.linger()
                 await self._server.drain()
 
     def _announce(self, announcement: Announcement) -> None:

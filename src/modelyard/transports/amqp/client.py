@@ -95,6 +95,11 @@ class AmqpTransport:
         return self._session is not None
 
     @property
+    def is_blocked(self) -> bool:
+        """Whether the broker has said that it takes no messages now."""
+        return self._session is not None and self._session.publishing.is_blocked
+
+    @property
     def pending(self) -> int:
         """How many requests are not answered yet."""
         return len(self._pending)
@@ -169,7 +174,10 @@ class AmqpTransport:
             session.lose(str(error))  # and _on_lost lets all that is unanswered be sent again
             return
         why = self._why_refused(bundle.lane.target, error)
-        for pending in list(bundle.requests.values()):
+        # Where one has no queue, those sent before have lost theirs.
+        is_gone = isinstance(error, ReturnedError)
+        lost = [b for b in self._bundles.values() if b.lane is bundle.lane] if is_gone else [bundle]
+        for pending in [pending for each in lost for pending in each.requests.values()]:
             _fail(pending, why)
 
     def _why_refused(self, target: Target, error: BaseException) -> RequestError:
@@ -190,12 +198,19 @@ class AmqpTransport:
         queue = await declare_own_queue(session.consuming, REPLIES, self._name)
         await session.consuming.consume(queue, self._on_reply, no_ack=True)
         self._session, self._reply_to, self._ponged = session, queue, time.monotonic()
+        self._open_lanes()
+
+    def _open_lanes(self) -> None:
         for lane in self._lanes.values():
             lane.open()
 
     def _on_lost(self) -> None:
         """Let all that was sent and is not answered wait for the next session."""
         self._session = None
+        self._recall()
+
+    def _recall(self) -> None:
+        """Close the lanes, and let all that was sent and is not answered wait there again."""
         self._bundles.clear()
         sent: dict[Lane, list[Pending]] = defaultdict(list)
         for pending in self._pending.values():  # the oldest first
@@ -218,8 +233,12 @@ class AmqpTransport:
                 self._ponged = time.monotonic()
             else:
                 self._metrics.broker_event("orphan")
-        except msgspec.MsgspecError:
+        except msgspec.MsgspecError as error:
             self._metrics.broker_event("orphan")
+            log.warning("answer_unreadable", extra={"why": str(error)})
+            if self._session is not None and kind in (envelope.ANSWERS, envelope.REFUSAL):
+                self._recall()
+                self._open_lanes()
 
     def _answer(self, answer: envelope.Answer) -> None:
         pending = self._pending.get(answer.key)
@@ -244,6 +263,9 @@ class AmqpTransport:
             await asyncio.sleep(PING_EVERY_S)
             session = self._session
             if session is None:
+                continue
+            if session.publishing.is_blocked:
+                self._ponged = time.monotonic()  # no ping gets through, and that is known
                 continue
             if time.monotonic() - self._ponged > PING_TIMEOUT_S:
                 session.lose("no message of ours came back")

@@ -35,7 +35,8 @@ CHANNEL = 1
 
 _FRAME = struct.Struct(">BHI")  # type, channel, size; after the payload comes FRAME_END
 _FRAME_END = 0xCE
-_BODY = 3
+_HEADER, _BODY = 2, 3
+_BODY_SIZE = struct.Struct(">Q")
 _BYE = commands.Connection.Close(reply_code=200, reply_text="bye", class_id=0, method_id=0)
 _LARGEST_FRAME_BYTES = 131_072
 _CAPABILITIES = {
@@ -102,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_left = 0
         self._heard = self._said = time.monotonic()
-        self._is_blocked = False
+        self.is_blocked = False
         self._ended = asyncio.Event()
         self.is_lost = False
 
@@ -213,7 +214,7 @@ class Connection(asyncio.Protocol):
         if self.is_lost:
             confirmed.set_exception(ConnectionLostError("the connection is gone"))
             return confirmed
-        if self._is_blocked:
+        if self.is_blocked:
             confirmed.set_exception(BlockedError("the broker takes no messages now"))
             return confirmed
         self._published += 1
@@ -283,6 +284,8 @@ class Connection(asyncio.Protocol):
                     raise ValueError("a frame without its end")
                 if kind == _BODY:
                     self._on_body(data[position + _FRAME.size : end])
+                elif kind == _HEADER:
+                    self._on_header(data[position : end + 1])
                 else:
                     self._on_frame(frame.unmarshal(data[position : end + 1])[2])
                 position = end + 1
@@ -291,11 +294,7 @@ class Connection(asyncio.Protocol):
         self._received = bytearray(data[position:])
 
     def _on_frame(self, received: frame.FrameTypes) -> None:
-        if isinstance(received, ContentHeader):
-            self._header, self._body_left = received, received.body_size
-            if not self._body_left:
-                self._on_content()
-        elif isinstance(received, (commands.Basic.Deliver, commands.Basic.Return)):
+        if isinstance(received, (commands.Basic.Deliver, commands.Basic.Return)):
             self._content = received
         elif isinstance(received, (commands.Basic.Ack, commands.Basic.Nack)):
             self._on_confirm(received)
@@ -307,11 +306,11 @@ class Connection(asyncio.Protocol):
             self._lose("a queue that was consumed is gone")
         elif isinstance(received, commands.Connection.Blocked):
             log.warning("broker_blocked", extra={"reason": received.reason})
-            self._is_blocked = True
+            self.is_blocked = True
             self._fail_unconfirmed(BlockedError("the broker takes no messages now"))
         elif isinstance(received, commands.Connection.Unblocked):
             log.info("broker_unblocked")
-            self._is_blocked = False
+            self.is_blocked = False
         elif not isinstance(received, Heartbeat):
             self._on_answer(cast("base.Frame", received))
 
@@ -322,6 +321,20 @@ class Connection(asyncio.Protocol):
             raise ValueError(f"{received.name} instead of {' or '.join(names)}")
         if not answer.done():
             answer.set_result(received)
+
+    def _on_header(self, data: bytes) -> None:
+        """Note what is to come. A message whose properties cannot be read is given on without any:
+        whoever gets it settles it. If it ended the session it would come again and again.
+        """
+        try:
+            received = frame.unmarshal(data)[2]
+            assert isinstance(received, ContentHeader)
+        except (PAMQPException, ValueError, LookupError, TypeError):
+            (size,) = _BODY_SIZE.unpack_from(data, _FRAME.size + 4)
+            received = ContentHeader(body_size=size, properties=Properties())
+        self._header, self._body_left = received, received.body_size
+        if not self._body_left:
+            self._on_content()
 
     def _on_body(self, piece: bytes) -> None:
         self._body.append(piece)

@@ -1,17 +1,22 @@
 """What travels through the broker: bundles of requests, their answers, announcements.
 
-MessagePack behind a version in the message's ``type``. Deadlines are wall-clock time here: the one
-place where they leave the machine.
+MessagePack and its CRC-32, behind a version in the message's ``type``. Deadlines are wall-clock
+time here: the one place where they leave the machine.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
+from typing import TypeVar
+from zlib import crc32
 
 import msgspec
 
 from modelyard.core.errors import Failure
 from modelyard.core.messages import Announcement
+
+T = TypeVar("T")
 
 BUNDLE = "modelyard.bundle.1"
 ANSWERS = "modelyard.answers.1"
@@ -44,11 +49,35 @@ class News(msgspec.Struct, frozen=True):
     is_last: bool = False
 
 
-encode = msgspec.msgpack.Encoder().encode
-decode_bundle = msgspec.msgpack.Decoder(list[Item]).decode
-decode_answers = msgspec.msgpack.Decoder(list[Answer]).decode
-decode_refusal = msgspec.msgpack.Decoder(Failure).decode
-decode_news = msgspec.msgpack.Decoder(News).decode
+CHECKSUM_BYTES = 4
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(content: object) -> bytes:
+    """Give the body of a message."""
+    body = bytearray()
+    _encoder.encode_into(content, body)
+    body += crc32(body).to_bytes(CHECKSUM_BYTES, "big")
+    return bytes(body)
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
+    """Read the body of a message.
+
+    Raises:
+        msgspec.DecodeError: It is not what was sent, or cannot be read.
+    """
+    content = memoryview(body)[:-CHECKSUM_BYTES]
+    if crc32(content) != int.from_bytes(body[-CHECKSUM_BYTES:], "big"):
+        raise msgspec.DecodeError("it was damaged on its way")
+    return decoder.decode(content)
+
+
+decode_bundle = partial(_decode, msgspec.msgpack.Decoder(list[Item]))
+decode_answers = partial(_decode, msgspec.msgpack.Decoder(list[Answer]))
+decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
+decode_news = partial(_decode, msgspec.msgpack.Decoder(News))
 
 
 def to_wall(deadline: float) -> float:

@@ -39,9 +39,18 @@ class Listener:
         addresses: The broker's.
         name: This gateway's.
         announce: Told what is true of a target, at every change.
+        is_blocked: Whether the broker takes no messages now, and so no worker can be heard.
     """
 
-    def __init__(self, addresses: Sequence[Address], *, name: str, announce: Announce) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        *,
+        name: str,
+        announce: Announce,
+        is_blocked: Callable[[], bool],
+    ) -> None:
+        self._is_blocked = is_blocked
         self._name = name
         self._announce = announce
         self._heard: dict[Target, dict[str, tuple[float, Announcement]]] = {}
@@ -76,11 +85,16 @@ class Listener:
     async def _on_open(self, session: Session) -> None:
         queue = await declare_own_queue(session.consuming, CATALOG, self._name)
         await session.consuming.consume(queue, self._on_news, no_ack=True)
+        self._excuse_silence()
+        self._session = session
+        self._first_heard = self._first_heard or time.monotonic()
+
+    def _excuse_silence(self) -> None:
+        """Give all workers time again: they could not be heard."""
         now = time.monotonic()
-        for workers in self._heard.values():  # they could not be heard while the broker was away
+        for workers in self._heard.values():
             for worker, (_, announcement) in workers.items():
                 workers[worker] = (now, announcement)
-        self._session, self._first_heard = session, self._first_heard or now
 
     def _on_lost(self) -> None:
         self._session = None
@@ -114,7 +128,9 @@ class Listener:
     async def _tick_on_and_on(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S * random.uniform(0.5, 1.0))
-            if self._session is not None:
+            if self._is_blocked():
+                self._excuse_silence()
+            elif self._session is not None:
                 self._forget(time.monotonic() - FORGET_AFTER_S)
                 await self._remind(self._session, time.monotonic() - EVERY_S)
 

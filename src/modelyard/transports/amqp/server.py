@@ -26,6 +26,7 @@ from modelyard.core.errors import (
     ModelNotReady,
     RequestError,
     ShuttingDown,
+    Unavailable,
 )
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
 COUNT_TIMEOUT_S = 1.0
+COUNT_EVERY_S = 0.1
+LINGER_S = 1.0
+MOST_COUNTS = 50
 
 
 class Submit(Protocol):
@@ -111,6 +115,24 @@ class AmqpServer:
         if self._replies is not None:
             await self._replies.all_settled()
 
+    async def linger(self) -> None:
+        """Take what gateways have sent that do not know yet that the last worker leaves."""
+        if await self._is_alone():
+            await asyncio.sleep(LINGER_S)
+            for _ in range(MOST_COUNTS):
+                if not await self.count_waiting():
+                    break
+                await asyncio.sleep(COUNT_EVERY_S)
+
+    async def _is_alone(self) -> bool:
+        session = self._session
+        if session is None:
+            return False
+        with contextlib.suppress(*LOST):
+            async with asyncio.timeout(COUNT_TIMEOUT_S):
+                return (await count_waiting(session.consuming, self._target, "normal"))[1] <= 1
+        return False
+
     async def count_waiting(self) -> int | None:
         """Count the bundles that wait in the queues; None if the broker does not tell."""
         session = self._session
@@ -118,9 +140,10 @@ class AmqpServer:
             return None
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
-                return sum(
-                    [await count_waiting(session.consuming, self._target, p) for p in PRIORITIES]
-                )
+                counts = [
+                    await count_waiting(session.consuming, self._target, p) for p in PRIORITIES
+                ]
+                return sum(messages for messages, _ in counts)
         except LOST as error:  # as when a queue was deleted: set all up anew
             session.lose(str(error))
             return None
@@ -150,15 +173,15 @@ class AmqpServer:
         kind = message.properties.message_type
         if kind != envelope.BUNDLE:
             problem = f"this worker cannot read {kind!r}; release it again"
-            self._refuse(replies, delivery, problem)
+            self._refuse(replies, delivery, Malformed(problem))
             return
         try:
             items = envelope.decode_bundle(message.body)
         except msgspec.MsgspecError as error:
-            self._refuse(replies, delivery, f"the bundle is damaged: {error}")
+            self._refuse(replies, delivery, Unavailable(f"the bundle cannot be read: {error}"))
             return
         if not items:
-            self._refuse(replies, delivery, "the bundle is empty")
+            self._refuse(replies, delivery, Malformed("the bundle is empty"))
             return
         delivery.unconfirmed = len(items)
         for item in items:
@@ -179,10 +202,10 @@ class AmqpServer:
         future.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))
         return future
 
-    def _refuse(self, replies: Replies, delivery: Delivery, why: str) -> None:
-        log.error("bundle_refused", extra={"why": why})
+    def _refuse(self, replies: Replies, delivery: Delivery, error: RequestError) -> None:
+        log.error("bundle_refused", extra={"why": error.detail})
         self._metrics.broker_event("refused")
-        replies.refuse(delivery, Malformed(why).to_failure())
+        replies.refuse(delivery, error.to_failure())
 
 
 def _on_outcome(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import cycle
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 2.0
+STABLE_AFTER_S = 5.0  # a session that ends sooner does not shorten the pause before the next
 
 LOST = (BrokerError, OSError, TimeoutError)
 """What is raised when the broker cannot be reached, refuses, or takes too long."""
@@ -84,10 +86,12 @@ class Supervisor:
                     try:
                         async with asyncio.timeout(CONNECT_TIMEOUT_S):
                             await self._on_open(session)
-                        backoff_s = FIRST_BACKOFF_S
                         self._opened += 1
                         log.info("broker_connected", extra={"sessions": self._opened})
+                        opened = time.monotonic()
                         await session.lost.wait()
+                        if time.monotonic() - opened > STABLE_AFTER_S:
+                            backoff_s = FIRST_BACKOFF_S
                     finally:  # before the connections are closed: that may take a while
                         self._on_lost()
             except LOST as error:

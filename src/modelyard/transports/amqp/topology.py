@@ -50,13 +50,17 @@ async def declare_request_queue(
     return name
 
 
-async def count_waiting(connection: Connection, target: Target, priority: Priority) -> int:
-    """Count the messages that wait in a target's queue and are with no worker yet."""
+async def count_waiting(
+    connection: Connection, target: Target, priority: Priority
+) -> tuple[int, int]:
+    """Count the messages that wait in a target's queue and are with no worker yet, and its
+    consumers.
+    """
     answer = await connection.call(
         commands.Queue.Declare(queue=queue_name(target, priority), passive=True)
     )
     assert isinstance(answer, commands.Queue.DeclareOk)
-    return answer.message_count or 0
+    return answer.message_count or 0, answer.consumer_count or 0
 
 
 async def declare_own_queue(connection: Connection, exchange: str, owner: str) -> str:
