@@ -19,7 +19,7 @@ import pytest
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
 from tests.support.cluster import QUEUE, Cluster, copy_trick, events, sessions
-from tests.support.ledger import answer_of
+from tests.support.ledger import Every, Ledger, answer_of
 from tests.support.raw import ask_at_once, request_bytes
 from tests.support.server import wait_until
 
@@ -30,6 +30,23 @@ def test_row_16_a_deleted_queue_is_declared_again(cluster: Cluster) -> None:
     cluster.broker.control("delete_queue", QUEUE)
     wait_until(lambda: sessions(cluster.workers[0]) > before, what="a new session")
     cluster.wait_until_serving()
+
+
+@pytest.mark.own_broker
+def test_row_16_a_queue_that_is_deleted_under_load_costs_a_short_503(cluster: Cluster) -> None:
+    (worker,) = cluster.workers
+    ledger = Ledger(cluster.gateway.url, connections=8, timeout_s=10)
+
+    def delete() -> bool:
+        before = sessions(worker)
+        cluster.broker.control("delete_queue", QUEUE)
+        wait_until(lambda: sessions(worker) > before, what="a new session")
+        answered = ledger.statuses[200]
+        wait_until(lambda: ledger.statuses[200] > answered + 20, what="more answers")
+        return True
+
+    ledger.run_until(Every(0.3, 3, delete))
+    ledger.check(503)
 
 
 async def test_row_17_what_no_queue_takes_is_refused_at_once(cluster: Cluster) -> None:

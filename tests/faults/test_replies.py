@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from modelyard.transports.amqp.topology import REPLIES
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, events, pings_lost, sessions
 from tests.support.ledger import Every, Ledger, answer_of
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, Way
 from tests.support.server import Member, wait_until
 
 pytestmark = pytest.mark.own_broker
@@ -221,3 +222,28 @@ def test_row_21_a_damaged_frame_costs_no_answer(proxied: Proxied, side: str) -> 
         proxy.to_server.corrupt_after(BASIC_PUBLISH[:-1])
 
     check_that_all_are_answered(proxied, side, damage)
+
+
+@pytest.mark.parametrize(
+    ("way", "before"), [("to_server", b'"nonce":'), ("to_client", b"\xc4\x04[")], ids=["in", "out"]
+)
+def test_row_21_damage_inside_a_message_is_found(proxied: Proxied, way: str, before: bytes) -> None:
+    """A digit becomes another: what is left of it would be a fine request, or a fine answer."""
+    damaged: Way = getattr(proxied.of_gateway, way)
+    count = damaged.corrupted
+    damaged.corrupt_after(before, mask=2)
+    answer = proxied.cluster.ask(5)
+    assert damaged.corrupted == count + 1
+    assert answer.json().get("prediction") == [answer_of(5)]
+
+
+def test_row_21_a_message_that_cannot_be_read_holds_up_nobody_else(proxied: Proxied) -> None:
+    """The broker passes properties on unread: one with a name that is not UTF-8 as well."""
+    cluster, (worker,) = proxied.cluster, proxied.cluster.workers
+    before = sessions(worker)
+    proxied.of_gateway.to_server.corrupt_after(envelope.BUNDLE[:-1].encode())
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(cluster.ask, 5, timeout_s=20)
+        wait_until(lambda: asked.done() or sessions(worker) > before, what="the fault to show")
+        assert cluster.ask(6, timeout_s=10).status_code == 200
+        assert not asked.done() or asked.result().status_code == 200

@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from modelyard.transports.amqp.announcing import FORGET_AFTER_S
-from tests.support.cluster import Cluster, events, sessions
+from tests.faults.conftest import with_a_worker
+from tests.support.broker import Broker
+from tests.support.cluster import Cluster, copy_trick, events, sessions
 from tests.support.ledger import Every, Ledger, answer_of
+from tests.support.proxy import Proxy
 from tests.support.server import wait_for_the_end_of, wait_until
 
 WORK = {"act": "work", "seconds": 0.01}
@@ -66,6 +70,40 @@ def test_row_7_a_frozen_workers_answers_come_late_and_are_dropped(
     wait_until(lambda: events("late", cluster.gateway) == 1, what="the late answer")
     assert not diary.exists(), "its deadline had passed"
     assert cluster.ask(2).json()["prediction"] == [answer_of(2)]
+
+
+@pytest.mark.own_broker
+@pytest.mark.parametrize("version", ["2", "0"])
+def test_row_27_versions_switch_under_load(
+    broker: Broker, stack: ExitStack, tmp_path: Path, version: str
+) -> None:
+    """To a newer version, and back to an older one: whoever serves is the default.
+
+    The gateway hears a little late that the old one goes.
+    """
+    proxy = stack.enter_context(Proxy(broker.port))
+    cluster = with_a_worker(Cluster(broker, stack, url=broker.url_through(proxy.port)))
+    proxy.to_client.delay_s = 0.2
+    old, gateway = cluster.workers[0], cluster.gateway
+    new = copy_trick(tmp_path, version=version, offset=7)
+    answers = {"1": answer_of, version: lambda nonce: nonce * 3 + 7}
+    ledger = Ledger(gateway.url, connections=8, timeout_s=5, answers=answers)
+
+    def is_there() -> bool:
+        found = gateway.http.get("/models/trick_model").json()["versions"]
+        return any(v["version"] == version and v["state"] == "ready" for v in found)
+
+    def switch() -> bool:
+        cluster.start_worker(folder=new)
+        wait_until(is_there, what="the new version at the gateway")
+        assert old.stop() == 0
+        wait_until(lambda: ledger.versions[version] > 100, what="answers of the new version")
+        return True
+
+    ledger.run_until(Every(0.2, 1, switch))
+    print(ledger.versions)
+    ledger.check()
+    assert ledger.versions["1"] > 0
 
 
 @pytest.mark.own_broker
