@@ -132,12 +132,14 @@ class AmqpTransport:
     def _settle(self, pending: Pending, _: Future) -> None:
         """Forget a request that is answered, cancelled or late."""
         del self._pending[pending.key]
-        bundle = pending.bundle
-        if bundle is not None:
-            del bundle.requests[pending.key]
-            if not bundle.requests:
-                del self._bundles[bundle.id]
-                bundle.lane.arrived(bundle)
+        if pending.bundle is not None:
+            self._take_out(pending.bundle, pending)
+
+    def _take_out(self, bundle: Bundle, pending: Pending) -> None:
+        del bundle.requests[pending.key]
+        if not bundle.requests:
+            del self._bundles[bundle.id]
+            bundle.lane.arrived(bundle)
 
     # Out.
 
@@ -255,7 +257,16 @@ class AmqpTransport:
             self._metrics.broker_event("late")
             return
         for pending in list(bundle.requests.values()):
-            _fail(pending, from_failure(failure))
+            if failure.code == Unavailable.code and not pending.is_second_try:
+                self._send_again(bundle, pending)  # the bundle was damaged on its way
+            else:
+                _fail(pending, from_failure(failure))
+
+    def _send_again(self, bundle: Bundle, pending: Pending) -> None:
+        self._metrics.broker_event("resent")
+        self._take_out(bundle, pending)
+        pending.bundle, pending.is_second_try = None, True
+        pending.lane.add(pending)
 
     async def _ping_on_and_on(self) -> None:
         """Send messages to ourselves: a broker that hangs, or a reply queue that is gone, shows."""

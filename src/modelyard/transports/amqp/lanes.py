@@ -29,7 +29,7 @@ _bundle_ids = count(1)
 class Pending:
     """A request that is not answered yet."""
 
-    __slots__ = ("bundle", "future", "key", "lane", "request")
+    __slots__ = ("bundle", "future", "is_second_try", "key", "lane", "request")
 
     def __init__(self, key: int, request: Request, future: Future, lane: Lane) -> None:
         self.key = key
@@ -37,6 +37,7 @@ class Pending:
         self.future = future
         self.lane = lane
         self.bundle: Bundle | None = None
+        self.is_second_try = False
 
 
 class Bundle:
