@@ -17,7 +17,7 @@ import psutil
 
 from tests.chaos.fleet import Fleet, family_of
 from tests.support.proxy import Proxy
-from tests.support.server import wait_for_the_end_of
+from tests.support.server import PATIENCE_S, wait_for_the_end_of
 
 # In the order in which several are injected. They are healed in the opposite one: a worker cannot
 # come back before the broker does.
@@ -91,7 +91,7 @@ def stop_worker(fleet: Fleet, victim: int) -> Iterator[None]:
     number = _mortal(victim, len(fleet.workers))
     fleet.workers[number].process.send_signal(signal.SIGTERM)
     yield
-    fleet.workers[number].stop()
+    fleet.workers[number].process.wait(PATIENCE_S)  # a second signal would hurry it
     fleet.replace_worker(number)
 
 
@@ -116,7 +116,7 @@ def stop_gateway(fleet: Fleet, victim: int) -> Iterator[None]:
     door.closing_at = time.monotonic()
     fleet.gateways[number].process.send_signal(signal.SIGTERM)
     yield
-    fleet.gateways[number].stop()
+    fleet.gateways[number].process.wait(PATIENCE_S)
     door.is_gone = True
     fleet.replace_gateway(number)
 

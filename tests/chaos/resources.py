@@ -65,7 +65,8 @@ class Resources:
         for name, number in counts.items():
             before = expected[name] if expected else _at_first(name, number)
             if number != before:
-                ledger.violate("leak", f"{name}: {before} before, {number} now")
+                more = self._connections_of(name) if name.endswith("descriptors") else ""
+                ledger.violate("leak", f"{name}: {before} before, {number} now {more}")
 
     def judge_memory(self) -> dict[str, float]:
         """Note the processes that grow; gives the growth of those judged, in MiB per hour."""
@@ -97,6 +98,11 @@ class Resources:
                 in_flight = member.metric("modelyard_in_flight")
                 counts[f"{name}: requests in flight"] = int(in_flight)
         return counts
+
+    def _connections_of(self, name: str) -> str:
+        process = psutil.Process(self._fleet.members[name.split(":")[0]].process.pid)
+        opened = [(c.status, c.laddr, c.raddr) for c in process.net_connections()]
+        return f"{opened} {process.open_files()}"
 
     def _count_in_broker(self) -> dict[str, int]:
         """Ask once for all: each call of rabbitmqctl starts a machine of its own."""
