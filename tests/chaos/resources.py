@@ -100,7 +100,7 @@ class Resources:
         return counts
 
     def _connections_of(self, name: str) -> str:
-        process = psutil.Process(self._fleet.members[name.split(":")[0]].process.pid)
+        process = psutil.Process(self._fleet.members[name.partition(":")[0]].process.pid)
         opened = [(c.status, c.laddr, c.raddr) for c in process.net_connections()]
         return f"{opened} {process.open_files()}"
 

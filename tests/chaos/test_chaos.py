@@ -26,6 +26,7 @@ from tests.support.server import wait_until
 SHORT = ("kill_runner", "kill_worker", "freeze_redis", "reset_connections")
 
 
+@pytest.mark.own_broker
 def test_a_short_run_keeps_the_promise(tmp_path: Path) -> None:
     run = Run(2, tmp_path, print)
     run.carry_out(islice(make_plan(2, SHORT), 3))
