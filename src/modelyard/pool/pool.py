@@ -75,7 +75,7 @@ class Pool:
         self._ready: Ready | None = None
         self._state: State = "starting"
         self._reason = ""
-        self._longest_batch_s = 0.0
+        self._longest_batch_s = self._patience_s = 0.0
         self._is_feeding = self._is_ticking = self._suspects_turn = False
         self._changed = asyncio.Event()
 
@@ -174,8 +174,9 @@ class Pool:
             first = min(job.deadline for job in jobs)
             # A batch is hung when someone's deadline has passed and it takes longer than any
             # before it by more than the grace: so the others of the batch can still be answered
-            # in time. How long is normal is learnt also from the runners that were killed.
-            slot.run(jobs, hung_at=max(first, now) + HANG_GRACE_S + self._longest_batch_s)
+            # in time.
+            normal_s = max(self._longest_batch_s, self._patience_s)
+            slot.run(jobs, hung_at=max(first, now) + HANG_GRACE_S + normal_s)
             self._metrics.batch_started([now - job.arrived for job in jobs])
         if not self._is_ticking and (self._backlog or self._suspects or self._busy()):
             self._is_ticking = True
@@ -229,6 +230,7 @@ class Pool:
     def on_answers(self, slot: Slot, jobs: list[Job], answers: Answers, took_s: float) -> None:
         """Settle a batch that ran to its end, and use the runner again."""
         self._longest_batch_s = max(self._longest_batch_s, took_s)
+        self._patience_s = 0.0
         self._idle.append(slot)
         for job, outcome in zip(jobs, answers.outcomes, strict=True):
             if job.future.done():
@@ -277,9 +279,9 @@ class Pool:
         now = time.monotonic()
         if cause == "hung":
             # It may have been merely slow, with an impatient caller: give the next one twice as
-            # long, up to the time that the model says a request may take.
-            limit_s = self.manifest.limits.timeout_s
-            self._longest_batch_s = min(2 * (now - slot.started), limit_s)
+            # long, up to the time that the model says a request may take. A batch that comes to its
+            # end shows how long they take.
+            self._patience_s = min(2 * (now - slot.started), self.manifest.limits.timeout_s)
         for job in jobs:
             job.blame += BLAME.get(cause, 0)
             if job.deadline <= now:

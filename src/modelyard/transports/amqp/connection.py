@@ -315,12 +315,15 @@ class Connection(asyncio.Protocol):
             self._on_answer(cast("base.Frame", received))
 
     def _on_answer(self, received: base.Frame) -> None:
-        """Give an answer to who asked; the broker answers in the order of the questions."""
-        names, answer = self._asked.popleft()
-        if received.name not in names:
-            raise ValueError(f"{received.name} instead of {' or '.join(names)}")
-        if not answer.done():
-            answer.set_result(received)
+        """Give an answer to who asked first for one of its kind: those to questions of different
+        kinds overtake each other.
+        """
+        asked = next((one for one in self._asked if received.name in one[0]), None)
+        if asked is None:
+            raise ValueError(f"nobody asked for {received.name}")
+        self._asked.remove(asked)
+        if not asked[1].done():
+            asked[1].set_result(received)
 
     def _on_header(self, data: bytes) -> None:
         """Note what is to come. A message whose properties cannot be read is given on without any:
