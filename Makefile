@@ -146,7 +146,7 @@ cluster: .venv/.run setup-cluster ## Serve MODELS through RabbitMQ, with two gat
 
 .PHONY: test
 test: setup-dev setup-test ## Run the tests; ARGS goes to pytest
-	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/pytest $(ARGS)
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: test-rabbitmq4
 test-rabbitmq4: setup-dev setup-cluster $(if $(MODELYARD_TEST_AMQP_URL),,$(RABBITMQ4)/.installed) ## Run contract and fault tests on RabbitMQ 4 (as root, or MODELYARD_TEST_AMQP_URL)

@@ -82,8 +82,9 @@ def test_predict_and_models_talk_to_a_gateway(iris: Server) -> None:
     by_setting = run("predict", "fast_iris_model", rows, MODELYARD_PORT=iris.url.split(":")[-1])
     assert by_setting.stdout == "[0, 2]\n"
     listed = run("models", *there).stdout.splitlines()
-    assert listed[0].split() == ["MODEL", "VERSION", "STATE", "RUNNERS", "IN", "FLIGHT", "WHY"]
-    assert listed[1].split() == ["fast_iris_model", "1*", "ready", "1/1", "0"]
+    heads = "MODEL VERSION STATE WORKERS RUNNERS IN FLIGHT QUEUED WHY"
+    assert listed[0].split() == heads.split()
+    assert listed[1].split() == ["fast_iris_model", "1*", "ready", "1", "1/1", "0", "-"]
 
 
 def test_predict_tells_problems(iris: Server) -> None:
