@@ -79,7 +79,7 @@ def test_an_error_comes_with_its_trace(formatter: logging.Formatter) -> None:
 
 
 @pytest.mark.parametrize("formatter", FORMATTERS)
-@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
 def test_odd_extras_are_no_reason_to_lose_the_line(
     formatter: logging.Formatter, value: object
 ) -> None:
