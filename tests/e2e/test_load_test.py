@@ -20,7 +20,7 @@ MODELS = ["fast_iris_model", "intermediate_iris_model", "slow_iris_model"]
 
 def load(host: str, *variables: str) -> subprocess.CompletedProcess[str]:
     """Run the load test briefly, with so many users that each model is asked."""
-    command = ["make", "load-test", f"HOST={host}", "USERS=60", "SECONDS=3", *variables]
+    command = ["make", "load-test", f"HOST={host}", "USERS=60", "SECONDS=3", "ARGS=", *variables]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

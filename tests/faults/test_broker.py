@@ -54,7 +54,7 @@ def test_row_12_a_restarted_broker_costs_no_answer(own: Cluster) -> None:
 
     ledger.run_until(Every(0.5, 1, restart))
     ledger.check(503)
-    assert sessions(own.gateway) >= before + 2
+    wait_until(lambda: sessions(own.gateway) >= before + 2, what="both sessions")
     assert events("resent", own.gateway) > 0
 
 

@@ -129,7 +129,7 @@ def test_row_20_a_reply_queue_that_is_gone_is_replaced(
 
     async def ask_and_spoil() -> None:
         asked = asyncio.create_task(
-            asyncio.to_thread(cluster.ask, 5, act="work", seconds=4.0, diary=str(diary))
+            asyncio.to_thread(cluster.ask, 5, act="work", seconds=10.0, diary=str(diary))
         )
         await asyncio.to_thread(wait_until, diary.exists, what="it to run")
         await asyncio.to_thread(spoil)
