@@ -18,7 +18,7 @@ from tests.chaos.load import Door, Load
 from tests.chaos.plan import make_plan
 from tests.chaos.questions import Question
 from tests.chaos.report import print_tables, write_files
-from tests.chaos.resources import grows
+from tests.chaos.resources import grows, is_flat
 from tests.chaos.run import Run
 from tests.support.raw import Answer
 from tests.support.server import wait_until
@@ -155,3 +155,11 @@ def test_memory_that_grows_without_end_is_told_from_warming_up() -> None:
     mib = 1 << 20
     assert grows([60 * mib + number * 4 * mib for number in range(9)])
     assert not grows([40 * mib, 55 * mib, 60 * mib, *[62 * mib] * 6])
+
+
+def test_what_is_held_must_be_what_was_held_before() -> None:
+    assert is_flat("worker 0: descriptors", 20, 20)
+    assert not is_flat("worker 0: descriptors", 20, 21)
+    assert not is_flat("broker: connections", 20, 19)
+    assert is_flat("gateway 0: descriptors", 20, 28)
+    assert not is_flat("gateway 0: descriptors", 20, 29)
