@@ -9,10 +9,9 @@ import shlex
 import signal
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
-from deploy.local.cluster import OURS, Cluster, Stopped, ask
+from deploy.local.cluster import OURS, Cluster, Stop, Stopped, ask
 from deploy.local.member import StartError, say, tell
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.folder import FolderError, find_models, read_manifest
@@ -24,9 +23,9 @@ def main() -> None:
     """Run the cluster."""
     options = _parse()
     ports = [options.port, options.port and options.port + 1]
-    stop = threading.Event()
+    stop = Stop()
     for number in ENDING:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.ask)
     with tempfile.TemporaryDirectory(prefix="modelyard-", ignore_cleanup_errors=True) as folder:
         cluster = Cluster(Path(folder), stop)
         try:

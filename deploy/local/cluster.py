@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,10 +20,32 @@ OURS = "cluster"
 MODELYARD = str(Path(sys.executable).with_name("modelyard"))
 READY_WITHIN_S = 120.0
 GRACE_S = 40.0  # more than a process takes for draining, unless it is told otherwise
+STARTING_GRACE_S = 5.0  # what has not been ready yet has nothing to lose
 
 
 class Stopped(Exception):
     """It was time to end before all had started."""
+
+
+class Stop:
+    """Whether it is time to end.
+
+    Not an event: a signal's handler that sets one waits for ever for a lock that is held by what
+    the signal has interrupted, be it another signal's handler.
+    """
+
+    def __init__(self) -> None:
+        self._is_asked = False
+
+    def ask(self, *_: object) -> None:
+        """Handle a signal."""
+        self._is_asked = True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait, and say whether it is time to end."""
+        if not self._is_asked:
+            time.sleep(seconds)
+        return self._is_asked
 
 
 class Cluster:
@@ -32,10 +53,10 @@ class Cluster:
 
     Args:
         folder: For all that they write.
-        stop: Set when it is time to end.
+        stop: Says when it is time to end.
     """
 
-    def __init__(self, folder: Path, stop: threading.Event) -> None:
+    def __init__(self, folder: Path, stop: Stop) -> None:
         self._folder = folder
         self._stop = stop
         self._stages: list[list[Member]] = []
@@ -94,7 +115,8 @@ class Cluster:
             stage = self._stages.pop()
             for member in stage:
                 member.ask_to_end()
-            give_up = time.monotonic() + GRACE_S
+            is_complete = all(member.was_ready for member in stage)
+            give_up = time.monotonic() + (GRACE_S if is_complete else STARTING_GRACE_S)
             while time.monotonic() < give_up and not all(member.has_ended for member in stage):
                 time.sleep(0.05)
             for member in stage:

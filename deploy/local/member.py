@@ -52,6 +52,7 @@ class Member:
     ) -> None:
         self.name = name
         self.address = ""
+        self.was_ready = False
         self._command = command
         self._environment = environment
         self._is_ready = is_ready
@@ -76,7 +77,8 @@ class Member:
     @property
     def is_ready(self) -> bool:
         """Whether it does its work by now."""
-        return self._is_ready(self)
+        self.was_ready = self._is_ready(self)
+        return self.was_ready
 
     @property
     def has_ended(self) -> bool:

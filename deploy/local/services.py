@@ -39,6 +39,7 @@ def make_rabbitmq(folder: Path, port: int) -> list[Member]:
     environment = {
         **os.environ,
         "HOME": str(folder),
+        "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
         "ERL_EPMD_PORT": epmd_port,
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODENAME": "modelyard@localhost",

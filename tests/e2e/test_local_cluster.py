@@ -172,6 +172,18 @@ def test_ctrl_c_while_it_starts_leaves_nothing(stack: ExitStack) -> None:
     wait_for_the_end_of(family)
 
 
+def test_many_signals_at_once_end_it_like_one(stack: ExitStack) -> None:
+    run = start(stack, "PORT=0")
+    run.wait_for("RabbitMQ")  # which takes its time to end
+    launcher, *members = run.family()
+    for number in range(2000):  # one has to meet the handler of another
+        launcher.terminate()
+        if number % 50 == 0:
+            threading.Event().wait(0.005)
+    assert run.finish() == 0
+    wait_for_the_end_of(members)
+
+
 def test_a_member_that_dies_at_start_is_named_with_its_last_lines(
     stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
