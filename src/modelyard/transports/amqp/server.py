@@ -117,46 +117,45 @@ class AmqpServer:
 
     async def linger(self) -> None:
         """Take what gateways have sent that do not know yet that the last worker leaves."""
-        if await self._is_alone():
-            await asyncio.sleep(LINGER_S)
-            for _ in range(MOST_COUNTS):
-                if not await self.count_waiting():
-                    break
-                await asyncio.sleep(COUNT_EVERY_S)
-
-    async def _is_alone(self) -> bool:
-        session = self._session
-        if session is None:
-            return False
-        with contextlib.suppress(*LOST):
-            async with asyncio.timeout(COUNT_TIMEOUT_S):
-                return (await count_waiting(session.consuming, self._target, "normal"))[1] <= 1
-        return False
+        counts = await self._count()
+        if not counts or max(consumers for _, consumers in counts) > 1:
+            return
+        await asyncio.sleep(LINGER_S)
+        for _ in range(MOST_COUNTS):
+            if not await self.count_waiting():
+                break
+            await asyncio.sleep(COUNT_EVERY_S)
 
     async def count_waiting(self) -> int | None:
         """Count the bundles that wait in the queues; None if the broker does not tell."""
+        counts = await self._count()
+        return sum(messages for messages, _ in counts) if counts else None
+
+    async def _count(self) -> list[tuple[int, int]]:
+        """Count the messages and the consumers of each queue; none if the broker does not tell."""
         session = self._session
         if session is None:
-            return None
+            return []
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
-                counts = [
-                    await count_waiting(session.consuming, self._target, p) for p in PRIORITIES
+                return [
+                    await count_waiting(session.consuming, self._target, priority)
+                    for priority in PRIORITIES
                 ]
-                return sum(messages for messages, _ in counts)
         except LOST as error:  # as when a queue was deleted: set all up anew
             session.lose(str(error))
-            return None
+            return []
 
     async def _on_open(self, session: Session) -> None:
         await session.consuming.call(commands.Basic.Qos(prefetch_count=self._prefetch))
-        self._session, self._replies = session, Replies(session, self._metrics)
+        self._replies = Replies(session, self._metrics)
         for priority in PRIORITIES:
             queue = await declare_request_queue(
                 session.consuming, self._target, priority, self._queue_type
             )
             handler = partial(self._on_bundle, self._replies, priority)
             self._consumers.append(await session.consuming.consume(queue, handler))
+        self._session = session  # from here on: who counts asks for queues that are there
 
     def _on_lost(self) -> None:
         self._session = None
