@@ -175,12 +175,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _learn(self, data: bytes) -> None:
         """Remember the head of a request that came whole, if such a one can be known again."""
+        if self.scope["path"] != "/predict" or self.scope["method"] != "POST":
+            return
         head_bytes = data.find(b"\r\n\r\n") + 4
         headers = dict(self.headers)
         is_plain = (
-            self.scope["method"] == "POST"
-            and self.scope["path"] == "/predict"
-            and self.cycle.keep_alive
+            self.cycle.keep_alive
             and head_bytes <= LONGEST_KNOWN_HEAD_BYTES
             and headers.get(b"content-length") == b"%d" % (len(data) - head_bytes)
             and not headers.keys() & {b"expect", b"transfer-encoding", b"upgrade"}
@@ -188,7 +188,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if is_plain:
             if len(self.known_heads) >= MOST_KNOWN_HEADS:
                 self.known_heads.clear()
-            scope: Scope = {**self.scope, "modelyard.is_whole": True}
+            scope: Scope = {**self.scope}
             scope.pop("modelyard.respond", None)
             self.known_heads[data[:head_bytes]] = KnownHead(scope, len(data))
 
