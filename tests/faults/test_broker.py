@@ -10,6 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -126,6 +127,21 @@ def test_row_15_an_alarm_is_a_503_long_before_the_deadline(
     ledger.check(503)
     assert ledger.slowest_s[503] < timeout_s / 2
     assert not diary.exists(), "it had expired"
+
+
+def test_row_15_what_runs_when_an_alarm_begins_is_a_503_long_before_its_deadline(
+    own: Cluster, tmp_path: Path
+) -> None:
+    diary, gate = tmp_path / "diary", tmp_path / "diary.go"
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(own.ask, 1, timeout_s=300, act="wait", diary=str(diary))
+        wait_until(diary.exists, what="the runner to have it")
+        own.broker.control("set_vm_memory_high_watermark", "0.0001")
+        try:
+            assert asked.result().status_code == 503
+        finally:
+            gate.touch()
+            own.broker.control("set_vm_memory_high_watermark", "0.5")
 
 
 class Storm:

@@ -65,7 +65,7 @@ class HeldTransport:
     requests: list[Request] = field(default_factory=list)
     futures: list[asyncio.Future[bytes]] = field(default_factory=list)
 
-    is_connected: bool = True
+    is_open: bool = True
 
     def send(self, request: Request) -> asyncio.Future[bytes]:
         self.requests.append(request)

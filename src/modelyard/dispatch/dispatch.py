@@ -25,8 +25,8 @@ class Transport(Protocol):
     """Carries requests to a pool."""
 
     @property
-    def is_connected(self) -> bool:
-        """Whether answers can come back now."""
+    def is_open(self) -> bool:
+        """Whether requests and answers get through now."""
         ...
 
     def send(self, request: Request) -> asyncio.Future[bytes]:
@@ -163,9 +163,9 @@ class Dispatch:
     def _too_late(self, entry: Entry, error: DeadlineExceeded) -> RequestError:
         """Say who is to blame for a missed deadline: the model, or the way to it."""
         self._metrics.expired(entry.target)
-        if self._transport.is_connected:
+        if self._transport.is_open:
             return error
-        return Unavailable("the broker was away until the deadline")
+        return Unavailable("the broker was away, or took nothing, until the deadline")
 
     def _take_off(self, entry: Entry, request: Request, key: bytes) -> Flight:
         execution = self._send(entry, request)

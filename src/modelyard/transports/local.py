@@ -19,7 +19,7 @@ class LocalTransport:
         self._submits: dict[Target, Submit] = {}
 
     @property
-    def is_connected(self) -> bool:
+    def is_open(self) -> bool:
         """Always: there is nothing in between."""
         return True
 

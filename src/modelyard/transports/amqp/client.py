@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 PUBLISH_TIMEOUT_S = 1.0
 PING_EVERY_S = 2.0
 PING_TIMEOUT_S = 4.0
+BLOCKED_S = 1.0  # an alarm that lasts longer is answered 503, also for what was sent before it
 
 
 class AmqpTransport:
@@ -93,6 +94,11 @@ class AmqpTransport:
     def is_connected(self) -> bool:
         """Whether there is a session with the broker."""
         return self._session is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests and answers get through now."""
+        return self.is_connected and not self.is_blocked
 
     @property
     def is_blocked(self) -> bool:
@@ -277,6 +283,8 @@ class AmqpTransport:
                 continue
             if session.publishing.is_blocked:
                 self._ponged = time.monotonic()  # no ping gets through, and that is known
+                if self._ponged - session.publishing.blocked_since > BLOCKED_S:
+                    self._give_up_sent()
                 continue
             if time.monotonic() - self._ponged > PING_TIMEOUT_S:
                 session.lose("no message of ours came back")
@@ -289,6 +297,14 @@ class AmqpTransport:
                 is_mandatory=False,
             )
             ping.add_done_callback(asyncio.Future.exception)  # the missing pong will tell
+
+    def _give_up_sent(self) -> None:
+        """Refuse what is under way: while the broker takes no messages it takes no answers either,
+        and how long that lasts nobody knows.
+        """
+        for pending in list(self._pending.values()):
+            if pending.bundle is not None:
+                _fail(pending, Unavailable("the broker takes no messages now, and no answers"))
 
 
 def _fail(pending: Pending, error: RequestError) -> None:

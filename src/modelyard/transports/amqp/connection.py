@@ -104,6 +104,7 @@ class Connection(asyncio.Protocol):
         self._body_left = 0
         self._heard = self._said = time.monotonic()
         self.is_blocked = False
+        self.blocked_since = 0.0
         self._ended = asyncio.Event()
         self.is_lost = False
 
@@ -306,7 +307,7 @@ class Connection(asyncio.Protocol):
             self._lose("a queue that was consumed is gone")
         elif isinstance(received, commands.Connection.Blocked):
             log.warning("broker_blocked", extra={"reason": received.reason})
-            self.is_blocked = True
+            self.is_blocked, self.blocked_since = True, time.monotonic()
             self._fail_unconfirmed(BlockedError("the broker takes no messages now"))
         elif isinstance(received, commands.Connection.Unblocked):
             log.info("broker_unblocked")

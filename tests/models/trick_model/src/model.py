@@ -14,10 +14,12 @@ from modelyard import Model
 
 
 class Trick(msgspec.Struct, forbid_unknown_fields=True):
-    """``act`` is done before ``nonce`` is answered; ``diary``: a file that tells of each run."""
+    """``act`` is done before ``nonce`` is answered; ``diary``: a file that tells of each run;
+    to ``wait`` is to wait until there is a file beside it called ``….go``.
+    """
 
     nonce: int
-    act: Literal["answer", "exit", "hang", "raise", "hold_gil", "work", "short"] = "answer"
+    act: Literal["answer", "exit", "hang", "raise", "hold_gil", "work", "short", "wait"] = "answer"
     seconds: float = 0.0
     diary: str = ""
 
@@ -45,6 +47,9 @@ class TrickModel(Model):
         elif trick.act == "hold_gil":
             # PyDLL calls C without releasing the interpreter's lock.
             ctypes.PyDLL(None).usleep(int(trick.seconds * 1e6))
+        elif trick.act == "wait":
+            while not Path(f"{trick.diary}.go").exists():
+                time.sleep(0.01)
         elif trick.act == "work":
             until = time.monotonic() + trick.seconds
             while time.monotonic() < until:
