@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from modelyard.core.call import Call
 from modelyard.core.errors import (
     DeadlineExceeded,
+    GivenUp,
     InvalidInput,
     Malformed,
     ModelCrashed,
@@ -106,22 +108,41 @@ def make(*tricks: object, raw: str | None = None, timeout_s: float = 30) -> Requ
     return Request("an-id", TARGET, memoryview(text.encode()), time.monotonic() + timeout_s)
 
 
+def send(transport: Transport, request: Request) -> asyncio.Future[bytes]:
+    """Send a request whose answer can be awaited, and which can be cancelled."""
+    answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def on_settled(call: Call) -> None:
+        if answered.done():
+            return
+        if isinstance(call.outcome, bytes):
+            answered.set_result(call.outcome)
+        else:
+            assert call.outcome is not None
+            answered.set_exception(call.outcome)
+
+    call = Call(request, on_settled)
+    answered.add_done_callback(lambda _: call.settle(GivenUp("cancelled")))
+    transport.send(call)
+    return answered
+
+
 async def test_answers_are_in_order_and_whole(transport: Transport) -> None:
-    assert json.loads(await transport.send(make({"nonce": 1}, {"nonce": 2}))) == [4, 7]
+    assert json.loads(await send(transport, make({"nonce": 1}, {"nonce": 2}))) == [4, 7]
 
 
 async def test_each_asker_gets_its_own_answer(transport: Transport) -> None:
-    answers = await asyncio.gather(*(transport.send(make({"nonce": n})) for n in range(200)))
+    answers = await asyncio.gather(*(send(transport, make({"nonce": n})) for n in range(200)))
     assert [json.loads(answer) for answer in answers] == [[answer_of(n)] for n in range(200)]
 
 
 async def test_a_request_larger_than_a_batch_is_answered_whole(transport: Transport) -> None:
-    answer = await transport.send(make(*({"nonce": n} for n in range(100))))
+    answer = await send(transport, make(*({"nonce": n} for n in range(100))))
     assert json.loads(answer) == [answer_of(n) for n in range(100)]
 
 
 async def test_a_large_request_and_answer_get_through(transport: Transport) -> None:
-    answer = await transport.send(make(*({"nonce": n, "diary": ""} for n in range(50_000))))
+    answer = await send(transport, make(*({"nonce": n, "diary": ""} for n in range(50_000))))
     assert json.loads(answer) == [answer_of(n) for n in range(50_000)]
 
 
@@ -140,9 +161,9 @@ async def test_a_large_request_and_answer_get_through(transport: Transport) -> N
 async def test_errors_keep_their_kind(
     transport: Transport, raw: str, error: type[Exception]
 ) -> None:
-    mates = [transport.send(make({"nonce": n})) for n in range(8)]
+    mates = [send(transport, make({"nonce": n})) for n in range(8)]
     with pytest.raises(error):
-        await transport.send(make(raw=raw))
+        await send(transport, make(raw=raw))
     assert [json.loads(answer) for answer in await asyncio.gather(*mates)] == [
         [answer_of(n)] for n in range(8)
     ]
@@ -150,13 +171,13 @@ async def test_errors_keep_their_kind(
 
 async def test_an_error_says_where(transport: Transport) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await transport.send(make({"nonce": 1}, {"nonce": "x"}))
+        await send(transport, make({"nonce": 1}, {"nonce": "x"}))
     assert caught.value.where == "$.input_data[1].nonce"
 
 
 async def test_a_cancelled_request_disturbs_nobody(transport: Transport) -> None:
-    working = transport.send(make({"nonce": 1, "act": "work", "seconds": 0.3}))
-    doomed, kept = transport.send(make({"nonce": 2})), transport.send(make({"nonce": 3}))
+    working = send(transport, make({"nonce": 1, "act": "work", "seconds": 0.3}))
+    doomed, kept = send(transport, make({"nonce": 2})), send(transport, make({"nonce": 3}))
     doomed.cancel()
     assert json.loads(await kept) == [answer_of(3)]
     assert json.loads(await working) == [answer_of(1)]
@@ -169,9 +190,9 @@ async def test_what_expires_while_it_waits_does_not_run(
     folder = tmp_path_factory.mktemp("diaries")
     running, diary = folder / "running", folder / "diary"
     work = {"nonce": 1, "act": "work", "seconds": 0.5, "diary": str(running)}
-    working = transport.send(make(work))
+    working = send(transport, make(work))
     await asyncio.to_thread(wait_until, running.exists, what="the runner to be busy")
-    late = transport.send(make({"nonce": 2, "diary": str(diary)}, timeout_s=0.1))
+    late = send(transport, make({"nonce": 2, "diary": str(diary)}, timeout_s=0.1))
     with pytest.raises(DeadlineExceeded):
         await late
     await working
@@ -181,4 +202,4 @@ async def test_what_expires_while_it_waits_does_not_run(
 async def test_an_unknown_target_is_not_ready(transport: Transport) -> None:
     nobody = Request("id", Target("nobody", "1"), memoryview(b"[]"), time.monotonic() + 5)
     with pytest.raises(ModelNotReady):
-        await transport.send(nobody)
+        await send(transport, nobody)

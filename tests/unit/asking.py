@@ -6,7 +6,10 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from modelyard.caches.layered import LayeredCache
 from modelyard.caches.memory import MemoryCache
+from modelyard.core.call import Call, Outcome
+from modelyard.core.errors import GivenUp
 from modelyard.core.manifest import Limits
 from modelyard.core.messages import Announcement, Request, State
 from modelyard.core.names import Target
@@ -42,6 +45,11 @@ def announcement(
     )
 
 
+def request(*, deadline: float = 0.0) -> Request:
+    """Give a request for the iris model."""
+    return Request("id", IRIS, memoryview(b"[1]"), deadline)
+
+
 class Clock:
     """Takes the place of ``time.monotonic``, for our code and for the event loop."""
 
@@ -62,15 +70,15 @@ async def settle() -> None:
 class HeldTransport:
     """Keeps what is sent; the test answers."""
 
-    requests: list[Request] = field(default_factory=list)
-    futures: list[asyncio.Future[bytes]] = field(default_factory=list)
-
+    calls: list[Call] = field(default_factory=list)
     is_open: bool = True
 
-    def send(self, request: Request) -> asyncio.Future[bytes]:
-        self.requests.append(request)
-        self.futures.append(asyncio.get_running_loop().create_future())
-        return self.futures[-1]
+    def send(self, call: Call) -> None:
+        self.calls.append(call)
+
+    @property
+    def requests(self) -> list[Request]:
+        return [call.request for call in self.calls]
 
 
 @dataclass
@@ -100,7 +108,7 @@ class Asking:
         self.dispatch = Dispatch(
             catalog=self.catalog,
             transport=self.transport,
-            cache=MemoryCache(max_bytes=1_000_000, clock=clock),
+            cache=LayeredCache(MemoryCache(max_bytes=1_000_000, clock=clock), None),
             metrics=self.metrics,
             timeout_cap_s=CAP_S,
         )
@@ -108,7 +116,7 @@ class Asking:
     @property
     def sent(self) -> int:
         """How many requests went to the transport."""
-        return len(self.transport.requests)
+        return len(self.transport.calls)
 
     @property
     def in_flight(self) -> int:
@@ -123,14 +131,14 @@ class Asking:
         await settle()
         return task
 
-    async def answer(self, number: int, output: bytes | Exception) -> None:
+    async def answer(self, number: int, outcome: Outcome) -> None:
         """Answer the request that was sent as number ``number``, and let the answer arrive."""
-        future = self.transport.futures[number]
-        if isinstance(output, Exception):
-            future.set_exception(output)
-        else:
-            future.set_result(output)
+        self.transport.calls[number].settle(outcome)
         await settle()
+
+    def is_given_up(self, number: int) -> bool:
+        """Whether nobody waits for the request that was sent as number ``number``."""
+        return isinstance(self.transport.calls[number].outcome, GivenUp)
 
     async def let_time_pass(self, seconds: float) -> None:
         self.clock.now += seconds

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
+from modelyard.core.call import Call
 from modelyard.core.errors import DeadlineExceeded
-from modelyard.dispatch.expiry import Expiry, Waiter
-from tests.unit.asking import Clock, settle
+from modelyard.dispatch.expiry import Expiry
+from tests.unit.asking import Clock, request, settle
 
 
 @pytest.fixture
@@ -19,45 +20,44 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def new_waiter() -> Waiter:
-    return asyncio.get_running_loop().create_future()
+def due(deadline: float) -> Call:
+    return Call(request(deadline=deadline), lambda _: None)
 
 
 async def test_each_is_failed_after_its_own_deadline(clock: Clock) -> None:
-    expiry, soon, later = Expiry(), new_waiter(), new_waiter()
-    expiry.watch(later, clock.now + 2)
-    expiry.watch(soon, clock.now + 1)
+    expiry, soon, later = Expiry(), due(clock.now + 1), due(clock.now + 2)
+    expiry.watch(later)
+    expiry.watch(soon)
     clock.now += 0.99
     await settle()
-    assert not soon.done()
+    assert not soon.is_settled
     clock.now += 0.05
     await settle()
-    assert isinstance(soon.exception(), DeadlineExceeded)
-    assert not later.done()
+    assert isinstance(soon.outcome, DeadlineExceeded)
+    assert not later.is_settled
     clock.now += 1
     await settle()
-    assert isinstance(later.exception(), DeadlineExceeded)
+    assert isinstance(later.outcome, DeadlineExceeded)
 
 
 async def test_what_was_answered_keeps_its_answer(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expiry, waiter = Expiry(), new_waiter()
-    expiry.watch(waiter, clock.now + 1)
-    waiter.set_result(b"[7]")
+    expiry, call = Expiry(), due(clock.now + 1)
+    expiry.watch(call)
+    call.settle(b"[7]")
     clock.now += 2
     await settle()
-    assert waiter.result() == b"[7]"
+    assert call.outcome == b"[7]"
     assert caplog.records == []
 
 
 async def test_what_was_forgotten_is_left_alone(clock: Clock) -> None:
-    expiry, waiter = Expiry(), new_waiter()
-    ticket = expiry.watch(waiter, clock.now + 1)
-    expiry.forget(waiter, ticket)
+    expiry, call = Expiry(), due(clock.now + 1)
+    expiry.forget(call, expiry.watch(call))
     clock.now += 2
     await settle()
-    assert not waiter.done()
+    assert not call.is_settled
 
 
 async def test_the_timer_stops_when_nobody_waits_and_starts_again(
@@ -74,11 +74,11 @@ async def test_the_timer_stops_when_nobody_waits_and_starts_again(
     monkeypatch.setattr(loop, "call_later", note_timer)
     expiry = Expiry()
     for _ in range(2):
-        waiter = new_waiter()
-        expiry.watch(waiter, clock.now + 1)
+        call = due(clock.now + 1)
+        expiry.watch(call)
         clock.now += 2
         await settle()
-        assert waiter.done()
+        assert call.is_settled
         timers.clear()
         clock.now += 2
         await settle()

@@ -2,105 +2,87 @@
 
 from __future__ import annotations
 
-import asyncio
-
-import pytest
-
-from modelyard.core.errors import ModelFailed
-from modelyard.dispatch.flights import Flights, Waiter
-from tests.unit.asking import settle
+from modelyard.core.call import Call, Outcome
+from modelyard.core.errors import GivenUp, ModelFailed
+from modelyard.dispatch.flights import Flight, Flights
+from tests.unit.asking import request
 
 
-def execution() -> Waiter:
-    return asyncio.get_running_loop().create_future()
+def call() -> Call:
+    """Give somebody who asks and does not listen."""
+    return Call(request(), lambda _: None)
 
 
-def ignore(_landed: Waiter) -> None:
-    """Hear of a landing and do nothing."""
+class Landings:
+    """Flights, and what was told of their landings."""
+
+    def __init__(self) -> None:
+        self.flights: Flights[Call] = Flights()
+        self.told: list[tuple[Outcome | None, list[Call]]] = []
+
+    def start(self, key: bytes = b"a") -> Flight[Call]:
+        return self.flights.start(key, request(), self._on_landed)
+
+    def _on_landed(self, execution: Call, waiting: list[Call]) -> None:
+        self.told.append((execution.outcome, waiting))
 
 
-async def test_a_flight_can_be_found_until_it_lands() -> None:
-    flights, running, landed = Flights(), execution(), list[Waiter]()
-    flight = flights.start(b"a", running, landed.append)
-    assert flights.find(b"a") is flight
-    assert flights.find(b"b") is None
-    running.set_result(b"[7]")
-    await settle()
-    assert flights.find(b"a") is None
-    assert landed == [running]
+def test_a_flight_can_be_found_until_it_lands() -> None:
+    landings = Landings()
+    flight = landings.start()
+    assert landings.flights.find(b"a") is flight
+    assert landings.flights.find(b"b") is None
+    flight.execution.settle(b"[7]")
+    assert landings.flights.find(b"a") is None
+    assert landings.told == [(b"[7]", [])]
 
 
-async def test_everyone_aboard_gets_the_answer() -> None:
-    running = execution()
-    flight = Flights().start(b"a", running, ignore)
-    waiters = [flight.join() for _ in range(3)]
-    running.set_result(b"[7]")
-    assert await asyncio.gather(*waiters) == [b"[7]"] * 3
+def test_all_aboard_are_named_in_the_order_in_which_they_came() -> None:
+    landings = Landings()
+    flight, calls = landings.start(), [call() for _ in range(3)]
+    for one in calls:
+        flight.join(one)
+    failed = ModelFailed("no")
+    flight.execution.settle(failed)
+    assert landings.told == [(failed, calls)]
 
 
-async def test_everyone_aboard_gets_the_error() -> None:
-    running = execution()
-    flight = Flights().start(b"a", running, ignore)
-    waiters = [flight.join() for _ in range(2)]
-    running.set_exception(ModelFailed("no"))
-    for waiter in waiters:
-        with pytest.raises(ModelFailed):
-            await waiter
+def test_who_leaves_takes_nobody_along() -> None:
+    landings = Landings()
+    flight, gone, stays = landings.start(), call(), call()
+    flight.join(gone)
+    flight.join(stays)
+    gone.settle(GivenUp("left"))
+    assert not flight.execution.is_settled
+    flight.execution.settle(b"[7]")
+    assert landings.told == [(b"[7]", [stays])]
 
 
-async def test_who_joins_between_result_and_landing_gets_the_answer() -> None:
-    running = execution()
-    flight = Flights().start(b"a", running, ignore)
-    running.set_result(b"[7]")
-    assert await flight.join() == b"[7]"
+def test_the_last_to_leave_gives_the_execution_up() -> None:
+    landings = Landings()
+    flight, first, last = landings.start(), call(), call()
+    flight.join(first)
+    flight.join(last)
+    first.settle(GivenUp("left"))
+    assert not flight.execution.is_settled
+    last.settle(GivenUp("left"))
+    assert isinstance(flight.execution.outcome, GivenUp)
+    assert landings.flights.find(b"a") is None
+    assert [waiting for _, waiting in landings.told] == [[]]
 
 
-async def test_a_cancelled_waiter_takes_nobody_along() -> None:
-    running = execution()
-    flight = Flights().start(b"a", running, ignore)
-    gone, waiter = flight.join(), flight.join()
-    gone.cancel()
-    flight.leave(gone)
-    assert not running.cancelled()
-    running.set_result(b"[7]")
-    assert await waiter == b"[7]"
+def test_leaving_what_has_landed_is_nothing() -> None:
+    landings = Landings()
+    flight, one = landings.start(), call()
+    flight.join(one)
+    flight.execution.settle(b"[7]")
+    one.settle(b"[7]")
+    assert landings.told == [(b"[7]", [one])]
 
 
-async def test_the_last_to_leave_cancels_the_execution() -> None:
-    flights, running, landed = Flights(), execution(), list[Waiter]()
-    flight = flights.start(b"a", running, landed.append)
-    first, last = flight.join(), flight.join()
-    flight.leave(first)
-    assert not running.cancelled()
-    flight.leave(last)
-    assert running.cancelled()
-    await settle()
-    assert flights.find(b"a") is None
-    assert landed == [running]
-
-
-async def test_leaving_what_has_landed_is_nothing() -> None:
-    running = execution()
-    flight = Flights().start(b"a", running, ignore)
-    waiter = flight.join()
-    running.set_result(b"[7]")
-    await waiter
-    flight.leave(waiter)
-    assert running.result() == b"[7]"
-
-
-async def test_an_older_flight_that_lands_leaves_a_newer_one_alone() -> None:
-    flights, older, newer = Flights(), execution(), execution()
-    flights.start(b"a", older, ignore)
-    flight = flights.start(b"a", newer, ignore)
-    older.set_result(b"[1]")
-    await settle()
-    assert flights.find(b"a") is flight
-
-
-async def test_nobody_can_join_a_flight_whose_last_waiter_has_left() -> None:
-    flights, running = Flights(), execution()
-    flight = flights.start(b"a", running, ignore)
-    flight.leave(flight.join())
-    assert flights.find(b"a") is None
-    assert running.cancelled()
+def test_an_older_flight_that_lands_leaves_a_newer_one_alone() -> None:
+    landings = Landings()
+    older = landings.start()
+    newer = landings.start()
+    older.execution.settle(b"[1]")
+    assert landings.flights.find(b"a") is newer

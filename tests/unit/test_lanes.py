@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from modelyard.core.call import Call
+from modelyard.core.errors import GivenUp
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp.lanes import LARGEST_BUNDLE_BYTES, WINDOW, Bundle, Lane, Pending
@@ -25,8 +27,8 @@ class Departures:
     def add(self, number: int, *, input_bytes: int = 2) -> None:
         for _ in range(number):
             request = Request("id", TARGET, memoryview(bytes(input_bytes)), time.monotonic() + 9)
-            future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            self.added.append(Pending(len(self.added), request, future, self.lane))
+            call = Call(request, lambda _: None)
+            self.added.append(Pending(len(self.added), call, self.lane))
             self.lane.add(self.added[-1])
 
     def _depart(self, bundle: Bundle) -> None:
@@ -95,7 +97,7 @@ async def test_who_is_gone_does_not_leave() -> None:
     departures = Departures()
     departures.lane.open()
     departures.add(2)
-    departures.added[0].future.cancel()
+    departures.added[0].call.settle(GivenUp("left"))
     await settle()
     assert departures.keys == [[1]]
 

@@ -25,40 +25,40 @@ class Clock:
         return self.now
 
 
-async def test_gives_back_what_was_put() -> None:
+def test_gives_back_what_was_put() -> None:
     cache = MemoryCache(max_bytes=LARGEST)
     cache.put(b"a", b"1", ttl_s=60)
-    assert await cache.get(b"a") == b"1"
-    assert await cache.get(b"b") is None
+    assert cache.get(b"a") == b"1"
+    assert cache.get(b"b") is None
 
 
-async def test_a_later_value_replaces_an_earlier_one() -> None:
+def test_a_later_value_replaces_an_earlier_one() -> None:
     cache = MemoryCache(max_bytes=LARGEST)
     cache.put(b"a", b"1", ttl_s=60)
     cache.put(b"a", b"22", ttl_s=60)
-    assert await cache.get(b"a") == b"22"
+    assert cache.get(b"a") == b"22"
     assert len(cache) == 1
     assert cache.used_bytes == 2 + ENTRY_OVERHEAD_BYTES
 
 
-async def test_an_entry_is_gone_when_its_time_is_over() -> None:
+def test_an_entry_is_gone_when_its_time_is_over() -> None:
     clock = Clock()
     cache = MemoryCache(max_bytes=LARGEST, clock=clock)
     cache.put(b"a", b"1", ttl_s=60)
     clock.now += 59.9
-    assert await cache.get(b"a") == b"1"
+    assert cache.get(b"a") == b"1"
     clock.now += 0.1
-    assert await cache.get(b"a") is None
+    assert cache.get(b"a") is None
     assert (len(cache), cache.used_bytes) == (0, 0)
 
 
-async def test_the_least_recently_used_entry_leaves_first() -> None:
+def test_the_least_recently_used_entry_leaves_first() -> None:
     cache = MemoryCache(max_bytes=LARGEST)
     for key in (b"a", b"b", b"c"):
         cache.put(key, b"0123456789", ttl_s=60)
-    await cache.get(b"a")
+    cache.get(b"a")
     cache.put(b"d", b"0123456789", ttl_s=60)
-    assert [await cache.get(key) is not None for key in (b"a", b"b", b"c", b"d")] == [
+    assert [cache.get(key) is not None for key in (b"a", b"b", b"c", b"d")] == [
         True,
         False,
         True,
@@ -66,26 +66,26 @@ async def test_the_least_recently_used_entry_leaves_first() -> None:
     ]
 
 
-async def test_a_value_larger_than_the_cache_is_not_kept() -> None:
+def test_a_value_larger_than_the_cache_is_not_kept() -> None:
     cache = MemoryCache(max_bytes=LARGEST)
     cache.put(b"a", b"1", ttl_s=60)
     cache.put(b"b", b"x" * LARGEST, ttl_s=60)
-    assert await cache.get(b"b") is None
-    assert await cache.get(b"a") == b"1"
+    assert cache.get(b"b") is None
+    assert cache.get(b"a") == b"1"
 
 
 @pytest.mark.parametrize(("value_bytes", "is_kept"), [(10, True), (11, False)])
-async def test_the_bound_is_exact(value_bytes: int, is_kept: bool) -> None:
+def test_the_bound_is_exact(value_bytes: int, is_kept: bool) -> None:
     cache = MemoryCache(max_bytes=ENTRY_OVERHEAD_BYTES + 10)
     cache.put(b"a", b"x" * value_bytes, ttl_s=60)
-    assert (await cache.get(b"a") is not None) == is_kept
+    assert (cache.get(b"a") is not None) == is_kept
 
 
-async def test_a_value_too_large_to_keep_still_ends_the_one_before() -> None:
+def test_a_value_too_large_to_keep_still_ends_the_one_before() -> None:
     cache = MemoryCache(max_bytes=LARGEST)
     cache.put(b"a", b"1", ttl_s=60)
     cache.put(b"a", b"x" * LARGEST, ttl_s=60)
-    assert await cache.get(b"a") is None
+    assert cache.get(b"a") is None
 
 
 @given(st.binary(), st.binary())
@@ -112,11 +112,11 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.put(key, value, ttl_s=ttl_s)
         self.put_last[key] = (self.clock.now + ttl_s, value)
         if len(value) + ENTRY_OVERHEAD_BYTES <= LARGEST:
-            assert result_of(self.cache.get(key)) == value
+            assert self.cache.get(key) == value
 
     @rule(key=keys)
     def get(self, key: bytes) -> None:
-        value = result_of(self.cache.get(key))
+        value = self.cache.get(key)
         if value is not None:
             expires, expected = self.put_last[key]
             assert value == expected

@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
+from modelyard.caches.memory import MemoryCache
 
-class Cache(Protocol):
-    """Either layer; see ``dispatch.Cache``."""
+Then = Callable[[bytes | None], None]
 
-    async def get(self, key: bytes) -> bytes | None: ...
-    def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None: ...
+
+class FarCache(Protocol):
+    """A cache outside of this process."""
+
+    def get(self, key: bytes, then: Then) -> None:
+        """Call ``then`` soon with the value of ``key``, or None if it is not to be had."""
+        ...
+
+    def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
+        """Keep ``value``; returns at once."""
+        ...
 
 
 class LayeredCache:
-    """Asks ``near`` first.
+    """Asks ``near`` first; see ``dispatch.Cache``.
 
     Args:
         near: In this process.
-        far: Shared with other processes.
+        far: Shared with other processes, if there is one.
         near_ttl_s: How long what came from ``far`` is kept near: the far layer knows how long it is
             good for and does not say, so this is what an answer may outlive its time by.
     """
 
-    def __init__(self, near: Cache, far: Cache, *, near_ttl_s: float = 5.0) -> None:
+    def __init__(self, near: MemoryCache, far: FarCache | None, *, near_ttl_s: float = 5.0) -> None:
         self._near = near
         self._far = far
         self._near_ttl_s = near_ttl_s
 
-    async def get(self, key: bytes) -> bytes | None:
-        """Give the value of ``key`` if either layer has it."""
-        value = await self._near.get(key)
-        if value is None:
-            value = await self._far.get(key)
-            if value is not None:
-                self._near.put(key, value, ttl_s=self._near_ttl_s)
-        return value
+    def get(self, key: bytes, then: Then) -> None:
+        """Call ``then`` with the value of ``key`` if either layer has it, else with None."""
+        value = self._near.get(key)
+        if value is None and self._far is not None:
+            self._far.get(key, partial(self._on_found, key, then))
+        else:
+            then(value)
+
+    def _on_found(self, key: bytes, then: Then, value: bytes | None) -> None:
+        if value is not None:
+            self._near.put(key, value, ttl_s=self._near_ttl_s)
+        then(value)
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
         """Keep ``value`` in both layers."""
         self._near.put(key, value, ttl_s=ttl_s)
-        self._far.put(key, value, ttl_s=ttl_s)
+        if self._far is not None:
+            self._far.put(key, value, ttl_s=ttl_s)

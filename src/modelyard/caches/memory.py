@@ -26,7 +26,7 @@ class MemoryCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    async def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes) -> bytes | None:
         """Give the value of ``key``, or None if it is not there or its time is over."""
         entry = self._entries.get(key)
         if entry is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from hashlib import blake2b
 from types import TracebackType
 from typing import Protocol
@@ -18,6 +19,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+
+from modelyard.caches.layered import Then
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +63,7 @@ class RedisCache:
         )
         self._failures = 0
         self._closed_at = 0.0  # the breaker lets calls through again from then on
-        self._reads: dict[bytes, asyncio.Future[bytes | None]] = {}
+        self._reads: defaultdict[bytes, list[Then]] = defaultdict(list)
         self._writes: dict[bytes, tuple[bytes, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_scheduled = False
@@ -78,16 +81,14 @@ class RedisCache:
             await asyncio.wait(self._tasks)
         await self._client.aclose()
 
-    async def get(self, key: bytes) -> bytes | None:
-        """Give the value of ``key``, or None if it is not to be had at once."""
+    def get(self, key: bytes, then: Then) -> None:
+        """Call ``then`` with the value of ``key``, or with None if it is not to be had soon."""
         if not self._is_allowed():
             self._metrics.redis_event("skipped")
-            return None
-        read = self._reads.get(key)
-        if read is None:
-            read = self._reads[key] = asyncio.get_running_loop().create_future()
-            self._schedule()
-        return await asyncio.shield(read)  # others may wait for the same read
+            then(None)
+            return
+        self._reads[key].append(then)
+        self._schedule()
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
         """Keep ``value`` for ``ttl_s`` seconds, some time soon."""
@@ -107,7 +108,7 @@ class RedisCache:
 
     def _start(self) -> None:
         self._is_scheduled = False
-        reads, self._reads = self._reads, {}
+        reads, self._reads = self._reads, defaultdict(list)
         writes, self._writes = self._writes, {}
         task = asyncio.create_task(self._call(reads, writes))
         self._tasks.add(task)
@@ -115,7 +116,7 @@ class RedisCache:
 
     async def _call(
         self,
-        reads: dict[bytes, asyncio.Future[bytes | None]],
+        reads: dict[bytes, list[Then]],
         writes: dict[bytes, tuple[bytes, float]],
     ) -> None:
         """Send reads and writes of one turn together; answer the readers whatever happens."""
@@ -135,9 +136,10 @@ class RedisCache:
         except (RedisError, OSError, TimeoutError) as error:
             self._on_failure(error)
         finally:
-            for (key, read), sealed in zip(reads.items(), found, strict=True):
-                if not read.done():
-                    read.set_result(self._open(key, sealed))
+            for (key, thens), sealed in zip(reads.items(), found, strict=True):
+                opened = self._open(key, sealed)
+                for then in thens:
+                    then(opened)
 
     def _open(self, key: bytes, sealed: bytes | None) -> bytes | None:
         """Give the value in ``sealed``, if it is what was put there under this key."""

@@ -65,6 +65,7 @@ class ClusterGateway:
             name=name,
             announce=self._announce,
             is_blocked=lambda: self._transport.is_blocked,
+            on_queue_lost=lambda target, at: self._transport.resend(target, departed_before=at),
         )
         self._transport = AmqpTransport(
             addresses,
@@ -157,6 +158,7 @@ class ClusterWorker:
             name=name,
             is_consuming=lambda: self._server.is_consuming,
             count_waiting=self._server.count_waiting,
+            queue_lost_s=lambda: self._server.queue_lost_s,
         )
 
     async def run(self, listener: socket.socket) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from modelyard import __version__
-from modelyard.caches.layered import LayeredCache
+from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.core.messages import Announcement
 from modelyard.dispatch.catalog import Catalog
@@ -51,7 +51,7 @@ class Process:
         transport: Transport | None,
         on_change: OnChange,
         metrics: Metrics,
-        shared_cache: Cache | None = None,
+        shared_cache: FarCache | None = None,
     ) -> None:
         self._shared_cache = shared_cache
         self._settings = settings
@@ -86,17 +86,21 @@ class Process:
             render_metrics=lambda: (self.metrics.render(), CONTENT_TYPE),
             verdict=lambda: "draining" if self.is_draining else self._verdict(),
         )
+        endpoint = None
         if transport is not None:
-            app = Gateway(predict=self._make_predict(transport), pages=app)
+            endpoint = self._make_predict(transport)
+            app = Gateway(predict=endpoint, pages=app)
         return make_server(
-            app, header_timeout_s=settings.header_timeout_s, drain_s=settings.drain_s
+            app,
+            endpoint=endpoint,
+            header_timeout_s=settings.header_timeout_s,
+            drain_s=settings.drain_s,
         )
 
     def _make_cache(self) -> Cache | None:
         near = MemoryCache(max_bytes=self._settings.cache_bytes)
-        if self._shared_cache is not None:
-            return LayeredCache(near, self._shared_cache)
-        return near if near.max_bytes else None
+        is_any = near.max_bytes or self._shared_cache is not None
+        return LayeredCache(near, self._shared_cache) if is_any else None
 
     def _make_predict(self, transport: Transport) -> PredictEndpoint:
         settings = self._settings

@@ -8,7 +8,8 @@
     ├── ModelFailed              the model raised, or broke its contract
     ├── ModelCrashed             the request took its runner down again, alone
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
-    └── DeadlineExceeded
+    ├── DeadlineExceeded
+    └── GivenUp                  nobody waits for the answer any more
 
 Codes become HTTP statuses in one place, ``gateway/problems.py``. Across a socket or a queue an
 error travels as a ``Failure`` and comes back as the same class.
@@ -137,6 +138,12 @@ class DeadlineExceeded(RequestError):
     """The deadline passed before there was an answer."""
 
     code = "deadline_exceeded"
+
+
+class GivenUp(RequestError):
+    """Who asked has left, or asks elsewhere: nobody waits for the answer any more."""
+
+    code = "client_gone"
 
 
 def _concrete(base: type[RequestError]) -> list[type[RequestError]]:

@@ -36,6 +36,10 @@ class Entry:
             else None
         )
 
+    def left(self, _: object) -> None:
+        """Note that a request is under way no longer."""
+        self.in_flight -= 1
+
     @property
     def is_open(self) -> bool:
         """Whether a request may be sent: one for a sleeping target waits for a worker."""

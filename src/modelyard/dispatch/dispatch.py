@@ -1,38 +1,49 @@
 """Dispatch: cache? → route → transport, and the answer by the deadline.
 
-On the way of a request: ``gateway/predict.py`` calls ``predict``; the transport's ``send`` is next.
+On the way of a request: ``gateway/predict.py`` calls ``start``; the transport's ``send`` is next.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
 from modelyard.core.batch import Priority
+from modelyard.core.call import Call
 from modelyard.core.deadline import choose_timeout
-from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Unavailable
+from modelyard.core.errors import (
+    DeadlineExceeded,
+    GivenUp,
+    Overloaded,
+    RequestError,
+    Unavailable,
+)
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.dispatch.expiry import Expiry
 from modelyard.dispatch.flights import Flight, Flights
 
+log = logging.getLogger(__name__)
+
 CacheUse = Literal["hit", "miss", "coalesced", "bypass"]
 
 
 class Transport(Protocol):
-    """Carries requests to a pool."""
+    """Carries calls to a pool."""
 
     @property
     def is_open(self) -> bool:
         """Whether requests and answers get through now."""
         ...
 
-    def send(self, request: Request) -> asyncio.Future[bytes]:
-        """Carry a request; the future gives the JSON of its predictions or a RequestError.
-
-        Cancelling the future drops the request where that is still possible.
+    def send(self, call: Call) -> None:
+        """Carry a call, and settle it with its outcome. One that is settled by somebody else is
+        dropped where that is still possible.
         """
         ...
 
@@ -40,8 +51,8 @@ class Transport(Protocol):
 class Cache(Protocol):
     """Keeps answers."""
 
-    async def get(self, key: bytes) -> bytes | None:
-        """Give the value of ``key`` if it is there; never raises, never waits long."""
+    def get(self, key: bytes, then: Callable[[bytes | None], None]) -> None:
+        """Call ``then`` with the value of ``key`` if it is there: now, or very soon."""
         ...
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
@@ -81,6 +92,32 @@ class Prediction(NamedTuple):
     cache_use: CacheUse
 
 
+class Inquiry(Call):
+    """A call as dispatch sees it: for which target, and how the cache served it."""
+
+    __slots__ = ("_on_answered", "cache_use", "entry", "ticket")
+
+    def __init__(
+        self,
+        request: Request,
+        entry: Entry,
+        on_settled: Callable[[Inquiry], None],
+        on_answered: Callable[[Inquiry], None],
+    ) -> None:
+        super().__init__(request, on_settled)
+        self.entry = entry
+        self.cache_use: CacheUse = "bypass"
+        self.ticket: int | None = None
+        self._on_answered = on_answered
+
+    def tell(self) -> None:
+        """Tell who asked. Their defects must not reach whoever settled the call."""
+        try:
+            self._on_answered(self)
+        except Exception:
+            log.exception("answer_lost", extra={"id": self.request.id})
+
+
 class Dispatch:
     """Answers requests by asking cache and transport."""
 
@@ -99,98 +136,131 @@ class Dispatch:
         self._metrics = metrics
         self._timeout_cap_s = timeout_cap_s
         self._expiry = Expiry()
-        self._flights = Flights()
+        self._flights: Flights[Inquiry] = Flights()
+
+    def start(self, ask: Ask, on_answered: Callable[[Inquiry], None]) -> Inquiry:
+        """Begin to answer one request; ``on_answered`` is told once it is settled, maybe at once.
+
+        Settle what is given to give it up: nobody else who waits for the same answer notices.
+
+        Raises:
+            RequestError: It is refused at once; ``on_answered`` is not told.
+        """
+        entry = self.catalog.resolve(ask.name, ask.version)
+        timeout_s = choose_timeout(
+            ask.timeout_s, model_s=entry.announcement.limits.timeout_s, cap_s=self._timeout_cap_s
+        )
+        deadline = time.monotonic() + timeout_s
+        request = Request(ask.id, entry.target, ask.input, deadline, ask.priority)
+        inquiry = Inquiry(request, entry, self._on_settled, on_answered)
+        if entry.keys is None or self._cache is None:
+            self._check_room(entry)
+            inquiry.ticket = self._expiry.watch(inquiry)
+            self._send(entry, inquiry)
+            return inquiry
+        key = entry.keys.key(ask.input)
+        if ask.is_bypass:
+            self._metrics.asked_cache(entry.target, "bypass")
+            self._fly(inquiry, key, is_alone=True)
+        else:
+            self._cache.get(key, partial(self._on_found, inquiry, key))
+        return inquiry
 
     async def predict(self, ask: Ask) -> Prediction:
-        """Answer one request.
-
-        Cancel the call to give the request up: nobody else who waits for the same answer notices.
+        """Answer one request: ``start`` for those who can wait. Cancel it to give it up.
 
         Raises:
             RequestError: There is no prediction; its class says why.
         """
-        entry = self.catalog.resolve(ask.name, ask.version)
-        announced = entry.announcement
-        timeout_s = choose_timeout(
-            ask.timeout_s, model_s=announced.limits.timeout_s, cap_s=self._timeout_cap_s
-        )
-        if entry.keys is None or self._cache is None:
-            output = await self._ask(entry, _request(ask, entry, timeout_s))
-            return Prediction(entry.target, output, "bypass")
-        key = entry.keys.key(ask.input)
-        use: CacheUse = "bypass"
-        if not ask.is_bypass:
-            if (known := await self._cache.get(key)) is not None:
-                self._metrics.asked_cache(entry.target, "hit")
-                return Prediction(entry.target, known, "hit")
-            use = "miss" if self._flights.find(key) is None else "coalesced"
-        self._metrics.asked_cache(entry.target, use)
-        request = _request(ask, entry, timeout_s)
-        output = await self._fly(entry, request, key, is_alone=ask.is_bypass)
-        return Prediction(entry.target, output, use)
+        answered: asyncio.Future[Inquiry] = asyncio.get_running_loop().create_future()
 
-    async def _ask(self, entry: Entry, request: Request) -> bytes:
-        """Send a request that shares its answer with nobody."""
-        waiter = self._send(entry, request)
-        ticket = self._expiry.watch(waiter, request.deadline)
+        def on_answered(inquiry: Inquiry) -> None:
+            if not answered.done():
+                answered.set_result(inquiry)
+
+        inquiry = self.start(ask, on_answered)
         try:
-            return await waiter
-        except DeadlineExceeded as error:
-            raise self._too_late(entry, error) from None
-        finally:
-            self._expiry.forget(waiter, ticket)
-            entry.in_flight -= 1
+            await answered
+        except asyncio.CancelledError:
+            inquiry.settle(GivenUp("the caller has left"))
+            raise
+        if isinstance(inquiry.outcome, bytes):
+            return Prediction(inquiry.entry.target, inquiry.outcome, inquiry.cache_use)
+        assert inquiry.outcome is not None
+        raise inquiry.outcome
 
-    async def _fly(self, entry: Entry, request: Request, key: bytes, *, is_alone: bool) -> bytes:
-        """Join the flight of identical requests, or start it; keep what it brings."""
-        while True:
-            flight = None if is_alone else self._flights.find(key)
-            if flight is None:
-                flight = self._take_off(entry, request, key)
-            waiter = flight.join()
-            ticket = self._expiry.watch(waiter, request.deadline)
+    def _on_found(self, inquiry: Inquiry, key: bytes, known: bytes | None) -> None:
+        """Answer with what the cache knew, or ask the model."""
+        if inquiry.outcome is not None:
+            return  # given up meanwhile
+        if known is not None:
+            inquiry.cache_use = "hit"
+        else:
+            inquiry.cache_use = "miss" if self._flights.find(key) is None else "coalesced"
+        self._metrics.asked_cache(inquiry.entry.target, inquiry.cache_use)
+        if known is not None:
+            inquiry.settle(known)
+            return
+        try:
+            self._fly(inquiry, key)
+        except RequestError as error:
+            inquiry.settle(error)
+
+    def _fly(self, inquiry: Inquiry, key: bytes, *, is_alone: bool = False) -> None:
+        """Join the flight of identical requests, or start it."""
+        flight = None if is_alone else self._flights.find(key)
+        if flight is not None:
+            self._board(flight, inquiry)
+            return
+        entry = inquiry.entry
+        self._check_room(entry)
+        landed = partial(self._on_landed, key, entry.announcement.cache_ttl_s)
+        flight = self._flights.start(key, inquiry.request, landed)
+        self._board(flight, inquiry)
+        self._send(entry, flight.execution)
+
+    def _board(self, flight: Flight[Inquiry], inquiry: Inquiry) -> None:
+        if inquiry.ticket is None:
+            inquiry.ticket = self._expiry.watch(inquiry)
+        flight.join(inquiry)
+
+    def _on_landed(self, key: bytes, ttl_s: float, execution: Call, waiting: list[Inquiry]) -> None:
+        """Give a flight's outcome to all who wait for it, and keep it if it is an answer."""
+        outcome = execution.outcome
+        assert outcome is not None
+        if isinstance(outcome, bytes) and self._cache is not None:
+            self._cache.put(key, outcome, ttl_s=ttl_s)
+        for inquiry in waiting:
+            # The flight had the deadline of whoever started it; others may have time left.
+            is_early = inquiry.request.deadline > time.monotonic()
+            if not (isinstance(outcome, DeadlineExceeded) and is_early):
+                inquiry.settle(outcome)
+                continue
             try:
-                return await waiter
-            except DeadlineExceeded as error:
-                # The flight had the deadline of whoever started it; this one may have time left.
-                if request.deadline > time.monotonic():
-                    continue
-                raise self._too_late(entry, error) from None
-            finally:
-                self._expiry.forget(waiter, ticket)
-                flight.leave(waiter)
+                self._fly(inquiry, key)
+            except RequestError as error:
+                inquiry.settle(error)
 
-    def _too_late(self, entry: Entry, error: DeadlineExceeded) -> RequestError:
-        """Say who is to blame for a missed deadline: the model, or the way to it."""
-        self._metrics.expired(entry.target)
-        if self._transport.is_open:
-            return error
-        return Unavailable("the broker was away, or took nothing, until the deadline")
+    def _on_settled(self, inquiry: Inquiry) -> None:
+        """Tidy up, and tell who asked."""
+        if inquiry.ticket is not None:
+            self._expiry.forget(inquiry, inquiry.ticket)
+        if isinstance(inquiry.outcome, DeadlineExceeded):
+            self._metrics.expired(inquiry.entry.target)
+            if not self._transport.is_open:  # not the model is to blame but the way to it
+                inquiry.outcome = Unavailable("the broker was away, or took nothing")
+        inquiry.tell()
 
-    def _take_off(self, entry: Entry, request: Request, key: bytes) -> Flight:
-        execution = self._send(entry, request)
-        cache, ttl_s = self._cache, entry.announcement.cache_ttl_s
-
-        def landed(execution: asyncio.Future[bytes]) -> None:
-            entry.in_flight -= 1
-            if not execution.cancelled() and execution.exception() is None and cache is not None:
-                cache.put(key, execution.result(), ttl_s=ttl_s)
-
-        return self._flights.start(key, execution, landed)
-
-    def _send(self, entry: Entry, request: Request) -> asyncio.Future[bytes]:
-        """Hand a request to the transport, if the target takes one more now."""
+    def _check_room(self, entry: Entry) -> None:
+        """Refuse a request if its target does not serve, or has enough of them."""
         if not entry.is_open:
             raise entry.why_not()
         if entry.in_flight >= entry.announcement.limits.max_in_flight:
             raise Overloaded(
                 f"{entry.target} has max_in_flight = {entry.in_flight} requests under way"
             )
-        sent = self._transport.send(request)
+
+    def _send(self, entry: Entry, call: Call) -> None:
         entry.in_flight += 1
-        return sent
-
-
-def _request(ask: Ask, entry: Entry, timeout_s: float) -> Request:
-    deadline = time.monotonic() + timeout_s
-    return Request(ask.id, entry.target, ask.input, deadline, ask.priority)
+        call.listen(entry.left)
+        self._transport.send(call)

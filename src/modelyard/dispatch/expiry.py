@@ -1,41 +1,39 @@
-"""Expiry: fails what still waits when its deadline passes. One timer for all requests."""
+"""Expiry: settles what is still under way when its deadline passes. One timer for all."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
+from modelyard.core.call import Call
 from modelyard.core.deadline import Deadlines
 from modelyard.core.errors import DeadlineExceeded
 
-Waiter = asyncio.Future[bytes]
-
 
 class Expiry:
-    """Watches futures and gives DeadlineExceeded to those that are late."""
+    """Watches calls and gives DeadlineExceeded to those that are late."""
 
     def __init__(self) -> None:
-        self._deadlines: Deadlines[Waiter] = Deadlines()
+        self._deadlines: Deadlines[Call] = Deadlines()
         self._is_ticking = False
 
-    def watch(self, waiter: Waiter, deadline: float) -> int:
-        """Fail ``waiter`` once ``deadline`` has passed, at most two ticks later."""
+    def watch(self, call: Call) -> int:
+        """Settle ``call`` once its deadline has passed, at most two ticks later."""
         if not self._is_ticking:
             self._is_ticking = True
             self._sleep()
-        return self._deadlines.add(waiter, deadline=deadline)
+        return self._deadlines.add(call, deadline=call.request.deadline)
 
-    def forget(self, waiter: Waiter, ticket: int) -> None:
+    def forget(self, call: Call, ticket: int) -> None:
         """Stop watching; ``ticket`` is what ``watch`` gave."""
-        self._deadlines.discard(waiter, ticket)
+        self._deadlines.discard(call, ticket)
 
     def _sleep(self) -> None:
         asyncio.get_running_loop().call_later(self._deadlines.resolution_s, self._tick)
 
     def _tick(self) -> None:
-        for waiter in self._deadlines.pop_expired(time.monotonic()):
-            if not waiter.done():
-                waiter.set_exception(DeadlineExceeded("there was no answer by the deadline"))
+        for call in self._deadlines.pop_expired(time.monotonic()):
+            call.settle(DeadlineExceeded("there was no answer by the deadline"))
         self._is_ticking = bool(self._deadlines)
         if self._is_ticking:
             self._sleep()

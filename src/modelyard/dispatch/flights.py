@@ -2,68 +2,68 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-Waiter = asyncio.Future[bytes]
+from modelyard.core.call import Call
+from modelyard.core.errors import GivenUp
+from modelyard.core.messages import Request
+
+C = TypeVar("C", bound=Call)
 
 
-class Flight:
-    """One execution and all who wait for it. It is cancelled when the last of them has left."""
+class Flight(Generic[C]):
+    """One execution and all who wait for it. It is given up when the last of them has left.
 
-    __slots__ = ("_on_landed", "_waiters", "execution")
+    Args:
+        request: What is executed.
+        on_landed: Told of the settled execution, and of those who still wait for it.
+    """
 
-    def __init__(self, execution: Waiter, on_landed: Callable[[Waiter], None]) -> None:
-        self.execution = execution
-        self._waiters: set[Waiter] = set()
+    __slots__ = ("_on_landed", "_waiting", "execution")
+
+    def __init__(self, request: Request, on_landed: Callable[[Call, list[C]], None]) -> None:
+        self.execution = Call(request, self._land)
+        self._waiting: dict[Call, C] = {}  # in the order in which they came
         self._on_landed = on_landed
-        execution.add_done_callback(self._land)
 
-    def join(self) -> Waiter:
-        """Give a future of the caller's own: cancelling it disturbs nobody else."""
-        waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        return waiter
+    def join(self, call: C) -> None:
+        """Let ``call`` wait for the outcome; it may be settled before, and disturbs nobody."""
+        self._waiting[call] = call
+        call.listen(self._leave)
 
-    def leave(self, waiter: Waiter) -> None:
-        """Wait no more."""
-        self._waiters.discard(waiter)
-        if not self._waiters and not self.execution.done():
-            self.execution.cancel()
+    def _leave(self, call: Call) -> None:
+        self._waiting.pop(call, None)
+        if not self._waiting:
+            self.execution.settle(GivenUp("nobody waits any more"))
 
-    def _land(self, execution: Waiter) -> None:
-        self._on_landed(execution)
-        error = None if execution.cancelled() else execution.exception()
-        for waiter in self._waiters:
-            if waiter.done():
-                continue
-            if execution.cancelled():
-                waiter.cancel()
-            elif error is not None:
-                waiter.set_exception(error)
-            else:
-                waiter.set_result(execution.result())
+    def _land(self, execution: Call) -> None:
+        waiting, self._waiting = list(self._waiting.values()), {}
+        self._on_landed(execution, waiting)
 
 
-class Flights:
+class Flights(Generic[C]):
     """The flights under way, by key."""
 
     def __init__(self) -> None:
-        self._flights: dict[bytes, Flight] = {}
+        self._flights: dict[bytes, Flight[C]] = {}
 
-    def find(self, key: bytes) -> Flight | None:
+    def find(self, key: bytes) -> Flight[C] | None:
         """Give the flight that a request with this key can join."""
-        flight = self._flights.get(key)
-        # One whose last waiter has just left is cancelled, and not yet gone: nobody may join it.
-        return None if flight is None or flight.execution.cancelled() else flight
+        return self._flights.get(key)
 
-    def start(self, key: bytes, execution: Waiter, landed: Callable[[Waiter], None]) -> Flight:
-        """Let others join ``execution`` until it is done; ``landed`` is then called with it."""
+    def start(
+        self, key: bytes, request: Request, on_landed: Callable[[Call, list[C]], None]
+    ) -> Flight[C]:
+        """Give a flight that others can join until its execution is settled.
 
-        def on_landed(execution: Waiter) -> None:
+        It is the caller's to send the execution, and to tell those who wait.
+        """
+
+        def land(execution: Call, waiting: list[C]) -> None:
             if self._flights.get(key) is flight:
                 del self._flights[key]
-            landed(execution)
+            on_landed(execution, waiting)
 
-        flight = self._flights[key] = Flight(execution, on_landed)
+        flight = self._flights[key] = Flight(request, land)
         return flight

@@ -23,9 +23,9 @@ class ClientGone(Exception):
 
 
 async def read_body(
-    receive: Receive, headers: Headers, *, max_bytes: int, timeout_s: float, is_whole: bool = False
+    receive: Receive, headers: Headers, *, max_bytes: int, timeout_s: float
 ) -> bytes:
-    """Read the body and inflate it if it is gzip; ``is_whole``: all of it is here already.
+    """Read the body and inflate it if it is gzip.
 
     Raises:
         TooLarge: It has more than ``max_bytes``: declared, received or inflated.
@@ -37,19 +37,11 @@ async def read_body(
     declared = headers.get(b"content-length")
     if declared is not None and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    if is_whole:  # nearly always; a timer would cost 8 µs
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientGone
-        body: bytes = message["body"]
-        if len(body) > max_bytes:
-            raise _too_large(max_bytes)
-    else:
-        try:
-            async with asyncio.timeout(timeout_s):
-                body = await _read_all(receive, max_bytes=max_bytes)
-        except TimeoutError:
-            raise TooSlow(f"the body was not complete after {timeout_s:g} s") from None
+    try:
+        async with asyncio.timeout(timeout_s):
+            body = await _read_all(receive, max_bytes=max_bytes)
+    except TimeoutError:
+        raise TooSlow(f"the body was not complete after {timeout_s:g} s") from None
     encoding = headers.get(b"content-encoding")
     if encoding is None or encoding == b"identity":
         return body

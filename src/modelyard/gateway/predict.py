@@ -1,7 +1,7 @@
-"""``POST /predict``: the hot path. From bytes to ``Dispatch.predict`` and back to bytes.
+"""``POST /predict``: from bytes to ``Dispatch.start`` and back to bytes.
 
-An ASGI callable that stands in front of the FastAPI application (``gateway/app.py``): per request
-it decodes the envelope, and nothing else of the body; it makes no task and formats no log line.
+It stands in front of the FastAPI application (``gateway/app.py``): per request it decodes the
+envelope, and nothing else of the body; it makes no task and formats no log line.
 """
 
 from __future__ import annotations
@@ -10,30 +10,41 @@ import asyncio
 import logging
 import os
 import time
+from functools import partial
+from http import HTTPStatus
 from itertools import count
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from modelyard.core.batch import Priority
+from modelyard.core.call import Call
 from modelyard.core.errors import (
+    GivenUp,
     InvalidInput,
     Malformed,
     RequestError,
     ShuttingDown,
+    TooLarge,
+    TooSlow,
     WrongMediaType,
 )
 from modelyard.core.names import Target
-from modelyard.dispatch.dispatch import Ask, Dispatch, Prediction
+from modelyard.dispatch.dispatch import Ask, Dispatch, Inquiry, Prediction
 from modelyard.gateway.body import ClientGone, check_nesting, read_body
 from modelyard.gateway.clients import Clients
 from modelyard.gateway.problems import MEDIA_TYPE, problem_of
-from modelyard.gateway.types import Headers, Receive, Respond, Scope, Send
+from modelyard.gateway.types import Header, Headers, Receive, Respond, Scope, Send
 
 log = logging.getLogger(__name__)
 
+PATH = b"/predict"
 LONGEST_REQUEST_ID = 128
 INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop noticeably
+
+
+_EXTRAORDINARY = {b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"}
+_NEW_EVERY_TIME = {b"x-request-id", b"traceparent", b"b3", b"x-b3-spanid"}
 
 
 class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -54,8 +65,19 @@ class GatewayMetrics(Protocol):
         ...
 
 
+class Plan(NamedTuple):
+    """What the headers of an ordinary request say.
+
+    ``is_reusable``: they may come again byte by byte; ``request_id``: the client's own.
+    """
+
+    is_bypass: bool
+    is_reusable: bool
+    request_id: str | None
+
+
 class PredictEndpoint:
-    """Answers predictions.
+    """Answers predictions: ordinary ones through ``begin``, all others as an ASGI callable.
 
     Args:
         dispatch: Asked for every well-formed request.
@@ -74,12 +96,85 @@ class PredictEndpoint:
         body_timeout_s: float,
         is_access_logged: bool,
     ) -> None:
+        self.body_timeout_s = body_timeout_s
         self._dispatch = dispatch
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
-        self._body_timeout_s = body_timeout_s
         self._is_access_logged = is_access_logged
         self._clients = Clients()
+
+    # Ordinary requests, from ``hot.py``.
+
+    def plan_of(self, headers: Headers) -> Plan | None:
+        """Say what ``begin`` has to know; None for a request that is not ordinary."""
+        size = headers.get(b"content-length", b"")
+        most_bytes = min(INLINE_PARSE_BYTES, self._max_body_bytes)
+        is_ordinary = (
+            size.isdigit()
+            and 0 < int(size) <= most_bytes
+            and _is_json(headers.get(b"content-type", b""))
+            and not headers.keys() & _EXTRAORDINARY
+        )
+        if not is_ordinary:
+            return None
+        return Plan(
+            is_bypass=_is_bypass(headers),
+            is_reusable=not headers.keys() & _NEW_EVERY_TIME,
+            request_id=_given_id(headers),
+        )
+
+    def begin(self, plan: Plan, body: bytes, respond: Respond) -> Call | None:
+        """Begin to answer; ``respond`` is called once, maybe at once.
+
+        Gives the call that is then under way. Settle it with GivenUp when the client leaves:
+        ``respond`` is not called then.
+        """
+        started = time.monotonic()
+        request_id = plan.request_id or new_request_id()
+        ask = None
+        try:
+            ask = _ask_of(read_envelope(body), request_id, is_bypass=plan.is_bypass)
+            return self._dispatch.start(ask, partial(self._on_answered, respond, started))
+        except RequestError as refused:
+            error = refused
+        except Exception:  # a defect of ours: say so, and never without a problem document
+            log.exception("unexpected_error", extra={"id": request_id})
+            error = RequestError("something went wrong here")
+        target = self._target_of(ask)
+        self.refuse(error, respond, request_id=request_id, target=target, started=started)
+        return None
+
+    def refuse(
+        self,
+        error: RequestError,
+        respond: Respond,
+        *,
+        request_id: str = "",
+        target: Target | None = None,
+        started: float | None = None,
+    ) -> None:
+        """Answer with a problem document, and count it."""
+        request_id = request_id or new_request_id()
+        status, headers, body = _problem_response(error, request_id)
+        lines = [b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())]
+        respond(b"".join([*lines, *(b"%b: %b\r\n" % header for header in headers)]), body)
+        now = time.monotonic()
+        self._note(target, error.code, now - (now if started is None else started), request_id)
+
+    def _on_answered(self, respond: Respond, started: float, inquiry: Inquiry) -> None:
+        outcome, request_id = inquiry.outcome, inquiry.request.id
+        target = inquiry.entry.target
+        if isinstance(outcome, bytes):
+            body = _body_of(target, outcome)
+            use = inquiry.cache_use
+            respond(_HEAD % (len(body), request_id.encode(), use.encode()), body)
+            self._note(target, "ok", time.monotonic() - started, request_id)
+        elif isinstance(outcome, GivenUp):
+            self._note(target, outcome.code, time.monotonic() - started, request_id)
+        elif outcome is not None:
+            self.refuse(outcome, respond, request_id=request_id, target=target, started=started)
+
+    # All others.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -92,22 +187,22 @@ class PredictEndpoint:
             ask = await self._read(scope, receive, headers, request_id)
             prediction = await self._predict(ask, receive)
             target, code = prediction.target, "ok"
-            if not _send_at_once(scope, prediction, request_id):
-                await _send_prediction(send, prediction, request_id)
+            await _send_prediction(send, prediction, request_id)
         except RequestError as error:
             target, code = self._target_of(ask), error.code
-            await send_problem(send, error, request_id)
+            await _send_problem(send, error, request_id)
         except ClientGone:
-            code = "client_gone"
-        except asyncio.CancelledError:  # the server does not wait for us any longer
+            code = GivenUp.code
+        except asyncio.CancelledError:  # the server does not wait for us any longer; we end here
             code = ShuttingDown.code
-            await send_problem(send, ShuttingDown("this gateway is shutting down"), request_id)
-            raise
+            await _send_problem(send, ShuttingDown("this gateway is shutting down"), request_id)
         except Exception:  # a defect of ours: say so, and never without a problem document
             log.exception("unexpected_error", extra={"id": request_id})
             code = RequestError.code
-            await send_problem(send, RequestError("something went wrong here"), request_id)
-        seconds = time.monotonic() - started
+            await _send_problem(send, RequestError("something went wrong here"), request_id)
+        self._note(target, code, time.monotonic() - started, request_id)
+
+    def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
         self._metrics.answered(target, code, seconds)
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
@@ -119,25 +214,13 @@ class PredictEndpoint:
         if not _is_json(headers.get(b"content-type", b"")):
             raise WrongMediaType("content-type must be application/json")
         body = await read_body(
-            receive,
-            headers,
-            max_bytes=self._max_body_bytes,
-            timeout_s=self._body_timeout_s,
-            is_whole="modelyard.is_whole" in scope,
+            receive, headers, max_bytes=self._max_body_bytes, timeout_s=self.body_timeout_s
         )
         if len(body) > INLINE_PARSE_BYTES:
             envelope = await asyncio.to_thread(read_envelope, body)
         else:
             envelope = read_envelope(body)
-        return Ask(
-            request_id,
-            envelope.model_name,
-            envelope.model_version,
-            memoryview(envelope.input_data),
-            envelope.timeout_s,
-            envelope.priority,
-            b"no-cache" in headers.get(b"cache-control", b""),
-        )
+        return _ask_of(envelope, request_id, is_bypass=_is_bypass(headers))
 
     async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
         """Ask dispatch, and give up if the client leaves."""
@@ -203,34 +286,53 @@ def _is_json(content_type: bytes) -> bool:
     return content_type.partition(b";")[0].strip().lower() == b"application/json"
 
 
+def _ask_of(envelope: Envelope, request_id: str, *, is_bypass: bool) -> Ask:
+    return Ask(
+        request_id,
+        envelope.model_name,
+        envelope.model_version,
+        memoryview(envelope.input_data),
+        envelope.timeout_s,
+        envelope.priority,
+        is_bypass,
+    )
+
+
+def _is_bypass(headers: Headers) -> bool:
+    return b"no-cache" in headers.get(b"cache-control", b"")
+
+
 _id_prefix = os.urandom(6).hex()
 _id_numbers = count(1)
 
 
+def new_request_id() -> str:
+    """Give an id that no other request has, at an eighth of a UUID's cost."""
+    return f"{_id_prefix}-{next(_id_numbers):x}"
+
+
 def request_id_of(headers: Headers) -> str:
     """Give the client's request id if it sent a usable one, else a new one."""
+    return _given_id(headers) or new_request_id()
+
+
+def _given_id(headers: Headers) -> str | None:
     given = headers.get(b"x-request-id")
     if given and len(given) <= LONGEST_REQUEST_ID and given.isascii():
         text = given.decode("ascii")
         if text.isprintable():
             return text
-    return f"{_id_prefix}-{next(_id_numbers):x}"  # unique, and 8 times cheaper than a UUID
+    return None
 
 
-def _send_at_once(scope: Scope, prediction: Prediction, request_id: str) -> bool:
-    """Send the answer in one write, where the server offers it; tells whether it did."""
-    # Taken out, since it refers to what refers to the scope: left there, every request would be
-    # garbage that only the collector finds (8 % of the gateway's time under load).
-    respond: Respond | None = scope.pop("modelyard.respond", None)
-    if respond is None:
-        return False
-    body = _body_of(prediction)
-    head = _HEAD % (len(body), request_id.encode(), prediction.cache_use.encode())
-    return respond(head, body)
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"x-request-id: %b\r\nx-cache: %b\r\n"
+)
 
 
 async def _send_prediction(send: Send, prediction: Prediction, request_id: str) -> None:
-    body = _body_of(prediction)
+    body = _body_of(prediction.target, prediction.output)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
@@ -241,8 +343,7 @@ async def _send_prediction(send: Send, prediction: Prediction, request_id: str) 
     await send({"type": "http.response.body", "body": body})
 
 
-def _body_of(prediction: Prediction) -> bytes:
-    target, output, _ = prediction
+def _body_of(target: Target, output: bytes) -> bytes:
     return b'{"model_name":"%b","model_version":"%b","prediction":%b}' % (
         target.name.encode(),  # names need no escaping: see core/names.py
         target.version.encode(),
@@ -250,26 +351,24 @@ def _body_of(prediction: Prediction) -> bytes:
     )
 
 
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-    b"x-request-id: %b\r\nx-cache: %b\r\n"
-)
+async def _send_problem(send: Send, error: RequestError, request_id: str) -> None:
+    status, headers, body = _problem_response(error, request_id)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
-async def send_problem(send: Send, error: RequestError, request_id: str) -> None:
-    """Answer with a problem document."""
+def _problem_response(error: RequestError, request_id: str) -> tuple[int, list[Header], bytes]:
+    """Give status, headers and body of a problem document."""
     problem = problem_of(error, request_id=request_id)
-    body = problem.body
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(body)),
+        (b"content-length", b"%d" % len(problem.body)),
         (b"x-request-id", request_id.encode()),
     ]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    if error.code == "method_not_allowed":
+    if error.code == MethodNotAllowed.code:
         headers.append((b"allow", b"POST"))
-    if error.code in ("too_large", "too_slow"):
+    if error.code in (TooLarge.code, TooSlow.code):
         headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return problem.status, headers, problem.body

@@ -28,6 +28,7 @@ STATUS: dict[str, HTTPStatus] = {
     "model_not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
     "shutting_down": HTTPStatus.SERVICE_UNAVAILABLE,
+    "client_gone": HTTPStatus.SERVICE_UNAVAILABLE,  # nobody is there to see it
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
 }
 

@@ -10,7 +10,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
 Headers = dict[bytes, bytes]
 
-Respond = Callable[[bytes, bytes], bool]
-"""``scope["modelyard.respond"]``, where the server offers it: see ``gateway/server.py``."""
+Respond = Callable[[bytes, bytes], None]
+"""Sends status line and headers, without the blank line, and body."""

@@ -1,15 +1,14 @@
-"""A job: one request in a pool, and the future that its asker awaits."""
+"""A job: one call in a pool, and what the pool notes of it."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 import msgspec
 
 from modelyard.core.batch import Priority
-from modelyard.core.errors import RequestError
-from modelyard.core.messages import Answers, Request
+from modelyard.core.call import Call
+from modelyard.core.messages import Answers
 
 COUNTED_BYTES = 64 * 1024
 MANY = 1 << 30
@@ -55,29 +54,19 @@ class PoolMetrics(Protocol):
 
 
 class Job:
-    """One request that waits or runs, and the future that its asker awaits."""
+    """One call that waits or runs."""
 
-    __slots__ = ("arrived", "blame", "future", "instances", "request")
+    __slots__ = ("arrived", "blame", "call", "deadline", "instances", "priority")
 
-    def __init__(self, request: Request, future: asyncio.Future[bytes], arrived: float) -> None:
-        self.request = request
-        self.future = future
+    def __init__(self, call: Call, arrived: float) -> None:
+        self.call = call
+        self.priority: Priority = call.request.priority
+        self.deadline = call.request.deadline
         self.arrived = arrived
         self.blame = 0
-        self.instances = _count(request.input)
-
-    @property
-    def priority(self) -> Priority:
-        return self.request.priority
-
-    @property
-    def deadline(self) -> float:
-        return self.request.deadline
+        self.instances = _count(call.request.input)
 
     @property
     def is_gone(self) -> bool:
-        return self.future.done()
-
-    def fail(self, error: RequestError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+        """Whether nobody waits for it."""
+        return self.call.outcome is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from modelyard.core.batch import Backlog
+from modelyard.core.call import Call
 from modelyard.core.errors import (
     DeadlineExceeded,
     Failure,
@@ -25,7 +26,7 @@ from modelyard.core.errors import (
     from_failure,
 )
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import SERVING, Announcement, Answers, Ready, Request, Schema, State
+from modelyard.core.messages import SERVING, Announcement, Answers, Ready, Schema, State
 from modelyard.pool.job import Job, PoolMetrics
 from modelyard.pool.slot import Cause, Slot
 
@@ -102,28 +103,25 @@ class Pool:
             return
         self._set_state("stopped")
         for job in [*self._backlog, *self._suspects]:
-            job.fail(ShuttingDown(f"{self.target} is shutting down"))
+            job.call.settle(ShuttingDown(f"{self.target} is shutting down"))
         for slot in self._slots:
             slot.stop(UNLOAD_GRACE_S)
 
-    def submit(self, request: Request, *, is_suspect: bool = False) -> asyncio.Future[bytes]:
-        """Let a request wait for a runner; the future gives the JSON of its predictions.
+    def submit(self, call: Call, *, is_suspect: bool = False) -> None:
+        """Let a call wait for a runner, which settles it.
 
-        A suspect runs alone: it may have ended the process that had it before. Cancel the future to
-        drop the request: if it waits it will not run, and if it runs nobody else is disturbed. It
-        fails with a RequestError, and with nothing else.
+        A suspect runs alone: it may have ended the process that had it before. Settle the call to
+        drop it: if it waits it will not run, and if it runs nobody else is disturbed.
         """
-        future: asyncio.Future[bytes] = self._loop.create_future()
         if self._state in ("failed", "stopped"):
-            future.set_exception(self._not_ready())
-            return future
-        job = Job(request, future, time.monotonic())
+            call.settle(self._not_ready())
+            return
+        job = Job(call, time.monotonic())
         if is_suspect:
             self._suspects.append(job)
         else:
             self._backlog.add(job)
         self._wake()
-        return future
 
     async def settled(self) -> None:
         """Wait until the first load has ended, well or not."""
@@ -221,7 +219,9 @@ class Pool:
 
     def _expire(self, jobs: list[Job]) -> None:
         for job in jobs:
-            job.fail(DeadlineExceeded("the deadline passed while the request waited for a runner"))
+            job.call.settle(
+                DeadlineExceeded("the deadline passed while the request waited for a runner")
+            )
         if jobs:
             self._metrics.expired(len(jobs))
 
@@ -233,17 +233,17 @@ class Pool:
         self._patience_s = 0.0
         self._idle.append(slot)
         for job, outcome in zip(jobs, answers.outcomes, strict=True):
-            if job.future.done():
+            call = job.call
+            if call.outcome is not None:
                 self._metrics.came_late()
-                continue
-            if isinstance(outcome, Failure):
+            elif isinstance(outcome, Failure):
                 if outcome.code == "model_failed":
                     log.warning(
-                        "model_failed", extra={"model": str(self.target), "id": job.request.id}
+                        "model_failed", extra={"model": str(self.target), "id": call.request.id}
                     )
-                job.future.set_exception(from_failure(outcome))
+                call.settle(from_failure(outcome))
             else:
-                job.future.set_result(outcome)
+                call.settle(outcome)
         self._metrics.batch_answered(answers)
         self._after_batch()
 
@@ -264,7 +264,7 @@ class Pool:
             self._idle.remove(slot)
         if self._state == "stopped":
             for job in jobs:
-                job.fail(ShuttingDown(f"{self.target} is shutting down"))
+                job.call.settle(ShuttingDown(f"{self.target} is shutting down"))
             return
         self._metrics.runner_lost(cause)
         log.warning(
@@ -273,7 +273,7 @@ class Pool:
                 "model": str(self.target),
                 "cause": cause,
                 "how": how,
-                "ids": [job.request.id for job in jobs],
+                "ids": [job.call.request.id for job in jobs],
             },
         )
         now = time.monotonic()
@@ -285,9 +285,11 @@ class Pool:
         for job in jobs:
             job.blame += BLAME.get(cause, 0)
             if job.deadline <= now:
-                job.fail(DeadlineExceeded("the deadline passed while the model ran"))
+                job.call.settle(DeadlineExceeded("the deadline passed while the model ran"))
             elif job.blame >= GUILTY:  # all but the first time it ran alone
-                job.fail(ModelCrashed(f"the request ended its runner again and again ({how})"))
+                job.call.settle(
+                    ModelCrashed(f"the request ended its runner again and again ({how})")
+                )
             elif not job.is_gone:
                 self._suspects.append(job)
         self._set_state("failed" if cause == "load_failed" else "recovering", reason=how)
@@ -317,7 +319,7 @@ class Pool:
         self._state, self._reason = state, reason if state in ("failed", "recovering") else ""
         if state == "failed":
             for job in [*self._backlog, *self._suspects]:
-                job.fail(self._not_ready())
+                job.call.settle(self._not_ready())
         self.publish()
 
     def _not_ready(self) -> RequestError:

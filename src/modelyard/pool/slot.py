@@ -61,7 +61,7 @@ class Slot:
         """Hand a batch to the runner, which must be idle."""
         assert self._process is not None and not self.jobs
         self.jobs, self.hung_at, self.started = jobs, hung_at, time.monotonic()
-        self._process.send(Batch([job.request.input for job in jobs]))
+        self._process.send(Batch([job.call.request.input for job in jobs]))
 
     def kill_hung(self) -> None:
         """End the runner in the middle of its batch."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
+from modelyard.core.call import Call
 from modelyard.core.errors import ModelNotReady
-from modelyard.core.messages import Request
 from modelyard.core.names import Target
 
-Submit = Callable[[Request], "asyncio.Future[bytes]"]
+Submit = Callable[[Call], None]
 
 
 class LocalTransport:
-    """Gives each request to the ``submit`` of its target's pool."""
+    """Gives each call to the ``submit`` of its target's pool."""
 
     def __init__(self) -> None:
         self._submits: dict[Target, Submit] = {}
@@ -27,11 +26,10 @@ class LocalTransport:
         """Send the requests of ``target`` to ``submit``."""
         self._submits[target] = submit
 
-    def send(self, request: Request) -> asyncio.Future[bytes]:
-        """Carry a request; the future gives the JSON of its predictions or a RequestError."""
-        submit = self._submits.get(request.target)
+    def send(self, call: Call) -> None:
+        """Carry a call; see ``dispatch.Transport``."""
+        submit = self._submits.get(call.request.target)
         if submit is not None:
-            return submit(request)
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        future.set_exception(ModelNotReady(f"nobody serves {request.target}"))
-        return future
+            submit(call)
+        else:
+            call.settle(ModelNotReady(f"nobody serves {call.request.target}"))

@@ -30,6 +30,7 @@ class Announcer:
         name: This worker's.
         is_consuming: Whether its queues are consumed: only then it says that it serves.
         count_waiting: Counts the bundles in its queues.
+        queue_lost_s: Tells how long ago one of them was deleted, if it ever was.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Announcer:
         name: str,
         is_consuming: Callable[[], bool],
         count_waiting: Callable[[], Awaitable[int | None]],
+        queue_lost_s: Callable[[], float | None],
     ) -> None:
         self._name = name
         self._is_consuming = is_consuming
         self._count_waiting = count_waiting
+        self._queue_lost_s = queue_lost_s
         self._news: Announcement | None = None
         self._is_leaving = False
         self._changed = asyncio.Event()
@@ -92,7 +95,8 @@ class Announcer:
         if self._is_leaving and not is_last:
             return
         try:
-            await publish_news(session.publishing, envelope.News(self._name, news, is_last))
+            said = envelope.News(self._name, news, is_last, self._queue_lost_s())
+            await publish_news(session.publishing, said)
         except BlockedError:
             return
         except LOST as error:

@@ -18,6 +18,7 @@ from itertools import count
 import msgspec
 
 from modelyard.core.batch import Priority
+from modelyard.core.call import Call
 from modelyard.core.errors import (
     Failure,
     ModelNotReady,
@@ -26,7 +27,6 @@ from modelyard.core.errors import (
     Unavailable,
     from_failure,
 )
-from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.address import Address
@@ -37,7 +37,7 @@ from modelyard.transports.amqp.connection import (
     Properties,
     ReturnedError,
 )
-from modelyard.transports.amqp.lanes import Bundle, Future, Lane, Pending
+from modelyard.transports.amqp.lanes import Bundle, Lane, Pending
 from modelyard.transports.amqp.metrics import BrokerMetrics
 from modelyard.transports.amqp.session import Session, Supervisor
 from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_queue
@@ -116,15 +116,13 @@ class AmqpTransport:
             group.create_task(self._supervisor.run())
             group.create_task(self._ping_on_and_on())
 
-    def send(self, request: Request) -> Future:
-        """Carry a request; see ``dispatch.Transport``."""
-        lane = self._lane(request.target, request.priority)
-        future: Future = asyncio.get_running_loop().create_future()
-        pending = Pending(next(self._keys), request, future, lane)
+    def send(self, call: Call) -> None:
+        """Carry a call; see ``dispatch.Transport``."""
+        lane = self._lane(call.request.target, call.request.priority)
+        pending = Pending(next(self._keys), call, lane)
         self._pending[pending.key] = pending
-        future.add_done_callback(partial(self._settle, pending))
+        call.listen(partial(self._forget, pending))
         lane.add(pending)
-        return future
 
     def _lane(self, target: Target, priority: Priority) -> Lane:
         lane = self._lanes.get((target, priority))
@@ -135,8 +133,8 @@ class AmqpTransport:
                 lane.open()
         return lane
 
-    def _settle(self, pending: Pending, _: Future) -> None:
-        """Forget a request that is answered, cancelled or late."""
+    def _forget(self, pending: Pending, _: Call) -> None:
+        """Keep a request no longer: it is answered, given up or late."""
         del self._pending[pending.key]
         if pending.bundle is not None:
             self._take_out(pending.bundle, pending)
@@ -155,7 +153,7 @@ class AmqpTransport:
         assert session is not None  # lanes are open only while there is one
         self._bundles[bundle.id] = bundle
         requests = bundle.requests.values()
-        last = max(pending.request.deadline for pending in requests)
+        last = max(pending.call.request.deadline for pending in requests)
         left_s = max(last - time.monotonic(), 0.001)
         confirmed = session.publishing.publish(
             envelope.encode([_to_item(pending) for pending in requests]),
@@ -186,7 +184,7 @@ class AmqpTransport:
         is_gone = isinstance(error, ReturnedError)
         lost = [b for b in self._bundles.values() if b.lane is bundle.lane] if is_gone else [bundle]
         for pending in [pending for each in lost for pending in each.requests.values()]:
-            _fail(pending, why)
+            pending.call.settle(why)
 
     def _why_refused(self, target: Target, error: BaseException) -> RequestError:
         if isinstance(error, ReturnedError):
@@ -250,12 +248,12 @@ class AmqpTransport:
 
     def _answer(self, answer: envelope.Answer) -> None:
         pending = self._pending.get(answer.key)
-        if pending is None or pending.future.done():
+        if pending is None:
             self._metrics.broker_event("late")
         elif isinstance(answer.outcome, Failure):
-            pending.future.set_exception(from_failure(answer.outcome))
+            pending.call.settle(from_failure(answer.outcome))
         else:
-            pending.future.set_result(answer.outcome)
+            pending.call.settle(answer.outcome)
 
     def _refuse(self, bundle_id: str, failure: Failure) -> None:
         bundle = self._bundles.get(bundle_id)
@@ -264,15 +262,25 @@ class AmqpTransport:
             return
         for pending in list(bundle.requests.values()):
             if failure.code == Unavailable.code and not pending.is_second_try:
+                pending.is_second_try = True
                 self._send_again(bundle, pending)  # the bundle was damaged on its way
             else:
-                _fail(pending, from_failure(failure))
+                pending.call.settle(from_failure(failure))
 
     def _send_again(self, bundle: Bundle, pending: Pending) -> None:
         self._metrics.broker_event("resent")
         self._take_out(bundle, pending)
-        pending.bundle, pending.is_second_try = None, True
+        pending.bundle = None
         pending.lane.add(pending)
+
+    def resend(self, target: Target, *, departed_before: float) -> None:
+        """Send again what left before that moment (``time.monotonic()``): its queue was deleted,
+        and it with it.
+        """
+        for bundle in list(self._bundles.values()):
+            if bundle.lane.target == target and bundle.departed < departed_before:
+                for pending in list(bundle.requests.values()):
+                    self._send_again(bundle, pending)
 
     async def _ping_on_and_on(self) -> None:
         """Send messages to ourselves: a broker that hangs, or a reply queue that is gone, shows."""
@@ -304,14 +312,9 @@ class AmqpTransport:
         """
         for pending in list(self._pending.values()):
             if pending.bundle is not None:
-                _fail(pending, Unavailable("the broker takes no messages now, and no answers"))
-
-
-def _fail(pending: Pending, error: RequestError) -> None:
-    if not pending.future.done():
-        pending.future.set_exception(error)
+                pending.call.settle(Unavailable("the broker takes no messages now, and no answers"))
 
 
 def _to_item(pending: Pending) -> envelope.Item:
-    request = pending.request
+    request = pending.call.request
     return envelope.Item(pending.key, request.id, request.input, envelope.to_wall(request.deadline))

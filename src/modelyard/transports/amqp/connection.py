@@ -107,6 +107,7 @@ class Connection(asyncio.Protocol):
         self.blocked_since = 0.0
         self._ended = asyncio.Event()
         self.is_lost = False
+        self.is_cancelled = False  # lost because a queue that was consumed is gone
 
     @classmethod
     async def open(
@@ -304,6 +305,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(received, commands.Connection.CloseOk):
             self._lose("closed")
         elif isinstance(received, commands.Basic.Cancel):
+            self.is_cancelled = True
             self._lose("a queue that was consumed is gone")
         elif isinstance(received, commands.Connection.Blocked):
             log.warning("broker_blocked", extra={"reason": received.reason})

@@ -42,11 +42,16 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class News(msgspec.Struct, frozen=True):
-    """What a worker says of itself; ``is_last``: it goes away."""
+    """What a worker says of itself.
+
+    ``is_last``: it goes away. ``queue_lost_s``: so many seconds ago a queue of its target was
+    deleted, and all that waited there.
+    """
 
     worker: str
     announcement: Announcement
     is_last: bool = False
+    queue_lost_s: float | None = None
 
 
 CHECKSUM_BYTES = 4

@@ -8,12 +8,13 @@ more requests the busier the target is, and what cannot run yet waits in the bro
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from itertools import count
 
 from modelyard.core.batch import Priority
-from modelyard.core.messages import Request
+from modelyard.core.call import Call
 from modelyard.core.names import Target
 from modelyard.transports.amqp.topology import queue_name
 
@@ -21,20 +22,17 @@ WINDOW = 3  # bundles under way for one lane while it flushes at once
 FILL_S = 0.005  # over the window a request waits at most this long for its bundle to fill
 LARGEST_BUNDLE_BYTES = 1 << 20
 
-Future = asyncio.Future[bytes]
-
 _bundle_ids = count(1)
 
 
 class Pending:
-    """A request that is not answered yet."""
+    """A call that is not answered yet."""
 
-    __slots__ = ("bundle", "future", "is_second_try", "key", "lane", "request")
+    __slots__ = ("bundle", "call", "is_second_try", "key", "lane")
 
-    def __init__(self, key: int, request: Request, future: Future, lane: Lane) -> None:
+    def __init__(self, key: int, call: Call, lane: Lane) -> None:
         self.key = key
-        self.request = request
-        self.future = future
+        self.call = call
         self.lane = lane
         self.bundle: Bundle | None = None
         self.is_second_try = False
@@ -43,10 +41,11 @@ class Pending:
 class Bundle:
     """One message's requests, as long as one of them is unanswered."""
 
-    __slots__ = ("id", "lane", "requests")
+    __slots__ = ("departed", "id", "lane", "requests")
 
     def __init__(self, lane: Lane, requests: list[Pending]) -> None:
         self.id = str(next(_bundle_ids))
+        self.departed = time.monotonic()
         self.lane = lane
         self.requests = {pending.key: pending for pending in requests}
 
@@ -121,9 +120,9 @@ class Lane:
         chosen: list[Pending] = []
         while self._waiting and len(chosen) < size and used < LARGEST_BUNDLE_BYTES:
             pending = self._waiting.popleft()
-            if not pending.future.done():
+            if pending.call.outcome is None:
                 chosen.append(pending)
-                used += len(pending.request.input)
+                used += len(pending.call.request.input)
         if chosen:
             bundle = Bundle(self, chosen)
             for pending in chosen:

@@ -40,6 +40,7 @@ class Listener:
         name: This gateway's.
         announce: Told what is true of a target, at every change.
         is_blocked: Whether the broker takes no messages now, and so no worker can be heard.
+        on_queue_lost: Told of a target whose queue was deleted, and when by ``time.monotonic()``.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Listener:
         name: str,
         announce: Announce,
         is_blocked: Callable[[], bool],
+        on_queue_lost: Callable[[Target, float], None],
     ) -> None:
         self._is_blocked = is_blocked
+        self._on_queue_lost = on_queue_lost
         self._name = name
         self._announce = announce
         self._heard: dict[Target, dict[str, tuple[float, Announcement]]] = {}
@@ -116,6 +119,8 @@ class Listener:
         else:
             workers[news.worker] = (time.monotonic(), news.announcement)
         self._tell(news.announcement)
+        if news.queue_lost_s is not None:
+            self._on_queue_lost(target, time.monotonic() - news.queue_lost_s)
 
     def _on_asleep(self, announcement: Announcement) -> None:
         """Learn of a sleeping target from another gateway, or that we need not say it now."""

@@ -10,7 +10,8 @@ import asyncio
 from collections import Counter
 from functools import partial
 
-from modelyard.core.errors import Failure
+from modelyard.core.call import Call
+from modelyard.core.errors import Failure, GivenUp
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.connection import Delivered, Properties, ReturnedError
 from modelyard.transports.amqp.metrics import BrokerMetrics
@@ -23,13 +24,13 @@ REPLY_TIMEOUT_S = 10.0
 class Delivery:
     """A bundle that was delivered to us, and how many of its answers are not yet confirmed."""
 
-    __slots__ = ("bundle_id", "futures", "reply_to", "tag", "unconfirmed")
+    __slots__ = ("bundle_id", "calls", "reply_to", "tag", "unconfirmed")
 
     def __init__(self, message: Delivered) -> None:
         self.tag = message.tag
         self.reply_to = message.properties.reply_to or ""
         self.bundle_id = message.properties.correlation_id or ""
-        self.futures: list[asyncio.Future[bytes]] = []
+        self.calls: list[Call] = []
         self.unconfirmed = 0
 
 
@@ -68,8 +69,8 @@ class Replies:
     def abandon(self) -> None:
         """Give all up: the session is gone, and the broker will deliver it again."""
         for delivery in self.open:
-            for future in delivery.futures:
-                future.cancel()
+            for call in delivery.calls:
+                call.settle(GivenUp("the session with the broker was lost"))
         self.open.clear()
         self._waiting.clear()
         self._closed.set()

@@ -19,9 +19,10 @@ import msgspec
 from pamqp import commands
 
 from modelyard.core.batch import Priority
+from modelyard.core.call import Call
 from modelyard.core.errors import (
     DeadlineExceeded,
-    Failure,
+    GivenUp,
     Malformed,
     ModelNotReady,
     RequestError,
@@ -50,8 +51,8 @@ MOST_COUNTS = 50
 class Submit(Protocol):
     """The pool's way in."""
 
-    def __call__(self, request: Request, *, is_suspect: bool = False) -> asyncio.Future[bytes]:
-        """Let a request wait for a runner; ``is_suspect``: it must run alone."""
+    def __call__(self, call: Call, *, is_suspect: bool = False) -> None:
+        """Let a call wait for a runner; ``is_suspect``: it must run alone."""
         ...
 
 
@@ -86,6 +87,7 @@ class AmqpServer:
         self._metrics = metrics
         self._session: Session | None = None
         self._replies: Replies | None = None
+        self._queue_lost_at: float | None = None
         self._consumers: list[str] = []
         self._supervisor = Supervisor(
             addresses,
@@ -99,6 +101,11 @@ class AmqpServer:
     def is_consuming(self) -> bool:
         """Whether the queues are consumed now."""
         return self._session is not None
+
+    @property
+    def queue_lost_s(self) -> float | None:
+        """How long ago a queue was last deleted under us; None: never."""
+        return None if self._queue_lost_at is None else time.monotonic() - self._queue_lost_at
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -158,6 +165,8 @@ class AmqpServer:
         self._session = session  # from here on: who counts asks for queues that are there
 
     def _on_lost(self) -> None:
+        if self._session is not None and self._session.consuming.is_cancelled:
+            self._queue_lost_at = time.monotonic()
         self._session = None
         self._consumers.clear()
         if self._replies is not None:
@@ -184,22 +193,16 @@ class AmqpServer:
             return
         delivery.unconfirmed = len(items)
         for item in items:
-            # What was delivered before may have been what ended that worker: it runs alone.
-            future = self._start(item, priority, is_suspect=message.is_redelivered)
-            delivery.futures.append(future)
-            future.add_done_callback(partial(_on_outcome, replies, delivery, item.key))
-
-    def _start(
-        self, item: envelope.Item, priority: Priority, *, is_suspect: bool
-    ) -> asyncio.Future[bytes]:
-        deadline = envelope.from_wall(item.deadline)
-        if deadline > time.monotonic():
+            deadline = envelope.from_wall(item.deadline)
             request = Request(item.id, self._target, item.input, deadline, priority)
-            return self._submit(request, is_suspect=is_suspect)
-        self._metrics.broker_event("expired")
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        future.set_exception(DeadlineExceeded("the deadline passed while the request was queued"))
-        return future
+            call = Call(request, partial(_on_outcome, replies, delivery, item.key))
+            delivery.calls.append(call)
+            if deadline > time.monotonic():
+                # What was delivered before may have ended the worker that had it: it runs alone.
+                self._submit(call, is_suspect=message.is_redelivered)
+            else:
+                self._metrics.broker_event("expired")
+                call.settle(DeadlineExceeded("the deadline passed while the request was queued"))
 
     def _refuse(self, replies: Replies, delivery: Delivery, error: RequestError) -> None:
         log.error("bundle_refused", extra={"why": error.detail})
@@ -207,20 +210,10 @@ class AmqpServer:
         replies.refuse(delivery, error.to_failure())
 
 
-def _on_outcome(
-    replies: Replies, delivery: Delivery, key: int, future: asyncio.Future[bytes]
-) -> None:
-    if future.cancelled():
-        return  # the session was lost
-    error = future.exception()
-    if isinstance(error, (ShuttingDown, ModelNotReady)):
-        return  # the pool stopped or failed first: not acked, it goes to another worker
-    outcome = future.result() if error is None else _to_failure(error)
-    replies.add(delivery, envelope.Answer(key, outcome))
-
-
-def _to_failure(error: BaseException) -> Failure:
-    if isinstance(error, RequestError):
-        return error.to_failure()
-    log.error("unexpected_error", exc_info=error)
-    return RequestError("something went wrong at the worker").to_failure()
+def _on_outcome(replies: Replies, delivery: Delivery, key: int, call: Call) -> None:
+    outcome = call.outcome
+    if isinstance(outcome, (ShuttingDown, ModelNotReady, GivenUp)):
+        return  # the pool stopped or failed, or the session was lost: another worker gets it
+    assert outcome is not None
+    told = outcome.to_failure() if isinstance(outcome, RequestError) else outcome
+    replies.add(delivery, envelope.Answer(key, told))
