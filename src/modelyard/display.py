@@ -128,6 +128,6 @@ def farewell(url: str, known: list[Announcement]) -> str:
                 ]
                 break
     else:
-        if not any(model.state == "ready" for model in known):
+        if not any(model.state in ("ready", "asleep") for model in known):
             lines.append("No model is up; the reasons are above and at /readyz.")
     return "\n".join(lines)

@@ -32,6 +32,16 @@ class Served(Model):
         return instances
 """
 
+ECHO = """\
+from modelyard import Model
+
+class Served(Model):
+    example = [1]
+
+    def predict(self, instances: list[int]) -> list[int]:
+        return instances
+"""
+
 TENSOR = """\
 from typing import Annotated
 import numpy as np
@@ -92,3 +102,41 @@ def test_a_drain_that_runs_out_still_answers_with_a_problem(tmp_path: Path) -> N
         assert server.stop() == 0
         assert asked.result().status_code == 503
         assert asked.result().json()["code"] == "shutting_down"
+
+
+def state_of(server: Server, name: str) -> tuple[str, int]:
+    """Give the state of a model and how many of its runners are there."""
+    (version,) = server.http.get(f"/models/{name}").json()["versions"]
+    return version["state"], version["capacity"]["runners"]
+
+
+def test_a_model_that_may_scale_to_zero_costs_nothing_until_it_is_asked(tmp_path: Path) -> None:
+    folder = write(tmp_path / "rare", ECHO, "[scaling]\nscale_to_zero = true\nidle_s = 0.2\n")
+    with Server(folder) as server:
+        assert server.http.get("/readyz").status_code == 200
+        assert server.runners() == []
+        for number in range(3):
+            assert state_of(server, "rare") == ("asleep", 0)
+            assert server.predict("rare", [number]).json()["prediction"] == [number]
+            wait_until(lambda: state_of(server, "rare") == ("asleep", 0), what="its sleep")
+        assert server.runners() == []
+
+
+def test_a_model_that_cannot_be_woken_says_why(tmp_path: Path) -> None:
+    code = ECHO + "    def load(self) -> None:\n        raise ValueError('no weights')\n"
+    with Server(write(tmp_path / "broken", code, "[scaling]\nscale_to_zero = true\n")) as server:
+        problem = server.predict("broken", [1])
+        assert (problem.status_code, problem.json()["code"]) == (503, "model_not_ready")
+        assert "no weights" in problem.json()["detail"]
+        assert state_of(server, "broken")[0] == "failed"
+
+
+def test_a_pool_grows_while_requests_wait_and_shrinks_when_idle(tmp_path: Path) -> None:
+    more = "[batching]\nmax_batch_size = 1\n[scaling]\nmax_runners = 2\nidle_s = 0.2\n"
+    with Server(write(tmp_path / "slow", SLOW, more)) as server:
+        wait_until(lambda: state_of(server, "slow") == ("ready", 1), what="the model")
+        with ThreadPoolExecutor(4) as threads:
+            asked = [threads.submit(server.predict, "slow", [0.5 + n / 100]) for n in range(4)]
+            wait_until(lambda: state_of(server, "slow")[1] == 2, what="another runner")
+            assert {one.result().status_code for one in asked} == {200}
+        wait_until(lambda: state_of(server, "slow") == ("ready", 1), what="one runner less")

@@ -47,6 +47,7 @@ class Embedded:
                 manifest=manifest,
                 metrics=metrics.of_pool(manifest.target),
                 announce=self._process.announce,
+                may_sleep=True,
             )
             for folder, manifest in models
         ]
@@ -77,4 +78,4 @@ class Embedded:
         entries = self._process.catalog.entries()
         if any(entry.announcement.state == "starting" for entry in entries):
             return "starting"
-        return "ready" if any(entry.is_serving for entry in entries) else "no model is up"
+        return "ready" if any(entry.is_open for entry in entries) else "no model is up"

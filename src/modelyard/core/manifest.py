@@ -52,10 +52,15 @@ class Limits(_Table, frozen=True):
 
 
 class Scaling(_Table, frozen=True):
-    """How many runners one pool keeps; ``scale_to_zero`` is for the cluster's autoscaler."""
+    """How many runners one pool keeps.
+
+    ``idle_s``: a runner over ``min_runners`` that had nothing to do for so long is ended.
+    ``scale_to_zero``: none while nobody asks; in a cluster no worker, by its autoscaler.
+    """
 
     min_runners: Count = 1
     max_runners: Count = 1
+    idle_s: Seconds = 60
     scale_to_zero: bool = False
 
 

@@ -16,7 +16,7 @@ from modelyard.core.manifest import Limits
 from modelyard.core.names import Target
 
 State = Literal["starting", "ready", "recovering", "failed", "stopped", "asleep"]
-"""Of a target. ``asleep``: no worker is up, and one will be started when requests wait for it."""
+"""Of a target. ``asleep``: nothing of it is up, and something will be when requests wait for it."""
 
 SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 """The states in which a pool takes requests."""

@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 GROW_AFTER_S = 0.1  # something has waited this long and no runner is free: start another
-SHRINK_AFTER_S = 60.0  # a runner over min_runners has been idle this long: end it
 HANG_GRACE_S = 1.0
 UNLOAD_GRACE_S = 5.0
 
@@ -53,6 +52,8 @@ class Pool:
         manifest: What its ``model.toml`` says.
         metrics: Told of what happens.
         announce: Called with what the catalog should know, at every change.
+        may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
+            ``scale_to_zero``. The first request then waits for one.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Pool:
         manifest: Manifest,
         metrics: PoolMetrics,
         announce: Callable[[Announcement], None],
+        may_sleep: bool = False,
     ) -> None:
         self.manifest = manifest
         self.target = manifest.target
@@ -74,7 +76,10 @@ class Pool:
         self._idle: list[Slot] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready: Ready | None = None
-        self._state: State = "starting"
+        scaling = manifest.scaling
+        self._may_sleep = may_sleep and scaling.scale_to_zero
+        self._least = 0 if self._may_sleep else scaling.min_runners
+        self._state: State = "asleep" if self._may_sleep else "starting"
         self._reason = ""
         self._longest_batch_s = self._patience_s = 0.0
         self._is_feeding = self._is_ticking = self._suspects_turn = False
@@ -83,7 +88,7 @@ class Pool:
     async def __aenter__(self) -> Pool:
         self._loop = asyncio.get_running_loop()
         self.publish()
-        for _ in range(self.manifest.scaling.min_runners):
+        for _ in range(self._least):
             self._add_slot()
         return self
 
@@ -121,6 +126,8 @@ class Pool:
             self._suspects.append(job)
         else:
             self._backlog.add(job)
+        if not self._slots:
+            self._add_slot()
         self._wake()
 
     async def settled(self) -> None:
@@ -293,7 +300,7 @@ class Pool:
             elif not job.is_gone:
                 self._suspects.append(job)
         self._set_state("failed" if cause == "load_failed" else "recovering", reason=how)
-        if cause == "load_failed" and self._surplus() > 0:
+        if cause == "load_failed" and len(self._slots) > max(1, self._least):
             slot.stop(UNLOAD_GRACE_S)  # one that was to help, and cannot: not tried again and again
         self._after_batch()
 
@@ -302,6 +309,10 @@ class Pool:
         self._slots.remove(slot)
         if slot in self._idle:
             self._idle.remove(slot)
+        if self._may_sleep and not self._slots and self._state != "stopped":
+            self._state = "asleep"
+            if self._backlog or self._suspects:  # it came while the last runner left
+                self._add_slot()
         self.publish()
 
     def _after_batch(self) -> None:
@@ -344,8 +355,8 @@ class Pool:
             self._loop.call_later(TICK_S, self._tick)
 
     def _surplus(self) -> int:
-        """How many slots there are over ``min_runners``, whatever is in them."""
-        return len(self._slots) - self.manifest.scaling.min_runners
+        """How many slots there are more than must be, whatever is in them."""
+        return len(self._slots) - self._least
 
     def _scale(self, now: float) -> None:
         if self._state == "stopped":
@@ -360,8 +371,8 @@ class Pool:
         elif self._surplus() > 0:
             staying = sum(slot.is_ready for slot in self._slots)
             for slot in self._idle:
-                is_spare = staying > self.manifest.scaling.min_runners
-                if is_spare and now - slot.idle_since >= SHRINK_AFTER_S:
+                is_spare = staying > self._least
+                if is_spare and now - slot.idle_since >= self.manifest.scaling.idle_s:
                     log.info("pool_shrinks", extra={"model": str(self.target)})
                     self._idle.remove(slot)
                     slot.stop(UNLOAD_GRACE_S)
