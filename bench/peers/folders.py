@@ -20,6 +20,10 @@ max_in_flight = {queue}
 min_runners = {runners}
 max_runners = {runners}
 """
+SLEEPY = """\
+scale_to_zero = true
+idle_s = 5
+"""
 
 
 def write_folders(into: Path, told: Told) -> None:
@@ -36,4 +40,5 @@ def write_folders(into: Path, told: Told) -> None:
         shutil.copytree(MODELS / kind, folder, ignore=shutil.ignore_patterns("__pycache__"))
         manifest = folder / "model.toml"
         text = manifest.read_text(encoding="utf-8").replace(f'name = "{kind}"', f'name = "{model}"')
-        manifest.write_text(text + more, encoding="utf-8")
+        sleepy = SLEEPY if kind == "idle" else ""  # what one does with many that are seldom asked
+        manifest.write_text(text + more + sleepy, encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import psutil
 
 from bench.peers.rounds import MIB, Bench, load, resident_mib, timed
@@ -9,6 +11,7 @@ from bench.peers.samples import instance_of
 from bench.peers.told import Told
 
 COUNTS = (1, 30, 300)
+REST_S = 10  # time for systems that put away what nobody asks for
 ROOM = 0.8  # of the memory that is free, this much may be taken
 
 
@@ -30,6 +33,7 @@ def measure_many(bench: Bench) -> None:
             told = Told(models=tuple(f"idle-{number}" for number in range(count)))
             call = system.call("idle-0", instance_of("idle-0"))
             with bench.noting("many", system), system.start(told, bench.logs) as running:
+                time.sleep(REST_S)
                 rss, pss = resident_mib(running.tree())
                 load(running, call, connections=1, seconds=bench.plan.warm_up_s)
                 seen = timed(running, call, connections=1, seconds=bench.plan.seconds)

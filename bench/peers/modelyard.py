@@ -13,10 +13,12 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import psutil
 
 from bench.load import MARK
 from bench.peers.folders import write_folders
+from bench.peers.raw import float32_bytes, float32_values
 from bench.peers.system import ENVIRONMENT, READY_WITHIN_S, Call, Program, Running, answers_rightly
 from bench.peers.told import Told
 from bench.processes import Server, ServerError
@@ -45,10 +47,17 @@ REDIS_HITS = Caching(
 )
 
 
+MSGPACK = {"Content-Type": "application/msgpack"}
+
+
+def _unpack(answer: bytes) -> Any:
+    return float32_values(msgspec.msgpack.decode(answer)["prediction"])
+
+
 class _Asked:
     """What both shapes have in common: how they are asked."""
 
-    forms: Sequence[str] = ("json",)
+    forms: Sequence[str] = ("json", "binary")
     has_batching = False
 
     def __init__(self, caching: Caching) -> None:
@@ -63,6 +72,9 @@ class _Asked:
 
     def call(self, model: str, instance: Any, form: str = "json") -> Call:
         """Give a request with one instance; one that no cache knows, if so set."""
+        if form == "binary":
+            content = {"model_name": model, "input_data": float32_bytes(instance)}
+            return Call("/predict", msgspec.msgpack.encode(content), _unpack, MSGPACK)
         text = json.dumps({"model_name": model, "input_data": [instance]})
         if self.caching.is_varied:
             text = text.replace("0.2]", f"0.2{MARK}]")

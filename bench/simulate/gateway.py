@@ -50,7 +50,7 @@ class Gateway:
 
     def _run(self) -> Process:
         rules, times, env = self._farm.rules, self.times, self._env
-        size, first = rules.max_batch_size, 0
+        size, first = max(1, rules.max_batch_size // rules.rows), 0
         while first < len(times):
             if times[first] > env.now:
                 yield env.timeout(times[first] - env.now)

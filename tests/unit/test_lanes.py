@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 from modelyard.core.call import Call
@@ -24,9 +25,10 @@ class Departures:
         self.lane = Lane(TARGET, "normal", size=lambda _: size, depart=self._depart)
         self.added: list[Pending] = []
 
-    def add(self, number: int, *, input_bytes: int = 2) -> None:
+    def add(self, number: int, *, input_bytes: int = 2, rows: int = 0) -> None:
         for _ in range(number):
-            request = Request("id", TARGET, memoryview(bytes(input_bytes)), time.monotonic() + 9)
+            raw = memoryview(json.dumps([0] * rows).encode() if rows else bytes(input_bytes))
+            request = Request("id", TARGET, raw, time.monotonic() + 9)
             call = Call(request, lambda _: None)
             self.added.append(Pending(len(self.added), call, self.lane))
             self.lane.add(self.added[-1])
@@ -55,6 +57,18 @@ async def test_a_bundle_holds_no_more_than_a_batch() -> None:
     departures.add(5)
     await settle()
     assert departures.keys == [[0, 1], [2, 3], [4]]
+
+
+async def test_instances_count_and_not_requests() -> None:
+    departures = Departures(size=4)
+    departures.lane.open()
+    for rows in (3, 1, 3, 9, 2, 2):
+        departures.add(1, rows=rows)
+    await settle()
+    assert departures.keys[:WINDOW] == [[0, 1], [2], [3]]
+    departures.lane.arrived(departures.bundles[0])
+    await settle()
+    assert departures.keys[WINDOW:] == [[4, 5]]
 
 
 async def test_a_bundle_holds_no_more_than_its_bytes() -> None:

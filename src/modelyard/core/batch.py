@@ -10,9 +10,33 @@ import heapq
 from collections.abc import Iterator
 from typing import Generic, Literal, Protocol, TypeVar
 
+import msgspec
+
 Priority = Literal["high", "normal"]
 
 NORMAL_EVERY = 4
+
+
+COUNTED_BYTES = 64 * 1024
+MANY = 1 << 30
+
+_instances = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def count_instances(raw: memoryview, *, is_json: bool) -> int:
+    """Count the instances of a small input. A large one counts as many: it is a batch of its own,
+    and counting would hold the event loop and take 40 times its size in memory.
+
+    The instances of an array in MessagePack are not to be seen from here: it counts as one.
+    """
+    if not is_json:
+        return 1
+    if len(raw) > COUNTED_BYTES:
+        return MANY
+    try:
+        return max(1, len(_instances.decode(raw)))
+    except msgspec.DecodeError:
+        return 1  # no list: the runner will say what it should have been
 
 
 class Waiting(Protocol):

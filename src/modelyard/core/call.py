@@ -13,7 +13,7 @@ from modelyard.core.errors import RequestError
 from modelyard.core.messages import Request
 
 Outcome = bytes | RequestError
-"""The JSON of the predictions, or why there are none."""
+"""The predictions, in the form of the request, or why there are none."""
 
 
 class Call:

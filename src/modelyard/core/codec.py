@@ -1,14 +1,18 @@
-"""From JSON to what ``Model.predict`` takes, and from what it gives back to JSON.
+"""From JSON or MessagePack to what ``Model.predict`` takes, and from what it gives back to them.
 
 The annotations of ``predict`` are the contract: ``list[T]`` with any T that msgspec understands, or
 a numpy array with a declared dtype and instance shape. From them come decoding, validation and the
 schemas. Runs in the runner, the one process that knows the model's types.
+
+An array may come in MessagePack as the bytes of its instances one after the other (little-endian,
+last axis first, as ``numpy.tobytes`` writes them), and is then not even copied.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import math
 import typing
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import msgspec
 
 from modelyard.core.errors import InvalidInput, Malformed
+from modelyard.core.messages import Form
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +48,12 @@ class Instances(Protocol):
     def __getitem__(self, index: slice, /) -> Any: ...
 
 
+class Decoder(Protocol):
+    """Msgspec's, for either form."""
+
+    def decode(self, raw: bytes | memoryview, /) -> Any: ...
+
+
 class Side(Protocol):
     """One side of the contract, input or output."""
 
@@ -51,8 +62,17 @@ class Side(Protocol):
         """The type of the JSON."""
         ...
 
-    def from_json(self, value: Any) -> Instances:
-        """Turn what the JSON decoder gave into what the model takes."""
+    @property
+    def packed_annotation(self) -> Any:
+        """The type of the MessagePack."""
+        ...
+
+    def take(self, value: Any) -> Instances:
+        """Turn what the decoder gave into what the model takes."""
+        ...
+
+    def give(self, value: Any) -> Any:
+        """Turn what the model gave into what the MessagePack encoder takes."""
         ...
 
     def join(self, parts: Sequence[Instances]) -> Instances:
@@ -68,9 +88,12 @@ class Lists:
     """``list[T]``: instances as msgspec decodes them."""
 
     def __init__(self, annotation: Any) -> None:
-        self.annotation = annotation
+        self.annotation = self.packed_annotation = annotation
 
-    def from_json(self, value: list[Any]) -> Instances:
+    def take(self, value: list[Any]) -> Instances:
+        return value
+
+    def give(self, value: Any) -> Any:
         return value
 
     def join(self, parts: Sequence[Instances]) -> Instances:
@@ -96,6 +119,9 @@ class Arrays:
         self._tensor = tensor
         self._dtype = np.dtype(tensor.dtype)
         self.annotation = list[self._element()]  # type: ignore[misc]
+        self.packed_annotation = memoryview | self.annotation
+        self._wire_dtype = self._dtype.newbyteorder("<")
+        self._instance_bytes = math.prod(tensor.shape) * self._dtype.itemsize
 
     def _element(self) -> Any:
         """Give the type of one instance: nested lists of exact lengths, numbers within range."""
@@ -121,8 +147,21 @@ class Arrays:
             element = Annotated[list[element], exactly]
         return element
 
-    def from_json(self, value: list[Any]) -> Instances:
-        return self._np.asarray(value, dtype=self._dtype)
+    def take(self, value: list[Any] | memoryview) -> Instances:
+        if not isinstance(value, memoryview):
+            return self._np.asarray(value, dtype=self._dtype)
+        if len(value) % self._instance_bytes:
+            raise ValueError(
+                f"Expected a multiple of {self._instance_bytes} bytes, got {len(value)}"
+            )
+        array = self._np.frombuffer(value, dtype=self._wire_dtype)
+        array = array.reshape(-1, *self._tensor.shape)
+        is_usable = array.flags.writeable and array.dtype == self._dtype
+        return array if is_usable else array.astype(self._dtype)
+
+    def give(self, value: Any) -> Any:
+        array = self._np.ascontiguousarray(value, dtype=self._wire_dtype)
+        return array.reshape(-1).view("uint8").data
 
     def join(self, parts: Sequence[Instances]) -> Instances:
         return self._np.concatenate(typing.cast("Sequence[np.ndarray[Any, Any]]", parts))
@@ -141,8 +180,12 @@ class Contract:
     def __init__(self, *, takes: Side, gives: Side) -> None:
         self._takes = takes
         self._gives = gives
-        self._decoder = msgspec.json.Decoder(takes.annotation)
+        self._decoders: dict[Form, Decoder] = {
+            "json": msgspec.json.Decoder(takes.annotation),
+            "msgpack": msgspec.msgpack.Decoder(takes.packed_annotation),
+        }
         self._encoder = msgspec.json.Encoder(enc_hook=_to_builtin)
+        self._packer = msgspec.msgpack.Encoder(enc_hook=_to_builtin)
 
     @property
     def input_schema(self) -> bytes:
@@ -154,17 +197,17 @@ class Contract:
         """JSON Schema of ``prediction``."""
         return _schema(self._gives.annotation, min_items=0)
 
-    def decode(self, raw: bytes | memoryview) -> Instances:
-        """Give the instances in the JSON array ``raw``.
+    def decode(self, raw: bytes | memoryview, form: Form = "json") -> Instances:
+        """Give the instances in ``raw``.
 
         Raises:
-            Malformed: Not JSON, or a number or string that no type could hold.
-            InvalidInput: JSON, but not what the model accepts; says where.
+            Malformed: Not of this form, or a number or string that no type could hold.
+            InvalidInput: Well-formed, but not what the model accepts; says where.
         """
         try:
-            value = self._decoder.decode(raw)
+            value = self._decoders[form].decode(raw)
         except msgspec.ValidationError as error:
-            raise _as_request_error(error, raw) from None
+            raise _as_request_error(error, raw, form) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"input_data: {error}", where="$.input_data") from None
         except Exception as error:  # from the __post_init__ of the model's own struct
@@ -173,13 +216,17 @@ class Contract:
         if not value:
             raise InvalidInput("there are no instances", where="$.input_data")
         try:
-            return self._takes.from_json(value)
+            return self._takes.take(value)
         except (OverflowError, ValueError) as error:  # as 2**64 for an array of uint64
             raise InvalidInput(str(error), where="$.input_data") from None
 
     def join(self, parts: Sequence[Instances]) -> Instances:
         """Put the instances of several requests behind each other."""
         return parts[0] if len(parts) == 1 else self._takes.join(parts)
+
+    def join_predictions(self, parts: Sequence[Any]) -> Any:
+        """Put the predictions of several calls behind each other."""
+        return parts[0] if len(parts) == 1 else self._gives.join(parts)
 
     def check_predictions(self, predictions: Any, *, count: int) -> str | None:
         """Say what is wrong with what ``predict`` returned for ``count`` instances, or None."""
@@ -189,12 +236,15 @@ class Contract:
         """Give the JSON of instances."""
         return self._encoder.encode(example)
 
-    def encode(self, predictions: Any) -> bytes:
-        """Give the JSON of predictions; numpy scalars and arrays become numbers and lists.
+    def encode(self, predictions: Any, form: Form = "json") -> bytes:
+        """Write predictions; numpy scalars and arrays become numbers and lists, but in MessagePack
+        an array that was declared becomes its bytes.
 
         Raises:
             ValueError: There is a NaN or an infinity, which JSON cannot say.
         """
+        if form == "msgpack":
+            return self._packer.encode(self._gives.give(predictions))
         output = self._encoder.encode(predictions)
         if b"null" in output:  # what the encoder makes of a NaN; or what the model may well say
             msgspec.json.decode(output, type=self._gives.annotation)
@@ -261,13 +311,15 @@ def _schema(annotation: Any, *, min_items: int) -> bytes:
     return json.dumps(schema).encode()
 
 
-def _as_request_error(error: msgspec.ValidationError, raw: bytes | memoryview) -> Exception:
+def _as_request_error(
+    error: msgspec.ValidationError, raw: bytes | memoryview, form: Form
+) -> Exception:
     """Tell malformed from invalid: what no type at all could hold is malformed.
 
     Only requests that failed pay for this second look.
     """
     try:
-        msgspec.json.decode(raw)
+        (msgspec.json.decode if form == "json" else msgspec.msgpack.decode)(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as deeper:
         return Malformed(f"input_data: {deeper}", where="$.input_data")
     problem, _, path = str(error).rpartition(" - at ")

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from hashlib import blake2b, sha256
 from typing import Protocol
 
+from modelyard.core.messages import Form
+
 KEY_FORMAT = b"1"
 
 
@@ -49,8 +51,10 @@ class KeySpace:
         for part in (tenant.encode(), model.encode(), digest.encode()):
             self._start.update(len(part).to_bytes(4, "big") + part)
 
-    def key(self, raw_input: bytes | memoryview) -> bytes:
+    def key(self, raw_input: bytes | memoryview, form: Form = "json") -> bytes:
         """Give the 16-byte key of an input, byte for byte: other white space is another key."""
         state = self._start.copy()
         state.update(raw_input)
+        if form != "json":
+            state.update(form.encode())
         return state.digest()

@@ -1,7 +1,8 @@
 """What travels between the parts: a request, a batch and its answers, a target's announcement.
 
 Frames between pool and runner are a length (4 bytes, big-endian) and MessagePack. Inputs and
-outputs are raw JSON all the way: the gateway does not read the first, nobody re-reads the second.
+outputs are raw JSON or MessagePack all the way, as the client sent them: the gateway does not read
+the first, nobody re-reads the second.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 """The states in which a pool takes requests."""
 
 
+Form = Literal["json", "msgpack"]
+"""What inputs and outputs are written in. An answer has the form of its question."""
+
+
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One caller's instances for one target.
 
-    ``input`` is the JSON of ``input_data`` as it came; ``deadline`` a ``time.monotonic()`` reading.
+    ``input`` is ``input_data`` as it came; ``deadline`` a ``time.monotonic()`` reading.
     """
 
     id: str
@@ -33,12 +38,17 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     input: memoryview
     deadline: float
     priority: Priority = "normal"
+    form: Form = "json"
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Pool to runner: the inputs of one or more requests, answered in this order."""
+    """Pool to runner: the inputs of one or more requests, answered in this order.
+
+    ``forms``: of each input; none where all are JSON.
+    """
 
     inputs: list[memoryview]
+    forms: list[Form] = []
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -70,7 +80,7 @@ class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Runner to pool: one outcome per input, JSON or a failure.
+    """Runner to pool: one outcome per input, its predictions in the input's form, or a failure.
 
     ``model_s``: seconds inside ``predict``; ``sizes``: instances of each ``predict`` call.
     """

@@ -22,7 +22,7 @@ from modelyard.core.errors import (
     RequestError,
     Unavailable,
 )
-from modelyard.core.messages import Request
+from modelyard.core.messages import Form, Request
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.dispatch.expiry import Expiry
@@ -82,10 +82,11 @@ class Ask(NamedTuple):
     timeout_s: float | None = None
     priority: Priority = "normal"
     is_bypass: bool = False
+    form: Form = "json"
 
 
 class Prediction(NamedTuple):
-    """``output``: the JSON of the predictions, in the order of the instances."""
+    """``output``: the predictions, in the request's form and the order of the instances."""
 
     target: Target
     output: bytes
@@ -151,14 +152,14 @@ class Dispatch:
             ask.timeout_s, model_s=entry.announcement.limits.timeout_s, cap_s=self._timeout_cap_s
         )
         deadline = time.monotonic() + timeout_s
-        request = Request(ask.id, entry.target, ask.input, deadline, ask.priority)
+        request = Request(ask.id, entry.target, ask.input, deadline, ask.priority, ask.form)
         inquiry = Inquiry(request, entry, self._on_settled, on_answered)
         if entry.keys is None or self._cache is None:
             self._check_room(entry)
             inquiry.ticket = self._expiry.watch(inquiry)
             self._send(entry, inquiry)
             return inquiry
-        key = entry.keys.key(ask.input)
+        key = entry.keys.key(ask.input, ask.form)
         if ask.is_bypass:
             self._metrics.asked_cache(entry.target, "bypass")
             self._fly(inquiry, key, is_alone=True)

@@ -8,10 +8,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelyard.core.errors import BY_CODE
+from modelyard.core.errors import BY_CODE, GivenUp, RequestError
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.gateway.problems import MEDIA_TYPE, STATUS
 
+_DESCRIPTION = """\
+One prediction per instance of `input_data`, in the same order.
+
+The same in MessagePack, question and answer, with `Content-Type: application/msgpack`. An array
+may then be the bytes of its instances one after the other, little-endian, the last axis first;
+so is an array that is predicted.
+"""
+_UNSEEN = (RequestError.code, GivenUp.code)  # the one is a defect, of the other nobody hears
 _PROBLEM = "#/components/schemas/Problem"
 
 
@@ -37,10 +45,13 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     operation = {
         "tags": ["predictions"],
         "summary": "Predict",
-        "description": "One prediction per instance of `input_data`, in the same order.",
+        "description": _DESCRIPTION,
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _any_of(requests), "examples": examples}},
+            "content": {
+                "application/json": {"schema": _any_of(requests), "examples": examples},
+                "application/msgpack": {"schema": _any_of(requests)},
+            },
         },
         "parameters": [_header("X-Request-Id", "Comes back with the answer, and is in the logs.")],
         "responses": {
@@ -53,7 +64,10 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
                         "description": "`Cache-Control: no-cache` in a request bypasses.",
                     },
                 },
-                "content": {"application/json": {"schema": _any_of(answers)}},
+                "content": {
+                    "application/json": {"schema": _any_of(answers)},
+                    "application/msgpack": {"schema": _any_of(answers)},
+                },
             },
             **_problem_responses(),
         },
@@ -130,7 +144,7 @@ def _problem_schema() -> dict[str, Any]:
 def _problem_responses() -> dict[str, Any]:
     codes: dict[int, list[str]] = {}
     for code in BY_CODE:
-        if code != "internal":
+        if code not in _UNSEEN:
             codes.setdefault(STATUS[code].value, []).append(code)
     return {
         str(status): {

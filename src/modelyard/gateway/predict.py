@@ -29,6 +29,7 @@ from modelyard.core.errors import (
     TooSlow,
     WrongMediaType,
 )
+from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, Dispatch, Inquiry, Prediction
 from modelyard.gateway.body import ClientGone, check_nesting, read_body
@@ -71,6 +72,7 @@ class Plan(NamedTuple):
     ``is_reusable``: they may come again byte by byte; ``request_id``: the client's own.
     """
 
+    form: Form
     is_bypass: bool
     is_reusable: bool
     request_id: str | None
@@ -100,6 +102,7 @@ class PredictEndpoint:
         self._dispatch = dispatch
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._max_inline_bytes = min(max_body_bytes, INLINE_PARSE_BYTES)
         self._is_access_logged = is_access_logged
         self._clients = Clients()
 
@@ -107,17 +110,19 @@ class PredictEndpoint:
 
     def plan_of(self, headers: Headers) -> Plan | None:
         """Say what ``begin`` has to know; None for a request that is not ordinary."""
+        form = _form_of(headers)
         size = headers.get(b"content-length", b"")
-        most_bytes = min(INLINE_PARSE_BYTES, self._max_body_bytes)
+        most_bytes = self._max_body_bytes if form == "msgpack" else self._max_inline_bytes
         is_ordinary = (
-            size.isdigit()
+            form is not None
+            and size.isdigit()
             and 0 < int(size) <= most_bytes
-            and _is_json(headers.get(b"content-type", b""))
             and not headers.keys() & _EXTRAORDINARY
         )
-        if not is_ordinary:
+        if form is None or not is_ordinary:
             return None
         return Plan(
+            form=form,
             is_bypass=_is_bypass(headers),
             is_reusable=not headers.keys() & _NEW_EVERY_TIME,
             request_id=_given_id(headers),
@@ -133,7 +138,8 @@ class PredictEndpoint:
         request_id = plan.request_id or new_request_id()
         ask = None
         try:
-            ask = _ask_of(read_envelope(body), request_id, is_bypass=plan.is_bypass)
+            envelope = read_envelope(body, plan.form)
+            ask = _ask_of(envelope, request_id, plan.form, is_bypass=plan.is_bypass)
             return self._dispatch.start(ask, partial(self._on_answered, respond, started))
         except RequestError as refused:
             error = refused
@@ -165,9 +171,10 @@ class PredictEndpoint:
         outcome, request_id = inquiry.outcome, inquiry.request.id
         target = inquiry.entry.target
         if isinstance(outcome, bytes):
-            body = _body_of(target, outcome)
-            use = inquiry.cache_use
-            respond(_HEAD % (len(body), request_id.encode(), use.encode()), body)
+            form = inquiry.request.form
+            body = _body_of(target, outcome, form)
+            use = inquiry.cache_use.encode()
+            respond(_HEAD % (_TYPES[form], len(body), request_id.encode(), use), body)
             self._note(target, "ok", time.monotonic() - started, request_id)
         elif isinstance(outcome, GivenUp):
             self._note(target, outcome.code, time.monotonic() - started, request_id)
@@ -187,7 +194,7 @@ class PredictEndpoint:
             ask = await self._read(scope, receive, headers, request_id)
             prediction = await self._predict(ask, receive)
             target, code = prediction.target, "ok"
-            await _send_prediction(send, prediction, request_id)
+            await _send_prediction(send, prediction, ask)
         except RequestError as error:
             target, code = self._target_of(ask), error.code
             await _send_problem(send, error, request_id)
@@ -211,16 +218,17 @@ class PredictEndpoint:
     async def _read(self, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Ask:
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['method']} is not allowed; POST is")
-        if not _is_json(headers.get(b"content-type", b"")):
-            raise WrongMediaType("content-type must be application/json")
+        form = _form_of(headers)
+        if form is None:
+            raise WrongMediaType("content-type must be application/json, or application/msgpack")
         body = await read_body(
             receive, headers, max_bytes=self._max_body_bytes, timeout_s=self.body_timeout_s
         )
-        if len(body) > INLINE_PARSE_BYTES:
+        if len(body) > INLINE_PARSE_BYTES and form == "json":
             envelope = await asyncio.to_thread(read_envelope, body)
         else:
-            envelope = read_envelope(body)
-        return _ask_of(envelope, request_id, is_bypass=_is_bypass(headers))
+            envelope = read_envelope(body, form)
+        return _ask_of(envelope, request_id, form, is_bypass=_is_bypass(headers))
 
     async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
         """Ask dispatch, and give up if the client leaves."""
@@ -255,38 +263,50 @@ class MethodNotAllowed(RequestError):
 
 
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
+_unpack_envelope = msgspec.msgpack.Decoder(Envelope).decode
 
 
-def read_envelope(body: bytes) -> Envelope:
+def read_envelope(body: bytes, form: Form = "json") -> Envelope:
     """Decode a request's body.
 
     Raises:
-        Malformed: It is not JSON, or is nested too deep.
+        Malformed: It is not of this form, or is nested too deep.
         InvalidInput: A field is missing, unknown or of the wrong type; says which.
     """
-    check_nesting(body)
+    is_json = form == "json"
+    if is_json:
+        check_nesting(body)
     try:
-        return _decode_envelope(body)
+        return _decode_envelope(body) if is_json else _unpack_envelope(body)
     except msgspec.ValidationError as error:
         invalid = error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     try:
-        msgspec.json.decode(body)  # a number or string that no type could hold: malformed
+        # A number or string that no type could hold: malformed.
+        (msgspec.json.decode if is_json else msgspec.msgpack.decode)(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     problem, _, path = str(invalid).rpartition(" - at ")
     raise InvalidInput(problem or path, where=path.strip("`") if problem else "$")
 
 
-def _is_json(content_type: bytes) -> bool:
-    """Tell whether a content type is JSON, with parameters or without."""
-    if content_type == b"application/json":
-        return True
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+_TYPES: dict[Form, bytes] = {"json": b"application/json", "msgpack": b"application/msgpack"}
+_FORMS: dict[bytes, Form] = {
+    _TYPES["json"]: "json",
+    _TYPES["msgpack"]: "msgpack",
+    b"application/vnd.msgpack": "msgpack",  # as registered at IANA
+    b"application/x-msgpack": "msgpack",
+}
 
 
-def _ask_of(envelope: Envelope, request_id: str, *, is_bypass: bool) -> Ask:
+def _form_of(headers: Headers) -> Form | None:
+    """Give the form of a body, whatever parameters its content type has; None for another."""
+    content_type = headers.get(b"content-type", b"")
+    return _FORMS.get(content_type.partition(b";")[0].strip().lower())
+
+
+def _ask_of(envelope: Envelope, request_id: str, form: Form, *, is_bypass: bool) -> Ask:
     return Ask(
         request_id,
         envelope.model_name,
@@ -295,6 +315,7 @@ def _ask_of(envelope: Envelope, request_id: str, *, is_bypass: bool) -> Ask:
         envelope.timeout_s,
         envelope.priority,
         is_bypass,
+        form,
     )
 
 
@@ -326,24 +347,33 @@ def _given_id(headers: Headers) -> str | None:
 
 
 _HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
     b"x-request-id: %b\r\nx-cache: %b\r\n"
 )
 
 
-async def _send_prediction(send: Send, prediction: Prediction, request_id: str) -> None:
-    body = _body_of(prediction.target, prediction.output)
+async def _send_prediction(send: Send, prediction: Prediction, ask: Ask) -> None:
+    body = _body_of(prediction.target, prediction.output, ask.form)
     headers = [
-        (b"content-type", b"application/json"),
+        (b"content-type", _TYPES[ask.form]),
         (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id.encode()),
+        (b"x-request-id", ask.id.encode()),
         (b"x-cache", prediction.cache_use.encode()),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _body_of(target: Target, output: bytes) -> bytes:
+def _body_of(target: Target, output: bytes, form: Form) -> bytes:
+    if form == "msgpack":
+        prediction = msgspec.Raw(output)
+        return msgspec.msgpack.encode(
+            {
+                "model_name": target.name,
+                "model_version": target.version,
+                "prediction": prediction,
+            }
+        )
     return b'{"model_name":"%b","model_version":"%b","prediction":%b}' % (
         target.name.encode(),  # names need no escaping: see core/names.py
         target.version.encode(),

@@ -4,28 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import msgspec
-
-from modelyard.core.batch import Priority
+from modelyard.core.batch import Priority, count_instances
 from modelyard.core.call import Call
 from modelyard.core.messages import Answers
-
-COUNTED_BYTES = 64 * 1024
-MANY = 1 << 30
-
-_instances = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def _count(raw: memoryview) -> int:
-    """Count the instances of a small input. A large one counts as many: it is a batch of its own,
-    and counting would hold the event loop and take 40 times its size in memory.
-    """
-    if len(raw) > COUNTED_BYTES:
-        return MANY
-    try:
-        return max(1, len(_instances.decode(raw)))
-    except msgspec.DecodeError:
-        return 1  # no list: the runner will say what it should have been
 
 
 class PoolMetrics(Protocol):
@@ -64,7 +45,7 @@ class Job:
         self.deadline = call.request.deadline
         self.arrived = arrived
         self.blame = 0
-        self.instances = _count(call.request.input)
+        self.instances = count_instances(call.request.input, is_json=call.request.form == "json")
 
     @property
     def is_gone(self) -> bool:

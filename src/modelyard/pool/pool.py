@@ -265,10 +265,14 @@ class Pool:
         self._wake()
         return ""
 
-    def on_lost(self, slot: Slot, jobs: list[Job], *, cause: Cause, how: str) -> None:
-        """Deal with a runner's end: blame, retry, and say so."""
+    def on_closed(self, slot: Slot) -> None:
+        """Hand nothing more to a runner that cannot take it; ``on_lost`` or ``on_left`` follows."""
         if slot in self._idle:
             self._idle.remove(slot)
+
+    def on_lost(self, slot: Slot, jobs: list[Job], *, cause: Cause, how: str) -> None:
+        """Deal with a runner's end: blame, retry, and say so."""
+        self.on_closed(slot)
         if self._state == "stopped":
             for job in jobs:
                 job.call.settle(ShuttingDown(f"{self.target} is shutting down"))
@@ -306,9 +310,8 @@ class Pool:
 
     def on_left(self, slot: Slot) -> None:
         """Forget a runner that ended because it should."""
+        self.on_closed(slot)
         self._slots.remove(slot)
-        if slot in self._idle:
-            self._idle.remove(slot)
         if self._may_sleep and not self._slots and self._state != "stopped":
             self._state = "asleep"
             if self._backlog or self._suspects:  # it came while the last runner left

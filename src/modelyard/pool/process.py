@@ -37,10 +37,11 @@ OnAnswers = Callable[[Answers], None]
 class RunnerProcess(asyncio.Protocol):
     """A started runner. Made by ``start``; ``opened`` tells how the load ended."""
 
-    def __init__(self, on_answers: OnAnswers) -> None:
+    def __init__(self, on_answers: OnAnswers, on_closed: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Ready | LoadFailed] = loop.create_future()
         self._on_answers = on_answers
+        self._on_closed = on_closed
         self._received = bytearray()
         self._closed = asyncio.Event()
         self._is_gone = False
@@ -48,15 +49,24 @@ class RunnerProcess(asyncio.Protocol):
         self._process: asyncio.subprocess.Process
 
     @classmethod
-    async def start(cls, folder: Path, manifest: Manifest, on_answers: OnAnswers) -> RunnerProcess:
+    async def start(
+        cls,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        on_answers: OnAnswers,
+        on_closed: Callable[[], None],
+    ) -> RunnerProcess:
         """Start a runner for the model in ``folder``; it loads while this returns.
+
+        ``on_closed`` is told when nothing can be sent to it any more: it ends, or has ended.
 
         Raises:
             OSError: The machine has no room for another process.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            self = cls(on_answers)
+            self = cls(on_answers, on_closed)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-P", "-m", "modelyard.runner"),  # -P: nothing is imported from where we stand
@@ -134,6 +144,7 @@ class RunnerProcess(asyncio.Protocol):
         self._closed.set()
         if not self.opened.done():
             self.opened.cancel()
+        self._on_closed()
 
 
 def _environment(manifest: Manifest) -> dict[str, str]:

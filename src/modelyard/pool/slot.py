@@ -61,7 +61,10 @@ class Slot:
         """Hand a batch to the runner, which must be idle."""
         assert self._process is not None and not self.jobs
         self.jobs, self.hung_at, self.started = jobs, hung_at, time.monotonic()
-        self._process.send(Batch([job.call.request.input for job in jobs]))
+        requests = [job.call.request for job in jobs]
+        is_plain = all(request.form == "json" for request in requests)
+        forms = [] if is_plain else [request.form for request in requests]
+        self._process.send(Batch([request.input for request in requests], forms))
 
     def kill_hung(self) -> None:
         """End the runner in the middle of its batch."""
@@ -107,7 +110,12 @@ class Slot:
     async def _run_one(self) -> Ending:
         """Start a runner, see it to its end, and tell of that."""
         try:
-            process = await RunnerProcess.start(self._folder, self._manifest, self._on_answers)
+            process = await RunnerProcess.start(
+                self._folder,
+                self._manifest,
+                on_answers=self._on_answers,
+                on_closed=lambda: self._pool.on_closed(self),
+            )
         except OSError as error:
             return Ending("load_failed", str(error))
         self._process, self._is_hung = process, False

@@ -71,7 +71,7 @@ def _serve(channel: socket.socket, hosted: HostedModel) -> None:
         message = to_runner.decode(frame)
         if isinstance(message, Stop):
             break
-        channel.sendall(encode_frame(hosted.answer(message.inputs)))
+        channel.sendall(encode_frame(hosted.answer(message.inputs, message.forms)))
     hosted.unload()
 
 

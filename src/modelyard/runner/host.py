@@ -1,4 +1,4 @@
-"""A loaded model that answers batches of raw JSON. The last stop before ``Model.predict``.
+"""A loaded model that answers batches of raw inputs. The last stop before ``Model.predict``.
 
 Each input is decoded and checked by itself, so a bad one never reaches the batch. The good ones run
 together; if ``predict`` raises, they run again request by request, so that only the culprit fails.
@@ -17,10 +17,11 @@ from typing import Any
 from modelyard.core.codec import Contract, ContractError, Instances, contract_of
 from modelyard.core.errors import Failure, ModelFailed, RequestError
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, Ready
+from modelyard.core.messages import Answers, Form, Ready
 from modelyard.folder import digest_folder, read_manifest
 from modelyard.model import Model
 
+_TITLES: dict[Form, str] = {"json": "JSON", "msgpack": "MessagePack"}
 LONGEST_REASON = 500  # characters of a model's own error text that reach a caller
 
 
@@ -41,6 +42,7 @@ class HostedModel:
         self._digest = digest
         self._model_s = 0.0
         self._sizes: list[int] = []
+        self._forms: Sequence[Form] = ()
 
     @classmethod
     def open(cls, folder: Path) -> HostedModel:
@@ -94,14 +96,18 @@ class HostedModel:
             warm_up_s=time.monotonic() - started,
         )
 
-    def answer(self, inputs: Sequence[bytes | memoryview]) -> Answers:
-        """Give one outcome per input, in order: the JSON of its predictions, or its failure."""
+    def answer(self, inputs: Sequence[bytes | memoryview], forms: Sequence[Form] = ()) -> Answers:
+        """Give one outcome per input, in order: its predictions, or its failure.
+
+        ``forms``: of each input and its outcome; none where all are JSON.
+        """
         self._model_s, self._sizes = 0.0, []
+        self._forms = forms or ["json"] * len(inputs)
         outcomes: list[bytes | Failure] = [b""] * len(inputs)
         good: list[tuple[int, Instances]] = []
         for position, raw in enumerate(inputs):
             try:
-                good.append((position, self._contract.decode(raw)))
+                good.append((position, self._contract.decode(raw, self._forms[position])))
             except RequestError as error:
                 outcomes[position] = error.to_failure()
         try:
@@ -131,12 +137,14 @@ class HostedModel:
                 self._predict(instances[start : start + step]) for start in range(0, total, step)
             ]
         if len(good) == len(pieces) == 1:
-            outcomes[good[0][0]] = self._encode(pieces[0])
+            outcomes[good[0][0]] = self._encode(pieces[0], self._forms[good[0][0]])
             return
-        predictions = pieces[0] if len(pieces) == 1 else [one for piece in pieces for one in piece]
+        predictions = self._contract.join_predictions(pieces)
         start = 0
         for (position, _), count in zip(good, counts, strict=True):
-            outcomes[position] = self._encode(predictions[start : start + count])
+            outcomes[position] = self._encode(
+                predictions[start : start + count], self._forms[position]
+            )
             start += count
 
     def _run_apart(
@@ -148,7 +156,8 @@ class HostedModel:
         """Answer each request by itself, decoded anew: the model may have changed what it got."""
         for position in positions:
             try:
-                self._run([(position, self._contract.decode(inputs[position]))], outcomes)
+                instances = self._contract.decode(inputs[position], self._forms[position])
+                self._run([(position, instances)], outcomes)
             except ModelFailed as error:
                 outcomes[position] = error.to_failure()
 
@@ -169,12 +178,14 @@ class HostedModel:
             raise ModelFailed(f"{name} {problem}; return one per instance, in the same order")
         return predictions
 
-    def _encode(self, predictions: Any) -> bytes:
+    def _encode(self, predictions: Any, form: Form) -> bytes:
         try:
-            return self._contract.encode(predictions)
+            return self._contract.encode(predictions, form)
         except Exception as error:
             problem = _describe(error, self._folder)
-            raise ModelFailed(f"the predictions have no form in JSON: {problem}") from error
+            raise ModelFailed(
+                f"the predictions have no form in {_TITLES[form]}: {problem}"
+            ) from error
 
 
 def _import_class(folder: Path, spec: str) -> type[Model]:

@@ -57,7 +57,7 @@ class AmqpTransport:
         addresses: The broker's.
         name: This gateway's, for the names of its queues and connections.
         metrics: Told of what happens.
-        bundle_size: Gives how many requests a target's bundle may hold: what one of its batches
+        bundle_size: Gives how many instances a target's bundle may hold: what one of its batches
             takes, so that a bundle never holds what another worker could be running.
         on_unroutable: Told of a target that has no queue.
     """
@@ -317,4 +317,5 @@ class AmqpTransport:
 
 def _to_item(pending: Pending) -> envelope.Item:
     request = pending.call.request
-    return envelope.Item(pending.key, request.id, request.input, envelope.to_wall(request.deadline))
+    deadline = envelope.to_wall(request.deadline)
+    return envelope.Item(pending.key, request.id, request.input, deadline, request.form)

@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 
 from modelyard.core.errors import Failure
-from modelyard.core.messages import Announcement
+from modelyard.core.messages import Announcement, Form
 
 T = TypeVar("T")
 
@@ -32,10 +32,11 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     id: str
     input: memoryview
     deadline: float
+    form: Form = "json"
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """The outcome of one item: the JSON of its predictions, or its failure."""
+    """The outcome of one item: its predictions, or its failure."""
 
     key: int
     outcome: bytes | Failure

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from modelyard.core.batch import Priority
+from modelyard.core.batch import Priority, count_instances
 from modelyard.core.call import Call
 from modelyard.core.names import Target
 from modelyard.transports.amqp.topology import queue_name
@@ -28,11 +28,12 @@ _bundle_ids = count(1)
 class Pending:
     """A call that is not answered yet."""
 
-    __slots__ = ("bundle", "call", "is_second_try", "key", "lane")
+    __slots__ = ("bundle", "call", "instances", "is_second_try", "key", "lane")
 
     def __init__(self, key: int, call: Call, lane: Lane) -> None:
         self.key = key
         self.call = call
+        self.instances = count_instances(call.request.input, is_json=call.request.form == "json")
         self.lane = lane
         self.bundle: Bundle | None = None
         self.is_second_try = False
@@ -56,7 +57,7 @@ class Lane:
     Args:
         target: Whose they are.
         priority: Theirs.
-        size: Gives how many requests a bundle may hold.
+        size: Gives how many instances a bundle may hold; one larger request is a bundle too.
         depart: Sends a bundle.
     """
 
@@ -74,6 +75,7 @@ class Lane:
         self._depart = depart
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Pending] = deque()
+        self._instances = 0  # of all that wait
         self._under_way = 0
         self._flush_soon: asyncio.Handle | None = None
         self._flush_later: asyncio.TimerHandle | None = None
@@ -82,6 +84,7 @@ class Lane:
     def add(self, pending: Pending) -> None:
         """Let a request wait for the next bundle."""
         self._waiting.append(pending)
+        self._instances += pending.instances
         self._schedule()
 
     def arrived(self, bundle: Bundle) -> None:
@@ -99,6 +102,7 @@ class Lane:
         self._is_open = False
         self._under_way = 0
         self._waiting.extendleft(reversed(unanswered))
+        self._instances += sum(pending.instances for pending in unanswered)
         for handle in (self._flush_soon, self._flush_later):
             if handle is not None:
                 handle.cancel()
@@ -107,7 +111,7 @@ class Lane:
     def _schedule(self) -> None:
         if not self._waiting or not self._is_open or self._flush_soon is not None:
             return
-        if self._under_way < WINDOW or len(self._waiting) >= self._size(self.target):
+        if self._under_way < WINDOW or self._instances >= self._size(self.target):
             self._flush_soon = self._loop.call_soon(self._flush)
         elif self._flush_later is None:
             self._flush_later = self._loop.call_later(FILL_S, self._flush)
@@ -116,13 +120,18 @@ class Lane:
         if self._flush_later is not None:
             self._flush_later.cancel()
         self._flush_soon = self._flush_later = None
-        size, used = self._size(self.target), 0
+        room, used = self._size(self.target), 0
         chosen: list[Pending] = []
-        while self._waiting and len(chosen) < size and used < LARGEST_BUNDLE_BYTES:
-            pending = self._waiting.popleft()
+        while self._waiting and used < LARGEST_BUNDLE_BYTES:
+            pending = self._waiting[0]
             if pending.call.outcome is None:
+                if pending.instances > room and chosen:
+                    break
                 chosen.append(pending)
+                room -= pending.instances
                 used += len(pending.call.request.input)
+            self._waiting.popleft()
+            self._instances -= pending.instances
         if chosen:
             bundle = Bundle(self, chosen)
             for pending in chosen:

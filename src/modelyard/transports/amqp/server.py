@@ -194,7 +194,7 @@ class AmqpServer:
         delivery.unconfirmed = len(items)
         for item in items:
             deadline = envelope.from_wall(item.deadline)
-            request = Request(item.id, self._target, item.input, deadline, priority)
+            request = Request(item.id, self._target, item.input, deadline, priority, item.form)
             call = Call(request, partial(_on_outcome, replies, delivery, item.key))
             delivery.calls.append(call)
             if deadline > time.monotonic():

@@ -1,0 +1,121 @@
+"""Questions and answers in MessagePack: the same as in JSON, and arrays as their bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+
+from tests.e2e.test_odd_models import write
+from tests.support.server import Server, wait_until
+
+MSGPACK = {"content-type": "application/msgpack"}
+
+IMAGE = """\
+from typing import Annotated
+import numpy as np
+from modelyard import Model, Tensor
+
+class Served(Model):
+    example = np.zeros((1, 2, 3), dtype="float32")
+
+    def predict(
+        self, instances: Annotated[np.ndarray, Tensor("float32", (2, 3))]
+    ) -> Annotated[np.ndarray, Tensor("float64", (2,))]:
+        instances *= 2
+        return instances.sum(axis=2, dtype="float64") / 2
+"""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A model of arrays."""
+    with Server(write(tmp_path_factory.mktemp("models") / "image", IMAGE)) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        yield server
+
+
+def pack(name: str, instances: Any, **more: Any) -> bytes:
+    return msgspec.msgpack.encode({"model_name": name, "input_data": instances, **more})
+
+
+def ask(server: Server, body: bytes, **headers: str) -> httpx.Response:
+    return server.http.post("/predict", content=body, headers=MSGPACK | headers)
+
+
+def prediction_of(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/msgpack"
+    return msgspec.msgpack.decode(response.content)["prediction"]
+
+
+def test_a_model_answers_in_the_form_in_which_it_is_asked(iris: Server) -> None:
+    rows = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
+    assert prediction_of(ask(iris, pack("fast_iris_model", rows, model_version="1"))) == [0, 2]
+    again = ask(iris, pack("fast_iris_model", rows, model_version="1"))
+    assert (prediction_of(again), again.headers["x-cache"]) == ([0, 2], "hit")
+    assert iris.predict("fast_iris_model", rows).json()["prediction"] == [0, 2]
+
+
+def test_an_array_is_its_bytes_both_ways(image: Server) -> None:
+    array = np.arange(5 * 6, dtype="<f4").reshape(5, 2, 3)
+    given = prediction_of(ask(image, pack("image", array.tobytes())))
+    assert np.array_equal(np.frombuffer(given, "<f8").reshape(5, 2), array.sum(axis=2))
+    assert prediction_of(ask(image, pack("image", array.tolist()))) == given
+    assert image.predict("image", array.tolist()).json()["prediction"] == array.sum(axis=2).tolist()
+
+
+def test_a_large_array_gets_through(image: Server) -> None:
+    array = np.ones((300_000, 2, 3), dtype="<f4")
+    given = prediction_of(ask(image, pack("image", array.tobytes())))
+    assert given == np.full((300_000, 2), 3.0).tobytes()
+
+
+def test_both_forms_share_a_batch(image: Server) -> None:
+    array = np.ones((1, 2, 3), dtype="<f4")
+
+    def ask_once(number: int) -> list[float]:
+        if number % 2:
+            one = prediction_of(ask(image, pack("image", (array * number).tobytes())))
+            return [float(value) for value in np.frombuffer(one, "<f8")]
+        (answer,) = image.predict("image", (array * number).tolist()).json()["prediction"]
+        return list(answer)
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask_once, range(200)))
+    assert answers == [[3.0 * number] * 2 for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "where"),
+    [
+        (b"", 400, None),
+        (b"\xc1", 400, None),
+        (pack("image", bytes(24))[:-1], 400, None),
+        (pack("image", bytes(24)) + b"\0", 400, None),
+        (b"\x91" * 5000 + b"\x01", 400, None),
+        (b'{"model_name": "image", "input_data": []}', 400, None),
+        (msgspec.msgpack.encode([1]), 422, "$"),
+        (msgspec.msgpack.encode({"model_name": "image"}), 422, "$"),
+        (pack("image", bytes(24), more=1), 422, "$"),
+        (pack("image", bytes(25)), 422, "$.input_data"),
+        (pack("image", b""), 422, "$.input_data"),
+        (pack("image", "text"), 422, "$.input_data"),
+        (pack("image", [[[1.0, 2.0]]]), 422, "$.input_data[0]"),
+        (pack("image", bytes(24), timeout_s=float("nan")), 400, "$.timeout_s"),
+        (pack("nobody", bytes(24)), 404, None),
+    ],
+)
+def test_bad_input_is_named(image: Server, body: bytes, status: int, where: str | None) -> None:
+    response = ask(image, body)
+    assert (response.status_code, response.json().get("where")) == (status, where), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_body_over_the_limit_is_refused(image: Server) -> None:
+    assert ask(image, pack("image", bytes(9 * 1024 * 1024))).status_code == 413
