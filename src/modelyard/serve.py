@@ -1,4 +1,7 @@
-"""``modelyard serve``, ``gateway`` and ``worker``: the processes around what ``compose`` makes."""
+"""``modelyard serve``, ``gateway`` and ``worker``: the processes around what ``compose`` makes.
+
+Each imports only what it needs: one machine needs neither broker nor Redis.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,9 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from modelyard.compose.cluster import ClusterGateway, ClusterWorker
-from modelyard.compose.embedded import Embedded
 from modelyard.core.manifest import Manifest
 from modelyard.display import Display, PlainDisplay, say
-from modelyard.gateway.server import bind
+from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
 
@@ -36,6 +37,8 @@ def serve_embedded(
     display: Callable[[], Display],
 ) -> None:
     """Serve everything on ``listener`` until a signal says stop."""
+    from modelyard.compose.embedded import Embedded
+
     _become("gateway", settings)
     shown = display()
     embedded = Embedded(settings, models, on_change=shown.show)
@@ -44,6 +47,8 @@ def serve_embedded(
 
 def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     """Be a gateway of a cluster until a signal says stop."""
+    from modelyard.compose.cluster import ClusterGateway
+
     _become("gateway", settings)
     say(f"gateway at {_url(listener)}")
     _run(ClusterGateway(settings, on_change=PlainDisplay().show).run(listener))
@@ -53,6 +58,8 @@ def serve_worker(
     settings: Settings, folder: Path, manifest: Manifest, listener: socket.socket
 ) -> None:
     """Be a worker of a cluster until a signal says stop."""
+    from modelyard.compose.cluster import ClusterWorker
+
     _become(f"worker {manifest.name} {manifest.version}", settings)
     say(f"worker of {manifest.target}, health and metrics at {_url(listener)}")
     worker = ClusterWorker(settings, folder, manifest, on_change=PlainDisplay().show)

@@ -109,7 +109,15 @@ class Line:
 
     async def ask(self, request: bytes) -> Answer:
         """Send a request, and read one response."""
-        self._writer.write(request)
+        self.send(request)
+        return await self.answer()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, be they part of a request or several."""
+        self._writer.write(data)
+
+    async def answer(self) -> Answer:
+        """Read one response."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).splitlines(keepends=True)
         answer = _parse_head(head)
         body = await self._reader.readexactly(int(answer.headers["content-length"]))

@@ -88,13 +88,12 @@ class ClusterGateway:
 
     async def run(self, listener: socket.socket) -> None:
         """Serve on ``listener`` until a signal says stop."""
-        spare_the_collector()
         with stop_on_signals(self._process.stop):
             async with (
                 self._cache or contextlib.nullcontext(),
                 _background(self._transport.run(), self._listener.run()),
             ):
-                await self._process.server.serve(sockets=[listener])
+                await self._process.serve(listener)
                 log.info("drained")
 
     def _announce(self, announcement: Announcement) -> None:
@@ -168,7 +167,7 @@ class ClusterWorker:
                 self._pool,
                 _background(self._announcer.run(), self._consume_while_serving()),
             ):
-                await self._process.server.serve(sockets=[listener])
+                await self._process.serve(listener)
                 await self._drain()
 
     async def _consume_while_serving(self) -> None:

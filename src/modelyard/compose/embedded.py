@@ -63,7 +63,7 @@ class Embedded:
                     self._transport.connect(pool.target, pool.submit)
                 settled = asyncio.create_task(self._settle(on_settled))
                 try:
-                    await self._process.server.serve(sockets=[listener])
+                    await self._process.serve(listener)
                 finally:
                     settled.cancel()
                     for pool in self._pools:  # all at once; each is then waited for

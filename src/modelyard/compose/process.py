@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import importlib
 import signal
+import socket
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
@@ -15,12 +17,13 @@ from modelyard.caches.memory import MemoryCache
 from modelyard.core.messages import Announcement
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Cache, Dispatch, Transport
-from modelyard.gateway.app import Gateway, make_pages
-from modelyard.gateway.predict import PredictEndpoint
-from modelyard.gateway.server import Server, make_server
-from modelyard.gateway.types import App
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
+
+if TYPE_CHECKING:
+    from modelyard.gateway.predict import PredictEndpoint
+    from modelyard.gateway.server import Server
+    from modelyard.gateway.types import App
 
 OnChange = Callable[[Announcement], None]
 
@@ -60,7 +63,8 @@ class Process:
         self.metrics = metrics
         self.catalog = Catalog()
         self.is_draining = False
-        self.server = self._make_server(transport)
+        self._transport = transport
+        self._server: Server | None = None
 
     def announce(self, announcement: Announcement) -> None:
         """Take over what is said of a target."""
@@ -73,13 +77,28 @@ class Process:
         )
         self._on_change(announcement)
 
-    def stop(self, *, is_forced: bool) -> None:
-        """Accept no more, finish what is under way; ``server.serve`` returns then."""
-        self.is_draining = True
-        self.server.stop(is_forced=is_forced)
+    async def serve(self, listener: socket.socket) -> None:
+        """Answer HTTP on ``listener`` until ``stop``."""
+        # The web framework takes longer to import than all else together: meanwhile runners start,
+        # and workers and gateways find the broker.
+        await asyncio.to_thread(importlib.import_module, "modelyard.gateway.app")
+        self._server = self._make_server()
+        spare_the_collector()
+        if self.is_draining:
+            self._server.stop()
+        await self._server.serve(sockets=[listener])
 
-    def _make_server(self, transport: Transport | None) -> Server:
-        settings = self._settings
+    def stop(self, *, is_forced: bool) -> None:
+        """Accept no more, finish what is under way; ``serve`` returns then."""
+        self.is_draining = True
+        if self._server is not None:
+            self._server.stop(is_forced=is_forced)
+
+    def _make_server(self) -> Server:
+        from modelyard.gateway.app import Gateway, make_pages
+        from modelyard.gateway.server import make_server
+
+        settings, transport = self._settings, self._transport
         app: App = make_pages(
             catalog=self.catalog,
             version=__version__,
@@ -103,6 +122,8 @@ class Process:
         return LayeredCache(near, self._shared_cache) if is_any else None
 
     def _make_predict(self, transport: Transport) -> PredictEndpoint:
+        from modelyard.gateway.predict import PredictEndpoint
+
         settings = self._settings
         dispatch = Dispatch(
             catalog=self.catalog,

@@ -10,12 +10,11 @@ from typing import Any
 import uvicorn
 
 from modelyard.core.errors import ShuttingDown
+from modelyard.gateway.bind import BACKLOG
 from modelyard.gateway.hot import HotProtocol
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.protocol import KEEP_ALIVE_S, LimitedProtocol
 from modelyard.gateway.types import App
-
-BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
@@ -71,21 +70,3 @@ def make_server(
         backlog=BACKLOG,
     )
     return Server(config)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Give a listening socket; port 0 takes a free one.
-
-    Raises:
-        OSError: The address is taken, or is none of this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
