@@ -10,7 +10,8 @@ import pytest
 from pamqp import commands
 
 from modelyard.transports.amqp.address import parse_addresses
-from modelyard.transports.amqp.connection import Connection, Properties
+from modelyard.transports.amqp.connection import Connection
+from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.topology import REQUESTS
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker

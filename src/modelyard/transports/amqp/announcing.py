@@ -13,7 +13,8 @@ import msgspec
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.address import Address
-from modelyard.transports.amqp.connection import BlockedError, Connection, Properties
+from modelyard.transports.amqp.connection import BlockedError, Connection
+from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.session import LOST, Session, Supervisor
 from modelyard.transports.amqp.topology import CATALOG
 

@@ -34,9 +34,9 @@ from modelyard.transports.amqp.connection import (
     ConnectionLostError,
     Delivered,
     NackedError,
-    Properties,
     ReturnedError,
 )
+from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.lanes import Bundle, Lane, Pending
 from modelyard.transports.amqp.metrics import BrokerMetrics
 from modelyard.transports.amqp.session import Session, Supervisor

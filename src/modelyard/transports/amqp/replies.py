@@ -13,7 +13,8 @@ from functools import partial
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure, GivenUp
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.connection import Delivered, Properties, ReturnedError
+from modelyard.transports.amqp.connection import Delivered, ReturnedError
+from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.metrics import BrokerMetrics
 from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.topology import REPLIES
