@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         log_level: The least severe level that is logged.
         access_log: Whether every request is logged.
         max_body_bytes: Larger request bodies are refused with 413, also after inflation.
+        max_bodies_bytes: Of all requests under way together; more are refused with 503.
         body_timeout_s: How long a client may take to send a body.
         header_timeout_s: How long a client may take to send the headers.
         max_timeout_s: No request may take longer than this, whatever it asks for.
@@ -57,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 8 * 1024 * 1024
+    max_bodies_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 256 * 1024 * 1024
     body_timeout_s: Seconds = 30
     header_timeout_s: Seconds = 10
     max_timeout_s: Seconds = 300

@@ -7,10 +7,12 @@ import gzip
 import itertools
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import TRICK
+from tests.e2e.test_odd_models import write
 from tests.support.ledger import answer_of
 from tests.support.raw import Answer, connect, request_bytes
 from tests.support.server import Server, wait_until
@@ -158,3 +160,99 @@ async def test_a_server_that_must_stop_refuses_what_it_cannot_finish() -> None:
             assert answer.headers["connection"] == "close"
         assert server.process.wait(60) == 0
         assert "Traceback" not in server.output
+
+
+async def test_bodies_together_have_a_limit() -> None:
+    """Clients that each stay within the limit of one body cannot fill the memory together."""
+    limit = str(1024 * 1024)
+    with Server(TRICK, settings={"MODELYARD_MAX_BODIES_BYTES": limit}) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        large = request_bytes(body_of(7, diary="") + b" " * 700_000)
+
+        def taken() -> float:
+            return server.metric("modelyard_body_bytes")
+
+        for _ in range(3):
+            async with await connect(server.url) as slow, await connect(server.url) as other:
+                slow.send(large[:-1])
+                wait_until(lambda: taken() > 0, what="the slow one's room")
+                refused = await other.ask(large)
+                assert (refused.status, refused.json["code"]) == (503, "overloaded")
+                assert refused.headers["connection"] == "close"
+                assert is_right(await slow.ask(large[-1:]), 7)
+            async with await connect(server.url) as gone:
+                gone.send(large[:-1])
+                wait_until(lambda: taken() > 0, what="the room of one who leaves")
+            wait_until(lambda: taken() == 0, what="the room to be given back")
+        async with await connect(server.url) as last:
+            assert is_right(await last.ask(large), 7)
+
+
+def test_an_answer_has_a_limit(tmp_path: Path) -> None:
+    code = (
+        "from modelyard import Model\n\n"
+        "class Served(Model):\n"
+        "    def predict(self, instances: list[int]) -> list[str]:\n"
+        "        return ['x' * size for size in instances]\n"
+    )
+    with Server(write(tmp_path / "talker", code)) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        assert len(server.predict("talker", [4 << 20]).json()["prediction"][0]) == 4 << 20
+        problem = server.predict("talker", [4 << 20, 5 << 20])
+        assert (problem.status_code, problem.json()["code"]) == (502, "model_failed")
+        assert "ask for fewer instances" in problem.json()["detail"]
+
+
+async def test_a_body_is_never_taken_for_a_request(served: Server) -> None:
+    """Also when its request was answered before it came, and it looks like one."""
+    known = request_bytes(body_of(1))
+    page = request_bytes(b"", f"content-length: {len(known)}", path="/healthz", method="GET")
+    wrong = request_bytes(b"", f"content-length: {len(known)}", "content-type: text/plain")
+    for first in (page, wrong):
+        async with await connect(served.url) as line:
+            for _ in range(3):
+                assert is_right(await line.ask(known), 1)
+            await line.ask(first)
+            line.send(known)
+            await asyncio.sleep(0.05)
+            line.send(HEALTH)
+            assert (await line.answer()).json == {"status": "ok"}
+            assert await line.rest() == b""
+
+
+async def test_a_known_request_behind_half_of_another_is_part_of_it(served: Server) -> None:
+    known = request_bytes(body_of(1))
+    async with await connect(served.url) as line:
+        assert is_right(await line.ask(known), 1)
+        line.send(request_bytes(body_of(2)) + b"P")
+        assert is_right(await line.answer(), 2)
+        answer = await line.ask(known)  # "PPOST" is no method
+        assert (answer.status, answer.json["code"]) == (400, "malformed")
+
+
+async def test_what_is_due_comes_before_a_complaint(served: Server) -> None:
+    for body in (body_of(3), body_of(3, act="work", seconds=0.1)):
+        async with await connect(served.url) as line:
+            line.send(request_bytes(body) + b"garbage\r\n\r\n")
+            assert is_right(await line.answer(), 3)
+            assert not (await line.rest()).count(b" 200 ")
+
+
+async def test_headers_that_never_end_are_given_up() -> None:
+    with Server(TRICK, settings={"MODELYARD_HEADER_TIMEOUT_S": "0.3"}) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        async with await connect(server.url) as line:
+            line.send(request_bytes(b"{}") + b"P")
+            assert (await line.answer()).status == 422
+            assert (await line.answer()).status == 408
+
+
+async def test_a_connection_cannot_heap_up_requests(served: Server) -> None:
+    slow = request_bytes(body_of(1, act="work", seconds=0.2))
+    async with await connect(served.url) as line:
+        line.send(slow + HEALTH * 5000)
+        try:
+            answered = (await line.rest()).count(b"HTTP/1.1")
+        except ConnectionResetError:
+            answered = 0
+    assert answered < 5000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modelyard.core.batch import NORMAL_EVERY, Backlog, Priority
+from modelyard.core.batch import LARGEST_BATCH_BYTES, NORMAL_EVERY, Backlog, Priority
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
 
@@ -23,6 +23,7 @@ class Ticket:
     deadline: float = 1e9
     priority: Priority = "normal"
     instances: int = 1
+    input_bytes: int = 1
     is_gone: bool = False
 
 
@@ -134,3 +135,15 @@ def test_room_that_high_priority_leaves_is_filled() -> None:
     backlog.add(other)
     backlog.add(urgent)
     assert backlog.take(max_instances=4, now=0) == ([urgent, other], [])
+
+
+def test_a_batch_holds_no_more_than_its_bytes_or_one_request() -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    half = LARGEST_BATCH_BYTES // 2
+    for number, size in enumerate((half, half, half, 3 * half, 1)):
+        backlog.add(Ticket(number, input_bytes=size))
+    taken = []
+    while backlog:
+        batch, _ = backlog.take(max_instances=64, now=0)
+        taken.append([ticket.number for ticket in batch])
+    assert taken == [[0, 1], [2], [3], [4]]

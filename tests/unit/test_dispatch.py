@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import time
 
 import pytest
@@ -29,6 +31,10 @@ def asking(monkeypatch: pytest.MonkeyPatch) -> Asking:
     asking = Asking(clock)
     asking.catalog.announce(announcement())
     return asking
+
+
+def ask_for(raw: bytes) -> Ask:
+    return Ask("id", "iris", None, memoryview(raw))
 
 
 def outcome(task: asyncio.Task[Prediction]) -> tuple[bytes, str]:
@@ -130,13 +136,49 @@ async def test_who_shares_with_nobody_can_leave_too(asking: Asking) -> None:
 
 
 async def test_a_deadline_ends_the_wait_of_its_caller_only(asking: Asking) -> None:
-    hasty, patient = await asking.ask(timeout_s=1), await asking.ask(timeout_s=10)
+    patient, hasty = await asking.ask(timeout_s=10), await asking.ask(timeout_s=1)
     await asking.let_time_pass(1.1)
     assert isinstance(hasty.exception(), DeadlineExceeded)
     assert asking.metrics.expirations == 1
     assert not asking.is_given_up(0)
     await asking.answer(0, b"[7]")
+    assert outcome(patient) == (b"[7]", "miss")
+
+
+async def test_a_flight_that_is_never_heard_of_again_ends_with_its_own_deadline(
+    asking: Asking,
+) -> None:
+    """A broker drops what has expired, and tells nobody."""
+    hasty, patient = await asking.ask(timeout_s=1), await asking.ask(timeout_s=10)
+    await asking.let_time_pass(1.1)
+    assert isinstance(hasty.exception(), DeadlineExceeded)
+    assert (asking.sent, asking.in_flight) == (2, 1)
+    await asking.answer(1, b"[7]")
     assert outcome(patient) == (b"[7]", "coalesced")
+
+
+async def test_who_is_late_by_another_clock_does_not_fly_again(asking: Asking) -> None:
+    alone = await asking.ask(timeout_s=1)
+    await asking.answer(0, DeadlineExceeded("by the worker's clock"))
+    assert isinstance(alone.exception(), DeadlineExceeded)
+    assert asking.sent == 1
+
+
+async def test_nothing_is_left_for_the_garbage_collector(asking: Asking) -> None:
+    """What only the collector finds may hold a body for long."""
+    gc.collect()
+    gc.disable()
+    try:
+        asking.catalog.announce(announcement(max_in_flight=1))
+        for number in range(3):
+            raw = b"[%d]" % number
+            asking.dispatch.start(ask_for(raw), lambda _: None)
+            with contextlib.suppress(Overloaded):
+                asking.dispatch.start(ask_for(b"[9]"), lambda _: None)
+            asking.transport.calls.pop().settle(b"[7]")
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 async def test_who_has_time_left_is_not_ended_by_another_deadline(asking: Asking) -> None:

@@ -110,6 +110,7 @@ def gateway(*, is_cached: bool) -> uvicorn.Config:
         dispatch=dispatch,
         metrics=metrics,
         max_body_bytes=1 << 20,
+        max_bodies_bytes=1 << 20,
         body_timeout_s=10,
         is_access_logged=False,
     )

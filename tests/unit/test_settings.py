@@ -18,6 +18,7 @@ def test_the_defaults() -> None:
         "log_level": "info",
         "access_log": False,
         "max_body_bytes": 8_388_608,
+        "max_bodies_bytes": 268_435_456,
         "body_timeout_s": 30,
         "header_timeout_s": 10,
         "max_timeout_s": 300,

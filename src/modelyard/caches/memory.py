@@ -10,7 +10,7 @@ ENTRY_OVERHEAD_BYTES = 270  # key, value header, tuple, float, slot: measured on
 
 
 class MemoryCache:
-    """Keeps the JSON of predictions.
+    """Keeps predictions, as bytes in the form in which they were asked for.
 
     Args:
         max_bytes: What all entries may take together, their overhead included; 0 keeps nothing.

@@ -42,7 +42,7 @@ class RedisCacheMetrics(Protocol):
 
 
 class RedisCache:
-    """Keeps the JSON of predictions in Redis.
+    """Keeps predictions in Redis, as bytes in the form in which they were asked for.
 
     Args:
         url: ``redis://`` or ``rediss://``.

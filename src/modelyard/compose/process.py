@@ -132,13 +132,16 @@ class Process:
             metrics=self.metrics,
             timeout_cap_s=settings.max_timeout_s,
         )
-        return PredictEndpoint(
+        endpoint = PredictEndpoint(
             dispatch=dispatch,
             metrics=self.metrics,
             max_body_bytes=settings.max_body_bytes,
+            max_bodies_bytes=settings.max_bodies_bytes,
             body_timeout_s=settings.body_timeout_s,
             is_access_logged=settings.access_log,
         )
+        self.metrics.watch_bodies(lambda: endpoint.budget.taken)
+        return endpoint
 
 
 def spare_the_collector() -> None:

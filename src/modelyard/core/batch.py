@@ -19,6 +19,7 @@ NORMAL_EVERY = 4
 
 COUNTED_BYTES = 64 * 1024
 MANY = 1 << 30
+LARGEST_BATCH_BYTES = 16 << 20
 
 _instances = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -27,7 +28,7 @@ def count_instances(raw: memoryview, *, is_json: bool) -> int:
     """Count the instances of a small input. A large one counts as many: it is a batch of its own,
     and counting would hold the event loop and take 40 times its size in memory.
 
-    The instances of an array in MessagePack are not to be seen from here: it counts as one.
+    Arrays sent as bytes do not tell their number: MessagePack counts as one.
     """
     if not is_json:
         return 1
@@ -48,6 +49,8 @@ class Waiting(Protocol):
     def deadline(self) -> float: ...
     @property
     def instances(self) -> int: ...
+    @property
+    def input_bytes(self) -> int: ...
     @property
     def is_gone(self) -> bool:
         """Whether nobody wants the answer any more."""
@@ -84,12 +87,13 @@ class Backlog(Generic[W]):
     def take(self, *, max_instances: int, now: float) -> tuple[list[W], list[W]]:
         """Remove and give (the next batch, what expired before it could run).
 
-        A batch holds at most ``max_instances`` instances, but always one request if any waits: one
-        that is larger by itself runs alone. What is gone is removed and given in neither list.
+        A batch holds at most ``max_instances`` instances and ``LARGEST_BATCH_BYTES``, but always
+        one request if any waits: one that is larger by itself runs alone. What is gone is removed
+        and given in neither list.
         """
         batch: list[W] = []
         expired: list[W] = []
-        room = max_instances
+        room, bytes_left = max_instances, LARGEST_BATCH_BYTES
         self._taken += 1
         order: tuple[Priority, Priority] = (
             ("normal", "high") if self._taken % NORMAL_EVERY == 0 else ("high", "normal")
@@ -102,9 +106,10 @@ class Backlog(Generic[W]):
                     heapq.heappop(heap)
                 elif item.deadline <= now:
                     expired.append(heapq.heappop(heap)[2])
-                elif item.instances <= room or not batch:
+                elif (item.instances <= room and item.input_bytes <= bytes_left) or not batch:
                     batch.append(heapq.heappop(heap)[2])
                     room -= item.instances
+                    bytes_left -= item.input_bytes
                 else:
                     break
         return batch, expired

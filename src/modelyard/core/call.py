@@ -37,7 +37,9 @@ class Call:
         return self.outcome is not None
 
     def listen(self, listener: Callable[[Call], None]) -> None:
-        """Have ``listener`` told as well, before those that listen already."""
+        """Have ``listener`` told as well, before those that listen already: whoever carries a call
+        lets go of it before the client is told.
+        """
         self._listeners.append(listener)
 
     def settle(self, outcome: Outcome) -> None:

@@ -5,7 +5,7 @@ a numpy array with a declared dtype and instance shape. From them come decoding,
 schemas. Runs in the runner, the one process that knows the model's types.
 
 An array may come in MessagePack as the bytes of its instances one after the other (little-endian,
-last axis first, as ``numpy.tobytes`` writes them), and is then not even copied.
+last axis first, as ``numpy.tobytes`` writes them): nothing is parsed, and copied once at most.
 """
 
 from __future__ import annotations
@@ -156,7 +156,10 @@ class Arrays:
             )
         array = self._np.frombuffer(value, dtype=self._wire_dtype)
         array = array.reshape(-1, *self._tensor.shape)
-        is_usable = array.flags.writeable and array.dtype == self._dtype
+        if self._dtype.kind == "b" and array.view("uint8").max(initial=0) > 1:
+            raise ValueError("Expected bytes that are 0 or 1")
+        # A model may write into it, or hand it to code that knows aligned numbers only.
+        is_usable = array.flags.behaved and array.dtype == self._dtype
         return array if is_usable else array.astype(self._dtype)
 
     def give(self, value: Any) -> Any:
@@ -171,6 +174,8 @@ class Arrays:
         expected = (count, *self._tensor.shape)
         if shape is None:
             return f"returned {type(value).__name__} where a numpy array is expected"
+        if not self._np.can_cast(value.dtype, self._dtype, "same_kind"):
+            return f"returned {value.dtype} where {self._dtype} is expected"
         return None if shape == expected else f"returned shape {shape} where {expected} is expected"
 
 

@@ -54,13 +54,13 @@ class RequestError(Exception):
 
 
 class Malformed(RequestError):
-    """The request is not well-formed: not JSON, not UTF-8, nested too deep, out of range."""
+    """The request is not well-formed in its form: not UTF-8, nested too deep, out of range."""
 
     code = "malformed"
 
 
 class InvalidInput(RequestError):
-    """The request is JSON, but not what the model accepts."""
+    """The request is well-formed, but not what the model accepts."""
 
     code = "invalid_input"
 
@@ -141,7 +141,10 @@ class DeadlineExceeded(RequestError):
 
 
 class GivenUp(RequestError):
-    """Who asked has left, or asks elsewhere: nobody waits for the answer any more."""
+    """Who asked has left, or asks elsewhere: nobody waits for the answer any more.
+
+    The code is what metrics show; nobody is there to see it.
+    """
 
     code = "client_gone"
 

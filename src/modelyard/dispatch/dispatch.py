@@ -205,7 +205,7 @@ class Dispatch:
         try:
             self._fly(inquiry, key)
         except RequestError as error:
-            inquiry.settle(error)
+            inquiry.settle(error.with_traceback(None))  # else it would hold this frame, and that it
 
     def _fly(self, inquiry: Inquiry, key: bytes, *, is_alone: bool = False) -> None:
         """Join the flight of identical requests, or start it."""
@@ -218,7 +218,13 @@ class Dispatch:
         landed = partial(self._on_landed, key, entry.announcement.cache_ttl_s)
         flight = self._flights.start(key, inquiry.request, landed)
         self._board(flight, inquiry)
+        # A broker drops what has expired and tells nobody: the flight has to end by itself.
+        ticket = self._expiry.watch(flight.execution)
+        flight.execution.listen(partial(self._forget, ticket))
         self._send(entry, flight.execution)
+
+    def _forget(self, ticket: int, call: Call) -> None:
+        self._expiry.forget(call, ticket)
 
     def _board(self, flight: Flight[Inquiry], inquiry: Inquiry) -> None:
         if inquiry.ticket is None:
@@ -233,14 +239,17 @@ class Dispatch:
             self._cache.put(key, outcome, ttl_s=ttl_s)
         for inquiry in waiting:
             # The flight had the deadline of whoever started it; others may have time left.
-            is_early = inquiry.request.deadline > time.monotonic()
+            is_early = (
+                inquiry.request is not execution.request
+                and inquiry.request.deadline > time.monotonic()
+            )
             if not (isinstance(outcome, DeadlineExceeded) and is_early):
                 inquiry.settle(outcome)
                 continue
             try:
                 self._fly(inquiry, key)
             except RequestError as error:
-                inquiry.settle(error)
+                inquiry.settle(error.with_traceback(None))
 
     def _on_settled(self, inquiry: Inquiry) -> None:
         """Tidy up, and tell who asked."""

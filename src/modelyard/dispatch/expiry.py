@@ -32,8 +32,10 @@ class Expiry:
         asyncio.get_running_loop().call_later(self._deadlines.resolution_s, self._tick)
 
     def _tick(self) -> None:
-        for call in self._deadlines.pop_expired(time.monotonic()):
-            call.settle(DeadlineExceeded("there was no answer by the deadline"))
-        self._is_ticking = bool(self._deadlines)
-        if self._is_ticking:
-            self._sleep()
+        try:
+            for call in self._deadlines.pop_expired(time.monotonic()):
+                call.settle(DeadlineExceeded("there was no answer by the deadline"))
+        finally:
+            self._is_ticking = bool(self._deadlines)
+            if self._is_ticking:
+                self._sleep()

@@ -13,7 +13,8 @@ C = TypeVar("C", bound=Call)
 
 
 class Flight(Generic[C]):
-    """One execution and all who wait for it. It is given up when the last of them has left.
+    """One execution and all who wait for it. It is given up when the last of them has left, and has
+    the deadline of whoever started it.
 
     Args:
         request: What is executed.
@@ -24,7 +25,7 @@ class Flight(Generic[C]):
 
     def __init__(self, request: Request, on_landed: Callable[[Call, list[C]], None]) -> None:
         self.execution = Call(request, self._land)
-        self._waiting: dict[Call, C] = {}  # in the order in which they came
+        self._waiting: dict[Call, C] = {}  # a set that keeps the order in which they came
         self._on_landed = on_landed
 
     def join(self, call: C) -> None:
@@ -61,9 +62,10 @@ class Flights(Generic[C]):
         """
 
         def land(execution: Call, waiting: list[C]) -> None:
-            if self._flights.get(key) is flight:
+            found = self._flights.get(key)
+            if found is not None and found.execution is execution:
                 del self._flights[key]
             on_landed(execution, waiting)
 
-        flight = self._flights[key] = Flight(request, land)
-        return flight
+        self._flights[key] = Flight(request, land)
+        return self._flights[key]

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from modelyard.core.call import Call
-from modelyard.core.errors import GivenUp, RequestError, TooSlow
+from modelyard.core.errors import GivenUp, Overloaded, RequestError, TooSlow
 from modelyard.gateway.predict import PATH, Plan, PredictEndpoint
 from modelyard.gateway.protocol import LimitedProtocol
 from modelyard.gateway.types import App
@@ -76,10 +76,11 @@ class HotProtocol(LimitedProtocol):
         self._pieces: list[bytes] = []
         self._is_hot = False  # a request that is ours waits for its answer
         self._call: Call | None = None
+        self._room = 0  # of the budget for bodies
 
     def data_received(self, data: bytes) -> None:
         """Answer at once what is known, and parse the rest (called by the loop)."""
-        if not self._is_busy and not self._header_bytes:
+        if self._is_between and not self._is_busy:
             head = data[: data.find(b"\r\n\r\n") + 4]
             known = self.known_heads.get(head)
             if known is not None and len(data) == len(head) + known.body_bytes and self._may_be_hot:
@@ -97,15 +98,19 @@ class HotProtocol(LimitedProtocol):
         """Give up what the client waited for (called by the loop)."""
         super().connection_lost(exc)
         self._plan = None
-        if self._call is not None:
-            self._call.settle(GivenUp("the client has left"))
+        self._give_room_back()
+        call, self._call = self._call, None
+        if call is not None:
+            call.settle(GivenUp("the client has left"))
 
     @property
     def _may_be_hot(self) -> bool:
         """Whether an answer could be sent at once, and no other is to be sent before."""
-        cycle: RequestResponseCycle | None = self.cycle
-        is_asgi_busy = cycle is not None and not cycle.response_complete
-        return not (self._is_hot or is_asgi_busy or self._is_leaving or self.flow.write_paused)
+        return not (self._is_answering or self._is_leaving or self.flow.write_paused)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._is_hot or super()._is_answering
 
     def _on_headers(self) -> None:
         parser = self.parser
@@ -118,6 +123,11 @@ class HotProtocol(LimitedProtocol):
             and not parser.should_upgrade()
         )
         self._plan = self.endpoint.plan_of(dict(self.headers)) if is_ordinary else None
+        if self._plan is not None:
+            try:
+                self._room = self.endpoint.budget.take(self._plan.body_bytes)
+            except Overloaded:
+                self._plan = None  # it is refused on the other way
         if self._plan is None:
             super()._on_headers()
 
@@ -137,9 +147,9 @@ class HotProtocol(LimitedProtocol):
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._plan = None
-        self._is_in_headers = True
+        self._is_in_headers = self._is_between = True
         self._stop_timer()
-        if plan.is_reusable:
+        if plan.is_reusable and not self._room:
             self._learn(plan, body)
         self._start(plan, body)
 
@@ -174,6 +184,7 @@ class HotProtocol(LimitedProtocol):
         request, a system call, and another wake-up of the client.
         """
         self._call, self._is_hot = None, False
+        self._give_room_back()
         if self._is_leaving:
             head += b"connection: close\r\n"
         self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, self._date_lines(), body))
@@ -181,6 +192,11 @@ class HotProtocol(LimitedProtocol):
             self._outbox.flush()
             self.transport.close()
         self.on_response_complete()
+
+    def _give_room_back(self) -> None:
+        if self._room:
+            self.endpoint.budget.give_back(self._room)
+            self._room = 0
 
     def _on_body_timeout(self) -> None:
         limit = f"{self.endpoint.body_timeout_s:g} s"
@@ -195,10 +211,22 @@ class HotProtocol(LimitedProtocol):
         else:
             super().shutdown()
 
+    def _refuse(self, error: RequestError) -> None:
+        self._outbox.flush()
+        if self._is_hot:  # its answer comes first, and closes
+            self._is_leaving = True
+            self._stop_timer()
+            self.flow.pause_reading()
+        else:
+            super()._refuse(error)
+
     def give_up(self, error: RequestError) -> None:
         """Answer what is under way with ``error``: the server does not wait any longer."""
         if self._call is not None:
             self._call.settle(error)
+        elif self._plan is not None:
+            self._is_leaving, self._plan = True, None
+            self.endpoint.refuse(error, self._respond)
 
     def _date_lines(self) -> bytes:
         """Give the headers that every response has; they change once a second."""

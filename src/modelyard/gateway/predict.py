@@ -33,6 +33,7 @@ from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, Dispatch, Inquiry, Prediction
 from modelyard.gateway.body import ClientGone, check_nesting, read_body
+from modelyard.gateway.budget import Budget
 from modelyard.gateway.clients import Clients
 from modelyard.gateway.problems import MEDIA_TYPE, problem_of
 from modelyard.gateway.types import Header, Headers, Receive, Respond, Scope, Send
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     """
 
     form: Form
+    body_bytes: int
     is_bypass: bool
     is_reusable: bool
     request_id: str | None
@@ -85,6 +87,7 @@ class PredictEndpoint:
         dispatch: Asked for every well-formed request.
         metrics: Told of every answer.
         max_body_bytes: Larger bodies, also after inflation, are refused.
+        max_bodies_bytes: So much may the bodies of all requests under way have together.
         body_timeout_s: How long a client may take to send its body.
         is_access_logged: Whether to log a line per request.
     """
@@ -95,10 +98,12 @@ class PredictEndpoint:
         dispatch: Dispatch,
         metrics: GatewayMetrics,
         max_body_bytes: int,
+        max_bodies_bytes: int,
         body_timeout_s: float,
         is_access_logged: bool,
     ) -> None:
         self.body_timeout_s = body_timeout_s
+        self.budget = Budget(max_bodies_bytes)
         self._dispatch = dispatch
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
@@ -123,6 +128,7 @@ class PredictEndpoint:
             return None
         return Plan(
             form=form,
+            body_bytes=int(size),
             is_bypass=_is_bypass(headers),
             is_reusable=not headers.keys() & _NEW_EVERY_TIME,
             request_id=_given_id(headers),
@@ -142,7 +148,7 @@ class PredictEndpoint:
             ask = _ask_of(envelope, request_id, plan.form, is_bypass=plan.is_bypass)
             return self._dispatch.start(ask, partial(self._on_answered, respond, started))
         except RequestError as refused:
-            error = refused
+            error = refused.with_traceback(None)  # else it would hold this frame, and the body
         except Exception:  # a defect of ours: say so, and never without a problem document
             log.exception("unexpected_error", extra={"id": request_id})
             error = RequestError("something went wrong here")
@@ -189,15 +195,19 @@ class PredictEndpoint:
         headers: Headers = dict(scope["headers"])
         request_id = request_id_of(headers)
         target: Target | None = None
-        ask = None
+        ask = room = None
         try:
+            room = self.budget.take(self._size_of(scope, headers))
             ask = await self._read(scope, receive, headers, request_id)
+            spare = max(0, room - len(ask.input))
+            self.budget.give_back(spare)
+            room -= spare
             prediction = await self._predict(ask, receive)
             target, code = prediction.target, "ok"
             await _send_prediction(send, prediction, ask)
         except RequestError as error:
             target, code = self._target_of(ask), error.code
-            await _send_problem(send, error, request_id)
+            await _send_problem(send, error, request_id, is_unread=room is None)
         except ClientGone:
             code = GivenUp.code
         except asyncio.CancelledError:  # the server does not wait for us any longer; we end here
@@ -207,7 +217,17 @@ class PredictEndpoint:
             log.exception("unexpected_error", extra={"id": request_id})
             code = RequestError.code
             await _send_problem(send, RequestError("something went wrong here"), request_id)
+        finally:
+            self.budget.give_back(room or 0)
         self._note(target, code, time.monotonic() - started, request_id)
+
+    def _size_of(self, scope: Scope, headers: Headers) -> int:
+        """Give how large a body may be in memory; one over the limit is never kept."""
+        if scope["method"] != "POST":
+            return 0
+        declared = headers.get(b"content-length")
+        is_known = declared is not None and b"content-encoding" not in headers
+        return min(int(declared or 0), self._max_body_bytes) if is_known else self._max_body_bytes
 
     def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
         self._metrics.answered(target, code, seconds)
@@ -283,8 +303,10 @@ def read_envelope(body: bytes, form: Form = "json") -> Envelope:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     try:
-        # A number or string that no type could hold: malformed.
-        (msgspec.json.decode if is_json else msgspec.msgpack.decode)(body)
+        if is_json:
+            msgspec.json.decode(body)  # a number or string that no type could hold: malformed
+        else:
+            msgspec.msgpack.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
     problem, _, path = str(invalid).rpartition(" - at ")
@@ -381,8 +403,12 @@ def _body_of(target: Target, output: bytes, form: Form) -> bytes:
     )
 
 
-async def _send_problem(send: Send, error: RequestError, request_id: str) -> None:
+async def _send_problem(
+    send: Send, error: RequestError, request_id: str, *, is_unread: bool = False
+) -> None:
     status, headers, body = _problem_response(error, request_id)
+    if is_unread or isinstance(error, TooLarge | TooSlow):
+        headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -399,6 +425,4 @@ def _problem_response(error: RequestError, request_id: str) -> tuple[int, list[H
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.code == MethodNotAllowed.code:
         headers.append((b"allow", b"POST"))
-    if error.code in (TooLarge.code, TooSlow.code):
-        headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
     return problem.status, headers, problem.body

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from modelyard.core.errors import Malformed, RequestError, TooSlow
 from modelyard.gateway.problems import MEDIA_TYPE, problem_of
 
 MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_S = 75
-LINGER_S = 0.5
+IDLE_LINGER_S = 0.5
+MOST_PIPELINED = 256  # requests that one connection may have waiting behind the one under way
 
 
 class HeadersTooLarge(RequestError):
@@ -33,9 +34,11 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._header_bytes = 0
         self._is_in_headers = True
+        self._is_between = True  # no byte of the next request has been parsed yet
         self._timer: asyncio.TimerHandle | None = None  # of what the client is to send
         self._refusal: RequestError | None = None
-        self._is_busy = self._is_leaving = False
+        self._is_busy = False  # a request was begun and is not answered, be it read or not
+        self._is_leaving = False
         self._quiet_since = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -56,7 +59,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_in_headers:
             self._header_bytes += len(data)
         super().data_received(data)
-        if self._is_in_headers and self._header_bytes:
+        if self._is_in_headers and not self._is_between:
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge(f"headers may have {MAX_HEADER_BYTES} bytes"))
             elif self._timer is None:
@@ -64,7 +67,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that a request has begun (called by the parser)."""
-        self._is_busy = True
+        self._is_busy, self._is_between = True, False
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -81,6 +84,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _on_headers(self) -> None:
         """Start the request."""
+        if len(self.pipeline) >= MOST_PIPELINED:  # each takes memory, and reads are large
+            self.transport.close()
+            return
         super().on_headers_complete()
         if self._is_leaving:
             self.cycle.keep_alive = False
@@ -88,7 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Expect the next request's headers (called by the parser)."""
         super().on_message_complete()
-        self._is_in_headers = True
+        self._is_in_headers = self._is_between = True
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or wait for one (called when a response is sent).
@@ -101,9 +107,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._quiet_since = self.loop.time()
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        if not self.pipeline:
+            self.flow.resume_reading()
 
     def _unset_keepalive_if_required(self) -> None:
         """Leave the timer alone (called by uvicorn)."""
@@ -128,14 +135,20 @@ class LimitedProtocol(HttpToolsProtocol):
         but answers one more with ``connection: close``, so that the client knows.
         """
         self._is_leaving = True
-        if self._is_busy:
+        if self._is_answering:
             super().shutdown()
         else:
-            self.loop.call_later(LINGER_S, self._close_if_idle)
+            self.loop.call_later(IDLE_LINGER_S, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if not self._is_busy:
+        if not self._is_answering:
             self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request is known whose answer is still to be sent."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     def _start_timer(self, seconds: float, on_late: Any) -> None:
         self._timer = self.loop.call_later(seconds, on_late)
@@ -146,15 +159,20 @@ class LimitedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _on_header_timeout(self) -> None:
-        if self._header_bytes == 0:
+        if self._is_between:
             self.transport.close()  # it never asked anything: an answer would puzzle it
         else:
             limit = f"{self.header_timeout_s:g} s"
             self._refuse(TooSlow(f"the headers were not complete after {limit}"))
 
     def _refuse(self, error: RequestError) -> None:
-        """Answer outside of any request cycle, and close."""
+        """Answer outside of any request cycle, and close: not before answers that are due."""
         if self.transport.is_closing():
+            return
+        if self._is_answering and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            self._stop_timer()
+            self.flow.pause_reading()
             return
         problem = problem_of(error, request_id="-")
         head = (

@@ -37,7 +37,7 @@ class PoolMetrics(Protocol):
 class Job:
     """One call that waits or runs."""
 
-    __slots__ = ("arrived", "blame", "call", "deadline", "instances", "priority")
+    __slots__ = ("arrived", "blame", "call", "deadline", "input_bytes", "instances", "priority")
 
     def __init__(self, call: Call, arrived: float) -> None:
         self.call = call
@@ -45,6 +45,7 @@ class Job:
         self.deadline = call.request.deadline
         self.arrived = arrived
         self.blame = 0
+        self.input_bytes = len(call.request.input)
         self.instances = count_instances(call.request.input, is_json=call.request.form == "json")
 
     @property

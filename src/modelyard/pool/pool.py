@@ -256,7 +256,9 @@ class Pool:
 
     def on_ready(self, slot: Slot, ready: Ready) -> str:
         """Take a loaded runner into service; gives a reason if it cannot be."""
-        if self._ready is not None and ready.digest != self._ready.digest:
+        is_changed = self._ready is not None and ready.digest != self._ready.digest
+        is_alone = not any(other.is_ready for other in self._slots if other is not slot)
+        if is_changed and not (self._may_sleep and is_alone):
             return "the model folder has changed since it was first loaded; restart to serve it"
         self._ready = ready
         self._longest_batch_s = max(self._longest_batch_s, ready.warm_up_s)
@@ -352,6 +354,10 @@ class Pool:
             if slot.jobs and now >= slot.hung_at:
                 slot.kill_hung()
         self._expire(self._backlog.prune(now))
+        late = [job for job in self._suspects if job.deadline <= now and not job.is_gone]
+        if late:
+            self._suspects = deque(job for job in self._suspects if job.deadline > now)
+            self._expire(late)
         self._scale(now)
         if self._backlog or self._suspects or self._busy() or self._surplus() > 0:
             self._is_ticking = True

@@ -22,6 +22,7 @@ from modelyard.folder import digest_folder, read_manifest
 from modelyard.model import Model
 
 _TITLES: dict[Form, str] = {"json": "JSON", "msgpack": "MessagePack"}
+LARGEST_ANSWER_BYTES = 8 << 20  # RabbitMQ 4 takes messages of 16 MiB
 LONGEST_REASON = 500  # characters of a model's own error text that reach a caller
 
 
@@ -180,12 +181,18 @@ class HostedModel:
 
     def _encode(self, predictions: Any, form: Form) -> bytes:
         try:
-            return self._contract.encode(predictions, form)
+            output = self._contract.encode(predictions, form)
         except Exception as error:
             problem = _describe(error, self._folder)
             raise ModelFailed(
                 f"the predictions have no form in {_TITLES[form]}: {problem}"
             ) from error
+        if len(output) > LARGEST_ANSWER_BYTES:
+            raise ModelFailed(
+                f"the predictions have {len(output)} bytes and may have {LARGEST_ANSWER_BYTES}; "
+                "ask for fewer instances at once"
+            )
+        return output
 
 
 def _import_class(folder: Path, spec: str) -> type[Model]:

@@ -115,6 +115,11 @@ class Metrics:
         self._in_flight = Gauge(
             "modelyard_in_flight", "Requests under way in this gateway.", _TARGET, registry=registry
         )
+        self._body_bytes = Gauge(
+            "modelyard_body_bytes",
+            "What the large bodies of requests under way have together.",
+            registry=registry,
+        )
         self._batch_size = Histogram(
             "modelyard_batch_size",
             "Instances in each call of predict.",
@@ -175,6 +180,10 @@ class Metrics:
     def watch_in_flight(self, target: Target, in_flight: Callable[[], int]) -> None:
         """Read ``in_flight`` whenever the metrics are scraped."""
         self._in_flight.labels(target.name, target.version).set_function(in_flight)
+
+    def watch_bodies(self, taken: Callable[[], int]) -> None:
+        """Read ``taken`` whenever the metrics are scraped."""
+        self._body_bytes.set_function(taken)
 
     def set_runners(self, target: Target, *, all_: int, ready: int) -> None:
         """Tell how many runners a pool has."""

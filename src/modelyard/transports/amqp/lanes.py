@@ -83,6 +83,8 @@ class Lane:
 
     def add(self, pending: Pending) -> None:
         """Let a request wait for the next bundle."""
+        while self._waiting and self._waiting[0].call.outcome is not None:  # while none may leave
+            self._instances -= self._waiting.popleft().instances
         self._waiting.append(pending)
         self._instances += pending.instances
         self._schedule()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 
 from modelyard.core.call import Call
@@ -20,6 +21,7 @@ from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.topology import REPLIES
 
 REPLY_TIMEOUT_S = 10.0
+LARGEST_REPLY_BYTES = 1 << 20  # of several answers together; one may be larger by itself
 
 
 class Delivery:
@@ -35,6 +37,9 @@ class Delivery:
         self.unconfirmed = 0
 
 
+Entry = tuple[Delivery, envelope.Answer]
+
+
 class Replies:
     """What goes back within one session with the broker.
 
@@ -47,7 +52,7 @@ class Replies:
         self.open: set[Delivery] = set()
         self._session = session
         self._metrics = metrics
-        self._waiting: dict[str, list[tuple[Delivery, envelope.Answer]]] = {}
+        self._waiting: dict[str, list[Entry]] = {}
         self._closed = asyncio.Event()
 
     def add(self, delivery: Delivery, answer: envelope.Answer) -> None:
@@ -79,9 +84,10 @@ class Replies:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for reply_to, entries in waiting.items():
-            answers = [answer for _, answer in entries]
-            parts = Counter(delivery for delivery, _ in entries)
-            self._send(reply_to, envelope.ANSWERS, answers, parts)
+            for some in _cut(entries):
+                answers = [answer for _, answer in some]
+                parts = Counter(delivery for delivery, _ in some)
+                self._send(reply_to, envelope.ANSWERS, answers, parts)
 
     def _send(self, reply_to: str, kind: str, content: object, parts: Counter[Delivery]) -> None:
         """Send one message."""
@@ -107,3 +113,18 @@ class Replies:
                 self._session.consuming.ack(delivery.tag)
                 self.open.discard(delivery)
                 self._closed.set()
+
+
+def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
+    """Cut answers into messages that a broker takes: there may be many large ones in one turn."""
+    some: list[Entry] = []
+    used = 0
+    for entry in entries:
+        outcome = entry[1].outcome
+        size = len(outcome) if isinstance(outcome, bytes) else 0
+        if some and used + size > LARGEST_REPLY_BYTES:
+            yield some
+            some, used = [], 0
+        some.append(entry)
+        used += size
+    yield some

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
 COUNT_TIMEOUT_S = 1.0
 COUNT_EVERY_S = 0.1
-LINGER_S = 1.0
+QUEUE_LINGER_S = 1.0
 MOST_COUNTS = 50
 
 
@@ -127,7 +127,7 @@ class AmqpServer:
         counts = await self._count()
         if not counts or max(consumers for _, consumers in counts) > 1:
             return
-        await asyncio.sleep(LINGER_S)
+        await asyncio.sleep(QUEUE_LINGER_S)
         for _ in range(MOST_COUNTS):
             if not await self.count_waiting():
                 break
