@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S = 1.0
 PING_EVERY_S = 2.0
+PONG_WITHIN_S = 0.5  # later than that, it is the broker's fault if a deadline passes
 PING_TIMEOUT_S = 4.0
 BLOCKED_S = 1.0  # an alarm that lasts longer is answered 503, also for what was sent before it
 
@@ -97,8 +98,9 @@ class AmqpTransport:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests and answers get through now."""
-        return self.is_connected and not self.is_blocked
+        """Whether requests and answers get through now, as far as is known."""
+        is_heard = time.monotonic() - self._ponged < PING_EVERY_S + PONG_WITHIN_S
+        return self.is_connected and not self.is_blocked and is_heard
 
     @property
     def is_blocked(self) -> bool:
