@@ -205,7 +205,7 @@ class AmqpServer:
                 call.settle(DeadlineExceeded("the deadline passed while the request was queued"))
 
     def _refuse(self, replies: Replies, delivery: Delivery, error: RequestError) -> None:
-        log.error("bundle_refused", extra={"why": error.detail})
+        log.warning("bundle_refused", extra={"why": error.detail})
         self._metrics.broker_event("refused")
         replies.refuse(delivery, error.to_failure())
 
