@@ -197,7 +197,7 @@ manifests: setup-deploy ## Render the charts into k8s-config/, app/k8s/ and mode
 	@HELM=$(BIN)/helm deploy/manifests.sh
 
 .PHONY: bench
-bench: setup-dev setup-bench ## Measure speed beside a bare echo; ARGS goes to the benchmark
+bench: setup-dev setup-bench setup-cluster ## Measure speed beside a bare echo; ARGS goes to the benchmark
 	@exec $(BIN)/python -m bench $(ARGS)
 
 .PHONY: chaos

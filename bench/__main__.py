@@ -13,6 +13,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from bench.cluster import measure_cluster
 from bench.kills import measure_kills
 from bench.load import LoadError
 from bench.neighbours import measure_neighbours
@@ -27,6 +28,7 @@ SCENARIOS = {
     "speed": measure_speed,
     "neighbours": measure_neighbours,
     "kills": measure_kills,
+    "cluster": measure_cluster,
     "start": measure_start,
 }
 
@@ -63,7 +65,7 @@ def main() -> int:
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measure Modelyard beside a bare ASGI echo; takes some four minutes.",
+        description="Measure Modelyard beside a bare ASGI echo; takes some seven minutes.",
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument(
