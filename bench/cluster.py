@@ -1,4 +1,4 @@
-"""The cluster: beside the embedded shape, with workers killed, spread over many, and without Redis."""
+"""The cluster: beside the embedded shape, with workers killed, with many, and without Redis."""
 
 from __future__ import annotations
 

@@ -69,13 +69,13 @@ so a stall is seen once per connection and not by all who would have come meanwh
 second for {kill_s} s. Every answer is compared byte for byte. A socket error is a connection that
 was refused, reset or closed, or an answer that took more than {within_s} s.
 
-**Cluster.** One gateway, one worker, one runner and RabbitMQ, all of them beside the client, in turn
-with the embedded shape. Two passes through the broker, each some 0.12 ms on an idle machine, and five
-processes on these cores instead of two are what it costs; on machines of their own it is the
-latency alone. *Killed workers*: one of two, every two seconds for {kill_s} s. *Spread*: a model that
-waits {wait_ms} ms for each request, {workers} workers, two gateways; then an open loop at 80 % of
-the ideal. *Redis*: the memory cache is off, no two requests are alike, and Redis is stopped by
-SIGSTOP: once the breaker is open, a request costs one look at it.
+**Cluster.** One gateway, one worker, one runner and RabbitMQ, all of them beside the client, in
+turn with the embedded shape. Two passes through the broker, each some 0.12 ms on an idle machine,
+and five processes on these cores instead of two are what it costs; on machines of their own it is
+the latency alone. *Killed workers*: one of two, every two seconds for {kill_s} s. *Spread*: a
+model that waits {wait_ms} ms for each request, {workers} workers, two gateways; then an open loop
+at 80 % of the ideal. *Redis*: the memory cache is off, no two requests are alike, and Redis is
+stopped by SIGSTOP: once the breaker is open, a request costs one look at it.
 
 **Start.** From the command to `/readyz` saying that all three models are ready, {starts} times.
 """

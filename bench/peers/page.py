@@ -27,11 +27,11 @@ From here on, this page is written by `make bench-peers`, all of it, from one ru
 Every system serves the same models from the same code (`bench/peers/subjects.py`) in an
 environment of its own; how each is set, and why so, is in its folder in `bench/peers/`. In each
 of the {rounds} rounds (one of "many", which takes long) every system is started anew, gives right
-answers to two inputs, is warmed up and is measured for {seconds} s in each case; the order changes
-from round to round. A figure is the median of the rounds, with the least and the greatest. Client,
-servers and models share the machine. Processor time and memory are those of the system's whole process tree; RSS counts pages
-that processes share in each of them, PSS only once. **Batching off** is each system's best
-setting for a single connection.
+answers to two inputs, is warmed up and is measured for {seconds} s in each case; the order
+changes from round to round. A figure is the median of the rounds, with the least and the
+greatest. Client, servers and models share the machine. Processor time and memory are those of the
+system's whole process tree; RSS counts pages that processes share in each of them, PSS only once.
+**Batching off** is each system's best setting for a single connection.
 
 **Small**: one iris flower to a scikit-learn logistic regression. **Start**: from the command to
 the first right answer; for the cluster with RabbitMQ up already. **Slow**: a model that sleeps,
