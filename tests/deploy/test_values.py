@@ -85,6 +85,15 @@ def test_what_is_not_round_is_rounded_up() -> None:
     assert pod["containers"][0]["resources"]["requests"] == {"cpu": "4600m", "memory": "3200Mi"}
 
 
+def test_a_large_number_stays_a_whole_number() -> None:
+    values = PLATFORM / "ci" / "production-values.yaml"
+    large = render(PLATFORM, "--values", values, "--set", "redis.maxMemoryMiB=1048576")
+    lengths = [one["spec"]["definition"]["max-length"] for one in large if one["kind"] == "Policy"]
+    assert lengths == [1_000_000, 1_000_000]
+    settings = only(large, "ConfigMap", "modelyard-redis")["data"]["redis.conf"]
+    assert "\nmaxmemory 1048576mb\n" in settings
+
+
 def test_scaling_to_zero_is_the_models_choice() -> None:
     zero = render(MODEL, "--values", MODEL / "ci" / "queue-values.yaml")
     assert only(zero, "ScaledObject")["spec"]["minReplicaCount"] == 0
