@@ -27,6 +27,7 @@ SIMULATING = (
     "service",
     "worker",
 )
+NOT_REACHABLE = ", not reachable"
 MARKED = "<!-- {name}: written by `make simulate` -->\n{text}\n<!-- end -->"
 
 
@@ -217,7 +218,7 @@ def paper(needs: Sequence[Need]) -> str:
             _count(one.announcements),
             _count(one.cores),
             "" if math.isinf(one.cores) else f"{one.usd_per_million:.4f}",
-            f"{one.first}: {one.loads[one.first]:.0%}",
+            f"{one.first}: {one.loads[one.first]:.0%}" + NOT_REACHABLE * (not one.is_reachable),
         ]
         for one in needs
     ]

@@ -64,6 +64,11 @@ class Need(NamedTuple):
         """What is nearest to its limit, or furthest beyond it."""
         return max(self.loads, key=lambda name: self.loads[name])
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether nothing is over its limit."""
+        return self.loads[self.first] <= 1
+
 
 def costs_of(measured: Measured) -> Costs:
     """Take the costs from what was measured."""
@@ -141,10 +146,12 @@ def _need(costs: Costs, *, models: int, rate: float, cells: int, gateways: float
 
 
 def cells_for(costs: Costs, *, models: int, rate: float) -> int:
-    """Give the fewest equal cells in which nothing is over its limit."""
+    """Give the fewest equal cells in which nothing is over its limit.
+
+    One for each model if even then something is: what `need` gives for them is not reachable.
+    """
     for cells in range(1, models + 1):
-        if models % cells == 0:
-            found = need(costs, models=models, rate=rate, cells=cells)
-            if max(found.loads.values()) <= 1:
-                return cells
+        is_equal = models % cells == 0
+        if is_equal and need(costs, models=models, rate=rate, cells=cells).is_reachable:
+            return cells
     return models

@@ -26,17 +26,17 @@ class Parameter(NamedTuple):
 CPU_TARGET = Parameter(0.8, "of the request", "CPU utilisation that the HPA aims at", "the charts")
 WORKER_CPU = Parameter(0.1, "cores", "requested beside the runner's", "the charts")
 QUEUE_TARGET = Parameter(
-    1.0, "messages per pod", "what KEDA aims at if it counts delivered messages too", "chosen"
+    1.0, "messages per pod", "what KEDA aims at if it counts delivered messages too", "the charts"
 )
 READY_TARGET = Parameter(
-    2.0, "messages per pod", "what KEDA aims at if it counts ready ones only", "the charts"
+    2.0, "messages per pod", "what KEDA aims at if it counts ready ones only", "chosen"
 )
 MIN_PODS = Parameter(2, "pods", "minReplicas", "the charts")
 SYNC_S = Parameter(15, "s", "between two decisions of the HPA", HPA)
 TOLERANCE = Parameter(0.1, "", "ratio to the target that changes nothing", HPA)
 UP_PODS = Parameter(4, "pods per 15 s", "scale-up policy, or the next, whichever is more", HPA)
 UP_SHARE = Parameter(1.0, "of the pods per 15 s", "scale-up policy", HPA)
-DOWN_WINDOW_S = Parameter(300, "s", "stabilisation window of scaling down", HPA)
+DOWN_WINDOW_S = Parameter(300, "s", "stabilisation window of scaling down", "the charts")
 DOWN_SHARE = Parameter(0.5, "of the pods per 60 s", "scale-down policy", "the charts")
 CPU_SCRAPE_S = Parameter(15, "s", "between two samples of CPU, which are averages", METRICS_SERVER)
 QUEUE_SAMPLE_S = Parameter(5, "s", "age that RabbitMQ's statistics can have", RABBITMQ)

@@ -157,7 +157,10 @@ def draw_paper(together: Sequence[Need], apart: Sequence[Need], file: Path) -> N
             (left, together, "All around one broker"),
             (right, apart, "In cells"),
         ):
-            names = [f"{n.models:,} models\n{n.rate:,.0f}/s" for n in needs]
+            names = [
+                f"{n.models:,} models\n{n.rate:,.0f}/s" + "\nnot reachable" * (not n.is_reachable)
+                for n in needs
+            ]
             bottom = np.zeros(len(needs))
             for part, colour in (
                 ("gateway", "#009e73"),

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 
 from bench.simulate import page, theory
+from bench.simulate import parameters as p
 from bench.simulate.__main__ import main
 from bench.simulate.arrivals import Shape, constant, shaped
 from bench.simulate.autoscaler import Autoscaler, CpuSignal, QueueSignal
@@ -18,7 +20,7 @@ from bench.simulate.checks import CHECKS, Check
 from bench.simulate.data import load
 from bench.simulate.farm import Farm, Rules
 from bench.simulate.gateway import EXPIRED, REFUSED, Process
-from bench.simulate.paper import Costs, costs_of, need
+from bench.simulate.paper import Costs, cells_for, costs_of, need
 from bench.simulate.service import Busy, Cost
 
 
@@ -207,6 +209,39 @@ def test_on_paper_thick_lanes_cost_less_than_thin_ones() -> None:
     thin = need(costs(), models=100, rate=10_000)
     assert thick.bundle > thin.bundle == 1
     assert thick.usd_per_million < thin.usd_per_million
+
+
+def test_a_load_that_is_too_much_for_a_models_queue_is_called_not_reachable() -> None:
+    rate = 1e6
+    cells = cells_for(costs(), models=3, rate=rate)
+    beyond = need(costs(), models=3, rate=rate, cells=cells)
+    assert (cells, beyond.is_reachable) == (3, False)
+    within = need(costs(), models=3, rate=100)
+    first, second = page.paper([within, beyond]).splitlines()[2:]
+    assert "not reachable" in second
+    assert "not reachable" not in first
+
+
+def test_what_is_said_to_come_from_the_charts_does() -> None:
+    chart = Path("deploy/charts/modelyard-model")
+    values = yaml.safe_load((chart / "values.yaml").read_text(encoding="utf-8"))
+    scaling, worker = values["autoscaling"], values["worker"]
+    charts = {
+        "CPU_TARGET": scaling["targetCPUPercent"] / 100,
+        "WORKER_CPU": int(worker["cpu"].removesuffix("m")) / 1000,
+        "QUEUE_TARGET": scaling["queue"]["target"],
+        "MIN_PODS": scaling["minReplicas"],
+        "DOWN_WINDOW_S": scaling["scaleDownSeconds"],
+    }
+    said = {name: one.value for name, one in p.TABLE.items() if one.source == "the charts"}
+    down = said.pop("DOWN_SHARE")
+    assert said == charts
+    for scaler in ("horizontalpodautoscaler", "scaledobject"):
+        template = (chart / "templates" / f"{scaler}.yaml").read_text(encoding="utf-8")
+        assert (
+            f"{{type: Percent, value: {down:.0%}, periodSeconds: 60}}".replace("%", "") in template
+        )
+        assert scaler != "scaledobject" or "protocol: http\n" in template  # delivered ones too
 
 
 def test_the_costs_that_were_measured_make_sense() -> None:
