@@ -25,6 +25,11 @@ def test_every_value_is_explained_and_known_to_the_schema(chart: Path) -> None:
     assert _paths(yaml.safe_load("\n".join(lines))) == _schema_paths(schema)
 
 
+def _toml(line: str) -> str:
+    """Give what sets ``model`` to a manifest with this in it."""
+    return f'model=name = "iris"\nversion = "1"\n{line}'.replace(",", r"\,")
+
+
 @pytest.mark.parametrize(
     ("chart", "arguments", "message"),
     [
@@ -43,6 +48,16 @@ def test_every_value_is_explained_and_known_to_the_schema(chart: Path) -> None:
         (MODEL, "model=name", "model: not TOML"),
         (MODEL, 'model=name = "Iris"', "model: name: expected lower-case letters"),
         (MODEL, 'model=name = "iris"', "model: version: expected"),
+        (MODEL, 'model=name = "iris"\nversion = 1', "model: version: expected"),
+        (MODEL, _toml('resources = "2"'), "model: resources: expected a table"),
+        (MODEL, _toml('[resources]\nmemory = "512M"'), "model: [resources] memory: expected Kub"),
+        (MODEL, _toml("[resources]\nmemory = 512"), "model: [resources] memory: expected Kub"),
+        (MODEL, _toml('[resources]\ncpu = "half"'), "model: [resources] cpu: expected Kub"),
+        (MODEL, _toml('[limits]\ntimeout_s = "abc"'), "model: [limits] timeout_s: expected a num"),
+        (MODEL, _toml("[limits]\ntimeout_s = 0"), "model: [limits] timeout_s: expected a num"),
+        (MODEL, _toml("[limits]\nload_timeout_s = -1"), "model: [limits] load_timeout_s: expect"),
+        (MODEL, _toml('[scaling]\nmax_runners = "2"'), "model: [scaling] max_runners: expected a"),
+        (MODEL, _toml("[scaling]\nscale_to_zero = 1"), "model: [scaling] scale_to_zero: expected"),
         (MODEL, "autoscaling.by=memory", "must be one of 'cpu', 'queue', 'none'"),
         (MODEL, "broker.cluster=", "at '/broker/existingSecret'"),
         (MODEL, "broker.queueType=stream", "must be one of 'quorum', 'classic'"),

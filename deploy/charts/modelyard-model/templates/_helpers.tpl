@@ -3,21 +3,47 @@
 {{- $manifest := fromToml .Values.model }}
 {{- with get $manifest "Error" }}{{ fail (printf "model: not TOML: %s" .) }}{{ end }}
 {{- range list "name" "version" }}
-{{- if not (regexMatch "^[a-z0-9][a-z0-9._-]{0,63}$" (get $manifest . | toString)) }}
-{{- fail (printf "model: %s: expected lower-case letters, digits, '.', '_' and '-'; is it a model.toml? --set-file model=models/NAME/model.toml" .) }}
+{{- $value := get $manifest . }}
+{{- if not (and (kindIs "string" $value) (regexMatch "^[a-z0-9][a-z0-9._-]{0,63}$" ($value | toString))) }}
+{{- fail (printf "model: %s: expected lower-case letters, digits, '.', '_' and '-', as a string; is it a model.toml? --set-file model=models/NAME/model.toml" .) }}
 {{- end }}
 {{- end }}
-{{- $resources := $manifest.resources | default dict }}
-{{- $limits := $manifest.limits | default dict }}
-{{- $scaling := $manifest.scaling | default dict }}
+{{- range list "resources" "limits" "scaling" }}
+{{- if not (kindIs "map" (get $manifest . | default dict)) }}{{ fail (printf "model: %s: expected a table, [%s]" . .) }}{{ end }}
+{{- end }}
 name: {{ $manifest.name | quote }}
 version: {{ $manifest.version | quote }}
-cpu: {{ $resources.cpu | default "500m" | quote }}
-memory: {{ $resources.memory | default "256Mi" | quote }}
-timeout: {{ $limits.timeout_s | default 30 | float64 | ceil | int64 }}
-loadTimeout: {{ $limits.load_timeout_s | default 300 | float64 | ceil | int64 }}
-runners: {{ $scaling.max_runners | default 1 | int64 }}
-scaleToZero: {{ $scaling.scale_to_zero | default false }}
+{{- $resources := $manifest.resources | default dict }}
+cpu: {{ include "model.text" (list $resources "resources" "cpu" "500m" "^[0-9]+(\\.[0-9]+)?m?$" "Kubernetes units, for example \"500m\" or \"2\"") }}
+memory: {{ include "model.text" (list $resources "resources" "memory" "256Mi" "^[0-9]+(Ki|Mi|Gi)$" "Kubernetes units, for example \"256Mi\" or \"1Gi\"") }}
+{{- $limits := $manifest.limits | default dict }}
+timeout: {{ include "model.number" (list $limits "limits" "timeout_s" 30) }}
+loadTimeout: {{ include "model.number" (list $limits "limits" "load_timeout_s" 300) }}
+{{- $scaling := $manifest.scaling | default dict }}
+runners: {{ include "model.number" (list $scaling "scaling" "max_runners" 1) }}
+{{- $scaleToZero := hasKey $scaling "scale_to_zero" | ternary $scaling.scale_to_zero false }}
+{{- if not (kindIs "bool" $scaleToZero) }}{{ fail "model: [scaling] scale_to_zero: expected true or false" }}{{ end }}
+scaleToZero: {{ $scaleToZero }}
+{{- end }}
+
+{{/* A text in model.toml, in quotes. Call with table, its name, key, default, regular expression, what is expected. */}}
+{{- define "model.text" -}}
+{{- $key := index . 2 }}
+{{- $value := hasKey (index . 0) $key | ternary (get (index . 0) $key) (index . 3) }}
+{{- if not (and (kindIs "string" $value) (regexMatch (index . 4) ($value | toString))) }}
+{{- fail (printf "model: [%s] %s: expected %s" (index . 1) $key (index . 5)) }}
+{{- end }}
+{{- $value | quote }}
+{{- end }}
+
+{{/* A number in model.toml, rounded up. Call with table, its name, key, default. */}}
+{{- define "model.number" -}}
+{{- $key := index . 2 }}
+{{- $value := hasKey (index . 0) $key | ternary (get (index . 0) $key) (index . 3) }}
+{{- if not (and (has (kindOf $value) (list "int" "int64" "float64")) (gt (float64 $value) 0.0)) }}
+{{- fail (printf "model: [%s] %s: expected a number over 0" (index . 1) $key) }}
+{{- end }}
+{{- $value | float64 | ceil | int64 }}
 {{- end }}
 
 {{/* Labels of every object. Call with the root. */}}
