@@ -94,7 +94,8 @@ case $builder in
     ;;
   podman | buildah)
     # docker's format: the other one has no place for a health check.
-    arguments+=(--format docker --timestamp "$SOURCE_DATE_EPOCH")
+    # Layers that are kept: without, buildah builds everything again when the code changes.
+    arguments+=(--format docker --layers --timestamp "$SOURCE_DATE_EPOCH")
     case $platform in
       *,*)
         # An image that is there already would be added to, and not replaced.

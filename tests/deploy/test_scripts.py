@@ -67,6 +67,13 @@ def test_every_model_is_found_and_built() -> None:
     assert done.stdout.count("--build-arg PYTHON_IMAGE=localhost/python") == 3
 
 
+@pytest.mark.parametrize("builder", ["podman", "buildah"])
+def test_layers_are_kept_for_the_next_build(builder: str) -> None:
+    done = run(ROOT / "build_app_images.sh", "--dry-run", "--builder", builder)
+    assert done.returncode == 0, done.stderr
+    assert " --layers " in done.stdout
+
+
 @pytest.mark.parametrize(
     ("builder", "expected"),
     [
