@@ -1,4 +1,7 @@
-"""Asks a gateway for real predictions: the example of every model that is up, or of one."""
+"""Asks a gateway for real predictions: the example of every model that is up, or of one.
+
+Where nothing could be asked nothing was shown, so that is a failure.
+"""
 
 import json
 import sys
@@ -17,16 +20,18 @@ def call(url: str, path: str, body: object = None) -> Any:
         return json.load(response)
 
 
-def predict(url: str, name: str, version: str) -> None:
+def predict(url: str, name: str, version: str) -> bool:
+    """Give whether it could be asked."""
     versions = call(url, f"/models/{name}")["versions"]
     example = next(one["example"] for one in versions if one["version"] == version)
     if example is None:
         print(f"{name}/{version}: it has no example to ask it")
-        return
+        return False
     body = {"model_name": name, "model_version": version, "input_data": example}
     prediction = call(url, "/predict", body)["prediction"]
     assert len(prediction) == len(example), prediction
     print(f"{name}/{version}: {json.dumps(example)} -> {json.dumps(prediction)}")
+    return True
 
 
 def main(url: str, *target: str) -> None:
@@ -41,9 +46,12 @@ def main(url: str, *target: str) -> None:
             if version["state"] == "ready"
         ]
     )
-    for name, version in targets:
-        predict(url, name, version)
-    print(f"{len(targets)} models answered")
+    if not targets:
+        raise LookupError("no model is ready: install one")
+    answered = sum(predict(url, name, version) for name, version in targets)
+    if not answered:
+        sys.exit("no model was asked: give its class an `example`")
+    print(f"{answered} models answered")
 
 
 if __name__ == "__main__":
@@ -52,7 +60,7 @@ if __name__ == "__main__":
         try:
             main(*sys.argv[1:])
             break
-        except (OSError, StopIteration) as error:
+        except (OSError, LookupError, StopIteration) as error:
             if time.monotonic() > give_up:
                 raise
             print(f"not yet: {error!r}", flush=True)

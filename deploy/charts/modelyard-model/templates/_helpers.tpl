@@ -130,3 +130,24 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end }}
+
+{{/* Names of Secrets with the registry's credentials, as a pod refers to them. */}}
+{{- define "model.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What decides on which nodes a pod may run, and whether they get its image. */}}
+{{- define "model.placement" -}}
+{{- include "model.pullSecrets" . }}
+{{- with .Values.worker.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.worker.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

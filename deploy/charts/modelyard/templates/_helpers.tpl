@@ -68,3 +68,24 @@ capabilities:
   matchLabelKeys: [pod-template-hash]
 {{- end }}
 {{- end }}
+
+{{/* Names of Secrets with the registry's credentials, as a pod refers to them. */}}
+{{- define "modelyard.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What decides on which nodes a pod may run, and whether they get its image. */}}
+{{- define "modelyard.placement" -}}
+{{- include "modelyard.pullSecrets" . }}
+{{- with .Values.gateway.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.gateway.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
