@@ -6,17 +6,16 @@ https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tests.deploy.charts import Manifest
+from tests.deploy.workloads import Complaints, check_workloads, is_rolling
 
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"} | {
     *("persistentVolumeClaim", "projected", "secret"),
 }
 _WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
-
-Complaints = Iterator[str]
 
 
 def complaints_of(manifests: list[Manifest]) -> list[str]:
@@ -183,47 +182,10 @@ def check_manifest(manifest: Manifest) -> Complaints:
         yield "its token is mounted"
     if manifest["kind"] in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
         yield "nothing of ours needs the cluster's interface"
-    if manifest["kind"] == "Deployment":
-        strategy = manifest["spec"]["strategy"]
-        rolling = strategy.get("rollingUpdate", {}).get("maxUnavailable")
-        if strategy["type"] != "Recreate" and rolling != 0:
+    if manifest["kind"] == "Deployment" and is_rolling(manifest):
+        rolling = manifest["spec"].get("strategy", {}).get("rollingUpdate", {})
+        if rolling.get("maxUnavailable") != 0:
             yield "an update leaves a gap in capacity"
-
-
-def check_workloads(manifests: list[Manifest]) -> list[str]:
-    """Each workload has one disruption budget, and a network policy if there are any."""
-    found = []
-    enforces_network = any(m["kind"] == "NetworkPolicy" for m in manifests)
-    for name, labels in _workloads(manifests):
-        budgets = _selecting(manifests, "PodDisruptionBudget", "selector", labels)
-        if len(budgets) != 1:
-            found.append(f"{name}: {len(budgets)} disruption budgets")
-        if any(budget["spec"].get("maxUnavailable") in (0, "0%") for budget in budgets):
-            found.append(f"{name}: no node can ever be drained")
-        if enforces_network and not _selecting(manifests, "NetworkPolicy", "podSelector", labels):
-            found.append(f"{name}: no network policy")
-    return found
-
-
-def _workloads(manifests: list[Manifest]) -> Iterator[tuple[str, dict[str, str]]]:
-    for manifest in manifests:
-        name = manifest["metadata"]["name"]
-        if manifest["kind"] in ("Deployment", "StatefulSet"):
-            yield f"{manifest['kind']}/{name}", manifest["spec"]["template"]["metadata"]["labels"]
-        if manifest["kind"] == "RabbitmqCluster":  # the labels that the operator gives its pods
-            labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": "rabbitmq"}
-            yield f"RabbitmqCluster/{name}", labels
-
-
-def _selecting(
-    manifests: list[Manifest], kind: str, field: str, labels: dict[str, str]
-) -> list[Manifest]:
-    return [
-        manifest
-        for manifest in manifests
-        if manifest["kind"] == kind
-        and manifest["spec"][field]["matchLabels"].items() <= labels.items()
-    ]
 
 
 CHECKS: list[Callable[[Any], Complaints]] = [

@@ -25,6 +25,11 @@ PLAIN = [
     ROOT / "app" / "k8s" / "deployment.yaml",
     *sorted((ROOT / "models").glob("*/k8s/deployment.yaml")),
 ]
+MONITORING = ROOT / "k8s-config" / "monitoring" / "stack"
+STACK = [
+    *(ROOT / "k8s-config" / "monitoring").glob("*.yaml"),
+    *(path for path in sorted(MONITORING.glob("*.yaml")) if path.name != "kustomization.yaml"),
+]
 
 
 @pytest.mark.parametrize(("chart", "values"), CASES, ids=CASE_NAMES)
@@ -38,12 +43,35 @@ def test_the_plain_files_obey() -> None:
     assert complaints_of(manifests) == []
 
 
-def test_the_namespace_enforces_restricted() -> None:
-    (namespace,) = parse((ROOT / "k8s-config" / "namespace.yaml").read_text())
+def test_the_monitoring_obeys_but_for_what_prometheus_needs() -> None:
+    manifests = [manifest for path in STACK for manifest in parse(path.read_text())]
+    interface = "nothing of ours needs the cluster's interface"
+    assert complaints_of(manifests) == [
+        f"Role/prometheus: {interface}",
+        f"RoleBinding/prometheus: {interface}",
+        "Deployment/prometheus: automountServiceAccountToken is not false",
+    ]
+    # And that is little: to see the pods of one namespace.
+    (role,) = (one for one in manifests if one["kind"] == "Role")
+    assert role["metadata"]["namespace"] == "modelyard"
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "k8s-config" / "namespace.yaml", MONITORING / "namespace.yaml"],
+    ids=lambda path: path.parent.name,
+)
+def test_the_namespace_enforces_restricted(path: Path) -> None:
+    (namespace,) = parse(path.read_text())
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 POD, CONTAINER = "spec.template.spec", "spec.template.spec.containers.0"
+SPREAD = f"{POD}.topologySpreadConstraints"
+CPU = "spec.metrics.0.resource.target"
 BROKER = "spec.override.statefulSet.spec.template.spec"
 
 
@@ -75,6 +103,17 @@ BROKER = "spec.override.statefulSet.spec.template.spec"
         ("Deployment", f"{CONTAINER}.env.0.valueFrom", {"secretKeyRef": {}}, "from a Secret"),
         ("Deployment", f"{CONTAINER}.args.0", "--amqp-url=amqp://a:b@c", "argument"),
         ("Deployment", "spec.strategy.rollingUpdate.maxUnavailable", 1, "gap in capacity"),
+        ("Deployment", "spec.strategy", None, "gap in capacity"),
+        ("Deployment", f"{CONTAINER}.lifecycle", None, "no preStop"),
+        ("Deployment", f"{CONTAINER}.lifecycle.preStop.sleep.seconds", 0, "no preStop"),
+        ("Deployment", f"{POD}.topologySpreadConstraints", None, "not spread over topology"),
+        ("Deployment", f"{POD}.topologySpreadConstraints.1.topologyKey", "x", "kubernetes.io/host"),
+        ("Deployment", f"{SPREAD}.0.labelSelector.matchLabels", {"a": "b"}, "not spread over"),
+        ("Deployment", "spec.replicas", 2, "undo what was scaled"),
+        ("HorizontalPodAutoscaler", f"{CPU}.averageUtilization", 90, "aim at 80 %"),
+        ("HorizontalPodAutoscaler", "spec.metrics", None, "aim at 80 %"),
+        ("HorizontalPodAutoscaler", "spec.minReplicas", 11, "at least more than at most"),
+        ("HorizontalPodAutoscaler", "spec.scaleTargetRef.name", "x", "which is not there"),
         ("Deployment", "metadata.namespace", None, "no namespace"),
         ("ServiceAccount", "automountServiceAccountToken", None, "token"),
         ("ServiceAccount", "kind", "ClusterRole", "interface"),
@@ -84,6 +123,7 @@ BROKER = "spec.override.statefulSet.spec.template.spec"
         ("RabbitmqCluster", f"{BROKER}.securityContext.runAsNonRoot", None, "runAsNonRoot"),
         ("RabbitmqCluster", f"{BROKER}.containers.0.securityContext", {}, "readOnlyRoot"),
         ("RabbitmqCluster", f"{BROKER}.initContainers", [], "not every container"),
+        ("RabbitmqCluster", f"{BROKER}.topologySpreadConstraints", [], "not spread over"),
         ("RabbitmqCluster", "spec.image", "rabbitmq", "not pinned"),
         ("RabbitmqCluster", "spec.resources.limits.memory", "1Gi", "not limited"),
     ],

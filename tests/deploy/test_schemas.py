@@ -11,8 +11,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from tests.deploy.charts import CASE_NAMES, CASES, Manifest, helm, only, parse, render_case
-from tests.deploy.test_policy import PLAIN
-from tests.support.server import ROOT
+from tests.deploy.test_policy import PLAIN, STACK
 
 VERSIONS = ("1.30", "1.37")
 CUSTOM: Manifest = yaml.safe_load(Path(__file__).with_name("custom_resources.yaml").read_text())
@@ -53,7 +52,7 @@ def test_what_the_broker_is_overridden_with_fits_the_schema_of_pods(version: str
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_plain_files_fit_the_schemas(version: str) -> None:
-    paths = [*PLAIN, *sorted((ROOT / "k8s-config" / "monitoring").glob("*.yaml"))]
+    paths = [*PLAIN, *STACK]
     manifests = [one for path in paths for one in parse(path.read_text())]
     assert [text for one in manifests for text in problems_of(one, version)] == []
 
