@@ -83,6 +83,9 @@ setup-locust: .venv-locust/.done
 	$(call install,requirements/locust.txt)
 	@touch $@
 
+# Where this machine gets Debian's packages; nothing where it is no Debian, and debootstrap knows one.
+find_mirror = mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+
 # $(call system_package,COMMANDS,PACKAGE,WHAT FOR): installs a Debian package unless one of the commands
 # is there.
 define system_package
@@ -102,9 +105,24 @@ setup-cluster: ## Install RabbitMQ and Redis unless they are there
 	$(call system_package,redis-server,redis-server,The cluster)
 
 .PHONY: setup-test
-setup-test: setup-locust setup-cluster setup-deploy ## Install what the tests use and is not there: a browser, helm, …
+setup-test: setup-locust setup-cluster setup-deploy build/python.tar ## Install what the tests use and is not there: a browser, helm, …
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
+	$(call system_package,buildah,buildah,The test of the images)
+
+# A small Debian with a Python, which stands in for the image that the Dockerfiles name: its packages
+# come from where this machine gets its own, and no registry takes part.
+build/python.tar:
+	$(call system_package,debootstrap,debootstrap,The test of the images)
+	@echo "Making $@, once …"
+	@exec </dev/null; if [ "$$(id -u)" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
+	mkdir -p $(@D); folder=$$(mktemp -d -p $(@D)); \
+	$(find_mirror); \
+	log=$$($$as_root debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
+	  bookworm $$folder $$mirror 2>&1) \
+	&& $$as_root tar --create --directory $$folder --one-file-system --exclude './dev/*' --exclude './var/cache/apt/*' \
+	  --exclude './var/lib/apt/lists/*' --exclude './usr/share/doc/*' --exclude './usr/share/locale/*' . >$@; code=$$?; \
+	$$as_root rm -rf --one-file-system $$folder; [ $$code = 0 ] || { echo "$$log" >&2; exit 1; }
 
 .PHONY: setup-deploy
 setup-deploy: .venv/bin/helm ## Install helm into .venv, in the version that is tested
@@ -162,7 +180,7 @@ $(RABBITMQ4)/.installed:
 	$(call system_package,debootstrap,debootstrap,RabbitMQ 4)
 	@echo "Installing RabbitMQ 4 in $(@D), once …"
 	@rm -rf --one-file-system $(@D); mkdir -p $(@D)
-	@mirror=$$(apt-get indextargets --format '$$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1); \
+	@$(find_mirror); \
 	log=$$(debootstrap --variant=minbase --include=rabbitmq-server trixie $(@D) $$mirror 2>&1) || { echo "$$log" >&2; exit 1; }
 	@echo "127.0.0.1 localhost" >$(@D)/etc/hosts
 	@touch $@
