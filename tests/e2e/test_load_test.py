@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
+from tests.e2e.test_local_cluster import start
 from tests.support.broker import free_port
-from tests.support.server import ROOT, Server
+from tests.support.server import PATIENCE_S, ROOT, Server, wait_for_the_end_of, wait_until
 
 MODELS = ["fast_iris_model", "intermediate_iris_model", "slow_iris_model"]
 
@@ -47,6 +55,51 @@ def test_three_models_answer_without_a_failure(quick: Server) -> None:
         assert seen[name]["num_requests"] == asked
         ran = quick.metric("modelyard_cache_requests_total", model=name, use="miss")
         assert quick.metric("modelyard_batch_size_sum", model=name) == 10 * ran, "ten rows each"
+
+
+def test_a_cluster_answers_without_a_failure_and_there_is_a_report(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    with ExitStack() as stack:
+        cluster = start(stack, "PORT=0")
+        cluster.wait_for("Ctrl-C ends them all.")
+        url = re.findall(r"http://\S+", cluster.output.partition("Modelyard is at ")[2])[0]
+        done = load(url, "USERS=12", "SECONDS=10", f"ARGS=--json --html {report}")
+        launcher, *_ = cluster.family()
+        launcher.terminate()
+        assert cluster.finish() == 0
+    assert done.returncode == 0, done.stderr
+    seen = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert sorted(seen) == MODELS
+    assert all(entry["num_requests"] > 0 == entry["num_failures"] for entry in seen.values())
+    page = report.read_text(encoding="utf-8")
+    assert all(name in page for name in MODELS)
+
+
+def test_its_web_page_is_there_until_it_is_ended() -> None:
+    port = free_port()
+    variables = ("WEB=1", f"HOST=http://127.0.0.1:{free_port()}", f"ARGS=--web-port {port}")
+    with subprocess.Popen(
+        ["make", "load-test", *variables],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as make:
+        try:
+            wait_until(partial(_serves_a_page, port), what="Locust's page")
+            family = psutil.Process(make.pid).children(recursive=True)
+        finally:
+            os.killpg(make.pid, signal.SIGTERM)
+        make.wait(PATIENCE_S)
+    wait_for_the_end_of(family)
+    assert not _serves_a_page(port)
+
+
+def _serves_a_page(port: int) -> bool:
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/")
+    except httpx.ConnectError:
+        return False
+    return answer.status_code == 200 and "<title>Locust" in answer.text
 
 
 def test_users_come_in_steps(quick: Server) -> None:
