@@ -7,8 +7,12 @@ can write nowhere but to what the manifest mounts.
 from __future__ import annotations
 
 import re
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
+import httpx
 import psutil
 
 from tests.deploy.charts import Manifest
@@ -71,14 +75,21 @@ class Pod(Member):
         }
 
     def probe(self, name: str) -> bool:
-        """Ask as the kubelet does."""
-        return 200 <= self.http.get(self.probes[name]).status_code < 400
+        """Ask as the kubelet does; no answer is a no."""
+        try:
+            return 200 <= self.http.get(self.probes[name]).status_code < 400
+        except httpx.TransportError:
+            return False
 
     def used_bytes(self) -> int:
         """Give the memory of all its processes; what they share counts once."""
         process = psutil.Process(self.process.pid)
         family = [process, *process.children(recursive=True)]
-        return sum(int(one.memory_full_info().pss) for one in family)
+        used = 0
+        for one in family:
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                used += int(one.memory_full_info().pss)
+        return used
 
     def terminate(self) -> int:
         """End it as the kubelet does; gives the exit code. Too late is an error."""
@@ -97,6 +108,30 @@ class Pod(Member):
             secret = secrets[source.get("name") or source["secretName"]]
             for item in source["items"]:
                 (folder / item["path"]).write_text(secret[item["key"]])
+
+
+class Watch:
+    """Samples the memory of pods, all the time until the block ends; ``most_bytes`` of each."""
+
+    def __init__(self, *pods: Pod) -> None:
+        self._pods, self._is_over = pods, threading.Event()
+        self.most_bytes = [0] * len(pods)
+        self.samples = 0
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(0.02):
+            used = [pod.used_bytes() for pod in self._pods]
+            self.most_bytes = list(map(max, self.most_bytes, used))
+            self.samples += 1
 
 
 def _bytes(quantity: str) -> int:

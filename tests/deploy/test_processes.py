@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -18,11 +20,12 @@ from typing import Any, NamedTuple
 
 import aio_pika
 import httpx
+import psutil
 import pytest
 from aio_pika.exceptions import ChannelClosed
 
 from tests.deploy.charts import MODEL, PLATFORM, Manifest, only, render
-from tests.deploy.pods import USER, Pod, confine
+from tests.deploy.pods import USER, Pod, Watch, confine
 from tests.e2e.conftest import TRICK
 from tests.support.broker import Broker, free_port
 from tests.support.ledger import Every, Ledger, answer_of
@@ -314,7 +317,73 @@ async def test_a_gateway_finishes_what_is_under_way_within_its_grace_period(
     assert predictions == [[answer_of(nonce)] for nonce in nonces]
 
 
-def test_memory_stays_within_the_limits(running: Running) -> None:
+@pytest.mark.parametrize("part", ["gateway", "worker"])
+async def test_readiness_goes_off_while_what_is_under_way_is_finished(
+    running: Running, part: str
+) -> None:
+    cluster, nonces = running.cluster, range(8)
+    if part == "gateway":
+        leaving = asked_at = cluster.start(cluster.platform, "modelyard-gateway")
+        await asyncio.to_thread(wait_until, _knows(leaving, 1), what="the model at the gateway")
+    else:
+        leaving, asked_at = cluster.start(cluster.model, "trick-model", TRICK), running.gateway
+        await asyncio.to_thread(wait_until, _knows(asked_at, 2), what="both workers")
+    await asyncio.to_thread(wait_until, partial(leaving.probe, "readiness"), what="readiness")
+    tricks = [{"nonce": nonce, "act": "work", "seconds": 0.5} for nonce in nonces]
+    bodies = [{"model_name": "trick_model", "input_data": [trick]} for trick in tricks]
+    asked = [
+        asyncio.create_task(ask_at_once(asked_at.url, request_bytes(json.dumps(body).encode()), 1))
+        for body in bodies
+    ]
+
+    def is_under_way() -> bool:
+        computes = [one.status() == psutil.STATUS_RUNNING for one in leaving.runners()]
+        return asked_at.metric("modelyard_in_flight") == len(asked) and all(computes)
+
+    await asyncio.to_thread(wait_until, is_under_way, what="them to run")
+    leaving.process.terminate()
+    await asyncio.to_thread(
+        wait_until, lambda: not leaving.probe("readiness"), what="readiness to go off"
+    )
+    assert leaving.process.poll() is None  # it is still there for what it has
+    assert not all(task.done() for task in asked)
+    answers = [(await task)[0] for task in asked]
+    assert [one.json["prediction"] for one in answers] == [[answer_of(one)] for one in nonces]
+    assert await asyncio.to_thread(leaving.process.wait, leaving.grace_s) == 0
+    await asyncio.to_thread(wait_until, _knows(running.gateway, 1), what="it to be forgotten")
+
+
+def test_a_worker_is_alive_and_not_ready_while_its_model_loads(
+    running: Running, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(TRICK, tmp_path / "slow_to_load")
+    may_load = tmp_path / "go"
+    with (folder / "src" / "model.py").open("a") as code:
+        code.write(SLOW_TO_LOAD.format(path=str(may_load)))
+    manifest = folder / "model.toml"
+    manifest.write_text(manifest.read_text().replace(":TrickModel", ":SlowToLoad"))
+    worker = running.cluster.start(running.cluster.model, "trick-model", folder)
+    wait_until(lambda: worker.runners() != [], what="its runner")
+    for _ in range(5):
+        assert (worker.probe("startup"), worker.probe("liveness")) == (True, True)
+        assert not worker.probe("readiness")
+    assert worker.http.get("/readyz").json()["models"] == {"trick_model/1": "starting"}
+    may_load.touch()
+    wait_until(partial(worker.probe, "readiness"), what="readiness")
+    assert worker.terminate() == 0
+    wait_until(_knows(running.gateway, 1), what="it to be forgotten")
+
+
+SLOW_TO_LOAD = """
+
+class SlowToLoad(TrickModel):
+    def load(self, *arguments: object) -> None:
+        while not Path({path!r}).exists():
+            time.sleep(0.01)
+"""
+
+
+def test_memory_stays_within_the_limits_all_the_time(running: Running) -> None:
     cluster, gateway = running.cluster, running.gateway
     worker = cluster.start(cluster.iris, "fast-iris-model", IRIS)
     rows = [[5.1, 3.5, 1.4, 0.2]] * 20_000
@@ -322,9 +391,14 @@ def test_memory_stays_within_the_limits(running: Running) -> None:
         lambda: gateway.predict("fast_iris_model", rows[:1]).status_code == 200,
         what="the model at the gateway",
     )
-    for number in range(10):
-        assert gateway.predict("fast_iris_model", [*rows, [number, 1, 1, 1]]).status_code == 200
-    for pod in (gateway, worker, running.worker):
-        used, limit = pod.used_bytes(), pod.memory_bytes
-        print(f"memory: {used >> 20} of {limit >> 20} MiB")
-        assert used < limit
+
+    def ask(number: int) -> int:
+        return gateway.predict("fast_iris_model", [*rows, [number, 1, 1, 1]]).status_code
+
+    pods = (gateway, worker, running.worker)
+    with Watch(*pods) as watch, ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(ask, range(20))) == {200}
+    assert watch.samples > 3
+    for pod, most in zip(pods, watch.most_bytes, strict=True):
+        print(f"memory: at most {most >> 20} of {pod.memory_bytes >> 20} MiB")
+        assert 0 < most < pod.memory_bytes
