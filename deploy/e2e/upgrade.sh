@@ -6,14 +6,18 @@ way=$(way "$@")
 releases=(modelyard)
 for model in "${models[@]}"; do releases+=("$(release_of "$model")"); done
 
+# upgrade_release RELEASE CHART FLAGS…
+upgrade_release() {
+  helm upgrade "$1" "deploy/charts/$2" --namespace modelyard --reset-then-reuse-values \
+    --set-string "image.tag=$next" --wait --timeout 10m "${@:3}"
+}
+
 upgrade() {
-  local release deployment image
+  local model deployment image
   if [ "$way" = charts ]; then
-    for release in "${releases[@]}"; do
-      local chart=modelyard-model
-      if [ "$release" = modelyard ]; then chart=modelyard; fi
-      helm upgrade "$release" "deploy/charts/$chart" --namespace modelyard --reuse-values \
-        --set "image.tag=$next" --wait --timeout 10m
+    upgrade_release modelyard modelyard
+    for model in "${models[@]}"; do
+      upgrade_release "$(release_of "$model")" modelyard-model --set-file "model=models/$model/model.toml"
     done
   else
     for deployment in $(changing); do
@@ -50,9 +54,13 @@ runs() {
 }
 
 say "Upgrade to $next, and back to $version, under load"
-start_load 6 240
+start_load 6 600
 upgrade
 eventually 120 "$next everywhere" runs "$next"
 roll_back
 eventually 120 "$version everywhere" runs "$version"
+is_loading || {
+  echo "the load ended before the rollback was over: nothing was shown of the rest" >&2
+  exit 1
+}
 end_load

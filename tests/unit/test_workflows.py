@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,74 @@ def test_scripts_that_are_called_are_there_and_can_be_run() -> None:
     assert called == {str(script.relative_to(ROOT)) for script in SCRIPTS} - {"deploy/e2e/lib.sh"}
     for script in called:
         assert (ROOT / script).stat().st_mode & 0o111, script
+
+
+def test_nothing_is_released_that_was_not_checked() -> None:
+    release = jobs(ROOT / ".github" / "workflows" / "release.yml")
+    assert ".ci/run" in [step.get("run") for step in release["check"]["steps"]]
+
+    def needed(name: str) -> set[str]:
+        needs = release[name].get("needs", [])
+        direct = [needs] if isinstance(needs, str) else needs
+        return {*direct, *(far for near in direct for far in needed(near))}
+
+    assert [name for name in release if name != "check" and "check" not in needed(name)] == []
+
+
+def test_what_goes_into_an_image_or_a_manifest_is_tried_end_to_end() -> None:
+    # PyYAML takes the key "on" for the truth.
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "e2e.yml").read_text())
+    paths = set(workflow[True]["pull_request"]["paths"])
+    copied = {
+        word.split("/")[0]
+        for file in ("app/Dockerfile", "models/Dockerfile")
+        for line in (ROOT / file).read_text().splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+        for word in line.split()[1:-1]
+    } - {"LICENSE", "README.md"}
+    for name in {*copied, "deploy", "k8s-config", "app", "Makefile", "build_app_images.sh"}:
+        assert (f"{name}/**" if (ROOT / name).is_dir() else name) in paths, name
+
+
+def test_the_cluster_of_the_end_to_end_test_is_pinned_to_the_oldest_that_is_supported() -> None:
+    nodes = yaml.safe_load((ROOT / "deploy" / "e2e" / "kind.yaml").read_text())["nodes"]
+    (image,) = {node["image"] for node in nodes}
+    oldest = re.search(r">=(\d+\.\d+)", (ROOT / "deploy/charts/modelyard/Chart.yaml").read_text())
+    assert oldest
+    pinned = rf"docker\.io/kindest/node:v{re.escape(oldest[1])}\.\d+@sha256:[0-9a-f]{{64}}"
+    assert re.fullmatch(pinned, image)
+
+
+_HELM = """\
+#!/bin/sh
+[ "$1" = push ] || exec "{helm}" "$@"
+cp "$2" "{pushed}"
+echo "Digest: sha256:0" >&2
+"""
+
+
+def test_a_released_chart_names_the_registry_of_its_images(tmp_path: Path) -> None:
+    tools, pushed = tmp_path / "bin", tmp_path / "pushed"
+    for folder in (tools, pushed):
+        folder.mkdir()
+    assert (BIN / "helm").exists(), "make setup-deploy"
+    (tools / "helm").write_text(_HELM.format(pushed=pushed, helm=BIN / "helm"))
+    (tools / "cosign").write_text(f'#!/bin/sh\necho "$@" >>"{pushed}/signed"\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    subprocess.run(
+        [ROOT / "deploy" / "release" / "charts.sh", "ghcr.io/acme", "1.2.3"],
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+        check=True,
+        capture_output=True,
+    )
+    for name in ("modelyard", "modelyard-model"):
+        with tarfile.open(pushed / f"{name}-1.2.3.tgz") as packed:
+            values = packed.extractfile(f"{name}/values.yaml")
+            assert values
+            assert yaml.safe_load(values.read())["image"]["registry"] == "ghcr.io/acme"
+        signed = f"sign --yes ghcr.io/acme/charts/{name}@sha256:0"
+        assert signed in (pushed / "signed").read_text().splitlines()
 
 
 @pytest.fixture
