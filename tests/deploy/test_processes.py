@@ -46,8 +46,8 @@ class Cluster:
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self._stack, self._folder = stack, folder
         self.management_port = free_port()
-        self.broker = self._start_broker()
         self.platform = render(PLATFORM)
+        self.broker = self._start_broker()
         self.trick = ("--set-file", f"model={TRICK}/model.toml")
         self.model = render(MODEL, *self.trick, release="trick-model")
         self.iris = render(
@@ -99,7 +99,8 @@ class Cluster:
         folder = self._folder / "broker"
         folder.mkdir()
         port = f"management.tcp.port = {self.management_port}\n"
-        broker = Broker(folder, more_config=f"management.tcp.ip = 127.0.0.1\n{port}")
+        settings = only(self.platform, "RabbitmqCluster")["spec"]["rabbitmq"]["additionalConfig"]
+        broker = Broker(folder, more_config=f"management.tcp.ip = 127.0.0.1\n{port}{settings}")
         (folder / "plugins").write_text("[rabbitmq_management].")
         return self._stack.enter_context(broker)
 
@@ -276,6 +277,12 @@ def test_policies_reach_the_queues(running: Running) -> None:
     assert found["infer"][0] == "modelyard-requests"
     assert found["infer"][1].endswith("quorum") or found["infer"][1] == "rabbit_quorum_queue"
     assert found["replies"][0] == found["catalog"][0] == "modelyard-replies"
+
+
+def test_rabbitmq_takes_the_settings_of_the_manifest(running: Running) -> None:
+    told = running.cluster.broker.control("status")
+    assert "Low free disk space watermark: 1.07" in told  # GB: 1 GiB
+    assert "Memory high watermark setting: 0.6 of available memory" in told
 
 
 def test_sigterm_under_load_loses_nothing_within_the_grace_period(running: Running) -> None:

@@ -44,6 +44,24 @@ def _toml(line: str) -> str:
         (PLATFORM, "rabbitmq.enabled=false", "at '/broker/existingSecret'"),
         (PLATFORM, "httpRoute.enabled=true", "at '/httpRoute/parentRefs'"),
         (PLATFORM, "service.port=http", "at '/service/port': got string, want integer"),
+        (
+            PLATFORM,
+            "gateway.resources.limits.memory=1Gi",
+            "gateway.resources: limits.memory is not",
+        ),
+        (
+            PLATFORM,
+            "rabbitmq.resources.requests.memory=1Gi",
+            "rabbitmq.resources: limits.memory is",
+        ),
+        (PLATFORM, "rabbitmq.storage=512Mi", "rabbitmq.storage: expected 1Gi or more"),
+        (PLATFORM, "autoscaling.minReplicas=11", "minReplicas is more than maxReplicas"),
+        (MODEL, "autoscaling.minReplicas=11", "minReplicas is more than maxReplicas"),
+        (
+            MODEL,
+            "autoscaling.by=queue,autoscaling.minReplicas=11",
+            "minReplicas is more than maxReplicas",
+        ),
         (MODEL, "model=", "at '/model'"),
         (MODEL, "model=name", "model: not TOML"),
         (MODEL, 'model=name = "Iris"', "model: name: expected lower-case letters"),
@@ -107,6 +125,15 @@ def test_a_large_number_stays_a_whole_number() -> None:
     assert lengths == [1_000_000, 1_000_000]
     settings = only(large, "ConfigMap", "modelyard-redis")["data"]["redis.conf"]
     assert "\nmaxmemory 1048576mb\n" in settings
+
+
+@pytest.mark.parametrize(
+    ("storage", "limit"), [("1Gi", "102MiB"), ("2048Mi", "204MiB"), ("1Ti", "1024MiB")]
+)
+def test_a_new_volume_raises_no_alarm(storage: str, limit: str) -> None:
+    broker = only(render(PLATFORM, "--set", f"rabbitmq.storage={storage}"), "RabbitmqCluster")
+    settings = broker["spec"]["rabbitmq"]["additionalConfig"].splitlines()
+    assert f"disk_free_limit.absolute = {limit}" in settings
 
 
 def test_scaling_to_zero_is_the_models_choice() -> None:

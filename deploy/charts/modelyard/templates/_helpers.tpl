@@ -89,3 +89,23 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/* Refuses a limit of memory that is not what is requested. Call with of and resources. */}}
+{{- define "modelyard.checkMemory" -}}
+{{- if ne .resources.requests.memory .resources.limits.memory }}
+{{- fail (printf "%s.resources: limits.memory is not requests.memory, so that a node that runs short may end it" .of) }}
+{{- end }}
+{{- end }}
+
+{{/* How much of a volume has to be free: a tenth, at most 1 GiB. A volume is never quite empty, and the alarm
+     must not go off on a new one. */}}
+{{- define "modelyard.diskFreeLimit" -}}
+{{- $storage := .Values.rabbitmq.storage }}
+{{- $mebi := div (regexFind "^[0-9]+" $storage | int64) 1024 }}
+{{- if hasSuffix "Mi" $storage }}{{ $mebi = mul $mebi 1024 }}
+{{- else if hasSuffix "Gi" $storage }}{{ $mebi = mul (trimSuffix "Gi" $storage | int64) 1024 }}
+{{- else if hasSuffix "Ti" $storage }}{{ $mebi = mul (trimSuffix "Ti" $storage | int64) 1024 1024 }}
+{{- end }}
+{{- if lt $mebi 1024 }}{{ fail "rabbitmq.storage: expected 1Gi or more" }}{{ end }}
+{{- min 1024 (div $mebi 10) }}MiB
+{{- end }}
