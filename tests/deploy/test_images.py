@@ -184,8 +184,8 @@ def test_it_runs_without_root(images: Images) -> None:
 
 def test_new_code_leaves_the_layer_of_the_dependencies(images: Images) -> None:
     first, second = images.first, images.second
-    assert re.search(r"RUN touch requirements\.lock .*\n(?!--> Using cache)", first.said)
-    assert re.search(r"RUN touch requirements\.lock .*\n--> Using cache", second.said)
+    assert re.search(r"RUN touch requirements\.txt .*\n(?!--> Using cache)", first.said)
+    assert re.search(r"RUN touch requirements\.txt .*\n--> Using cache", second.said)
     assert "Successfully installed numpy" not in second.said
     assert len(first.layers) == len(second.layers)
     changed = [a != b for a, b in zip(first.layers, second.layers, strict=True)]

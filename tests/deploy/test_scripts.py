@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,36 @@ def test_both_dockerfiles_name_the_same_base_by_digest() -> None:
     ]
     assert len(set(lines)) == 1
     assert "@sha256:" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "has_lock", "code"),
+    [
+        (None, False, 0),
+        ("# nothing\n\n  # at all\n", False, 0),
+        ("numpy\n", True, 0),
+        ("# for the arrays\n numpy\n", False, 1),
+    ],
+)
+def test_requirements_without_a_lock_build_no_image(
+    tmp_path: Path, requirements: str | None, has_lock: bool, code: int
+) -> None:
+    text = DOCKERFILES[1].read_text().replace("\\\n", " ")
+    found = re.search(r"^RUN (touch requirements\.txt.*?) && touch requirements\.lock", text, re.M)
+    assert found
+    if requirements is not None:
+        (tmp_path / "requirements.txt").write_text(requirements)
+    if has_lock:
+        (tmp_path / "requirements.lock").touch()
+    done = subprocess.run(
+        ["sh", "-c", found[1]],
+        cwd=tmp_path,
+        env={"MODEL": "iris"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert (b"models/iris has a requirements.txt and no requirements.lock" in done.stderr) == code
 
 
 def test_every_model_is_found_and_built() -> None:
