@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.deploy.charts import helm
+from tests.deploy.charts import CASES, MODEL, helm, parse, render_case
 from tests.support.server import ROOT
 
 ONLY_FOR_UPGRADES = {"--reset-then-reuse-values", "--wait"}
@@ -78,6 +78,29 @@ def test_a_new_image_goes_with_its_own_model_toml() -> None:
     changed = [one for one in COMMANDS if any("image.tag" in word for word in one.arguments)]
     assert changed
     assert all("--set-file" in one.arguments for one in changed)
+
+
+def test_a_model_team_may_do_what_a_release_takes_and_no_more() -> None:
+    text = (ROOT / "docs" / "kubernetes.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?kind: Role\n.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (role,) = parse(block)
+    changes, looks = role["rules"]
+    rendered = [
+        one for chart, values in CASES if chart == MODEL for one in render_case(chart, values)
+    ]
+    kinds = {(one["apiVersion"].rpartition("/")[0], one["kind"]) for one in rendered}
+    groups, resources = zip(*((group, plural(kind)) for group, kind in kinds), strict=True)
+    assert set(changes["apiGroups"]) == set(groups)
+    assert set(changes["resources"]) == set(resources)
+    assert {"create", "delete", "get", "list", "patch", "update", "watch"} == set(changes["verbs"])
+    assert set(looks["verbs"]) == {"get", "list", "watch"}
+    assert "secrets" not in (*changes["resources"], *looks["resources"])
+
+
+def plural(kind: str) -> str:
+    """Give a kind's name as rights name it."""
+    name = kind.lower()
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
 
 
 def _flags_before(place: int, release: str) -> list[str]:

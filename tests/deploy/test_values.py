@@ -43,6 +43,8 @@ def _toml(line: str) -> str:
         (PLATFORM, "rabbitmq.replicas=2", "at '/rabbitmq/replicas'"),
         (PLATFORM, "rabbitmq.enabled=false", "at '/broker/existingSecret'"),
         (PLATFORM, "httpRoute.enabled=true", "at '/httpRoute/parentRefs'"),
+        (PLATFORM, "httpRoute.timeouts.request=60", "at '/httpRoute/timeouts/request'"),
+        (PLATFORM, "httpRoute.timeouts.total=60s", "additional properties 'total' not allowed"),
         (PLATFORM, "service.port=http", "at '/service/port': got string, want integer"),
         (
             PLATFORM,
