@@ -116,7 +116,7 @@ build/python.tar:
 	$(call system_package,debootstrap,debootstrap,The test of the images)
 	@echo "Making $@, once …"
 	@exec </dev/null; if [ "$$(id -u)" = 0 ]; then as_root=; else as_root="sudo -n"; fi; \
-	mkdir -p $(@D); folder=$$(mktemp -d -p $(@D)); \
+	mkdir -p $(@D); folder=$$(mktemp -d -p $(@D)); chmod 755 $$folder; \
 	$(find_mirror); \
 	log=$$($$as_root debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates \
 	  bookworm $$folder $$mirror 2>&1) \

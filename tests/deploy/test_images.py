@@ -123,7 +123,7 @@ def build(buildah: Buildah, source: Path, volumes: list[str]) -> Built:
 
 def pip_volumes(folder: Path) -> list[str]:
     """Give what lets pip reach an index as it does on this machine; no layer keeps it."""
-    parser = ConfigParser()
+    parser = ConfigParser(interpolation=None)
     home = Path.home()
     parser.read(["/etc/xdg/pip/pip.conf", "/etc/pip.conf", home / ".config" / "pip" / "pip.conf"])
     files = dict(parser["global"]) if parser.has_section("global") else {}

@@ -63,7 +63,7 @@ def test_a_cluster_answers_without_a_failure_and_there_is_a_report(tmp_path: Pat
         cluster = start(stack, "PORT=0")
         cluster.wait_for("Ctrl-C ends them all.")
         url = re.findall(r"http://\S+", cluster.output.partition("Modelyard is at ")[2])[0]
-        done = load(url, "USERS=12", "SECONDS=10", f"ARGS=--json --html {report}")
+        done = load(url, "USERS=6", "SECONDS=10", f"ARGS=--json --html {report}")
         launcher, *_ = cluster.family()
         launcher.terminate()
         assert cluster.finish() == 0
