@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from bench.peers.rounds import Bench, load, timed
 from bench.peers.samples import instance_of
-from bench.peers.slow import CONNECTIONS, IDEAL
+from bench.peers.slow import CONNECTIONS, IDEAL, REST_S
 from bench.peers.told import Told
 
 MODEL = "slow_each"
@@ -24,6 +26,7 @@ def measure_spread(bench: Bench) -> None:
             told = Told(models=(MODEL,), batch_size=1, runners=runners)
             with bench.noting("spread", system), system.start(told, bench.logs) as running:
                 load(running, call, connections=CONNECTIONS, seconds=bench.plan.warm_up_s)
+                time.sleep(REST_S)
                 seconds = bench.plan.seconds
                 seen = timed(running, call, connections=CONNECTIONS, seconds=seconds)
                 seen["ideal"] = seen["rate"] / (runners * IDEAL[MODEL])
