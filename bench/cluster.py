@@ -26,6 +26,7 @@ WAITING, WAIT_S = "bench/simulate/waiting_model", 0.05
 WAITING_BODY = '{"model_name": "waiting_model", "input_data": [1]}'
 WORKERS, GATEWAYS, CONNECTIONS = 8, 2, 32
 KILL_EVERY_S = 2
+REST_S = 2
 
 
 class Cluster:
@@ -183,6 +184,7 @@ def _spread(plan: Plan, logs: Path) -> list[Row]:
             return run_open_loop(gateway.url, request, rate=rate, seconds=seconds, patience_s=5)
 
         seen = list(threads.map(load, gateways))
+        time.sleep(REST_S)  # what is still in the queues has lost its clients
         offered = list(threads.map(offer, gateways))
     share = sum(one.rate for one in seen) / ideal
     failed = sum(one.failures for one in seen) + sum(one.wrong + one.late for one in offered)

@@ -18,6 +18,7 @@ from bench.simulate.gateway import EXPIRED, REFUSED
 from bench.simulate.service import Busy, Service, fit, measured_service, way_s
 from modelyard.core.manifest import Manifest
 from modelyard.folder import read_manifest
+from modelyard.pool.pool import SLOW_S
 
 SEED = 20
 WAITING = "waiting_model"
@@ -90,12 +91,14 @@ def service_of(measured: Measured, subject: Subject) -> Service:
 def rules_of(measured: Measured, subject: Subject) -> Rules:
     """Give the product's rules, with what ``model.toml`` sets."""
     manifest = manifest_of(subject)
+    is_slow = service_of(measured, subject)(1).seconds >= SLOW_S
+    is_one_by_one = is_slow and manifest.batching.max_batch_size == 1
     return Rules(
         rows=subject.rows,
         max_batch_size=manifest.batching.max_batch_size,
         timeout_s=manifest.limits.timeout_s,
         max_in_flight=manifest.limits.max_in_flight,
-        prefetch=manifest.scaling.max_runners + 1,
+        prefetch=manifest.scaling.max_runners + (not is_one_by_one),
         window=int(p.BUNDLE_WINDOW.value),
         fill_s=p.BUNDLE_FILL_S.value,
         way_s=way_s(measured),

@@ -77,7 +77,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         name="worker",
         target=manifest.target,
         queue_type="classic",
-        prefetch=2,
+        prefetch=lambda: 2,
         submit=pool.submit,
         metrics=metrics,
     )

@@ -1,8 +1,8 @@
 """A cache that gateways share: Redis 6.2 or newer, or Valkey. Never waited for long.
 
 Reads of the same turn of the loop go out together. No retries; after some failures in a row the
-cache is left alone for a while (a circuit breaker), so that a Redis that hangs costs one time-out
-and not one per request. What it cannot give is a miss.
+cache is left alone (a circuit breaker) until it has answered a ping that nobody waits for, so that
+a Redis that hangs costs some time-outs and no more. What it cannot give is a miss.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Coroutine
 from hashlib import blake2b
 from types import TracebackType
 from typing import Protocol
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.05
 OPEN_AFTER = 3  # failures in a row
-OPEN_FOR_S = 2.0
+PING_EVERY_S = 2.0  # while the breaker is open
 MAX_CONNECTIONS = 8
 MAX_UNWRITTEN = 1000
 PREFIX = b"modelyard:1:"
@@ -62,7 +63,8 @@ class RedisCache:
             )
         )
         self._failures = 0
-        self._closed_at = 0.0  # the breaker lets calls through again from then on
+        self._ping_at = 0.0
+        self._is_pinging = False
         self._reads: defaultdict[bytes, list[Then]] = defaultdict(list)
         self._writes: dict[bytes, tuple[bytes, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +101,29 @@ class RedisCache:
         self._schedule()
 
     def _is_allowed(self) -> bool:
-        return time.monotonic() >= self._closed_at
+        """Tell whether the breaker is closed; if it is open, ask now and then how Redis is."""
+        if self._failures < OPEN_AFTER:
+            return True
+        if time.monotonic() >= self._ping_at and not self._is_pinging:
+            self._is_pinging = True
+            self._run(self._ping())
+        return False
+
+    async def _ping(self) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT_S * 2):
+                await self._client.ping()
+            self._failures = 0
+        except (RedisError, OSError, TimeoutError):
+            self._metrics.redis_event("error")
+            self._ping_at = time.monotonic() + PING_EVERY_S
+        finally:
+            self._is_pinging = False
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -110,9 +134,7 @@ class RedisCache:
         self._is_scheduled = False
         reads, self._reads = self._reads, defaultdict(list)
         writes, self._writes = self._writes, {}
-        task = asyncio.create_task(self._call(reads, writes))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._run(self._call(reads, writes))
 
     async def _call(
         self,
@@ -154,10 +176,9 @@ class RedisCache:
     def _on_failure(self, error: BaseException) -> None:
         self._metrics.redis_event("error")
         self._failures += 1
-        if self._failures >= OPEN_AFTER:
-            if self._failures == OPEN_AFTER:
-                log.warning("cache_left_alone", extra={"error": repr(error)})
-            self._closed_at = time.monotonic() + OPEN_FOR_S
+        if self._failures == OPEN_AFTER:
+            log.warning("cache_left_alone", extra={"error": repr(error)})
+            self._ping_at = time.monotonic() + PING_EVERY_S
 
 
 def _seal(key: bytes, value: bytes) -> bytes:

@@ -146,8 +146,7 @@ class ClusterWorker:
             name=name,
             target=target,
             queue_type=settings.queue_type,
-            # What the pool can run, and one batch more so that no runner waits for the broker.
-            prefetch=manifest.scaling.max_runners + 1,
+            prefetch=lambda: manifest.scaling.max_runners + self._pool.wants_one_more,
             submit=self._pool.submit,
             metrics=metrics,
         )

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 GROW_AFTER_S = 0.1  # something has waited this long and no runner is free: start another
+SLOW_S = 0.03  # beside that, the way from the broker is nothing
 HANG_GRACE_S = 1.0
 UNLOAD_GRACE_S = 5.0
 
@@ -111,6 +112,16 @@ class Pool:
             job.call.settle(ShuttingDown(f"{self.target} is shutting down"))
         for slot in self._slots:
             slot.stop(UNLOAD_GRACE_S)
+
+    @property
+    def wants_one_more(self) -> bool:
+        """Whether requests should be here before a runner is free.
+
+        The runner then does not wait for them; but where each takes its time by itself, whoever
+        waits here could be running elsewhere.
+        """
+        is_slow = self._ready is not None and self._ready.warm_up_s >= SLOW_S
+        return not (is_slow and self.manifest.batching.max_batch_size == 1)
 
     def submit(self, call: Call, *, is_suspect: bool = False) -> None:
         """Let a call wait for a runner, which settles it.

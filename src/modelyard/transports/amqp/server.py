@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -64,7 +64,7 @@ class AmqpServer:
         name: This worker's.
         target: Whose queues are consumed.
         queue_type: Of those queues.
-        prefetch: How many bundles may be here and not yet acked, per queue.
+        prefetch: Gives how many bundles may be here and not yet acked, per queue.
         submit: The pool's.
         metrics: Told of what happens.
     """
@@ -76,7 +76,7 @@ class AmqpServer:
         name: str,
         target: Target,
         queue_type: QueueType,
-        prefetch: int,
+        prefetch: Callable[[], int],
         submit: Submit,
         metrics: BrokerMetrics,
     ) -> None:
@@ -154,7 +154,7 @@ class AmqpServer:
             return []
 
     async def _on_open(self, session: Session) -> None:
-        await session.consuming.call(commands.Basic.Qos(prefetch_count=self._prefetch))
+        await session.consuming.call(commands.Basic.Qos(prefetch_count=self._prefetch()))
         self._replies = Replies(session, self._metrics)
         for priority in PRIORITIES:
             queue = await declare_request_queue(
