@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.core.errors import Malformed, TooLarge, TooSlow, WrongMediaType
+from modelyard.core.errors import GivenUp, Malformed, TooLarge, TooSlow, WrongMediaType
 from modelyard.gateway.body import (
     INLINE_INFLATE_BYTES,
-    ClientGone,
     read_body,
 )
 from modelyard.gateway.types import Headers, Message
@@ -148,5 +147,5 @@ async def test_a_client_that_stops_sending_is_too_slow() -> None:
 
 @pytest.mark.parametrize("pieces", [[], [b"[1"], [b"[1", b", 2"]])
 async def test_a_client_that_leaves_is_gone(pieces: list[bytes]) -> None:
-    with pytest.raises(ClientGone):
+    with pytest.raises(GivenUp):
         await body_of(Client(*pieces, is_complete=False, is_gone=True))

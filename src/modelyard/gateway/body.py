@@ -6,7 +6,7 @@ import asyncio
 import re
 import zlib
 
-from modelyard.core.errors import Malformed, TooLarge, TooSlow, WrongMediaType
+from modelyard.core.errors import GivenUp, Malformed, TooLarge, TooSlow, WrongMediaType
 from modelyard.gateway.types import Headers, Receive
 
 DEEPEST_NESTING = 64
@@ -16,10 +16,6 @@ INLINE_INFLATE_BYTES = 4 * 1024  # deflate makes at most 1,032 bytes of one: som
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AS_ONE_KIND = bytes.maketrans(b"{}", b"[]")
-
-
-class ClientGone(Exception):
-    """The client left before its request was read."""
 
 
 async def read_body(
@@ -32,7 +28,7 @@ async def read_body(
         TooSlow: It was not there after ``timeout_s``.
         WrongMediaType: Its encoding is not gzip.
         Malformed: It is no gzip though it says so.
-        ClientGone: The connection was closed.
+        GivenUp: The connection was closed.
     """
     declared = headers.get(b"content-length")
     if declared is not None and int(declared) > max_bytes:
@@ -58,7 +54,7 @@ async def _read_all(receive: Receive, *, max_bytes: int) -> bytes:
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise ClientGone
+            raise GivenUp("the client left before its request was read")
         size += len(message["body"])
         if size > max_bytes:
             raise _too_large(max_bytes)

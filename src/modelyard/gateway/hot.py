@@ -200,8 +200,12 @@ class HotProtocol(LimitedProtocol):
 
     def _on_body_timeout(self) -> None:
         limit = f"{self.endpoint.body_timeout_s:g} s"
-        self._is_leaving, self._plan = True, None  # the rest of the body is not worth reading
-        self.endpoint.refuse(TooSlow(f"the body was not complete after {limit}"), self._respond)
+        self._refuse_unread(TooSlow(f"the body was not complete after {limit}"))
+
+    def _refuse_unread(self, error: RequestError) -> None:
+        """Answer a request whose body is still being read, and close: the rest is not worth it."""
+        self._is_leaving, self._plan = True, None
+        self.endpoint.refuse(error, self._respond)
 
     def shutdown(self) -> None:
         """Finish, then close (called by uvicorn when the server stops)."""
@@ -225,8 +229,7 @@ class HotProtocol(LimitedProtocol):
         if self._call is not None:
             self._call.settle(error)
         elif self._plan is not None:
-            self._is_leaving, self._plan = True, None
-            self.endpoint.refuse(error, self._respond)
+            self._refuse_unread(error)
 
     def _date_lines(self) -> bytes:
         """Give the headers that every response has; they change once a second."""

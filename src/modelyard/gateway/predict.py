@@ -32,7 +32,7 @@ from modelyard.core.errors import (
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, Dispatch, Inquiry, Prediction
-from modelyard.gateway.body import ClientGone, check_nesting, read_body
+from modelyard.gateway.body import check_nesting, read_body
 from modelyard.gateway.budget import Budget
 from modelyard.gateway.clients import Clients
 from modelyard.gateway.problems import MEDIA_TYPE, problem_of
@@ -205,11 +205,11 @@ class PredictEndpoint:
             prediction = await self._predict(ask, receive)
             target, code = prediction.target, "ok"
             await _send_prediction(send, prediction, ask)
+        except GivenUp as error:  # nobody is there to be answered
+            code = error.code
         except RequestError as error:
             target, code = self._target_of(ask), error.code
             await _send_problem(send, error, request_id, is_unread=room is None)
-        except ClientGone:
-            code = GivenUp.code
         except asyncio.CancelledError:  # the server does not wait for us any longer; we end here
             code = ShuttingDown.code
             await _send_problem(send, ShuttingDown("this gateway is shutting down"), request_id)
@@ -259,7 +259,7 @@ class PredictEndpoint:
             if not self._clients.leave(task):
                 raise
             task.uncancel()
-            raise ClientGone from None
+            raise GivenUp("the client has left") from None
         except BaseException:
             self._clients.leave(task)
             raise

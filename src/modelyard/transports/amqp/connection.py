@@ -224,9 +224,8 @@ class Connection(asyncio.Protocol):
         method = frames.publish_frame(exchange, routing_key, is_mandatory=is_mandatory)
         parts = [method, frames.header_frame(properties, len(body))]
         step = self._frame_bytes - frames.FRAME_HEADER.size - 1
-        for start in range(0, len(body), step):
-            piece = body[start : start + step]
-            parts += (frames.FRAME_HEADER.pack(frames.BODY, CHANNEL, len(piece)), piece, b"\xce")
+        pieces = (body[start : start + step] for start in range(0, len(body), step))
+        parts += map(frames.body_frame, pieces)
         self._transport.write(b"".join(parts))
         return confirmed
 
@@ -277,7 +276,7 @@ class Connection(asyncio.Protocol):
                     raise ValueError(f"a frame of {size} bytes")
                 if len(data) <= end:
                     break
-                if data[end] != frames.FRAME_END:
+                if data[end : end + 1] != frames.FRAME_END:
                     raise ValueError("a frame without its end")
                 if kind == frames.BODY:
                     self._on_body(data[position + header_bytes : end])

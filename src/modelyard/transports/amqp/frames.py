@@ -15,12 +15,11 @@ from pamqp import commands, frame
 
 CHANNEL = 1
 FRAME_HEADER = struct.Struct(">BHI")  # type, channel, size; after the payload comes FRAME_END
-FRAME_END = 0xCE
+FRAME_END = b"\xce"
 METHOD, HEADER, BODY = 1, 2, 3
 DELIVER = b"\x00\x3c\x00\x3c"  # class basic, method deliver
-CONFIRM = b"\x00\x3c\x00\x50"  # basic.ack, which the broker sends to confirm
+CONFIRM = b"\x00\x3c\x00\x50"  # basic.ack, with which the broker confirms and we settle
 
-_END = b"\xce"
 _TAG = struct.Struct(">QB")
 _CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags of the properties
 _BASIC = 60
@@ -65,14 +64,21 @@ def header_frame(properties: Properties, body_bytes: int) -> bytes:
             encoded = text.encode()
             flags |= flag
             values += len(encoded).to_bytes(1, "big") + encoded
-    payload = _CONTENT.pack(_BASIC, 0, body_bytes, flags) + values
-    return FRAME_HEADER.pack(HEADER, CHANNEL, len(payload)) + payload + _END
+    return _frame(HEADER, _CONTENT.pack(_BASIC, 0, body_bytes, flags) + values)
+
+
+def body_frame(piece: bytes) -> bytes:
+    """Give the frame of a piece of a message's body."""
+    return _frame(BODY, piece)
 
 
 def ack_frame(tag: int) -> bytes:
     """Give the frame that acks one message."""
-    payload = b"\x00\x3c\x00\x50" + _TAG.pack(tag, 0)
-    return FRAME_HEADER.pack(METHOD, CHANNEL, len(payload)) + payload + _END
+    return _frame(METHOD, CONFIRM + _TAG.pack(tag, 0))
+
+
+def _frame(kind: int, payload: bytes) -> bytes:
+    return b"%b%b%b" % (FRAME_HEADER.pack(kind, CHANNEL, len(payload)), payload, FRAME_END)
 
 
 def read_delivery(payload: bytes) -> Delivery:
