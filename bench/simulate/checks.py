@@ -92,8 +92,12 @@ def simulate_trial(trial: Trial) -> Agreement:
     if trial.shape == "serve":
         rules = Rules(max_batch_size=size, prefetch=UNLIMITED)
     else:
-        window, fill_s = int(p.BUNDLE_WINDOW.value), p.BUNDLE_FILL_S.value
-        rules = Rules(max_batch_size=size, prefetch=2, window=window, fill_s=fill_s)
+        rules = Rules(
+            max_batch_size=size,
+            prefetch=2,
+            fill_s=p.BUNDLE_FILL_S.value,
+            spare_s=p.BUNDLE_SPARE_S.value,
+        )
     farm = Farm(arrivals, lambda _: Busy(trial.predict_s, 0), rules, workers=trial.workers)
     latency = farm.run(float(arrivals[-1]) + 1000)
     return Agreement(

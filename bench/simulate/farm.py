@@ -27,8 +27,8 @@ class Rules(NamedTuple):
     timeout_s: float = 1e9
     max_in_flight: int = 1 << 60
     prefetch: int = 1
-    window: int = 1 << 60
     fill_s: float = 0.0
+    spare_s: float = 0.0
     way_s: float = 0.0
 
 

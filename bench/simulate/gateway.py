@@ -42,7 +42,7 @@ class Gateway:
         self._env = farm.env
         self.times: list[float] = times.tolist()
         self.latency = [EXPIRED] * len(times)
-        self._outstanding = 0
+        self._outstanding = self._unanswered = 0  # bundles, and requests in them
         self._in_flight = 0
         self._deadlines: deque[tuple[float, Bundle]] = deque()
         self._freed: simpy.Event | None = None
@@ -54,16 +54,25 @@ class Gateway:
         while first < len(times):
             if times[first] > env.now:
                 yield env.timeout(times[first] - env.now)
-            full = first + size - 1
-            is_full = full < len(times) and times[full] <= env.now
-            if self._outstanding >= rules.window and not is_full:
-                until = min([times[first] + rules.fill_s, *times[full : full + 1]])
-                self._freed = env.event()
-                yield env.timeout(max(until - env.now, 0)) | self._freed
-                self._freed = None
+            yield from self._wait_for_more(first, size)
             end = max(bisect_right(times, env.now, first, min(first + size, len(times))), first + 1)
             self._send(first, end)
             first = end
+
+    def _wait_for_more(self, first: int, size: int) -> Process:
+        """Wait until the requests from ``first`` on are worth a bundle."""
+        rules, times, env = self._farm.rules, self.times, self._env
+        runners = sum(worker.is_ready for worker in self._farm.workers)
+        patience_s = rules.spare_s if self._outstanding < runners else rules.fill_s
+        until = times[first] + patience_s
+        while env.now < until:
+            enough = first + min(max(self._unanswered, 1), size) - 1
+            if enough < len(times) and times[enough] <= env.now:
+                return
+            come = min([until, *times[enough : enough + 1]])
+            self._freed = env.event()
+            yield env.timeout(come - env.now) | self._freed
+            self._freed = None
 
     def _send(self, first: int, end: int) -> None:
         rules, deadlines = self._farm.rules, self._deadlines
@@ -79,6 +88,7 @@ class Gateway:
         deadlines.append((self.times[first] + rules.timeout_s, bundle))
         self._in_flight += bundle.left
         self._outstanding += 1
+        self._unanswered += bundle.left
         self._farm.carry(bundle)
 
     def settle(self, bundle: Bundle, first: int, end: int) -> None:
@@ -95,7 +105,8 @@ class Gateway:
         bundle.left -= answered
         if not bundle.is_given_up:
             self._in_flight -= answered
+        self._unanswered -= answered
         if not bundle.left:
             self._outstanding -= 1
-            if self._freed is not None and not self._freed.triggered:
-                self._freed.succeed()
+        if self._freed is not None and not self._freed.triggered:
+            self._freed.succeed()

@@ -106,7 +106,7 @@ def _need(costs: Costs, *, models: int, rate: float, cells: int, gateways: float
     share = p.HEADROOM.value
     lane = rate_here / models_here / gateways
     busy_s = costs.round_trip_s / (1 - share)  # as in M/M/1: a busy way takes longer
-    patience_s = min(busy_s / p.BUNDLE_WINDOW.value, p.BUNDLE_FILL_S.value)
+    patience_s = min(busy_s / 2, p.BUNDLE_FILL_S.value)  # two bundles take turns
     bundle = min(max(1.0, lane * patience_s), LARGEST_BUNDLE)
 
     def cores(cost: Cost) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from modelyard.transports.amqp.announcing import EVERY_S
-from modelyard.transports.amqp.lanes import FILL_S, WINDOW
+from modelyard.transports.amqp.lanes import FILL_S, SPARE_S
 
 HPA = "https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/"
 METRICS_SERVER = "https://github.com/kubernetes-sigs/metrics-server/blob/master/FAQ.md"
@@ -44,10 +44,8 @@ POD_S = Parameter(5, "s", "from decision to running container, image on the node
 MAX_PODS = Parameter(40, "pods", "maxReplicas", "chosen")
 GATEWAYS = Parameter(2, "gateways", "in front, taking turns", "chosen")
 ROWS = Parameter(10, "rows", "in each request", "the load test")
-BUNDLE_WINDOW = Parameter(
-    WINDOW, "bundles", "under way at once per gateway and model", "`lanes.py`"
-)
-BUNDLE_FILL_S = Parameter(FILL_S, "s", "that a bundle beyond those waits to fill", "`lanes.py`")
+BUNDLE_FILL_S = Parameter(FILL_S, "s", "that a bundle waits at most to fill", "`lanes.py`")
+BUNDLE_SPARE_S = Parameter(SPARE_S, "s", "the same while a runner may be free", "`lanes.py`")
 ANNOUNCE_S = Parameter(EVERY_S, "s", "between two announcements of a worker", "`announcing.py`")
 CORE_HOUR_USD = Parameter(
     0.0408, "USD per core-hour", "m7g.large in us-east-1 on demand, June 2026: 0.0816 for 2", EC2

@@ -92,15 +92,16 @@ def rules_of(measured: Measured, subject: Subject) -> Rules:
     """Give the product's rules, with what ``model.toml`` sets."""
     manifest = manifest_of(subject)
     is_slow = service_of(measured, subject)(1).seconds >= SLOW_S
-    is_one_by_one = is_slow and manifest.batching.max_batch_size == 1
+    runners = manifest.scaling.max_runners
+    is_batched = manifest.batching.max_batch_size > 1
     return Rules(
         rows=subject.rows,
         max_batch_size=manifest.batching.max_batch_size,
         timeout_s=manifest.limits.timeout_s,
         max_in_flight=manifest.limits.max_in_flight,
-        prefetch=manifest.scaling.max_runners + (not is_one_by_one),
-        window=int(p.BUNDLE_WINDOW.value),
+        prefetch=2 * (runners + 1) if is_batched else runners + (not is_slow),
         fill_s=p.BUNDLE_FILL_S.value,
+        spare_s=p.BUNDLE_SPARE_S.value,
         way_s=way_s(measured),
     )
 

@@ -28,6 +28,7 @@ from modelyard.pool.pool import Pool
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.client import AmqpTransport
+from modelyard.transports.amqp.lanes import Capacity
 from modelyard.transports.amqp.server import AmqpServer
 from modelyard.transports.local import LocalTransport
 from tests.e2e.conftest import TRICK
@@ -63,7 +64,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         parse_addresses(broker.url),
         name="gateway",
         metrics=metrics,
-        bundle_size=lambda _: 16,
+        capacity=lambda _: Capacity(batch_size=16, runners=1),
         on_unroutable=lambda _: None,
     )
     pool = Pool(

@@ -6,11 +6,19 @@ import asyncio
 import json
 import time
 
+import pytest
+
 from modelyard.core.call import Call
 from modelyard.core.errors import GivenUp
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
-from modelyard.transports.amqp.lanes import LARGEST_BUNDLE_BYTES, WINDOW, Bundle, Lane, Pending
+from modelyard.transports.amqp.lanes import (
+    LARGEST_BUNDLE_BYTES,
+    Bundle,
+    Capacity,
+    Lane,
+    Pending,
+)
 from tests.unit.asking import settle
 
 TARGET = Target("iris", "1")
@@ -19,10 +27,11 @@ TARGET = Target("iris", "1")
 class Departures:
     """A lane, what left on it, and the requests that a test adds."""
 
-    def __init__(self, size: int = 4) -> None:
-        self.bundles: list[Bundle] = []
+    def __init__(self, size: int = 4, runners: int = 1) -> None:
+        self.sent: list[list[int]] = []
         self.left = asyncio.Event()
-        self.lane = Lane(TARGET, "normal", size=lambda _: size, depart=self._depart)
+        capacity = Capacity(batch_size=size, runners=runners)
+        self.lane = Lane(TARGET, "normal", capacity=lambda _: capacity, depart=self._depart)
         self.added: list[Pending] = []
 
     def add(self, number: int, *, input_bytes: int = 2, rows: int = 0) -> None:
@@ -33,30 +42,33 @@ class Departures:
             self.added.append(Pending(len(self.added), call, self.lane))
             self.lane.add(self.added[-1])
 
-    def _depart(self, bundle: Bundle) -> None:
-        self.bundles.append(bundle)
-        self.left.set()
+    def answer(self, number: int) -> None:
+        """Answer this request."""
+        bundle = self.added[number].bundle
+        assert bundle is not None
+        del bundle.requests[number]
+        self.lane.left(bundle)
 
-    @property
-    def keys(self) -> list[list[int]]:
-        return [list(bundle.requests) for bundle in self.bundles]
+    def _depart(self, bundle: Bundle) -> None:
+        self.sent.append(list(bundle.requests))
+        self.left.set()
 
 
 async def test_what_comes_in_one_turn_leaves_together() -> None:
     departures = Departures()
     departures.lane.open()
     departures.add(3)
-    assert departures.keys == []
+    assert departures.sent == []
     await settle()
-    assert departures.keys == [[0, 1, 2]]
+    assert departures.sent == [[0, 1, 2]]
 
 
 async def test_a_bundle_holds_no_more_than_a_batch() -> None:
     departures = Departures(size=2)
     departures.lane.open()
-    departures.add(5)
+    departures.add(6)
     await settle()
-    assert departures.keys == [[0, 1], [2, 3], [4]]
+    assert departures.sent == [[0, 1], [2, 3], [4, 5]]
 
 
 async def test_instances_count_and_not_requests() -> None:
@@ -65,10 +77,7 @@ async def test_instances_count_and_not_requests() -> None:
     for rows in (3, 1, 3, 9, 2, 2):
         departures.add(1, rows=rows)
     await settle()
-    assert departures.keys[:WINDOW] == [[0, 1], [2], [3]]
-    departures.lane.arrived(departures.bundles[0])
-    await settle()
-    assert departures.keys[WINDOW:] == [[4, 5]]
+    assert departures.sent == [[0, 1], [2], [3], [4, 5]]
 
 
 async def test_a_bundle_holds_no_more_than_its_bytes() -> None:
@@ -76,35 +85,46 @@ async def test_a_bundle_holds_no_more_than_its_bytes() -> None:
     departures.lane.open()
     departures.add(3, input_bytes=LARGEST_BUNDLE_BYTES)
     await settle()
-    assert departures.keys == [[0], [1], [2]]
+    assert departures.sent == [[0], [1], [2]]
 
 
-async def test_over_the_window_requests_wait_for_more_or_for_room() -> None:
-    departures = Departures()
+async def test_as_many_leave_as_are_under_way_or_go_when_some_of_those_are_answered() -> None:
+    departures = Departures(size=64)
     departures.lane.open()
-    for _ in range(WINDOW):
-        departures.add(1)
-        await settle()
-    departures.add(1)
+    departures.add(4)
     await settle()
-    assert len(departures.bundles) == WINDOW
-    departures.lane.arrived(departures.bundles[0])
-    await settle()
-    assert departures.keys[WINDOW:] == [[WINDOW]]
-
-
-async def test_over_the_window_a_full_bundle_leaves_at_once_and_another_soon() -> None:
-    departures = Departures(size=2)
-    departures.lane.open()
-    for _ in range(WINDOW):
-        departures.add(1)
-        await settle()
     departures.add(3)
     await settle()
-    assert departures.keys[WINDOW:] == [[3, 4]]
+    assert departures.sent == [[0, 1, 2, 3]]
+    departures.add(1)
+    await settle()
+    assert departures.sent[1:] == [[4, 5, 6, 7]]
+    departures.add(2)
+    await settle()
+    for number in range(5):
+        departures.answer(number)
+    await settle()
+    assert len(departures.sent) == 2
+    departures.answer(5)
+    await settle()
+    assert departures.sent[2:] == [[8, 9]]
+
+
+@pytest.mark.parametrize("runners", [1, 2])
+async def test_a_full_bundle_leaves_at_once_and_another_soon(runners: int) -> None:
+    departures = Departures(size=8, runners=runners)
+    departures.lane.open()
+    departures.add(8)
+    await settle()
+    departures.add(8)
+    await settle()
+    assert len(departures.sent) == 2
+    departures.add(3)
+    await settle()
+    assert len(departures.sent) == 2
     departures.left.clear()
     await departures.left.wait()
-    assert departures.keys[-1] == [5]
+    assert departures.sent[2:] == [[16, 17, 18]]
 
 
 async def test_who_is_gone_does_not_leave() -> None:
@@ -113,7 +133,7 @@ async def test_who_is_gone_does_not_leave() -> None:
     departures.add(2)
     departures.added[0].call.settle(GivenUp("left"))
     await settle()
-    assert departures.keys == [[1]]
+    assert departures.sent == [[1]]
 
 
 async def test_nothing_leaves_while_closed_and_what_was_sent_goes_first() -> None:
@@ -124,7 +144,7 @@ async def test_nothing_leaves_while_closed_and_what_was_sent_goes_first() -> Non
     departures.lane.close(departures.added[:2])
     departures.add(1)
     await settle()
-    assert len(departures.bundles) == 1
+    assert len(departures.sent) == 1
     departures.lane.open()
     await settle()
-    assert departures.keys[1:] == [[0, 1, 2]]
+    assert departures.sent[1:] == [[0, 1, 2]]

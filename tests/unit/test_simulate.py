@@ -89,12 +89,16 @@ def test_an_idle_runner_takes_at_once_all_that_fits() -> None:
     assert latency == pytest.approx([1, 1.9, 1.8, 1.7, 1.6, 2.5])
 
 
-def test_a_gateway_bundles_only_over_its_window() -> None:
-    arrivals = np.array([0.0, 0.001, 0.002, 0.003, 0.0035])
-    rules = Rules(max_batch_size=8, window=3, fill_s=0.005)
-    farm = Farm(arrivals, lambda _: takes(1), rules, workers=1)
+@pytest.mark.parametrize(("workers", "bundles"), [(1, 3), (3, 4)])
+def test_a_gateway_sends_as_many_as_are_under_way_or_what_waited(
+    workers: int, bundles: int
+) -> None:
+    arrivals = np.array([0.0, 0.001, 0.002, 0.0025])
+    rules = Rules(max_batch_size=8, fill_s=0.005, spare_s=0.0002)
+    farm = Farm(arrivals, lambda _: takes(1), rules, workers=workers)
     farm.env.run(0.5)
-    assert farm.messages() == (3, 1)  # three by themselves; the last two together, 5 ms later
+    # With one worker the last two go together; the third of three may be free, so they do not wait.
+    assert farm.messages() == (bundles - workers, workers)
 
 
 def test_what_expired_does_not_run_and_what_is_too_much_is_refused() -> None:

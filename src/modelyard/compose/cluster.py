@@ -22,6 +22,7 @@ from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import Address, parse_addresses
 from modelyard.transports.amqp.announcing import Announcer
 from modelyard.transports.amqp.client import AmqpTransport
+from modelyard.transports.amqp.lanes import Capacity
 from modelyard.transports.amqp.listening import Listener
 from modelyard.transports.amqp.server import AmqpServer
 
@@ -71,7 +72,7 @@ class ClusterGateway:
             addresses,
             name=name,
             metrics=metrics,
-            bundle_size=self._bundle_size,
+            capacity=self._capacity,
             on_unroutable=self._listener.is_gone,
         )
         metrics.watch_broker(lambda: self._transport.is_connected)
@@ -99,12 +100,13 @@ class ClusterGateway:
     def _announce(self, announcement: Announcement) -> None:
         self._process.announce(announcement)
 
-    def _bundle_size(self, target: Target) -> int:
+    def _capacity(self, target: Target) -> Capacity:
         try:
             entry = self._process.catalog.resolve(target.name, target.version)
         except RequestError:
-            return 1
-        return entry.announcement.max_batch_size
+            return Capacity(batch_size=1, runners=1)
+        announced = entry.announcement
+        return Capacity(announced.max_batch_size, announced.runners_ready)
 
     def _verdict(self) -> str:
         if not self._transport.is_connected:
@@ -146,7 +148,7 @@ class ClusterWorker:
             name=name,
             target=target,
             queue_type=settings.queue_type,
-            prefetch=lambda: manifest.scaling.max_runners + self._pool.wants_one_more,
+            prefetch=lambda: self._pool.wanted_bundles,
             submit=self._pool.submit,
             metrics=metrics,
         )

@@ -6,7 +6,6 @@ normal ones, so that a stream of high-priority requests cannot starve them.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -61,18 +60,22 @@ W = TypeVar("W", bound=Waiting)
 
 
 class Backlog(Generic[W]):
-    """Requests in the order in which they should run."""
+    """Requests in the order in which they should run.
+
+    Sorted when it is looked at: most come in the order of their deadlines, and then that costs a
+    glance at each. Taking 32 from a heap took twice as long, while the model waited.
+    """
 
     def __init__(self) -> None:
-        self._heaps: dict[Priority, list[tuple[float, int, W]]] = {"high": [], "normal": []}
+        self._lines: dict[Priority, list[tuple[float, int, W]]] = {"high": [], "normal": []}
         self._added = 0
         self._taken = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._heaps.values()))
+        return sum(map(len, self._lines.values()))
 
     def __iter__(self) -> Iterator[W]:
-        return (item for heap in self._heaps.values() for _, _, item in heap)
+        return (item for line in self._lines.values() for _, _, item in line)
 
     @property
     def instances(self) -> int:
@@ -82,7 +85,7 @@ class Backlog(Generic[W]):
     def add(self, item: W) -> None:
         """Let ``item`` wait."""
         self._added += 1
-        heapq.heappush(self._heaps[item.priority], (item.deadline, self._added, item))
+        self._lines[item.priority].append((item.deadline, self._added, item))
 
     def take(self, *, max_instances: int, now: float) -> tuple[list[W], list[W]]:
         """Remove and give (the next batch, what expired before it could run).
@@ -99,34 +102,27 @@ class Backlog(Generic[W]):
             ("normal", "high") if self._taken % NORMAL_EVERY == 0 else ("high", "normal")
         )
         for priority in order:
-            heap = self._heaps[priority]
-            while heap:
-                item = heap[0][2]
+            line = self._lines[priority]
+            line.sort()
+            looked_at = 0
+            for deadline, _, item in line:
                 if item.is_gone:
-                    heapq.heappop(heap)
-                elif item.deadline <= now:
-                    expired.append(heapq.heappop(heap)[2])
+                    pass
+                elif deadline <= now:
+                    expired.append(item)
                 elif (item.instances <= room and item.input_bytes <= bytes_left) or not batch:
-                    batch.append(heapq.heappop(heap)[2])
+                    batch.append(item)
                     room -= item.instances
                     bytes_left -= item.input_bytes
                 else:
                     break
+                looked_at += 1
+            del line[:looked_at]
         return batch, expired
 
     def prune(self, now: float) -> list[W]:
         """Drop what is gone; remove and give what expired."""
-        expired: list[W] = []
-        for heap in self._heaps.values():
-            kept = []
-            for entry in heap:
-                if entry[2].is_gone:
-                    continue
-                if entry[0] <= now:
-                    expired.append(entry[2])
-                else:
-                    kept.append(entry)
-            if len(kept) < len(heap):
-                heap[:] = kept
-                heapq.heapify(heap)
+        expired = [item for item in self if item.deadline <= now and not item.is_gone]
+        for line in self._lines.values():
+            line[:] = [entry for entry in line if entry[0] > now and not entry[2].is_gone]
         return expired

@@ -37,7 +37,7 @@ from modelyard.transports.amqp.connection import (
     ReturnedError,
 )
 from modelyard.transports.amqp.frames import Properties
-from modelyard.transports.amqp.lanes import Bundle, Lane, Pending
+from modelyard.transports.amqp.lanes import Bundle, Capacity, Lane, Pending
 from modelyard.transports.amqp.metrics import BrokerMetrics
 from modelyard.transports.amqp.session import Session, Supervisor
 from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_queue
@@ -58,8 +58,7 @@ class AmqpTransport:
         addresses: The broker's.
         name: This gateway's, for the names of its queues and connections.
         metrics: Told of what happens.
-        bundle_size: Gives how many instances a target's bundle may hold: what one of its batches
-            takes, so that a bundle never holds what another worker could be running.
+        capacity: Tells what a target's workers can do now.
         on_unroutable: Told of a target that has no queue.
     """
 
@@ -69,12 +68,12 @@ class AmqpTransport:
         *,
         name: str,
         metrics: BrokerMetrics,
-        bundle_size: Callable[[Target], int],
+        capacity: Callable[[Target], Capacity],
         on_unroutable: Callable[[Target], None],
     ) -> None:
         self._name = name
         self._metrics = metrics
-        self._bundle_size = bundle_size
+        self._capacity = capacity
         self._on_unroutable = on_unroutable
         self._keys = count(1)
         self._pending: dict[int, Pending] = {}
@@ -129,7 +128,7 @@ class AmqpTransport:
     def _lane(self, target: Target, priority: Priority) -> Lane:
         lane = self._lanes.get((target, priority))
         if lane is None:
-            lane = Lane(target, priority, size=self._bundle_size, depart=self._depart)
+            lane = Lane(target, priority, capacity=self._capacity, depart=self._depart)
             self._lanes[target, priority] = lane
             if self._session is not None:
                 lane.open()
@@ -145,7 +144,7 @@ class AmqpTransport:
         del bundle.requests[pending.key]
         if not bundle.requests:
             del self._bundles[bundle.id]
-            bundle.lane.arrived(bundle)
+        bundle.lane.left(bundle)
 
     # Out.
 

@@ -1,8 +1,9 @@
 """Lanes: what waits for one queue, and how much of it leaves in one message.
 
-At once while fewer than ``WINDOW`` bundles are under way; otherwise when a bundle is full, or when
-the next of those under way is answered, or after ``FILL_S``. So the cost of a message is shared by
-more requests the busier the target is, and what cannot run yet waits in the broker.
+A bundle leaves when as many requests wait as are under way, or when it is full, or when the first
+has waited long enough. So what comes alone leaves at once, the cost of a message is shared by more
+requests the busier the target is, and what cannot run yet waits in the broker. With 64 clients that
+is two bundles of 32 in turns: a quarter more answers than three bundles at a time, however small.
 """
 
 from __future__ import annotations
@@ -12,17 +13,27 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from typing import NamedTuple
 
 from modelyard.core.batch import Priority, count_instances
 from modelyard.core.call import Call
 from modelyard.core.names import Target
 from modelyard.transports.amqp.topology import queue_name
 
-WINDOW = 3  # bundles under way for one lane while it flushes at once
-FILL_S = 0.005  # over the window a request waits at most this long for its bundle to fill
+FILL_S = 0.005  # a request waits at most this long for its bundle to fill,
+SPARE_S = 0.001  # and this long while a runner may be free for it
 LARGEST_BUNDLE_BYTES = 1 << 20
 
 _bundle_ids = count(1)
+
+
+class Capacity(NamedTuple):
+    """What a target's workers can do: ``batch_size`` is how many instances a bundle may hold, so
+    that it never holds what another worker could be running; ``runners``: how many are up.
+    """
+
+    batch_size: int
+    runners: int
 
 
 class Pending:
@@ -57,7 +68,8 @@ class Lane:
     Args:
         target: Whose they are.
         priority: Theirs.
-        size: Gives how many instances a bundle may hold; one larger request is a bundle too.
+        capacity: Tells what the workers can do now. A request with more instances than a bundle
+            may hold is a bundle too.
         depart: Sends a bundle.
     """
 
@@ -66,17 +78,18 @@ class Lane:
         target: Target,
         priority: Priority,
         *,
-        size: Callable[[Target], int],
+        capacity: Callable[[Target], Capacity],
         depart: Callable[[Bundle], None],
     ) -> None:
         self.target = target
         self.queue = queue_name(target, priority)
-        self._size = size
+        self._capacity = capacity
         self._depart = depart
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Pending] = deque()
         self._instances = 0  # of all that wait
-        self._under_way = 0
+        self._under_way = 0  # bundles
+        self._unanswered = 0  # requests in them
         self._flush_soon: asyncio.Handle | None = None
         self._flush_later: asyncio.TimerHandle | None = None
         self._is_open = False
@@ -89,9 +102,11 @@ class Lane:
         self._instances += pending.instances
         self._schedule()
 
-    def arrived(self, bundle: Bundle) -> None:
-        """Note that all of a bundle is answered: there is room for another."""
-        self._under_way -= 1
+    def left(self, bundle: Bundle) -> None:
+        """Note that one of a bundle's requests has left it: there may be room for another."""
+        self._unanswered -= 1
+        if not bundle.requests:
+            self._under_way -= 1
         self._schedule()
 
     def open(self) -> None:
@@ -102,7 +117,7 @@ class Lane:
     def close(self, unanswered: list[Pending]) -> None:
         """Let nothing leave until ``open``; what was sent, the oldest first, waits again."""
         self._is_open = False
-        self._under_way = 0
+        self._under_way = self._unanswered = 0
         self._waiting.extendleft(reversed(unanswered))
         self._instances += sum(pending.instances for pending in unanswered)
         for handle in (self._flush_soon, self._flush_later):
@@ -113,16 +128,18 @@ class Lane:
     def _schedule(self) -> None:
         if not self._waiting or not self._is_open or self._flush_soon is not None:
             return
-        if self._under_way < WINDOW or self._instances >= self._size(self.target):
+        is_enough = len(self._waiting) >= self._unanswered
+        if is_enough or self._instances >= self._capacity(self.target).batch_size:
             self._flush_soon = self._loop.call_soon(self._flush)
         elif self._flush_later is None:
-            self._flush_later = self._loop.call_later(FILL_S, self._flush)
+            is_spare = self._under_way < self._capacity(self.target).runners
+            self._flush_later = self._loop.call_later(SPARE_S if is_spare else FILL_S, self._flush)
 
     def _flush(self) -> None:
         if self._flush_later is not None:
             self._flush_later.cancel()
         self._flush_soon = self._flush_later = None
-        room, used = self._size(self.target), 0
+        room, used = self._capacity(self.target).batch_size, 0
         chosen: list[Pending] = []
         while self._waiting and used < LARGEST_BUNDLE_BYTES:
             pending = self._waiting[0]
@@ -139,5 +156,6 @@ class Lane:
             for pending in chosen:
                 pending.bundle = bundle
             self._under_way += 1
+            self._unanswered += len(chosen)
             self._depart(bundle)
         self._schedule()
