@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.test_odd_models import write
+from tests.support.raw import Answer, connect, request_bytes
 from tests.support.server import Server, wait_until
 
 MSGPACK = {"content-type": "application/msgpack"}
@@ -74,6 +78,64 @@ def test_a_large_array_gets_through(image: Server) -> None:
     array = np.ones((300_000, 2, 3), dtype="<f4")
     given = prediction_of(ask(image, pack("image", array.tobytes())))
     assert given == np.full((300_000, 2), 3.0).tobytes()
+
+
+def large_request(rows: int, value: float) -> bytes:
+    array = np.full((rows, 2, 3), value, dtype="<f4")
+    return request_bytes(pack("image", array.tobytes()), "content-type: application/msgpack")
+
+
+def is_sum_of(answer: Answer, rows: int, value: float) -> bool:
+    given = np.frombuffer(msgspec.msgpack.decode(answer.body)["prediction"], "<f8")
+    return answer.status == 200 and np.array_equal(given, np.full(rows * 2, 3 * value))
+
+
+async def test_large_and_small_ones_follow_each_other_on_a_connection(image: Server) -> None:
+    health = request_bytes(b"", path="/healthz", method="GET")
+    async with await connect(image.url) as line:
+        for number, rows in enumerate((1, 20_000, 1, 1, 30_000, 40_000, 2)):
+            assert is_sum_of(await line.ask(large_request(rows, number)), rows, number)
+            assert (await line.ask(health)).json == {"status": "ok"}
+        line.send(large_request(20_000, 7) + large_request(1, 8) + health + large_request(9_000, 9))
+        assert is_sum_of(await line.answer(), 20_000, 7)
+        assert is_sum_of(await line.answer(), 1, 8)
+        assert (await line.answer()).json == {"status": "ok"}
+        assert is_sum_of(await line.answer(), 9_000, 9)
+        assert await line.rest() == b""
+
+
+async def test_a_large_one_may_come_in_pieces_of_any_size(image: Server) -> None:
+    request = large_request(20_000, 0.5)
+    async with await connect(image.url) as line:
+        for cuts in ((10, 200), (100_000, 479_000), (len(request) - 1,), (70_000, 70_001, 300_000)):
+            for start, end in pairwise((0, *cuts, len(request))):
+                line.send(request[start:end])
+                await asyncio.sleep(0.02)
+            assert is_sum_of(await line.answer(), 20_000, 0.5)
+        assert await line.rest() == b""
+
+
+async def test_who_leaves_in_the_middle_of_a_large_one_gives_its_room_back(image: Server) -> None:
+    for _ in range(2):
+        async with await connect(image.url) as line:
+            assert is_sum_of(await line.ask(large_request(20_000, 2)), 20_000, 2)
+            line.send(large_request(20_000, 3)[:200_000])
+            wait_until(lambda: image.metric("modelyard_body_bytes") > 0, what="the body")
+    wait_until(lambda: image.metric("modelyard_body_bytes") == 0, what="the room given back")
+
+
+async def test_a_large_body_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    with Server(
+        write(tmp_path / "image", IMAGE), settings={"MODELYARD_BODY_TIMEOUT_S": "0.3"}
+    ) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        async with await connect(server.url) as line:
+            assert is_sum_of(await line.ask(large_request(20_000, 1)), 20_000, 1)
+            line.send(large_request(20_000, 1)[:-1])
+            answer = await line.answer()
+            assert (answer.status, answer.json["code"]) == (408, "too_slow")
+            assert answer.headers["connection"] == "close"
+        assert server.metric("modelyard_body_bytes") == 0
 
 
 def test_both_forms_share_a_batch(image: Server) -> None:

@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from modelyard.core.errors import Failure
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
+    LARGE_BYTES,
     Answers,
     Batch,
+    Form,
     LoadFailed,
     Ready,
     Stop,
+    encode_batch,
     encode_frame,
     to_pool,
     to_runner,
@@ -65,3 +68,19 @@ def test_a_stop_survives_its_frame() -> None:
 @given(from_runner)
 def test_what_a_runner_says_survives_its_frame(message: Ready | LoadFailed | Answers) -> None:
     assert to_pool.decode(unframe(encode_frame(message))) == message
+
+
+@given(
+    st.lists(st.binary(max_size=40), max_size=20),
+    st.sampled_from([0, 1, LARGE_BYTES, LARGE_BYTES + 1]),
+    st.booleans(),
+)
+def test_a_batch_survives_the_way_however_large(
+    inputs: list[bytes], more: int, has_forms: bool
+) -> None:
+    inputs = [*inputs, bytes(more)]
+    forms: list[Form] = ["msgpack"] * len(inputs) if has_forms else []
+    batch = Batch([memoryview(raw) for raw in inputs], forms)
+    frame = b"".join(encode_batch(batch))
+    assert int.from_bytes(frame[:FRAME_HEADER_BYTES], "big") == len(frame) - FRAME_HEADER_BYTES
+    assert to_runner.decode(frame[FRAME_HEADER_BYTES:]) == batch

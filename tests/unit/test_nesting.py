@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.errors import Malformed
-from modelyard.gateway.body import DEEPEST_NESTING, check_nesting
+from modelyard.gateway.body import DEEPEST_NESTING, SEARCHED_BYTES, check_nesting
+
+
+LOTS = b" " * SEARCHED_BYTES
 
 
 def true_depth(body: bytes) -> int:
@@ -61,12 +64,14 @@ def test_json_is_accepted_up_to_the_limit_and_no_deeper(
     for layer in layers:
         value = [value] if layer == "list" else {"}]": value}
     body = json.dumps([value, siblings]).encode()
-    assert is_accepted(body) == (true_depth(body) <= DEEPEST_NESTING)
+    is_fine = true_depth(body) <= DEEPEST_NESTING
+    assert is_accepted(body) == is_accepted(body + LOTS) == is_fine
 
 
 @given(st.lists(st.sampled_from(['"', "\\", "[", "]", "{", "}", "[" * 30, "]" * 30, "a", '""'])))
 def test_nothing_at_all_is_accepted_that_is_deeper(pieces: list[str]) -> None:
     body = "".join(pieces).encode()
+    assert is_accepted(body) == is_accepted(body + LOTS)
     assert true_depth(body) <= DEEPEST_NESTING or not is_accepted(body)
 
 

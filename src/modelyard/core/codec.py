@@ -5,7 +5,7 @@ a numpy array with a declared dtype and instance shape. From them come decoding,
 schemas. Runs in the runner, the one process that knows the model's types.
 
 An array may come in MessagePack as the bytes of its instances one after the other (little-endian,
-last axis first, as ``numpy.tobytes`` writes them): nothing is parsed, and copied once at most.
+last axis first, as ``numpy.tobytes`` writes them): nothing is parsed, and copied once.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Side(Protocol):
         ...
 
     def take(self, value: Any) -> Instances:
-        """Turn what the decoder gave into what the model takes."""
+        """Turn what the decoder gave into the instances of one request."""
         ...
 
     def give(self, value: Any) -> Any:
@@ -76,7 +76,7 @@ class Side(Protocol):
         ...
 
     def join(self, parts: Sequence[Instances]) -> Instances:
-        """Put the instances of several requests behind each other."""
+        """Put the instances of one or more requests behind each other, for the model to have."""
         ...
 
     def check(self, value: Any, *, count: int) -> str | None:
@@ -97,6 +97,8 @@ class Lists:
         return value
 
     def join(self, parts: Sequence[Instances]) -> Instances:
+        if len(parts) == 1:
+            return parts[0]
         return [instance for part in parts for instance in typing.cast("list[Any]", part)]
 
     def check(self, value: Any, *, count: int) -> str | None:
@@ -158,16 +160,19 @@ class Arrays:
         array = array.reshape(-1, *self._tensor.shape)
         if self._dtype.kind == "b" and array.view("uint8").max(initial=0) > 1:
             raise ValueError("Expected bytes that are 0 or 1")
-        # A model may write into it, or hand it to code that knows aligned numbers only.
-        is_usable = array.flags.behaved and array.dtype == self._dtype
-        return array if is_usable else array.astype(self._dtype)
+        return array
 
     def give(self, value: Any) -> Any:
         array = self._np.ascontiguousarray(value, dtype=self._wire_dtype)
         return array.reshape(-1).view("uint8").data
 
     def join(self, parts: Sequence[Instances]) -> Instances:
-        return self._np.concatenate(typing.cast("Sequence[np.ndarray[Any, Any]]", parts))
+        arrays = typing.cast("Sequence[np.ndarray[Any, Any]]", parts)
+        if len(arrays) > 1:
+            return self._np.concatenate(arrays, dtype=self._dtype)
+        # A model may write into it, or hand it to code that knows aligned numbers only.
+        is_usable = arrays[0].flags.behaved and arrays[0].dtype == self._dtype
+        return arrays[0] if is_usable else arrays[0].astype(self._dtype)
 
     def check(self, value: Any, *, count: int) -> str | None:
         shape = getattr(value, "shape", None)
@@ -226,8 +231,8 @@ class Contract:
             raise InvalidInput(str(error), where="$.input_data") from None
 
     def join(self, parts: Sequence[Instances]) -> Instances:
-        """Put the instances of several requests behind each other."""
-        return parts[0] if len(parts) == 1 else self._takes.join(parts)
+        """Put the instances of one or more requests behind each other, for the model to have."""
+        return self._takes.join(parts)
 
     def join_predictions(self, parts: Sequence[Any]) -> Any:
         """Put the predictions of several calls behind each other."""

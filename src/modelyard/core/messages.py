@@ -124,3 +124,21 @@ def encode_frame(message: Batch | Stop | Ready | LoadFailed | Answers) -> bytear
     _encoder.encode_into(message, frame, FRAME_HEADER_BYTES)
     frame[:FRAME_HEADER_BYTES] = (len(frame) - FRAME_HEADER_BYTES).to_bytes(4, "big")
     return frame
+
+
+LARGE_BYTES = 64 * 1024
+_BATCH_HEAD = _encoder.encode(Batch([]))[:-2]  # what comes before the two lists
+
+
+def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:
+    """Give the frame of a batch in pieces. Large inputs are pieces of their own, not copied."""
+    if sum(map(len, batch.inputs)) < LARGE_BYTES:
+        return [encode_frame(batch)]
+    forms = _encoder.encode(batch.forms)
+    pieces: list[bytes | bytearray | memoryview] = [
+        b"%b\xdd%b" % (_BATCH_HEAD, len(batch.inputs).to_bytes(4, "big"))  # a list of so many
+    ]
+    for raw in batch.inputs:
+        pieces += [b"\xc6" + len(raw).to_bytes(4, "big"), raw]  # so many bytes
+    pieces.append(forms)
+    return [sum(map(len, pieces)).to_bytes(FRAME_HEADER_BYTES, "big"), *pieces]

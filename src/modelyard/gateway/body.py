@@ -11,10 +11,12 @@ from modelyard.gateway.types import Headers, Receive
 
 DEEPEST_NESTING = 64
 INLINE_INFLATE_BYTES = 4 * 1024  # deflate makes at most 1,032 bytes of one: some ms of the loop
+SEARCHED_BYTES = 64 * 1024  # counting brackets in fewer takes microseconds
 
 # Possessive, so that it never goes back: without that, 32 KB of escapes took seconds.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _AS_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
@@ -84,16 +86,19 @@ def _too_large(max_bytes: int) -> TooLarge:
     return TooLarge(f"the body has more than {max_bytes} bytes")
 
 
-def check_nesting(body: bytes) -> None:
+def check_nesting(body: bytes | bytearray) -> None:
     """Refuse JSON that is nested deeper than ``DEEPEST_NESTING``.
 
     Nearly every body has fewer brackets than that and is cleared by counting them. From others all
     but the brackets outside strings is removed, then the innermost pairs, level by level: no Python
-    loop runs over the bytes.
+    loop runs over the bytes. Where nothing is escaped, what is neither bracket nor quote goes first:
+    that is a fifth of the time for an image of a megabyte.
 
     Raises:
         Malformed: It is too deep.
     """
+    if len(body) > SEARCHED_BYTES and b"\\" not in body:
+        body = body.translate(None, _NOT_STRUCTURE)
     if body.count(b"[") + body.count(b"{") <= DEEPEST_NESTING:
         return
     brackets = (_STRING.sub(b"", body) if b'"' in body else body).translate(

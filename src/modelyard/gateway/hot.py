@@ -11,10 +11,12 @@ import asyncio
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from modelyard.core.call import Call
 from modelyard.core.errors import GivenUp, Overloaded, RequestError, TooSlow
+from modelyard.gateway.direct import DIRECT_BYTES, DirectReader
 from modelyard.gateway.predict import PATH, Plan, PredictEndpoint
 from modelyard.gateway.protocol import LimitedProtocol
 from modelyard.gateway.types import App
@@ -74,6 +76,7 @@ class HotProtocol(LimitedProtocol):
         self._read = b""  # what has just been read, if a request begins with it
         self._plan: Plan | None = None  # of the request whose body is being read
         self._pieces: list[bytes] = []
+        self._reader: DirectReader | None = None
         self._is_hot = False  # a request that is ours waits for its answer
         self._call: Call | None = None
         self._room = 0  # of the budget for bodies
@@ -91,17 +94,36 @@ class HotProtocol(LimitedProtocol):
             self._read = data
         super().data_received(data)
         self._read = b""
-        if self._plan is not None and self._timer is None:
-            self._start_timer(self.endpoint.body_timeout_s, self._on_body_timeout)
+        if self._plan is not None:
+            self._await_body(self._plan)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what the client waited for (called by the loop)."""
         super().connection_lost(exc)
         self._plan = None
         self._give_room_back()
+        self._reader = None
         call, self._call = self._call, None
         if call is not None:
             call.settle(GivenUp("the client has left"))
+
+    def _await_body(self, plan: Plan) -> None:
+        """Wait for the rest of a body, but not for ever."""
+        if self._timer is None:
+            self._start_timer(self.endpoint.body_timeout_s, self._on_body_timeout)
+        if plan.body_bytes - sum(map(len, self._pieces)) > DIRECT_BYTES:
+            if self._reader is None:
+                self._reader = DirectReader(self)
+                self.transport.set_protocol(self._reader)
+            self._reader.expect(plan.body_bytes, self._pieces, self._on_whole_body)
+            self._pieces.clear()
+
+    def _on_whole_body(self, body: bytearray) -> None:
+        """Start on a request whose body went past the parser, which still waits for it."""
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        if self._plan is not None:  # else it was refused meanwhile
+            self._on_request(self._plan, body)
 
     @property
     def _may_be_hot(self) -> bool:
@@ -146,11 +168,15 @@ class HotProtocol(LimitedProtocol):
             return
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
+        if plan.is_reusable and not self._room:
+            self._learn(plan, body)
+        self._on_request(plan, body)
+
+    def _on_request(self, plan: Plan, body: bytes | bytearray) -> None:
+        """Start on a request that is here in whole."""
         self._plan = None
         self._is_in_headers = self._is_between = True
         self._stop_timer()
-        if plan.is_reusable and not self._room:
-            self._learn(plan, body)
         self._start(plan, body)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: App) -> None:  # type: ignore[override]
@@ -170,7 +196,7 @@ class HotProtocol(LimitedProtocol):
                 self.known_heads.clear()
             self.known_heads[self._read[:head_bytes]] = KnownHead(plan, len(body))
 
-    def _start(self, plan: Plan, body: bytes) -> None:
+    def _start(self, plan: Plan, body: bytes | bytearray) -> None:
         self._is_hot = True
         call = self.endpoint.begin(plan, body, self._respond)
         if self._is_hot:  # not answered yet

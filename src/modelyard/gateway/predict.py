@@ -134,7 +134,7 @@ class PredictEndpoint:
             request_id=_given_id(headers),
         )
 
-    def begin(self, plan: Plan, body: bytes, respond: Respond) -> Call | None:
+    def begin(self, plan: Plan, body: bytes | bytearray, respond: Respond) -> Call | None:
         """Begin to answer; ``respond`` is called once, maybe at once.
 
         Gives the call that is then under way. Settle it with GivenUp when the client leaves:
@@ -286,7 +286,7 @@ _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _unpack_envelope = msgspec.msgpack.Decoder(Envelope).decode
 
 
-def read_envelope(body: bytes, form: Form = "json") -> Envelope:
+def read_envelope(body: bytes | bytearray, form: Form = "json") -> Envelope:
     """Decode a request's body.
 
     Raises:

@@ -82,18 +82,13 @@ def _read_frame(channel: socket.socket) -> memoryview | None:
 
 
 def _read_exactly(channel: socket.socket, size: int) -> memoryview | None:
-    piece = channel.recv(size)
-    if len(piece) == size:  # nearly always: small frames arrive whole
-        return memoryview(piece)
-    buffer = memoryview(bytearray(size))
-    buffer[: len(piece)] = piece
-    filled = len(piece)
-    while piece and filled < size:
-        count = channel.recv_into(buffer[filled:])
-        if count == 0:
-            return None
-        filled += count
-    return buffer if filled == size else None
+    """Read so many bytes, or None when there are no more."""
+    pieces = [channel.recv(size, socket.MSG_WAITALL)]
+    left = size - len(pieces[0])
+    while left and pieces[-1]:  # a signal came between
+        pieces.append(channel.recv(left, socket.MSG_WAITALL))
+        left -= len(pieces[-1])
+    return None if left else memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 def _die_with(parent: int) -> None:

@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
 
     def publish(
         self,
-        body: bytes,
+        body: bytes | bytearray,
         *,
         exchange: str,
         routing_key: str,
@@ -222,11 +222,12 @@ class Connection(asyncio.Protocol):
         self._unconfirmed[self._published] = (now, confirmed)
         properties = properties._replace(message_id=str(self._published))
         method = frames.publish_frame(exchange, routing_key, is_mandatory=is_mandatory)
-        parts = [method, frames.header_frame(properties, len(body))]
+        head = method + frames.header_frame(properties, len(body))
         step = self._frame_bytes - frames.FRAME_HEADER.size - 1
-        pieces = (body[start : start + step] for start in range(0, len(body), step))
-        parts += map(frames.body_frame, pieces)
-        self._transport.write(b"".join(parts))
+        if len(body) <= step:
+            self._transport.write(head + frames.body_frame(body))
+        else:
+            self._transport.writelines([head, *frames.body_frames(body, step)])
         return confirmed
 
     async def close(self, *, is_polite: bool = True) -> None:

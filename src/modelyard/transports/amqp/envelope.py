@@ -60,12 +60,12 @@ CHECKSUM_BYTES = 4
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode(content: object) -> bytes:
+def encode(content: object) -> bytearray:
     """Give the body of a message."""
     body = bytearray()
     _encoder.encode_into(content, body)
     body += crc32(body).to_bytes(CHECKSUM_BYTES, "big")
-    return bytes(body)
+    return body
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:

@@ -8,6 +8,7 @@ plainest form, and all else that is said on a connection, is left to pamqp.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -67,9 +68,19 @@ def header_frame(properties: Properties, body_bytes: int) -> bytes:
     return _frame(HEADER, _CONTENT.pack(_BASIC, 0, body_bytes, flags) + values)
 
 
-def body_frame(piece: bytes) -> bytes:
-    """Give the frame of a piece of a message's body."""
-    return _frame(BODY, piece)
+def body_frame(body: bytes | bytearray) -> bytes:
+    """Give the frame of a message's body, if that fits into one."""
+    return _frame(BODY, body)
+
+
+def body_frames(body: bytes | bytearray, step: int) -> Iterator[bytes | memoryview]:
+    """Give the frames of a message's body, of ``step`` bytes each, in pieces: it is not copied."""
+    view = memoryview(body)
+    for start in range(0, len(body), step):
+        piece = view[start : start + step]
+        yield FRAME_HEADER.pack(BODY, CHANNEL, len(piece))
+        yield piece
+        yield FRAME_END
 
 
 def ack_frame(tag: int) -> bytes:
@@ -77,7 +88,7 @@ def ack_frame(tag: int) -> bytes:
     return _frame(METHOD, CONFIRM + _TAG.pack(tag, 0))
 
 
-def _frame(kind: int, payload: bytes) -> bytes:
+def _frame(kind: int, payload: bytes | bytearray) -> bytes:
     return b"%b%b%b" % (FRAME_HEADER.pack(kind, CHANNEL, len(payload)), payload, FRAME_END)
 
 
