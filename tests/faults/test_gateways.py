@@ -116,7 +116,7 @@ async def test_row_29_an_old_gateway_is_not_misled_by_a_new_worker(cluster: Clus
         for kind, body in [
             ("modelyard.announcement.99", b"\xff\xff"),
             (envelope.ANNOUNCEMENT, b"\xff\xff"),
-            (envelope.ANNOUNCEMENT, envelope.encode({"worker": "new", "announcement": {}})),
+            (envelope.ANNOUNCEMENT, bytes(envelope.encode({"worker": "new", "announcement": {}}))),
         ]:
             await exchange.publish(aio_pika.Message(body, type=kind), "", mandatory=False)
     for nonce in range(20):

@@ -78,7 +78,8 @@ def test_row_8_an_ack_that_is_lost_makes_two_runs_and_one_answer(
 async def test_row_9_junk_on_the_reply_queue_reaches_nobody(proxied: Proxied) -> None:
     cluster = proxied.cluster
     before = {event: events(event, cluster.gateway) for event in ("orphan", "late")}
-    forged = envelope.encode([envelope.Answer(key, b"[666]") for key in range(900_000, 900_010)])
+    answers = [envelope.Answer(key, b"[666]") for key in range(900_000, 900_010)]
+    forged = bytes(envelope.encode(answers))
     connection = await aio_pika.connect(cluster.broker.url)
     async with connection:
         channel = await connection.channel()
@@ -87,7 +88,7 @@ async def test_row_9_junk_on_the_reply_queue_reaches_nobody(proxied: Proxied) ->
             ("nonsense", b"x"),
             (envelope.ANSWERS, b"\xff\xff"),
             (envelope.ANSWERS, forged),
-            (envelope.REFUSAL, envelope.encode(("x",))),
+            (envelope.REFUSAL, bytes(envelope.encode(("x",)))),
         ]:
             junk = aio_pika.Message(body, type=kind)
             await exchange.publish(junk, reply_queue(cluster), mandatory=True)

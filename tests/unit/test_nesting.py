@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from modelyard.core.errors import Malformed
 from modelyard.gateway.body import DEEPEST_NESTING, SEARCHED_BYTES, check_nesting
 
-
 LOTS = b" " * SEARCHED_BYTES
 
 

@@ -227,7 +227,8 @@ class Dispatch:
         self._expiry.forget(call, ticket)
 
     def _board(self, flight: Flight[Inquiry], inquiry: Inquiry) -> None:
-        if inquiry.ticket is None:
+        is_first = inquiry.request is flight.execution.request  # it has the flight's deadline
+        if not is_first and inquiry.ticket is None:
             inquiry.ticket = self._expiry.watch(inquiry)
         flight.join(inquiry)
 

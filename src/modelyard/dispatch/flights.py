@@ -35,7 +35,7 @@ class Flight(Generic[C]):
 
     def _leave(self, call: Call) -> None:
         self._waiting.pop(call, None)
-        if not self._waiting:
+        if not self._waiting and self.execution.outcome is None:
             self.execution.settle(GivenUp("nobody waits any more"))
 
     def _land(self, execution: Call) -> None:

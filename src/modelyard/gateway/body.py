@@ -91,8 +91,8 @@ def check_nesting(body: bytes | bytearray) -> None:
 
     Nearly every body has fewer brackets than that and is cleared by counting them. From others all
     but the brackets outside strings is removed, then the innermost pairs, level by level: no Python
-    loop runs over the bytes. Where nothing is escaped, what is neither bracket nor quote goes first:
-    that is a fifth of the time for an image of a megabyte.
+    loop runs over the bytes. Where nothing is escaped, what is neither bracket nor quote goes
+    first: that is a fifth of the time for an image of a megabyte.
 
     Raises:
         Malformed: It is too deep.

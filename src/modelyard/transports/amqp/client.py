@@ -153,11 +153,12 @@ class AmqpTransport:
         session = self._session
         assert session is not None  # lanes are open only while there is one
         self._bundles[bundle.id] = bundle
-        requests = bundle.requests.values()
-        last = max(pending.call.request.deadline for pending in requests)
-        left_s = max(last - time.monotonic(), 0.001)
+        offset = envelope.wall_offset()
+        items = [_to_item(pending, offset) for pending in bundle.requests.values()]
+        last = max(item.deadline for item in items)
+        left_s = max(last - time.time(), 0.001)
         confirmed = session.publishing.publish(
-            envelope.encode([_to_item(pending) for pending in requests]),
+            envelope.encode(items),
             exchange=REQUESTS,
             routing_key=bundle.lane.queue,
             properties=Properties(
@@ -316,7 +317,7 @@ class AmqpTransport:
                 pending.call.settle(Unavailable("the broker takes no messages now, and no answers"))
 
 
-def _to_item(pending: Pending) -> envelope.Item:
+def _to_item(pending: Pending, wall_offset: float) -> envelope.Item:
     request = pending.call.request
-    deadline = envelope.to_wall(request.deadline)
+    deadline = request.deadline + wall_offset
     return envelope.Item(pending.key, request.id, request.input, deadline, request.form)

@@ -86,11 +86,6 @@ decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
 decode_news = partial(_decode, msgspec.msgpack.Decoder(News))
 
 
-def to_wall(deadline: float) -> float:
-    """Turn a reading of this machine's monotonic clock into a Unix time."""
-    return deadline - time.monotonic() + time.time()
-
-
-def from_wall(deadline: float) -> float:
-    """Turn a Unix time into what this machine's monotonic clock will read then."""
-    return deadline - time.time() + time.monotonic()
+def wall_offset() -> float:
+    """Give what turns a reading of this machine's monotonic clock into a Unix time, added."""
+    return time.time() - time.monotonic()

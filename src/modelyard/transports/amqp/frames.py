@@ -69,8 +69,8 @@ def header_frame(properties: Properties, body_bytes: int) -> bytes:
 
 
 def body_frame(body: bytes | bytearray) -> bytes:
-    """Give the frame of a message's body, if that fits into one."""
-    return _frame(BODY, body)
+    """Give the frame of a message's body, if that fits into one; an empty body has none."""
+    return _frame(BODY, body) if body else b""
 
 
 def body_frames(body: bytes | bytearray, step: int) -> Iterator[bytes | memoryview]:
@@ -89,7 +89,7 @@ def ack_frame(tag: int) -> bytes:
 
 
 def _frame(kind: int, payload: bytes | bytearray) -> bytes:
-    return b"%b%b%b" % (FRAME_HEADER.pack(kind, CHANNEL, len(payload)), payload, FRAME_END)
+    return b"".join((FRAME_HEADER.pack(kind, CHANNEL, len(payload)), payload, FRAME_END))
 
 
 def read_delivery(payload: bytes) -> Delivery:

@@ -192,12 +192,13 @@ class AmqpServer:
             self._refuse(replies, delivery, Malformed("the bundle is empty"))
             return
         delivery.unconfirmed = len(items)
+        now, offset = time.monotonic(), envelope.wall_offset()
         for item in items:
-            deadline = envelope.from_wall(item.deadline)
+            deadline = item.deadline - offset
             request = Request(item.id, self._target, item.input, deadline, priority, item.form)
             call = Call(request, partial(_on_outcome, replies, delivery, item.key))
             delivery.calls.append(call)
-            if deadline > time.monotonic():
+            if deadline > now:
                 # What was delivered before may have ended the worker that had it: it runs alone.
                 self._submit(call, is_suspect=message.is_redelivered)
             else:
