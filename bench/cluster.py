@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import statistics
 import sys
 import tempfile
@@ -213,10 +212,9 @@ def _without_redis(plan: Plan, logs: Path) -> list[Row]:
             return run_load(gateway.url, body, connections=8, seconds=2 * plan.round_s)
 
         running = [load() for _ in range(plan.rounds)]
-        redis.signal(signal.SIGSTOP)
-        opening = load()  # the breaker opens within the first of its requests
-        stopped = [load() for _ in range(plan.rounds)]
-        redis.signal(signal.SIGCONT)
+        with redis.frozen():
+            opening = load()  # the breaker opens within the first of its requests
+            stopped = [load() for _ in range(plan.rounds)]
     failed = opening.failures + sum(one.failures for one in (*running, *stopped))
     p99_ms = [statistics.median(one.p99_ms for one in runs) for runs in (running, stopped)]
     return [

@@ -17,7 +17,7 @@ import psutil
 
 from tests.chaos.fleet import Fleet, family_of
 from tests.support.proxy import Proxy
-from tests.support.server import PATIENCE_S, wait_for_the_end_of
+from tests.support.server import PATIENCE_S, frozen, wait_for_the_end_of
 
 # In the order in which several are injected. They are healed in the opposite one: a worker cannot
 # come back before the broker does.
@@ -100,7 +100,7 @@ def stop_worker(fleet: Fleet, victim: int) -> Iterator[None]:
 def freeze_worker(fleet: Fleet, victim: int) -> Iterator[None]:
     """7: a worker and its runners are frozen."""
     family = family_of(fleet.workers[victim % len(fleet.workers)])
-    with _frozen(family):
+    with frozen(*family):
         yield
 
 
@@ -128,7 +128,7 @@ def stop_gateway(fleet: Fleet, victim: int) -> Iterator[None]:
 @contextlib.contextmanager
 def kill_redis(fleet: Fleet, _: int) -> Iterator[None]:
     """23: Redis is killed, and comes back empty."""
-    fleet.redis.signal(signal.SIGKILL)
+    fleet.redis.kill()
     try:
         yield
     finally:
@@ -139,11 +139,8 @@ def kill_redis(fleet: Fleet, _: int) -> Iterator[None]:
 @contextlib.contextmanager
 def freeze_redis(fleet: Fleet, _: int) -> Iterator[None]:
     """23: Redis is frozen."""
-    fleet.redis.signal(signal.SIGSTOP)
-    try:
+    with fleet.redis.frozen():
         yield
-    finally:
-        fleet.redis.signal(signal.SIGCONT)
 
 
 # The broker.
@@ -175,11 +172,8 @@ def kill_broker(fleet: Fleet, _: int) -> Iterator[None]:
 @contextlib.contextmanager
 def freeze_broker(fleet: Fleet, _: int) -> Iterator[None]:
     """14: the broker is frozen."""
-    fleet.broker.signal(signal.SIGSTOP)
-    try:
+    with fleet.broker.frozen():
         yield
-    finally:
-        fleet.broker.signal(signal.SIGCONT)
 
 
 @fault("broker", 1, 8)
@@ -302,15 +296,3 @@ def _healed(proxy: Proxy) -> Iterator[None]:
         yield
     finally:
         proxy.heal()
-
-
-@contextlib.contextmanager
-def _frozen(processes: list[psutil.Process]) -> Iterator[None]:
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()

@@ -6,7 +6,6 @@ Numbers in names are the rows of the table of faults in ``docs/reliability.md``.
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -82,16 +81,13 @@ def wait_for_more(ledger: Ledger) -> None:
 def test_row_14_a_frozen_broker_is_found_by_the_self_ping(own: Cluster, tmp_path: Path) -> None:
     diary, timeout_s = tmp_path / "diary", 3.0
     before = pings_lost(own.gateway)
-    own.broker.signal(signal.SIGSTOP)
-    try:
+    with own.broker.frozen():
         asked = time.monotonic()
         statuses = {own.ask(1, timeout_s=timeout_s, diary=str(diary)).status_code}
         wait_until(lambda: pings_lost(own.gateway) > before, what="the finding")
         statuses.add(own.ask(2, timeout_s=timeout_s, diary=str(diary)).status_code)
         assert statuses == {503}
         wait_until(lambda: time.monotonic() > asked + 2 * timeout_s, what="both deadlines")
-    finally:
-        own.broker.signal(signal.SIGCONT)
     own.wait_until_serving()
     assert not diary.exists(), "both had expired"
 

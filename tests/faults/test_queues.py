@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,14 +77,11 @@ async def test_row_18_a_full_queue_refuses_and_says_when_to_come_again(
     policy = ("full", "^infer[.]", limit, "--apply-to", "queues")
     await asyncio.to_thread(broker.control, "set_policy", *policy)
     try:
-        os.kill(worker.process.pid, signal.SIGSTOP)  # so that the queue fills
-        asked = asyncio.create_task(ask_at_once(gateway.url, asking(1, timeout_s=30), 200))
-        try:
+        with worker.frozen():  # so that the queue fills
+            asked = asyncio.create_task(ask_at_once(gateway.url, asking(1, timeout_s=30), 200))
             await asyncio.to_thread(
                 wait_until, lambda: events("nacked", gateway) >= 150, what="refusals"
             )
-        finally:
-            os.kill(worker.process.pid, signal.SIGCONT)
         answers = await asked
     finally:
         await asyncio.to_thread(broker.control, "clear_policy", "full")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -86,13 +85,10 @@ def test_gateways_share_answers(cached: Cached) -> None:
 
 def test_row_23_without_redis_answers_come_all_the_same(cached: Cached) -> None:
     skipped = cached.redis_events("skipped")
-    cached.redis.signal(signal.SIGSTOP)
-    try:
+    with cached.redis.frozen():
         ledger = Ledger(cached.cluster.gateway.url, connections=8)
         ledger.run_until(lambda: cached.redis_events("skipped") > skipped)
         ledger.check()
-    finally:
-        cached.redis.signal(signal.SIGCONT)
 
 
 def test_row_23_a_redis_that_is_killed_comes_back(cached: Cached) -> None:
@@ -100,7 +96,7 @@ def test_row_23_a_redis_that_is_killed_comes_back(cached: Cached) -> None:
     nonce = next(nonces)
 
     def kill_and_start() -> bool:
-        cached.redis.signal(signal.SIGKILL)
+        cached.redis.kill()
         wait_until(lambda: cached.redis_events("skipped") > skipped, what="the breaker to open")
         cached.redis.start()
         cached.wait_until_hit(nonce)

@@ -61,12 +61,9 @@ def test_row_6_a_worker_that_is_told_to_stop_finishes(cluster: Cluster) -> None:
 def test_row_7_a_frozen_workers_answers_come_late_and_are_dropped(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    frozen, diary = cluster.workers[0], tmp_path / "diary"
-    os.kill(frozen.process.pid, signal.SIGSTOP)
-    try:
+    worker, diary = cluster.workers[0], tmp_path / "diary"
+    with worker.frozen():
         assert cluster.ask(1, timeout_s=1, diary=str(diary)).status_code == 504
-    finally:
-        os.kill(frozen.process.pid, signal.SIGCONT)
     wait_until(lambda: events("late", cluster.gateway) == 1, what="the late answer")
     assert not diary.exists(), "its deadline had passed"
     assert cluster.ask(2).json()["prediction"] == [answer_of(2)]
@@ -124,22 +121,19 @@ def test_row_4_a_model_that_holds_the_gil_keeps_its_worker_from_nothing(cluster:
 
 @pytest.mark.own_broker
 def test_row_7_what_a_frozen_worker_holds_is_answered_elsewhere(cluster: Cluster) -> None:
-    frozen, other = cluster.workers[0], cluster.start_worker()
+    worker, other = cluster.workers[0], cluster.start_worker()
     cluster.wait_for_workers(2)
     ledger = Ledger(cluster.gateway.url, connections=8, timeout_s=60, trick=WORK)
 
     def freeze() -> bool:
-        os.kill(frozen.process.pid, signal.SIGSTOP)
-        try:
+        with worker.frozen():
             wait_until(lambda: events("redelivered", other) > 0, what="the broker to give it up")
-        finally:
-            os.kill(frozen.process.pid, signal.SIGCONT)
         return True
 
     ledger.run_until(Every(0.5, 1, freeze))
     ledger.check()
     assert "missed heartbeats" in cluster.broker.log()
-    wait_until(lambda: frozen.http.get("/readyz").status_code == 200, what="the thawed worker")
+    wait_until(lambda: worker.http.get("/readyz").status_code == 200, what="the thawed worker")
 
 
 def test_no_runner_survives_its_worker(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -14,7 +15,7 @@ from typing import NoReturn
 import psutil
 
 from tests.support.rabbitmq import URL_VARIABLE, Programs
-from tests.support.server import wait_for_the_end_of, wait_until
+from tests.support.server import frozen, wait_for_the_end_of, wait_until
 
 CONTROL_TIMEOUT_S = (
     300  # rabbitmqctl starts a virtual machine of its own: a busy machine takes long
@@ -95,8 +96,7 @@ class Broker:
 
     def tree(self) -> list[psutil.Process]:
         """Give all processes of the broker."""
-        broker = psutil.Process(self._process.pid)
-        return [broker, *broker.children(recursive=True), psutil.Process(self._epmd.pid)]
+        return [*self._family(), psutil.Process(self._epmd.pid)]
 
     def start(self) -> None:
         """Start the broker, and wait until it accepts connections."""
@@ -111,7 +111,7 @@ class Broker:
 
     def kill(self) -> None:
         """Kill the broker with all its helpers, as a power cut would."""
-        family = psutil.Process(self._process.pid).children(recursive=True)
+        _, *family = self._family()
         os.killpg(self._process.pid, signal.SIGKILL)
         for process in family:
             if process.is_running():
@@ -119,11 +119,13 @@ class Broker:
         self._process.wait()
         wait_for_the_end_of(family)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the broker: SIGSTOP freezes it, SIGCONT lets it go on."""
-        family = psutil.Process(self._process.pid).children(recursive=True)
-        for process in [psutil.Process(self._process.pid), *family]:
-            process.send_signal(number)
+    def frozen(self) -> contextlib.AbstractContextManager[None]:
+        """Let the broker with all its helpers stand still as long as the ``with`` block."""
+        return frozen(*self._family())
+
+    def _family(self) -> list[psutil.Process]:
+        broker = psutil.Process(self._process.pid)
+        return [broker, *broker.children(recursive=True)]
 
     def url_through(self, port: int) -> str:
         """Give the URL for those who come through a proxy on ``port``."""

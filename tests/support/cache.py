@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import socket
 import subprocess
 from pathlib import Path
@@ -11,7 +11,7 @@ from types import TracebackType
 import psutil
 
 from tests.support.broker import free_port
-from tests.support.server import wait_until
+from tests.support.server import frozen, wait_until
 
 
 class RedisServer:
@@ -43,17 +43,20 @@ class RedisServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.signal(signal.SIGKILL)
+        self.kill()
 
     def tree(self) -> list[psutil.Process]:
         """Give its one process."""
         return [psutil.Process(self._process.pid)]
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal: SIGSTOP freezes it, SIGCONT lets it go on."""
-        self._process.send_signal(number)
-        if number == signal.SIGKILL:
-            self._process.wait()
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def frozen(self) -> contextlib.AbstractContextManager[None]:
+        """Let it stand still as long as the ``with`` block."""
+        return frozen(*self.tree())
 
     def _is_up(self) -> bool:
         try:

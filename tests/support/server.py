@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +38,29 @@ def wait_for_the_end_of(processes: list[psutil.Process]) -> None:
     """Wait until none of ``processes`` runs."""
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
     assert not alive, f"still there: {alive}"
+
+
+@contextlib.contextmanager
+def frozen(*processes: psutil.Process) -> Iterator[None]:
+    """Let processes stand still. Each of their threads works on for some ms: all are waited for."""
+    try:
+        for process in processes:
+            process.suspend()
+        for process in processes:
+            wait_until(partial(_stands_still, process), what=f"{process} to stand still")
+        yield
+    finally:
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    threads = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    try:  # a name, in parentheses, may hold anything; the state follows it: stopped, or dead
+        return all(thread.read_text().rpartition(") ")[2][0] in "TZX" for thread in threads)
+    except OSError:
+        return False  # one has just ended: look again
 
 
 class Member:
@@ -88,6 +113,10 @@ class Member:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
+
+    def frozen(self) -> contextlib.AbstractContextManager[None]:
+        """Let it stand still, but not its runners, as long as the ``with`` block."""
+        return frozen(psutil.Process(self.process.pid))
 
     def runners(self) -> list[psutil.Process]:
         """The runner processes, by their titles."""
