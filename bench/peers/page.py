@@ -35,7 +35,8 @@ system's whole process tree; RSS counts pages that processes share in each of th
 
 **Small**: one iris flower to a scikit-learn logistic regression. **Start**: from the command to
 the first right answer; for the cluster with RabbitMQ up already. **Slow**: a model that sleeps,
-64 connections. **Large**: a float32 tensor of 3 by 224 by 224 in, 1,000 scores out, 8
+64 connections, 10 s; the ideal is what the model alone answers when it is called in a loop.
+**Large**: a float32 tensor of 3 by 224 by 224 in, 1,000 scores out, 8
 connections. **Many**: models that need nothing but Python, one of them asked. **Mixed**: 8
 connections with pauses ask the fast model while 4 keep the slow one busy, in one server.
 **Overload**: twice the capacity just measured, offered at a constant rate by clients that go away

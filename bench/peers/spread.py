@@ -6,7 +6,7 @@ import time
 
 from bench.peers.rounds import Bench, load, timed
 from bench.peers.samples import instance_of
-from bench.peers.slow import CONNECTIONS, IDEAL, REST_S
+from bench.peers.slow import CONNECTIONS, REST_S, ideal_of
 from bench.peers.told import Told
 
 MODEL = "slow_each"
@@ -29,5 +29,5 @@ def measure_spread(bench: Bench) -> None:
                 time.sleep(REST_S)
                 seconds = bench.plan.seconds
                 seen = timed(running, call, connections=CONNECTIONS, seconds=seconds)
-                seen["ideal"] = seen["rate"] / (runners * IDEAL[MODEL])
+                seen["ideal"] = seen["rate"] / (runners * ideal_of(MODEL, 1))
                 bench.book.add("spread", case_of(runners), system.title, **seen)
