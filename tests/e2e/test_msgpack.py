@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
+import psutil
 import pytest
 
 from tests.e2e.test_odd_models import write
@@ -122,6 +124,18 @@ async def test_who_leaves_in_the_middle_of_a_large_one_gives_its_room_back(image
             line.send(large_request(20_000, 3)[:200_000])
             wait_until(lambda: image.metric("modelyard_body_bytes") > 0, what="the body")
     wait_until(lambda: image.metric("modelyard_body_bytes") == 0, what="the room given back")
+
+
+async def test_a_large_body_is_let_go_while_its_connection_stays(image: Server) -> None:
+    lines, rows, gateway = 24, 300_000, psutil.Process(image.process.pid)
+    async with AsyncExitStack() as stack:
+        for number in range(lines):
+            line = await stack.enter_async_context(await connect(image.url))
+            assert is_sum_of(await line.ask(large_request(rows, number)), rows, number)
+            if number == 4:
+                before = gateway.memory_info().rss
+        kept = gateway.memory_info().rss - before
+        assert kept < (lines - 5) * len(large_request(rows, 1)) / 4
 
 
 async def test_a_large_body_that_never_ends_is_given_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from pamqp import commands
 from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.connection import Connection
 from modelyard.transports.amqp.frames import Properties
-from modelyard.transports.amqp.topology import REQUESTS
+from modelyard.transports.amqp.topology import (
+    REPLIES,
+    REQUESTS,
+    declare_exchanges,
+    declare_own_queue,
+)
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
 from tests.support.cluster import QUEUE, Cluster
@@ -45,6 +51,21 @@ async def test_a_message_that_cannot_be_read_does_not_keep_others_from_being_ser
         assert proxy.to_server.corrupted == 1
     answers = [await asyncio.to_thread(cluster.ask, nonce, timeout_s=5) for nonce in range(5)]
     assert [answer.status_code for answer in answers] == [200] * 5
+
+
+async def test_messages_of_any_size_come_as_they_were_sent(broker: Broker) -> None:
+    connection, came = await connect(broker.url), asyncio.Queue[bytes]()
+    await connection.confirm_publishing()
+    await declare_exchanges(connection)
+    queue = await declare_own_queue(connection, REPLIES, "sizes")
+    await connection.consume(queue, lambda message: came.put_nowait(message.body), no_ack=True)
+    frame_bytes = 128 * 1024 - 8  # what RabbitMQ takes in one frame, less what is around it
+    for size in (0, 1, 0, frame_bytes, frame_bytes + 1, 3 * frame_bytes, 1_000_000, 0):
+        body = random.randbytes(size)
+        properties = Properties(message_type="test")
+        await connection.publish(body, exchange=REPLIES, routing_key=queue, properties=properties)
+        assert await came.get() == body
+    await connection.close()
 
 
 async def test_what_is_asked_at_the_same_time_gets_its_own_answer(broker: Broker) -> None:

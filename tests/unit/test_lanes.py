@@ -13,6 +13,7 @@ from modelyard.core.errors import GivenUp
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp.lanes import (
+    FILL_S,
     LARGEST_BUNDLE_BYTES,
     Bundle,
     Capacity,
@@ -47,7 +48,7 @@ class Departures:
         bundle = self.added[number].bundle
         assert bundle is not None
         del bundle.requests[number]
-        self.lane.left(bundle)
+        self.lane.release(bundle)
 
     def _depart(self, bundle: Bundle) -> None:
         self.sent.append(list(bundle.requests))
@@ -148,3 +149,26 @@ async def test_nothing_leaves_while_closed_and_what_was_sent_goes_first() -> Non
     departures.lane.open()
     await settle()
     assert departures.sent[1:] == [[0, 1, 2]]
+
+
+async def test_a_timer_that_is_due_with_a_full_turn_sends_nothing_after_the_close() -> None:
+    departures, loop = Departures(size=64), asyncio.get_running_loop()
+    departures.lane.open()
+    departures.add(4)
+    await settle()
+    departures.add(1)  # too few: a timer is set
+
+    def turn() -> None:
+        loop.call_soon(lambda: departures.lane.close(departures.added))  # the session is lost
+        departures.add(3)  # enough: they leave at the end of the turn, unless the timer is due
+
+    def before() -> None:
+        loop.call_soon(turn)
+        time.sleep(2 * FILL_S)  # it is
+
+    loop.call_soon(before)
+    await settle()
+    assert departures.sent == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    departures.lane.open()
+    await settle()
+    assert departures.sent[2:] == [list(range(8))]

@@ -127,7 +127,7 @@ def encode_frame(message: Batch | Stop | Ready | LoadFailed | Answers) -> bytear
 
 
 LARGE_BYTES = 64 * 1024
-_BATCH_HEAD = _encoder.encode(Batch([]))[:-2]  # what comes before the two lists
+_BATCH_HEAD = _encoder.encode(Batch([]))[:-2]  # all but its two empty lists, a byte each
 
 
 def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 DIRECT_BYTES = 64 * 1024  # a body of which more than this is to come is read this way
-HEADERS_BYTES = 16 * 1024
+OTHER_BYTES = 16 * 1024  # what is read at once of all else
 
 
 class DirectReader(asyncio.BufferedProtocol):
@@ -22,9 +22,9 @@ class DirectReader(asyncio.BufferedProtocol):
     """
 
     def __init__(self, owner: asyncio.Protocol) -> None:
-        self._scratch = memoryview(bytearray(HEADERS_BYTES))
+        self._scratch = memoryview(bytearray(OTHER_BYTES))
         self._body = bytearray()
-        self._room = memoryview(b"")  # of the body, for what is to come
+        self._rest = memoryview(b"")  # of the body, that is still to come
         self._on_whole: Callable[[bytearray], None]
         self._data_received = owner.data_received
         self.eof_received = owner.eof_received  # type: ignore[method-assign]
@@ -38,22 +38,23 @@ class DirectReader(asyncio.BufferedProtocol):
         """
         self._body = bytearray(size)
         self._on_whole = on_whole
-        room = memoryview(self._body)
+        rest = memoryview(self._body)
         for piece in pieces:
-            room[: len(piece)] = piece
-            room = room[len(piece) :]
-        self._room = room
+            rest[: len(piece)] = piece
+            rest = rest[len(piece) :]
+        self._rest = rest
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Give the room for what is to come (called by the loop)."""
-        return self._room or self._scratch
+        """Give the place for what is to come (called by the loop)."""
+        return self._rest or self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what has come (called by the loop)."""
-        if not self._room:
+        if not self._rest:
             self._data_received(bytes(self._scratch[:nbytes]))
             return
-        self._room = self._room[nbytes:]
-        if not self._room:
+        self._rest = self._rest[nbytes:]
+        if not self._rest:
+            self._rest = memoryview(b"")  # an empty piece of the body would keep all of it
             body, self._body = self._body, bytearray()
             self._on_whole(body)

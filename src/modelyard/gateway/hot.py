@@ -2,7 +2,7 @@
 
 On the way of a request: ``HotProtocol`` reads it and calls ``PredictEndpoint.begin``
 (``predict.py``), which calls ``_respond`` with the answer when there is one. Whatever is not
-ordinary (compressed, chunked, large, pipelined, not to be kept alive) goes through ASGI.
+ordinary (compressed, chunked, large JSON, pipelined, not to be kept alive) goes through ASGI.
 """
 
 from __future__ import annotations

@@ -118,8 +118,9 @@ class Pool:
     def wanted_bundles(self) -> int:
         """How many bundles should be here: those that run, and those of the next batches.
 
-        A runner then does not wait for them. But where each request takes its time by itself,
-        whoever waits here could be running elsewhere.
+        A runner then does not wait for them, and its batches are full though several gateways'
+        bundles are small. But where each request takes its time by itself, whoever waits here could
+        be running elsewhere.
         """
         runners = self.manifest.scaling.max_runners
         if self.manifest.batching.max_batch_size > 1:
@@ -256,7 +257,7 @@ class Pool:
         self._idle.append(slot)
         if len(self._backlog) >= self.manifest.batching.max_batch_size:
             self._feed()  # no batch could be fuller: let the model work while we tell who waits
-            os.sched_yield()  # on a busy core it would wait for us: 1 % of a model of 20 ms
+            os.sched_yield()  # on a busy core the runner would wait for us: 1 % of 20 ms
         for job, outcome in zip(jobs, answers.outcomes, strict=True):
             call = job.call
             if call.outcome is not None:

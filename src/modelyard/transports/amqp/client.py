@@ -144,7 +144,7 @@ class AmqpTransport:
         del bundle.requests[pending.key]
         if not bundle.requests:
             del self._bundles[bundle.id]
-        bundle.lane.left(bundle)
+        bundle.lane.release(bundle)
 
     # Out.
 

@@ -102,8 +102,8 @@ class Lane:
         self._instances += pending.instances
         self._schedule()
 
-    def left(self, bundle: Bundle) -> None:
-        """Note that one of a bundle's requests has left it: there may be room for another."""
+    def release(self, bundle: Bundle) -> None:
+        """Note that one of a bundle's requests is under way no more: another may be."""
         self._unanswered -= 1
         if not bundle.requests:
             self._under_way -= 1
@@ -120,10 +120,7 @@ class Lane:
         self._under_way = self._unanswered = 0
         self._waiting.extendleft(reversed(unanswered))
         self._instances += sum(pending.instances for pending in unanswered)
-        for handle in (self._flush_soon, self._flush_later):
-            if handle is not None:
-                handle.cancel()
-        self._flush_soon = self._flush_later = None
+        self._cancel_flush()
 
     def _schedule(self) -> None:
         if not self._waiting or not self._is_open or self._flush_soon is not None:
@@ -132,13 +129,19 @@ class Lane:
         if is_enough or self._instances >= self._capacity(self.target).batch_size:
             self._flush_soon = self._loop.call_soon(self._flush)
         elif self._flush_later is None:
+            # A guess: the bundles of other gateways, and of the other priority, are not known here.
             is_spare = self._under_way < self._capacity(self.target).runners
             self._flush_later = self._loop.call_later(SPARE_S if is_spare else FILL_S, self._flush)
 
-    def _flush(self) -> None:
-        if self._flush_later is not None:
-            self._flush_later.cancel()
+    def _cancel_flush(self) -> None:
+        """Forget both: the timer may be due while what comes at the end of the turn is set."""
+        for handle in (self._flush_soon, self._flush_later):
+            if handle is not None:
+                handle.cancel()
         self._flush_soon = self._flush_later = None
+
+    def _flush(self) -> None:
+        self._cancel_flush()
         room, used = self._capacity(self.target).batch_size, 0
         chosen: list[Pending] = []
         while self._waiting and used < LARGEST_BUNDLE_BYTES:
