@@ -118,7 +118,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
         self._handlers: set[asyncio.Task[None]] = set()
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
 
     def __enter__(self) -> Proxy:
         self._thread.start()
@@ -165,11 +165,15 @@ class Proxy:
 
     async def _open_listener(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-            self.port = int(self._listener.sockets[0].getsockname()[1])
+            # By hand: an asyncio.Server that is closed while it accepts leaves a socket behind.
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            self._listener.setblocking(False)
+            self.port = int(self._listener.getsockname()[1])
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
     async def _close_listener(self) -> None:
         if self._listener is not None:
+            self._loop.remove_reader(self._listener)
             self._listener.close()
             self._listener = None
 
@@ -183,14 +187,19 @@ class Proxy:
         await self._reset()
         await asyncio.gather(*self._handlers)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            accepted, _ = listener.accept()
+        except OSError:  # who came has left again
+            return
         self.accepted.append(time.monotonic())
-        handler = asyncio.ensure_future(self._handle(reader, writer))
+        handler = asyncio.ensure_future(self._handle(accepted))
         self._handlers.add(handler)
         handler.add_done_callback(self._handlers.discard)
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, accepted: socket.socket) -> None:
         """Pass bytes on both ways until either side closes, or a fault cuts."""
+        reader, writer = await asyncio.open_connection(sock=accepted)
         writers = {writer}
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
