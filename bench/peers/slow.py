@@ -20,9 +20,10 @@ ALONE_CALLS = 100
 
 @cache
 def ideal_of(model: str, batch_size: int) -> float:
-    """Give how many answers per second the model gives when it never waits: called in a loop, here.
+    """Give how many answers per second the model gives when it never waits: called in a loop.
 
-    No constant, for what is 20 ms by name took 20.14 on the machine of the first figures.
+    To be asked while no system runs beside it. Measured, for a sleep of 20 ms takes longer: 20.14
+    on two cores of an Intel Xeon.
     """
     predict, batch = load_subject(model), [instance_of(model)] * batch_size
     began = time.perf_counter()

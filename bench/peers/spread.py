@@ -21,6 +21,7 @@ def case_of(runners: int) -> str:
 def measure_spread(bench: Bench) -> None:
     """Measure each number of model processes."""
     for system in bench.turns("spread"):
+        ideal = ideal_of(MODEL, 1)
         call = system.call(MODEL, instance_of(MODEL))
         for runners in RUNNERS:
             told = Told(models=(MODEL,), batch_size=1, runners=runners)
@@ -29,5 +30,5 @@ def measure_spread(bench: Bench) -> None:
                 time.sleep(REST_S)
                 seconds = bench.plan.seconds
                 seen = timed(running, call, connections=CONNECTIONS, seconds=seconds)
-                seen["ideal"] = seen["rate"] / (runners * ideal_of(MODEL, 1))
+                seen["ideal"] = seen["rate"] / (runners * ideal)
                 bench.book.add("spread", case_of(runners), system.title, **seen)
