@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -198,6 +199,48 @@ async def test_what_expires_while_it_waits_does_not_run(
         await late
     await working
     assert not diary.exists()
+
+
+# After a batch that took about so long, the runner is handed the next one while it runs one.
+BRIEF = {"nonce": 0, "act": "work", "seconds": 0.01}
+
+
+async def test_of_what_lies_before_a_busy_runner_nothing_runs_late(
+    transport: Transport, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("diaries")
+    busy, diary = folder / "busy", folder / "diary"
+    await send(transport, make(BRIEF))
+    waiting = send(transport, make({"nonce": 1, "act": "wait", "diary": str(busy)}))
+    await asyncio.to_thread(wait_until, busy.exists, what="the runner to be busy")
+    late = [
+        send(transport, make({"nonce": n, "diary": str(diary)}, timeout_s=0.2)) for n in range(16)
+    ]
+    outcomes = await asyncio.gather(*late, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 16
+    await asyncio.to_thread(Path(f"{busy}.go").touch)
+    await waiting
+    await send(transport, make({"nonce": 2}))
+    assert not diary.exists()
+
+
+@pytest.mark.parametrize("act", ["exit", "hang"])
+async def test_what_lies_before_a_runner_that_ends_is_not_to_blame(
+    transport: Transport, tmp_path_factory: pytest.TempPathFactory, act: str
+) -> None:
+    diary = tmp_path_factory.mktemp("diaries") / "diary"
+    tricks = [{"nonce": n, "diary": str(diary)} for n in range(32)]
+    await send(transport, make(BRIEF))
+    timeout_s = 0.3 if act == "hang" else 30
+    ending = send(transport, make({"nonce": 0, "act": act}, timeout_s=timeout_s))
+    mates = [send(transport, make(trick)) for trick in tricks]
+    with pytest.raises(DeadlineExceeded if act == "hang" else ModelCrashed):
+        await ending
+    answers = await asyncio.gather(*mates)
+    assert [json.loads(answer) for answer in answers] == [[answer_of(n)] for n in range(32)]
+    runs = diary.read_text(encoding="utf-8").split()
+    # All but those of the culprit's own batch ran once; none of these was to blame.
+    assert len(runs) <= 32 + 16
 
 
 async def test_an_unknown_target_is_not_ready(transport: Transport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -53,6 +54,16 @@ def test_one_bad_input_fails_alone(tmp_path: Path) -> None:
     assert isinstance(malformed, Failure)
     assert (malformed.code, malformed.where) == ("malformed", "$.input_data")
     assert answers.sizes == [2]
+
+
+def test_what_is_late_is_not_run(tmp_path: Path) -> None:
+    now = time.monotonic()
+    answers = host(tmp_path, DOUBLES).answer([b"[1]", b"[2]"], deadlines=[now - 1, now + 60])
+    late = answers.outcomes[0]
+    assert isinstance(late, Failure)
+    assert late.code == "deadline_exceeded"
+    assert answers.outcomes[1] == b"[4]"
+    assert answers.sizes == [1]
 
 
 def test_nothing_is_predicted_if_no_input_is_good(tmp_path: Path) -> None:

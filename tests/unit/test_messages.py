@@ -74,13 +74,15 @@ def test_what_a_runner_says_survives_its_frame(message: Ready | LoadFailed | Ans
     st.lists(st.binary(max_size=40), max_size=20),
     st.sampled_from([0, 1, LARGE_BYTES, LARGE_BYTES + 1]),
     st.booleans(),
+    st.booleans(),
 )
 def test_a_batch_survives_the_way_however_large(
-    inputs: list[bytes], more: int, has_forms: bool
+    inputs: list[bytes], more: int, has_forms: bool, has_deadlines: bool
 ) -> None:
     inputs = [*inputs, bytes(more)]
     forms: list[Form] = ["msgpack"] * len(inputs) if has_forms else []
-    batch = Batch([memoryview(raw) for raw in inputs], forms)
+    deadlines = [1.5] * len(inputs) if has_deadlines else []
+    batch = Batch([memoryview(raw) for raw in inputs], forms, deadlines)
     frame = b"".join(encode_batch(batch))
     assert int.from_bytes(frame[:FRAME_HEADER_BYTES], "big") == len(frame) - FRAME_HEADER_BYTES
     assert to_runner.decode(frame[FRAME_HEADER_BYTES:]) == batch

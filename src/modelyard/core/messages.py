@@ -44,11 +44,13 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Pool to runner: the inputs of one or more requests, answered in this order.
 
-    ``forms``: of each input; none where all are JSON.
+    ``forms``: of each input; none where all are JSON. ``deadlines``: of each input, if the batch
+    may lie there until a request of it is late.
     """
 
     inputs: list[memoryview]
     forms: list[Form] = []
+    deadlines: list[float] = []
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -127,18 +129,18 @@ def encode_frame(message: Batch | Stop | Ready | LoadFailed | Answers) -> bytear
 
 
 LARGE_BYTES = 64 * 1024
-_BATCH_HEAD = _encoder.encode(Batch([]))[:-2]  # all but its two empty lists, a byte each
+_BATCH_HEAD = _encoder.encode(Batch([]))[:-3]  # all but its empty lists, a byte each
 
 
 def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:
     """Give the frame of a batch in pieces. Large inputs are pieces of their own, not copied."""
     if sum(map(len, batch.inputs)) < LARGE_BYTES:
         return [encode_frame(batch)]
-    forms = _encoder.encode(batch.forms)
+    rest = _encoder.encode(batch.forms) + _encoder.encode(batch.deadlines)
     pieces: list[bytes | bytearray | memoryview] = [
         b"%b\xdd%b" % (_BATCH_HEAD, len(batch.inputs).to_bytes(4, "big"))  # a list of so many
     ]
     for raw in batch.inputs:
         pieces += [b"\xc6" + len(raw).to_bytes(4, "big"), raw]  # so many bytes
-    pieces.append(forms)
+    pieces.append(rest)
     return [sum(map(len, pieces)).to_bytes(FRAME_HEADER_BYTES, "big"), *pieces]

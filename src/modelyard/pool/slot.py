@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import time
 from pathlib import Path
@@ -45,7 +46,9 @@ class Slot:
     """One runner's place."""
 
     def __init__(self, pool: Pool, *, folder: Path, manifest: Manifest) -> None:
-        self.jobs: list[Job] = []
+        self.jobs: list[Job] = []  # that its runner has before it
+        self.ahead: list[Job] = []  # that lie there until those are done
+        self.took_s = math.inf  # its last batch
         self.hung_at = 0.0
         self.idle_since = 0.0
         self.is_ready = False
@@ -57,14 +60,24 @@ class Slot:
         self._is_hung = False
         self._leaving = asyncio.Event()
 
-    def run(self, jobs: list[Job], *, hung_at: float) -> None:
+    def run(self, jobs: list[Job]) -> None:
         """Hand a batch to the runner, which must be idle."""
-        assert self._process is not None and not self.jobs
-        self.jobs, self.hung_at, self.started = jobs, hung_at, time.monotonic()
+        assert not self.jobs
+        self.jobs, self.started = jobs, time.monotonic()
+        self._send(jobs)
+
+    def run_next(self, jobs: list[Job]) -> None:
+        """Hand a batch to the runner while it runs one. It drops what is late by then."""
+        assert self.jobs and not self.ahead
+        self.ahead = jobs
+        self._send(jobs, [job.deadline for job in jobs])
+
+    def _send(self, jobs: list[Job], deadlines: list[float] | None = None) -> None:
+        assert self._process is not None
         requests = [job.call.request for job in jobs]
         is_plain = all(request.form == "json" for request in requests)
         forms = [] if is_plain else [request.form for request in requests]
-        self._process.send(Batch([request.input for request in requests], forms))
+        self._process.send(Batch([request.input for request in requests], forms, deadlines or []))
 
     def kill_hung(self) -> None:
         """End the runner in the middle of its batch."""
@@ -98,9 +111,10 @@ class Slot:
             failures = 0 if ending.was_ready else failures + 1
             is_failed = ending.cause == "load_failed" or failures > QUICK_RETRIES
             cause = "load_failed" if is_failed else ending.cause
-            jobs, self.jobs = self.jobs, []
+            jobs, ahead = self.jobs, self.ahead
+            self.jobs, self.ahead = [], []
             if jobs or not self._leaving.is_set():
-                self._pool.on_lost(self, jobs, cause=cause, how=ending.how)
+                self._pool.on_lost(self, jobs, ahead, cause=cause, how=ending.how)
             if is_failed:
                 backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
                 with contextlib.suppress(TimeoutError):
@@ -156,8 +170,10 @@ class Slot:
 
     def _on_answers(self, answers: Answers) -> None:
         now = time.monotonic()
-        jobs, self.jobs, self.idle_since = self.jobs, [], now
-        self._pool.on_answers(self, jobs, answers, now - self.started)
+        jobs, self.jobs, self.ahead = self.jobs, self.ahead, []
+        self.took_s = now - self.started
+        self.started = self.idle_since = now
+        self._pool.on_answers(self, jobs, answers)
 
 
 def _describe(exit_code: int) -> str:

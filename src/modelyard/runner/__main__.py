@@ -71,7 +71,8 @@ def _serve(channel: socket.socket, hosted: HostedModel) -> None:
         message = to_runner.decode(frame)
         if isinstance(message, Stop):
             break
-        channel.sendall(encode_frame(hosted.answer(message.inputs, message.forms)))
+        answers = hosted.answer(message.inputs, message.forms, message.deadlines)
+        channel.sendall(encode_frame(answers))
     hosted.unload()
 
 

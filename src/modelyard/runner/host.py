@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.core.codec import Contract, ContractError, Instances, contract_of
-from modelyard.core.errors import Failure, ModelFailed, RequestError
+from modelyard.core.errors import DeadlineExceeded, Failure, ModelFailed, RequestError
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Form, Ready
 from modelyard.folder import digest_folder, read_manifest
@@ -97,17 +97,26 @@ class HostedModel:
             warm_up_s=time.monotonic() - started,
         )
 
-    def answer(self, inputs: Sequence[bytes | memoryview], forms: Sequence[Form] = ()) -> Answers:
+    def answer(
+        self,
+        inputs: Sequence[bytes | memoryview],
+        forms: Sequence[Form] = (),
+        deadlines: Sequence[float] = (),
+    ) -> Answers:
         """Give one outcome per input, in order: its predictions, or its failure.
 
-        ``forms``: of each input and its outcome; none where all are JSON.
+        ``forms``: of each input and its outcome; none where all are JSON. ``deadlines``: readings
+        of ``time.monotonic()``; what is past its own is not run. None where all are ahead.
         """
         self._model_s, self._sizes = 0.0, []
         self._forms = forms or ["json"] * len(inputs)
         outcomes: list[bytes | Failure] = [b""] * len(inputs)
         good: list[tuple[int, Instances]] = []
+        now = time.monotonic()
         for position, raw in enumerate(inputs):
             try:
+                if deadlines and deadlines[position] <= now:
+                    raise DeadlineExceeded("the deadline passed while another batch ran")
                 good.append((position, self._contract.decode(raw, self._forms[position])))
             except RequestError as error:
                 outcomes[position] = error.to_failure()
