@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
 
 TIMEOUT_S = 310  # longer than any request may take: the gateway decides, not this
 
@@ -20,6 +21,9 @@ def call(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     Raises:
         CallError: There is no answer, or it is a problem document.
     """
+    import urllib.request  # only now: a command that asks nobody should not wait for it
+    from urllib.error import HTTPError, URLError
+
     request = urllib.request.Request(  # noqa: S310  (the scheme is checked below)
         url.rstrip("/") + path,
         data=None if body is None else json.dumps(body).encode(),
@@ -30,14 +34,14 @@ def call(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             return json.load(answer)
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         raise CallError(_describe(error)) from error
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise CallError(f"no gateway at {url}: {reason}; `modelyard serve` starts one") from error
 
 
-def _describe(error: urllib.error.HTTPError) -> str:
+def _describe(error: HTTPError) -> str:
     try:
         problem = json.load(error)
         where = f" at {problem['where']}" if "where" in problem else ""

@@ -59,8 +59,11 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _open(folder: Path) -> tuple[HostedModel, Ready]:
+    usual = gc.get_threshold()
+    gc.set_threshold(50_000, 20, 100)  # to look at each new module again and again takes a tenth
     hosted = HostedModel.open(folder)
     ready = hosted.warm_up()
+    gc.set_threshold(*usual)
     gc.collect()
     gc.freeze()  # what is loaded now stays: the collector need not look at it again
     return hosted, ready
