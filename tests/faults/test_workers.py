@@ -132,7 +132,7 @@ def test_row_7_what_a_frozen_worker_holds_is_answered_elsewhere(cluster: Cluster
 
     ledger.run_until(Every(0.5, 1, freeze))
     ledger.check()
-    assert "missed heartbeats" in cluster.broker.log()
+    wait_until(lambda: "missed heartbeats" in cluster.broker.log(), what="the broker to say why")
     wait_until(lambda: worker.http.get("/readyz").status_code == 200, what="the thawed worker")
 
 
