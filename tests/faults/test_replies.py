@@ -99,6 +99,36 @@ async def test_row_9_junk_on_the_reply_queue_reaches_nobody(proxied: Proxied) ->
     assert events("late", cluster.gateway) == before["late"] + 10
 
 
+async def test_row_9_answers_that_nobody_can_read_are_not_asked_for_on_and_on(
+    proxied: Proxied, tmp_path: Path
+) -> None:
+    cluster, diary = proxied.cluster, tmp_path / "diary"
+    orphans, before = events("orphan", cluster.gateway), events("resent", cluster.gateway)
+
+    def resent() -> float:
+        return events("resent", cluster.gateway) - before
+
+    wait = [{"nonce": 5, "act": "wait", "diary": str(diary)}]
+    asked = asyncio.create_task(asyncio.to_thread(cluster.gateway.predict, "trick_model", wait))
+    await asyncio.to_thread(wait_until, diary.exists, what="the request to run")
+    connection = await aio_pika.connect(cluster.broker.url)
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(REPLIES)
+        junk, queue = aio_pika.Message(b"\xff\xff", type=envelope.ANSWERS), reply_queue(cluster)
+        for _ in range(100):
+            await exchange.publish(junk, queue)
+    await asyncio.to_thread(
+        wait_until,
+        lambda: events("orphan", cluster.gateway) == orphans + 100 and resent() > 0,
+        what="the gateway to look at each, and to ask again",
+    )
+    await asyncio.to_thread(Path(f"{diary}.go").touch)
+    answer = await asked
+    assert answer.json()["prediction"] == [answer_of(5)]
+    assert resent() <= 20  # once a second
+
+
 def reply_queue(cluster: Cluster) -> str:
     listed = cluster.broker.control("list_queues", "name").splitlines()
     (name,) = (line for line in listed if line.startswith("replies."))

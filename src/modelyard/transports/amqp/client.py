@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -48,6 +49,7 @@ PUBLISH_TIMEOUT_S = 1.0
 PING_EVERY_S = 2.0
 PONG_WITHIN_S = 0.5  # later than that, it is the broker's fault if a deadline passes
 PING_TIMEOUT_S = 4.0
+REPAIR_EVERY_S = 1.0  # workers that write what we cannot read must not have us ask on and on
 BLOCKED_S = 1.0  # an alarm that lasts longer is answered 503, also for what was sent before it
 
 
@@ -82,6 +84,8 @@ class AmqpTransport:
         self._session: Session | None = None
         self._reply_to = ""
         self._ponged = 0.0
+        self._repaired = -math.inf
+        self._repairing: asyncio.TimerHandle | None = None
         self._supervisor = Supervisor(
             addresses,
             name=f"modelyard gateway {name}",
@@ -244,9 +248,16 @@ class AmqpTransport:
         except msgspec.MsgspecError as error:
             self._metrics.broker_event("orphan")
             log.warning("answer_unreadable", extra={"why": str(error)})
-            if self._session is not None and kind in (envelope.ANSWERS, envelope.REFUSAL):
-                self._recall()
-                self._open_lanes()
+            if kind in (envelope.ANSWERS, envelope.REFUSAL) and self._repairing is None:
+                wait_s = max(0.0, self._repaired + REPAIR_EVERY_S - time.monotonic())
+                self._repairing = asyncio.get_running_loop().call_later(wait_s, self._repair)
+
+    def _repair(self) -> None:
+        """Send again all that is unanswered: an answer came that does not tell whose it was."""
+        self._repairing, self._repaired = None, time.monotonic()
+        if self._session is not None:
+            self._recall()
+            self._open_lanes()
 
     def _answer(self, answer: envelope.Answer) -> None:
         pending = self._pending.get(answer.key)
