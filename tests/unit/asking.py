@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from modelyard.caches.layered import LayeredCache
 from modelyard.caches.memory import MemoryCache
+from modelyard.core.batch import Priority
 from modelyard.core.call import Call, Outcome
 from modelyard.core.errors import GivenUp
 from modelyard.core.manifest import Limits
@@ -123,10 +124,15 @@ class Asking:
         return self.catalog.resolve("iris", None).in_flight
 
     async def ask(
-        self, raw: bytes = b"[1]", *, timeout_s: float | None = None, is_bypass: bool = False
+        self,
+        raw: bytes = b"[1]",
+        *,
+        timeout_s: float | None = None,
+        priority: Priority = "normal",
+        is_bypass: bool = False,
     ) -> asyncio.Task[Prediction]:
         """Begin to ask, and come as far as possible without an answer."""
-        ask = Ask("id", "iris", None, memoryview(raw), timeout_s, "normal", is_bypass)
+        ask = Ask("id", "iris", None, memoryview(raw), timeout_s, priority, is_bypass)
         task = asyncio.create_task(self.dispatch.predict(ask))
         await settle()
         return task

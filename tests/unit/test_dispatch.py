@@ -69,6 +69,19 @@ async def test_identical_requests_share_one_execution(asking: Asking) -> None:
     assert asking.in_flight == 0
 
 
+async def test_an_urgent_request_does_not_wait_for_one_that_is_not(asking: Asking) -> None:
+    normal = await asking.ask()
+    urgent = await asking.ask(priority="high")
+    assert [request.priority for request in asking.transport.requests] == ["normal", "high"]
+    another = await asking.ask()
+    assert asking.sent == 2
+    await asking.answer(1, b"[7]")
+    assert outcome(urgent) == (b"[7]", "miss")
+    assert outcome(another) == (b"[7]", "coalesced")
+    await asking.answer(0, b"[7]")
+    assert outcome(normal) == (b"[7]", "miss")
+
+
 async def test_different_requests_share_nothing(asking: Asking) -> None:
     tasks = [await asking.ask(b"[1]"), await asking.ask(b"[2]")]
     await asking.answer(1, b"[20]")

@@ -30,10 +30,10 @@ class Landings:
 def test_a_flight_can_be_found_until_it_lands() -> None:
     landings = Landings()
     flight = landings.start()
-    assert landings.flights.find(b"a") is flight
-    assert landings.flights.find(b"b") is None
+    assert landings.flights.find(b"a", "normal") is flight
+    assert landings.flights.find(b"b", "normal") is None
     flight.execution.settle(b"[7]")
-    assert landings.flights.find(b"a") is None
+    assert landings.flights.find(b"a", "normal") is None
     assert landings.told == [(b"[7]", [])]
 
 
@@ -67,7 +67,7 @@ def test_the_last_to_leave_gives_the_execution_up() -> None:
     assert not flight.execution.is_settled
     last.settle(GivenUp("left"))
     assert isinstance(flight.execution.outcome, GivenUp)
-    assert landings.flights.find(b"a") is None
+    assert landings.flights.find(b"a", "normal") is None
     assert [waiting for _, waiting in landings.told] == [[]]
 
 
@@ -85,4 +85,4 @@ def test_an_older_flight_that_lands_leaves_a_newer_one_alone() -> None:
     older = landings.start()
     newer = landings.start()
     older.execution.settle(b"[1]")
-    assert landings.flights.find(b"a") is newer
+    assert landings.flights.find(b"a", "normal") is newer

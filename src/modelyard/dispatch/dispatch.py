@@ -197,7 +197,8 @@ class Dispatch:
         if known is not None:
             inquiry.cache_use = "hit"
         else:
-            inquiry.cache_use = "miss" if self._flights.find(key) is None else "coalesced"
+            is_flying = self._flights.find(key, inquiry.request.priority) is not None
+            inquiry.cache_use = "coalesced" if is_flying else "miss"
         self._metrics.asked_cache(inquiry.entry.target, inquiry.cache_use)
         if known is not None:
             inquiry.settle(known)
@@ -209,7 +210,7 @@ class Dispatch:
 
     def _fly(self, inquiry: Inquiry, key: bytes, *, is_alone: bool = False) -> None:
         """Join the flight of identical requests, or start it."""
-        flight = None if is_alone else self._flights.find(key)
+        flight = None if is_alone else self._flights.find(key, inquiry.request.priority)
         if flight is not None:
             self._board(flight, inquiry)
             return

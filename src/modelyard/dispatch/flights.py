@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.errors import GivenUp
 from modelyard.core.messages import Request
@@ -44,14 +45,14 @@ class Flight(Generic[C]):
 
 
 class Flights(Generic[C]):
-    """The flights under way, by key."""
+    """The flights under way, by key and priority."""
 
     def __init__(self) -> None:
-        self._flights: dict[bytes, Flight[C]] = {}
+        self._flights: dict[tuple[bytes, Priority], Flight[C]] = {}
 
-    def find(self, key: bytes) -> Flight[C] | None:
-        """Give the flight that a request with this key can join."""
-        return self._flights.get(key)
+    def find(self, key: bytes, priority: Priority) -> Flight[C] | None:
+        """Give the flight that a request can join: none that is less urgent than it."""
+        return self._flights.get((key, "high")) or self._flights.get((key, priority))
 
     def start(
         self, key: bytes, request: Request, on_landed: Callable[[Call, list[C]], None]
@@ -60,12 +61,13 @@ class Flights(Generic[C]):
 
         It is the caller's to send the execution, and to tell those who wait.
         """
+        place = key, request.priority
 
         def land(execution: Call, waiting: list[C]) -> None:
-            found = self._flights.get(key)
+            found = self._flights.get(place)
             if found is not None and found.execution is execution:
-                del self._flights[key]
+                del self._flights[place]
             on_landed(execution, waiting)
 
-        self._flights[key] = Flight(request, land)
-        return self._flights[key]
+        self._flights[place] = Flight(request, land)
+        return self._flights[place]
