@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from modelyard.core.errors import Failure, RequestError, Unavailable, from_failure
-from modelyard.gateway.predict import MethodNotAllowed
-from modelyard.gateway.problems import STATUS, problem_of
+from modelyard.gateway.problems import STATUS, MethodNotAllowed, problem_of
 from modelyard.gateway.protocol import HeadersTooLarge
 
 

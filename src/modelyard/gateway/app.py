@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from modelyard.core.errors import RequestError
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.openapi import add_predict
-from modelyard.gateway.predict import PredictEndpoint, request_id_of
+from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
+from modelyard.gateway.question import request_id_of
 from modelyard.gateway.routes import make_router
 from modelyard.gateway.types import App, Receive, Scope, Send
 

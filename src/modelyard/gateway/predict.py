@@ -1,28 +1,21 @@
 """``POST /predict``: from bytes to ``Dispatch.start`` and back to bytes.
 
 It stands in front of the FastAPI application (``gateway/app.py``): per request it decodes the
-envelope, and nothing else of the body; it makes no task and formats no log line.
+envelope (``question.py``), and nothing else of the body; it makes no task and formats no log line.
+What it says is written in ``answer.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from functools import partial
-from http import HTTPStatus
-from itertools import count
 from typing import NamedTuple, Protocol
 
-import msgspec
-
-from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.errors import (
     GivenUp,
-    InvalidInput,
-    Malformed,
     RequestError,
     ShuttingDown,
     TooLarge,
@@ -32,31 +25,33 @@ from modelyard.core.errors import (
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, Dispatch, Inquiry, Prediction
-from modelyard.gateway.body import check_nesting, read_body
+from modelyard.gateway.answer import (
+    prediction_answer,
+    prediction_body,
+    prediction_head,
+    problem_answer,
+)
+from modelyard.gateway.body import read_body
 from modelyard.gateway.budget import Budget
 from modelyard.gateway.clients import Clients
-from modelyard.gateway.problems import MEDIA_TYPE, problem_of
-from modelyard.gateway.types import Header, Headers, Receive, Respond, Scope, Send
+from modelyard.gateway.problems import MethodNotAllowed
+from modelyard.gateway.question import (
+    form_of,
+    given_request_id,
+    new_request_id,
+    read_question,
+    request_id_of,
+    wants_fresh,
+)
+from modelyard.gateway.types import Headers, Receive, Respond, Scope, Send
 
 log = logging.getLogger(__name__)
 
 PATH = b"/predict"
-LONGEST_REQUEST_ID = 128
 INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop noticeably
-
 
 _EXTRAORDINARY = {b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"}
 _NEW_EVERY_TIME = {b"x-request-id", b"traceparent", b"b3", b"x-b3-spanid"}
-
-
-class Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The body of a request; ``input_data`` stays raw until the runner reads it."""
-
-    model_name: str
-    input_data: msgspec.Raw
-    model_version: str | None = None
-    timeout_s: float | None = None
-    priority: Priority = "normal"
 
 
 class GatewayMetrics(Protocol):
@@ -115,7 +110,7 @@ class PredictEndpoint:
 
     def plan_of(self, headers: Headers) -> Plan | None:
         """Say what ``begin`` has to know; None for a request that is not ordinary."""
-        form = _form_of(headers)
+        form = form_of(headers)
         size = headers.get(b"content-length", b"")
         most_bytes = self._max_body_bytes if form == "msgpack" else self._max_inline_bytes
         is_ordinary = (
@@ -129,9 +124,9 @@ class PredictEndpoint:
         return Plan(
             form=form,
             body_bytes=int(size),
-            is_bypass=_is_bypass(headers),
+            is_bypass=wants_fresh(headers),
             is_reusable=not headers.keys() & _NEW_EVERY_TIME,
-            request_id=_given_id(headers),
+            request_id=given_request_id(headers),
         )
 
     def begin(self, plan: Plan, body: bytes | bytearray, respond: Respond) -> Call | None:
@@ -144,8 +139,7 @@ class PredictEndpoint:
         request_id = plan.request_id or new_request_id()
         ask = None
         try:
-            envelope = read_envelope(body, plan.form)
-            ask = _ask_of(envelope, request_id, plan.form, is_bypass=plan.is_bypass)
+            ask = read_question(body, plan.form, request_id=request_id, is_bypass=plan.is_bypass)
             return self._dispatch.start(ask, partial(self._on_answered, respond, started))
         except RequestError as refused:
             error = refused.with_traceback(None)  # else it would hold this frame, and the body
@@ -167,9 +161,8 @@ class PredictEndpoint:
     ) -> None:
         """Answer with a problem document, and count it."""
         request_id = request_id or new_request_id()
-        status, headers, body = _problem_response(error, request_id)
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())]
-        respond(b"".join([*lines, *(b"%b: %b\r\n" % header for header in headers)]), body)
+        answer = problem_answer(error, request_id)
+        respond(answer.head, answer.body)
         now = time.monotonic()
         self._note(target, error.code, now - (now if started is None else started), request_id)
 
@@ -177,10 +170,9 @@ class PredictEndpoint:
         outcome, request_id = inquiry.outcome, inquiry.request.id
         target = inquiry.entry.target
         if isinstance(outcome, bytes):
-            form = inquiry.request.form
-            body = _body_of(target, outcome, form)
-            use = inquiry.cache_use.encode()
-            respond(_HEAD % (_TYPES[form], len(body), request_id.encode(), use), body)
+            form, use = inquiry.request.form, inquiry.cache_use
+            body = prediction_body(target, outcome, form)
+            respond(prediction_head(form, len(body), request_id=request_id, cache_use=use), body)
             self._note(target, "ok", time.monotonic() - started, request_id)
         elif isinstance(outcome, GivenUp):
             self._note(target, outcome.code, time.monotonic() - started, request_id)
@@ -204,7 +196,12 @@ class PredictEndpoint:
             room -= spare
             prediction = await self._predict(ask, receive)
             target, code = prediction.target, "ok"
-            await _send_prediction(send, prediction, ask)
+            answer = prediction_answer(
+                *(target, prediction.output, ask.form),
+                request_id=request_id,
+                cache_use=prediction.cache_use,
+            )
+            await answer.send(send)
         except GivenUp as error:  # nobody is there to be answered
             code = error.code
         except RequestError as error:
@@ -238,17 +235,17 @@ class PredictEndpoint:
     async def _read(self, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Ask:
         if scope["method"] != "POST":
             raise MethodNotAllowed(f"{scope['method']} is not allowed; POST is")
-        form = _form_of(headers)
+        form = form_of(headers)
         if form is None:
             raise WrongMediaType("content-type must be application/json, or application/msgpack")
         body = await read_body(
             receive, headers, max_bytes=self._max_body_bytes, timeout_s=self.body_timeout_s
         )
+        is_bypass = wants_fresh(headers)
+        read = partial(read_question, body, form, request_id=request_id, is_bypass=is_bypass)
         if len(body) > INLINE_PARSE_BYTES and form == "json":
-            envelope = await asyncio.to_thread(read_envelope, body)
-        else:
-            envelope = read_envelope(body, form)
-        return _ask_of(envelope, request_id, form, is_bypass=_is_bypass(headers))
+            return await asyncio.to_thread(read)
+        return read()
 
     async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
         """Ask dispatch, and give up if the client leaves."""
@@ -276,153 +273,12 @@ class PredictEndpoint:
             return None
 
 
-class MethodNotAllowed(RequestError):
-    """Something other than POST."""
-
-    code = "method_not_allowed"
-
-
-_decode_envelope = msgspec.json.Decoder(Envelope).decode
-_unpack_envelope = msgspec.msgpack.Decoder(Envelope).decode
-
-
-def read_envelope(body: bytes | bytearray, form: Form = "json") -> Envelope:
-    """Decode a request's body.
-
-    Raises:
-        Malformed: It is not of this form, or is nested too deep.
-        InvalidInput: A field is missing, unknown or of the wrong type; says which.
-    """
-    is_json = form == "json"
-    if is_json:
-        check_nesting(body)
-    try:
-        return _decode_envelope(body) if is_json else _unpack_envelope(body)
-    except msgspec.ValidationError as error:
-        invalid = error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
-    try:
-        if is_json:
-            msgspec.json.decode(body)  # a number or string that no type could hold: malformed
-        else:
-            msgspec.msgpack.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(str(error)) from None
-    problem, _, path = str(invalid).rpartition(" - at ")
-    raise InvalidInput(problem or path, where=path.strip("`") if problem else "$")
-
-
-_TYPES: dict[Form, bytes] = {"json": b"application/json", "msgpack": b"application/msgpack"}
-_FORMS: dict[bytes, Form] = {
-    _TYPES["json"]: "json",
-    _TYPES["msgpack"]: "msgpack",
-    b"application/vnd.msgpack": "msgpack",  # as registered at IANA
-    b"application/x-msgpack": "msgpack",
-}
-
-
-def _form_of(headers: Headers) -> Form | None:
-    """Give the form of a body, whatever parameters its content type has; None for another."""
-    content_type = headers.get(b"content-type", b"")
-    return _FORMS.get(content_type.partition(b";")[0].strip().lower())
-
-
-def _ask_of(envelope: Envelope, request_id: str, form: Form, *, is_bypass: bool) -> Ask:
-    return Ask(
-        request_id,
-        envelope.model_name,
-        envelope.model_version,
-        memoryview(envelope.input_data),
-        envelope.timeout_s,
-        envelope.priority,
-        is_bypass,
-        form,
-    )
-
-
-def _is_bypass(headers: Headers) -> bool:
-    return b"no-cache" in headers.get(b"cache-control", b"")
-
-
-_id_prefix = os.urandom(6).hex()
-_id_numbers = count(1)
-
-
-def new_request_id() -> str:
-    """Give an id that no other request has, at an eighth of a UUID's cost."""
-    return f"{_id_prefix}-{next(_id_numbers):x}"
-
-
-def request_id_of(headers: Headers) -> str:
-    """Give the client's request id if it sent a usable one, else a new one."""
-    return _given_id(headers) or new_request_id()
-
-
-def _given_id(headers: Headers) -> str | None:
-    given = headers.get(b"x-request-id")
-    if given and len(given) <= LONGEST_REQUEST_ID and given.isascii():
-        text = given.decode("ascii")
-        if text.isprintable():
-            return text
-    return None
-
-
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
-    b"x-request-id: %b\r\nx-cache: %b\r\n"
-)
-
-
-async def _send_prediction(send: Send, prediction: Prediction, ask: Ask) -> None:
-    body = _body_of(prediction.target, prediction.output, ask.form)
-    headers = [
-        (b"content-type", _TYPES[ask.form]),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", ask.id.encode()),
-        (b"x-cache", prediction.cache_use.encode()),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _body_of(target: Target, output: bytes, form: Form) -> bytes:
-    if form == "msgpack":
-        prediction = msgspec.Raw(output)
-        return msgspec.msgpack.encode(
-            {
-                "model_name": target.name,
-                "model_version": target.version,
-                "prediction": prediction,
-            }
-        )
-    return b'{"model_name":"%b","model_version":"%b","prediction":%b}' % (
-        target.name.encode(),  # names need no escaping: see core/names.py
-        target.version.encode(),
-        output,
-    )
-
-
 async def _send_problem(
     send: Send, error: RequestError, request_id: str, *, is_unread: bool = False
 ) -> None:
-    status, headers, body = _problem_response(error, request_id)
+    answer = problem_answer(error, request_id)
     if is_unread or isinstance(error, TooLarge | TooSlow):
-        headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _problem_response(error: RequestError, request_id: str) -> tuple[int, list[Header], bytes]:
-    """Give status, headers and body of a problem document."""
-    problem = problem_of(error, request_id=request_id)
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(problem.body)),
-        (b"x-request-id", request_id.encode()),
-    ]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    if error.code == MethodNotAllowed.code:
-        headers.append((b"allow", b"POST"))
-    return problem.status, headers, problem.body
+        answer.headers.append(
+            (b"connection", b"close")
+        )  # the rest of the body is not worth reading
+    await answer.send(send)

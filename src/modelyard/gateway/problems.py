@@ -33,6 +33,12 @@ STATUS: dict[str, HTTPStatus] = {
 }
 
 
+class MethodNotAllowed(RequestError):
+    """Something other than POST."""
+
+    code = "method_not_allowed"
+
+
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The document. ``code`` is stable; ``where`` is a JSON path into the request."""
 
