@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.peers import slow
+from bench.peers import slow, small
 from bench.peers.figures import MEASURES, Book, Figure
 from bench.peers.rounds import Plan
 from bench.report import align, make_table
@@ -34,16 +34,16 @@ greatest. Client, servers and models share the machine. Processor time and memor
 system's whole process tree; RSS counts pages that processes share in each of them, PSS only once.
 **Batching off** is each system's best setting for a single connection.
 
-**Small**: one iris flower to a scikit-learn logistic regression. **Start**: from the command to
-the first right answer; for the cluster with RabbitMQ up already. **Slow**: a model that sleeps,
-64 connections, {slow_seconds} s; the ideal is what the model alone answers when it is called in a
-loop. **Large**: a float32 tensor of 3 by 224 by 224 in, 1,000 scores out, 8 connections. **Many**:
-models that need nothing but Python, one of them asked. **Mixed**: 8 connections with pauses ask the
-fast model while 4 keep the slow one busy, in one server. **Overload**: twice the capacity just
-measured, offered at a constant rate by clients that go away after 1 s and whose waiting counts from
-when they were due, sent or not. *Sent late* is the client's own delay: where it is large, the
-client was the limit. **Spread**: 64 connections, 20 ms for each instance, by number of model
-processes.
+**Small**: one iris flower to a scikit-learn logistic regression. **Start**: from the command to the
+first right answer, the median of {starts} starts in a round; for the cluster with RabbitMQ up
+already. **Slow**: a model that sleeps, 64 connections, {slow_seconds} s; the ideal is what the
+model alone answers when it is called in a loop. **Large**: a float32 tensor of 3 by 224 by 224 in,
+1,000 scores out, 8 connections. **Many**: models that need nothing but Python, one of them asked.
+**Mixed**: 8 connections with pauses ask the fast model while 4 keep the slow one busy, in one
+server. **Overload**: twice the capacity just measured, offered at a constant rate by clients that
+go away after 1 s and whose waiting counts from when they were due, sent or not. *Sent late* is the
+client's own delay: where it is large, the client was the limit. **Spread**: 64 connections, 20 ms
+for each instance, by number of model processes.
 
 **Where the bytes of a large tensor go.** In MessagePack: from the gateway's socket into a buffer
 of the body's size (what came with the headers is copied once more); from there, as it lies, through
@@ -81,6 +81,7 @@ def make_section(
         rounds=plan.rounds,
         seconds=plan.seconds,
         slow_seconds=slow.SECONDS,
+        starts=small.STARTS,
         plots="\n\n".join(f"![{title}]({path})" for title, path in plots),
         tables=make_tables(book),
     )
