@@ -84,7 +84,7 @@ class AmqpTransport:
         self._session: Session | None = None
         self._reply_to = ""
         self._ponged = 0.0
-        self._repaired = -math.inf
+        self._unreadable_at = self._repaired_at = -math.inf
         self._repairing: asyncio.TimerHandle | None = None
         self._supervisor = Supervisor(
             addresses,
@@ -210,19 +210,12 @@ class AmqpTransport:
         queue = await declare_own_queue(session.consuming, REPLIES, self._name)
         await session.consuming.consume(queue, self._on_reply, no_ack=True)
         self._session, self._reply_to, self._ponged = session, queue, time.monotonic()
-        self._open_lanes()
-
-    def _open_lanes(self) -> None:
         for lane in self._lanes.values():
             lane.open()
 
     def _on_lost(self) -> None:
         """Let all that was sent and is not answered wait for the next session."""
         self._session = None
-        self._recall()
-
-    def _recall(self) -> None:
-        """Close the lanes, and let all that was sent and is not answered wait there again."""
         self._bundles.clear()
         sent: dict[Lane, list[Pending]] = defaultdict(list)
         for pending in self._pending.values():  # the oldest first
@@ -248,16 +241,19 @@ class AmqpTransport:
         except msgspec.MsgspecError as error:
             self._metrics.broker_event("orphan")
             log.warning("answer_unreadable", extra={"why": str(error)})
-            if kind in (envelope.ANSWERS, envelope.REFUSAL) and self._repairing is None:
-                wait_s = max(0.0, self._repaired + REPAIR_EVERY_S - time.monotonic())
-                self._repairing = asyncio.get_running_loop().call_later(wait_s, self._repair)
+            if kind in (envelope.ANSWERS, envelope.REFUSAL):
+                self._on_unreadable(time.monotonic())
+
+    def _on_unreadable(self, now: float) -> None:
+        """Have all that is unanswered sent again, soon: an answer does not tell whose it was."""
+        self._unreadable_at = now
+        if self._repairing is None:
+            wait_s = max(0.0, self._repaired_at + REPAIR_EVERY_S - now)
+            self._repairing = asyncio.get_running_loop().call_later(wait_s, self._repair)
 
     def _repair(self) -> None:
-        """Send again all that is unanswered: an answer came that does not tell whose it was."""
-        self._repairing, self._repaired = None, time.monotonic()
-        if self._session is not None:
-            self._recall()
-            self._open_lanes()
+        self._repairing, self._repaired_at = None, time.monotonic()
+        self.resend(None, departed_before=self._unreadable_at)
 
     def _answer(self, answer: envelope.Answer) -> None:
         pending = self._pending.get(answer.key)
@@ -286,12 +282,13 @@ class AmqpTransport:
         pending.bundle = None
         pending.lane.add(pending)
 
-    def resend(self, target: Target, *, departed_before: float) -> None:
+    def resend(self, target: Target | None, *, departed_before: float) -> None:
         """Send again what left before that moment (``time.monotonic()``): its queue was deleted,
-        and it with it.
+        and it with it. None: of all targets.
         """
         for bundle in list(self._bundles.values()):
-            if bundle.lane.target == target and bundle.departed < departed_before:
+            is_meant = target is None or bundle.lane.target == target
+            if is_meant and bundle.departed < departed_before:
                 for pending in list(bundle.requests.values()):
                     self._send_again(bundle, pending)
 
