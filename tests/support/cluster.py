@@ -86,6 +86,11 @@ def sessions(member: Member) -> int:
     return member.output.count('"broker_connected"')
 
 
+def sessions_lost(member: Member) -> int:
+    """How often a process has lost the broker."""
+    return member.output.count('"broker_lost"')
+
+
 def pings_lost(gateway: Member) -> int:
     """How often a gateway has found that its messages to itself do not come back."""
     return gateway.output.count("no message of ours came back")
