@@ -29,25 +29,26 @@ def measure_small(bench: Bench) -> None:
     """Measure the iris model."""
     for system in bench.turns("small"):
         with bench.noting("small", system):
+            _measure_start(bench, system)
             _measure(bench, system, Told(), CONNECTIONS)
         if system.has_batching:
             with bench.noting("small", system):
                 _measure(bench, system, Told(batch_size=1), (1,))
 
 
+def _measure_start(bench: Bench, system: System) -> None:
+    started: list[float] = []
+    for _ in range(STARTS):
+        with system.start(Told(), bench.logs) as running:
+            started.append(running.started_in_s)
+    bench.book.add("start", "to the first answer", system.title, start=median(started))
+
+
 def _measure(bench: Bench, system: System, told: Told, all_connections: tuple[int, ...]) -> None:
     setting = BATCHED if told.batch_size > 1 else UNBATCHED
     book, title, plan = bench.book, system.title, bench.plan
     call = system.call("iris", instance_of("iris"))
-    started: list[float] = []
-    if setting == BATCHED:
-        for _ in range(STARTS - 1):
-            with system.start(told, bench.logs) as running:
-                started.append(running.started_in_s)
     with system.start(told, bench.logs) as running:
-        if setting == BATCHED:
-            seconds = median([*started, running.started_in_s])
-            book.add("start", "to the first answer", title, start=seconds)
         load(running, call, connections=8, seconds=plan.warm_up_s)
         for connections in all_connections:
             with bench.noting("small", system):  # too many for one system, fine for the next

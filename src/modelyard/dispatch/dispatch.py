@@ -162,7 +162,7 @@ class Dispatch:
         key = entry.keys.key(ask.input, ask.form)
         if ask.is_bypass:
             self._metrics.asked_cache(entry.target, "bypass")
-            self._fly(inquiry, key, is_alone=True)
+            self._fly(inquiry, key, None)
         else:
             self._cache.get(key, partial(self._on_found, inquiry, key))
         return inquiry
@@ -194,23 +194,23 @@ class Dispatch:
         """Answer with what the cache knew, or ask the model."""
         if inquiry.outcome is not None:
             return  # given up meanwhile
+        flight = None
         if known is not None:
             inquiry.cache_use = "hit"
         else:
-            is_flying = self._flights.find(key, inquiry.request.priority) is not None
-            inquiry.cache_use = "coalesced" if is_flying else "miss"
+            flight = self._flights.find(key, inquiry.request.priority)
+            inquiry.cache_use = "miss" if flight is None else "coalesced"
         self._metrics.asked_cache(inquiry.entry.target, inquiry.cache_use)
         if known is not None:
             inquiry.settle(known)
             return
         try:
-            self._fly(inquiry, key)
+            self._fly(inquiry, key, flight)
         except RequestError as error:
             inquiry.settle(error.with_traceback(None))  # else it would hold this frame, and that it
 
-    def _fly(self, inquiry: Inquiry, key: bytes, *, is_alone: bool = False) -> None:
-        """Join the flight of identical requests, or start it."""
-        flight = None if is_alone else self._flights.find(key, inquiry.request.priority)
+    def _fly(self, inquiry: Inquiry, key: bytes, flight: Flight[Inquiry] | None) -> None:
+        """Join the flight of identical requests, or start one."""
         if flight is not None:
             self._board(flight, inquiry)
             return
@@ -249,7 +249,7 @@ class Dispatch:
                 inquiry.settle(outcome)
                 continue
             try:
-                self._fly(inquiry, key)
+                self._fly(inquiry, key, self._flights.find(key, inquiry.request.priority))
             except RequestError as error:
                 inquiry.settle(error.with_traceback(None))
 

@@ -197,7 +197,9 @@ class PredictEndpoint:
             prediction = await self._predict(ask, receive)
             target, code = prediction.target, "ok"
             answer = prediction_answer(
-                *(target, prediction.output, ask.form),
+                target,
+                prediction.output,
+                ask.form,
                 request_id=request_id,
                 cache_use=prediction.cache_use,
             )
@@ -278,7 +280,6 @@ async def _send_problem(
 ) -> None:
     answer = problem_answer(error, request_id)
     if is_unread or isinstance(error, TooLarge | TooSlow):
-        answer.headers.append(
-            (b"connection", b"close")
-        )  # the rest of the body is not worth reading
+        # The rest of the body is not worth reading.
+        answer.headers.append((b"connection", b"close"))
     await answer.send(send)

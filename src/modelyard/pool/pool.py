@@ -194,7 +194,7 @@ class Pool:
         while self._idle and (jobs := self._next_batch(now)):
             slot = self._idle.pop()
             slot.run(jobs)
-            self._on_begun(slot, now)
+            self._on_begun(slot)
         if self._slots and self.manifest.scaling.max_runners == 1:
             self._feed_ahead(self._slots[0], now)
         if not self._is_ticking and (self._backlog or self._suspects or self._busy()):
@@ -219,14 +219,14 @@ class Pool:
         if jobs:
             slot.run_next(jobs)
 
-    def _on_begun(self, slot: Slot, now: float) -> None:
+    def _on_begun(self, slot: Slot) -> None:
         """Note that a runner has begun with its batch."""
         first = min(job.deadline for job in slot.jobs)
         # A batch is hung when someone's deadline has passed and it takes longer than any before it
         # by more than the grace: so the others of the batch can still be answered in time.
         normal_s = max(self._longest_batch_s, self._patience_s)
-        slot.hung_at = max(first, now) + HANG_GRACE_S + normal_s
-        self._metrics.batch_started([now - job.arrived for job in slot.jobs])
+        slot.hung_at = max(first, slot.started) + HANG_GRACE_S + normal_s
+        self._metrics.batch_started([slot.started - job.arrived for job in slot.jobs])
 
     def _next_batch(self, now: float) -> list[Job]:
         """Take what should run next: suspects alone, in turn with ordinary batches."""
@@ -266,12 +266,14 @@ class Pool:
         return True
 
     def _expire(self, jobs: list[Job]) -> None:
-        for job in jobs:
+        """Answer those of the late for whom somebody still waits."""
+        waiting = [job for job in jobs if not job.is_gone]
+        for job in waiting:
             job.call.settle(
                 DeadlineExceeded("the deadline passed while the request waited for a runner")
             )
-        if jobs:
-            self._metrics.expired(len(jobs))
+        if waiting:
+            self._metrics.expired(len(waiting))
 
     # From the runners to those who wait. Called by the slots.
 
@@ -280,7 +282,7 @@ class Pool:
         self._longest_batch_s = max(self._longest_batch_s, slot.took_s)
         self._patience_s = 0.0
         if slot.jobs:
-            self._on_begun(slot, slot.started)
+            self._on_begun(slot)
         else:
             self._idle.append(slot)
             if len(self._backlog) >= self.manifest.batching.max_batch_size:
@@ -289,7 +291,7 @@ class Pool:
         for job, outcome in zip(jobs, answers.outcomes, strict=True):
             call = job.call
             if isinstance(outcome, Failure) and outcome.code == DeadlineExceeded.code:  # not run
-                self._expire([] if job.is_gone else [job])
+                self._expire([job])
             elif job.is_gone:
                 self._metrics.came_late()
             elif isinstance(outcome, Failure):
@@ -410,7 +412,7 @@ class Pool:
                 slot.kill_hung()
         self._expire(self._backlog.prune(now))
         ahead = (job for slot in self._slots for job in slot.ahead)
-        late = [j for j in (*self._suspects, *ahead) if j.deadline <= now and not j.is_gone]
+        late = [job for job in (*self._suspects, *ahead) if job.deadline <= now]
         if late:
             self._suspects = deque(job for job in self._suspects if job.deadline > now)
             self._expire(late)

@@ -64,7 +64,7 @@ class Slot:
         """Hand a batch to the runner, which must be idle."""
         assert not self.jobs
         self.jobs, self.started = jobs, time.monotonic()
-        self._send(jobs)
+        self._send(jobs, [])
 
     def run_next(self, jobs: list[Job]) -> None:
         """Hand a batch to the runner while it runs one. It drops what is late by then."""
@@ -72,12 +72,12 @@ class Slot:
         self.ahead = jobs
         self._send(jobs, [job.deadline for job in jobs])
 
-    def _send(self, jobs: list[Job], deadlines: list[float] | None = None) -> None:
+    def _send(self, jobs: list[Job], deadlines: list[float]) -> None:
         assert self._process is not None
         requests = [job.call.request for job in jobs]
         is_plain = all(request.form == "json" for request in requests)
         forms = [] if is_plain else [request.form for request in requests]
-        self._process.send(Batch([request.input for request in requests], forms, deadlines or []))
+        self._process.send(Batch([request.input for request in requests], forms, deadlines))
 
     def kill_hung(self) -> None:
         """End the runner in the middle of its batch."""

@@ -85,7 +85,7 @@ class AmqpTransport:
         self._reply_to = ""
         self._ponged = 0.0
         self._unreadable_at = self._repaired_at = -math.inf
-        self._repairing: asyncio.TimerHandle | None = None
+        self._is_repairing = False
         self._supervisor = Supervisor(
             addresses,
             name=f"modelyard gateway {name}",
@@ -247,12 +247,13 @@ class AmqpTransport:
     def _on_unreadable(self, now: float) -> None:
         """Have all that is unanswered sent again, soon: an answer does not tell whose it was."""
         self._unreadable_at = now
-        if self._repairing is None:
+        if not self._is_repairing:
+            self._is_repairing = True
             wait_s = max(0.0, self._repaired_at + REPAIR_EVERY_S - now)
-            self._repairing = asyncio.get_running_loop().call_later(wait_s, self._repair)
+            asyncio.get_running_loop().call_later(wait_s, self._repair)
 
     def _repair(self) -> None:
-        self._repairing, self._repaired_at = None, time.monotonic()
+        self._is_repairing, self._repaired_at = False, time.monotonic()
         self.resend(None, departed_before=self._unreadable_at)
 
     def _answer(self, answer: envelope.Answer) -> None:
