@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.errors import (
     DeadlineExceeded,
@@ -104,10 +105,13 @@ async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
         yield transport
 
 
-def make(*tricks: object, raw: str | None = None, timeout_s: float = 30) -> Request:
+def make(
+    *tricks: object, raw: str | None = None, timeout_s: float = 30, priority: Priority = "normal"
+) -> Request:
     """Give a request for ``trick_model``."""
     text = json.dumps(list(tricks)) if raw is None else raw
-    return Request("an-id", TARGET, memoryview(text.encode()), time.monotonic() + timeout_s)
+    deadline = time.monotonic() + timeout_s
+    return Request("an-id", TARGET, memoryview(text.encode()), deadline, priority)
 
 
 def send(transport: Transport, request: Request) -> asyncio.Future[bytes]:
@@ -202,7 +206,31 @@ async def test_what_expires_while_it_waits_does_not_run(
 
 
 # After a batch that took about so long, the runner is handed the next one while it runs one.
-BRIEF = {"nonce": 0, "act": "work", "seconds": 0.01}
+BRIEF = {"nonce": 0, "act": "work", "seconds": 0.004}
+
+
+async def test_a_brief_model_has_its_next_batch_while_it_runs_one(
+    transport: Transport, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("diaries")
+    busy, diary = folder / "busy", folder / "diary"
+    await send(transport, make(BRIEF))
+    waiting = send(transport, make({"nonce": 1, "act": "wait", "diary": str(busy)}))
+    await asyncio.to_thread(wait_until, busy.exists, what="the runner to be busy")
+    late = send(transport, make({"nonce": 0, "diary": str(diary)}, timeout_s=0.5))
+    # Longer than any batch before, and than the grace after a deadline that has passed.
+    long = {"nonce": 2, "act": "work", "seconds": 3, "diary": str(diary)}
+    ahead = [send(transport, make(long))]
+    ahead += [send(transport, make({"nonce": n, "diary": str(diary)})) for n in range(3, 17)]
+    with pytest.raises(DeadlineExceeded):
+        await late
+    urgent = send(transport, make({"nonce": 17, "diary": str(diary)}, priority="high"))
+    with pytest.raises(DeadlineExceeded):  # once it has got as far as that, so has the other
+        await send(transport, make({"nonce": 0}, timeout_s=0.3, priority="high"))
+    await asyncio.to_thread(Path(f"{busy}.go").touch)
+    await asyncio.gather(waiting, *ahead, urgent)
+    # Each ran once, what was late did not, and the urgent one found the next batch taken.
+    assert [int(nonce) for nonce in diary.read_text("utf-8").split()] == list(range(2, 18))
 
 
 async def test_of_what_lies_before_a_busy_runner_nothing_runs_late(
@@ -225,7 +253,7 @@ async def test_of_what_lies_before_a_busy_runner_nothing_runs_late(
 
 
 @pytest.mark.parametrize("act", ["exit", "hang"])
-async def test_what_lies_before_a_runner_that_ends_is_not_to_blame(
+async def test_what_lies_before_a_runner_that_ends_is_answered(
     transport: Transport, tmp_path_factory: pytest.TempPathFactory, act: str
 ) -> None:
     diary = tmp_path_factory.mktemp("diaries") / "diary"
@@ -239,7 +267,7 @@ async def test_what_lies_before_a_runner_that_ends_is_not_to_blame(
     answers = await asyncio.gather(*mates)
     assert [json.loads(answer) for answer in answers] == [[answer_of(n)] for n in range(32)]
     runs = diary.read_text(encoding="utf-8").split()
-    # All but those of the culprit's own batch ran once; none of these was to blame.
+    # All but those of the culprit's own batch ran once.
     assert len(runs) <= 32 + 16
 
 

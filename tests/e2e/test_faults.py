@@ -71,6 +71,24 @@ async def test_row_2_poison_harms_only_itself(trick: Server, tmp_path: Path) -> 
     assert len(diary.read_text().splitlines()) == 2
 
 
+async def test_row_2_a_runner_that_hangs_up_before_it_ends_costs_no_answer(
+    trick: Server, tmp_path: Path
+) -> None:
+    diary, said = tmp_path / "diary", len(trick.output)
+    ledger = Ledger(trick.url)
+    async with httpx.AsyncClient(base_url=trick.url, timeout=60) as client:
+        # After a batch of some milliseconds, a runner gets its next one while it runs one.
+        await ledger.ask(client, {"nonce": 0, "act": "work", "seconds": 0.004})
+        hang_up = {"nonce": -1, "act": "hang_up", "seconds": 0.3, "diary": str(diary)}
+        ending = asyncio.create_task(ledger.ask(client, hang_up))
+        await asyncio.to_thread(wait_until, diary.exists, what="the runner to hang up")
+        await asyncio.gather(*(ledger.ask(client, {"nonce": nonce}) for nonce in range(1, 41)))
+        await ending
+    assert ledger.statuses == {200: 41, 502: 1}, ledger
+    assert ledger.wrong == 0
+    assert "Traceback" not in trick.output[said:]
+
+
 async def test_row_3_a_hung_model_is_replaced_and_others_are_answered(trick: Server) -> None:
     (runner,) = trick.runners()
     ledger = Ledger(trick.url, timeout_s=1)

@@ -1,7 +1,7 @@
 """The pool: requests wait here, run in batches, and come back answered whatever happens to runners.
 
-On the way of a request: a transport calls ``submit``; ``_feed`` hands batches to idle runners
-(``pool/slot.py`` is the pool's view of one); ``_settle`` gives the outcomes to whoever waits.
+On the way of a request: a transport calls ``submit``; ``_feed`` hands batches to runners
+(``pool/slot.py`` is the pool's view of one); ``on_answers`` gives the outcomes to whoever waits.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.05
 GROW_AFTER_S = 0.1  # something has waited this long and no runner is free: start another
 SLOW_S = 0.03  # beside that, the way from the broker is nothing
-AHEAD_S = (0.002, 0.05)  # where batches take so long, the next is handed over while one runs
+AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
 HANG_GRACE_S = 1.0
 UNLOAD_GRACE_S = 5.0
 
@@ -212,7 +212,7 @@ class Pool:
         size = self.manifest.batching.max_batch_size
         is_free = slot.is_ready and slot.jobs and not slot.ahead
         is_worth_it = AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]
-        if not (is_free and is_worth_it) or self._suspects or len(self._backlog) < size:
+        if not (is_free and is_worth_it) or self._suspects or self._backlog.instances < size:
             return
         jobs, expired = self._backlog.take(max_instances=size, now=now)
         self._expire(expired)
@@ -221,12 +221,14 @@ class Pool:
 
     def _on_begun(self, slot: Slot) -> None:
         """Note that a runner has begun with its batch."""
-        first = min(job.deadline for job in slot.jobs)
+        begun = slot.started
+        # What was late by then is not run: it hurries nobody.
+        first = min((job.deadline for job in slot.jobs if job.deadline > begun), default=begun)
         # A batch is hung when someone's deadline has passed and it takes longer than any before it
         # by more than the grace: so the others of the batch can still be answered in time.
         normal_s = max(self._longest_batch_s, self._patience_s)
-        slot.hung_at = max(first, slot.started) + HANG_GRACE_S + normal_s
-        self._metrics.batch_started([slot.started - job.arrived for job in slot.jobs])
+        slot.hung_at = first + HANG_GRACE_S + normal_s
+        self._metrics.batch_started([begun - job.arrived for job in slot.jobs])
 
     def _next_batch(self, now: float) -> list[Job]:
         """Take what should run next: suspects alone, in turn with ordinary batches."""

@@ -46,8 +46,8 @@ class Slot:
     """One runner's place."""
 
     def __init__(self, pool: Pool, *, folder: Path, manifest: Manifest) -> None:
-        self.jobs: list[Job] = []  # that its runner has before it
-        self.ahead: list[Job] = []  # that lie there until those are done
+        self.jobs: list[Job] = []  # that its runner runs
+        self.ahead: list[Job] = []  # that it has already, to run next
         self.took_s = math.inf  # its last batch
         self.hung_at = 0.0
         self.idle_since = 0.0
@@ -128,7 +128,7 @@ class Slot:
                 self._folder,
                 self._manifest,
                 on_answers=self._on_answers,
-                on_closed=lambda: self._pool.on_closed(self),
+                on_closed=self._on_closed,
             )
         except OSError as error:
             return Ending("load_failed", str(error))
@@ -167,6 +167,10 @@ class Slot:
             self.is_ready = False
             return Ending("load_failed", problem)
         return None
+
+    def _on_closed(self) -> None:
+        self.is_ready = False  # it takes no batch ahead either
+        self._pool.on_closed(self)
 
     def _on_answers(self, answers: Answers) -> None:
         now = time.monotonic()

@@ -59,11 +59,12 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _open(folder: Path) -> tuple[HostedModel, Ready]:
-    usual = gc.get_threshold()
-    gc.set_threshold(50_000, 20, 100)  # to look at each new module again and again takes a tenth
+    usual, loading = gc.get_threshold(), (50_000, 20, 100)
+    gc.set_threshold(*loading)  # to look at each new module again and again takes a tenth
     hosted = HostedModel.open(folder)
     ready = hosted.warm_up()
-    gc.set_threshold(*usual)
+    if gc.get_threshold() == loading:  # else the model has set its own
+        gc.set_threshold(*usual)
     gc.collect()
     gc.freeze()  # what is loaded now stays: the collector need not look at it again
     return hosted, ready

@@ -245,7 +245,10 @@ class AmqpTransport:
                 self._on_unreadable(time.monotonic())
 
     def _on_unreadable(self, now: float) -> None:
-        """Have all that is unanswered sent again, soon: an answer does not tell whose it was."""
+        """Have all that is unanswered sent again, soon: a damaged answer may not tell whose it was.
+
+        Again and again while such answers come: a copy costs a run, a missing one a request.
+        """
         self._unreadable_at = now
         if not self._is_repairing:
             self._is_repairing = True

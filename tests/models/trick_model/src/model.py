@@ -15,11 +15,14 @@ from modelyard import Model
 
 class Trick(msgspec.Struct, forbid_unknown_fields=True):
     """``act`` is done before ``nonce`` is answered; ``diary``: a file that tells of each run;
-    to ``wait`` is to wait until there is a file beside it called ``….go``.
+    to ``wait`` is to wait until there is a file beside it called ``….go``; to ``hang_up`` is to
+    close what the runner has open, and to end a little later.
     """
 
     nonce: int
-    act: Literal["answer", "exit", "hang", "raise", "hold_gil", "work", "short", "wait"] = "answer"
+    act: Literal[
+        "answer", "exit", "hang", "hang_up", "raise", "hold_gil", "work", "short", "wait"
+    ] = "answer"
     seconds: float = 0.0
     diary: str = ""
 
@@ -38,6 +41,10 @@ class TrickModel(Model):
 
     def act(self, trick: Trick) -> None:
         if trick.act == "exit":
+            os._exit(7)
+        elif trick.act == "hang_up":
+            os.closerange(3, 256)
+            time.sleep(trick.seconds)
             os._exit(7)
         elif trick.act == "hang":
             while True:
