@@ -209,14 +209,21 @@ async def test_what_expires_while_it_waits_does_not_run(
 BRIEF = {"nonce": 0, "act": "work", "seconds": 0.004}
 
 
+async def keep_busy(transport: Transport, *, until: Path) -> asyncio.Future[bytes]:
+    """Have the runner of a model that seems brief run one request until that file is there."""
+    busy = until.with_suffix("")
+    await send(transport, make(BRIEF))
+    waiting = send(transport, make({"nonce": 1, "act": "wait", "diary": str(busy)}))
+    await asyncio.to_thread(wait_until, busy.exists, what="the runner to be busy")
+    return waiting
+
+
 async def test_a_brief_model_has_its_next_batch_while_it_runs_one(
     transport: Transport, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("diaries")
-    busy, diary = folder / "busy", folder / "diary"
-    await send(transport, make(BRIEF))
-    waiting = send(transport, make({"nonce": 1, "act": "wait", "diary": str(busy)}))
-    await asyncio.to_thread(wait_until, busy.exists, what="the runner to be busy")
+    diary, go = folder / "diary", folder / "busy.go"
+    waiting = await keep_busy(transport, until=go)
     late = send(transport, make({"nonce": 0, "diary": str(diary)}, timeout_s=0.5))
     # Longer than any batch before, and than the grace after a deadline that has passed.
     long = {"nonce": 2, "act": "work", "seconds": 3, "diary": str(diary)}
@@ -227,7 +234,7 @@ async def test_a_brief_model_has_its_next_batch_while_it_runs_one(
     urgent = send(transport, make({"nonce": 17, "diary": str(diary)}, priority="high"))
     with pytest.raises(DeadlineExceeded):  # once it has got as far as that, so has the other
         await send(transport, make({"nonce": 0}, timeout_s=0.3, priority="high"))
-    await asyncio.to_thread(Path(f"{busy}.go").touch)
+    await asyncio.to_thread(go.touch)
     await asyncio.gather(waiting, *ahead, urgent)
     # Each ran once, what was late did not, and the urgent one found the next batch taken.
     assert [int(nonce) for nonce in diary.read_text("utf-8").split()] == list(range(2, 18))
@@ -237,16 +244,14 @@ async def test_of_what_lies_before_a_busy_runner_nothing_runs_late(
     transport: Transport, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("diaries")
-    busy, diary = folder / "busy", folder / "diary"
-    await send(transport, make(BRIEF))
-    waiting = send(transport, make({"nonce": 1, "act": "wait", "diary": str(busy)}))
-    await asyncio.to_thread(wait_until, busy.exists, what="the runner to be busy")
+    diary, go = folder / "diary", folder / "busy.go"
+    waiting = await keep_busy(transport, until=go)
     late = [
         send(transport, make({"nonce": n, "diary": str(diary)}, timeout_s=0.2)) for n in range(16)
     ]
     outcomes = await asyncio.gather(*late, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 16
-    await asyncio.to_thread(Path(f"{busy}.go").touch)
+    await asyncio.to_thread(go.touch)
     await waiting
     await send(transport, make({"nonce": 2}))
     assert not diary.exists()
