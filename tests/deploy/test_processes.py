@@ -27,8 +27,9 @@ from aio_pika.exceptions import ChannelClosed
 from tests.deploy.charts import MODEL, PLATFORM, Manifest, only, render
 from tests.deploy.pods import USER, Pod, Watch, confine
 from tests.e2e.conftest import TRICK
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.ledger import Every, Ledger, answer_of
+from tests.support.ports import free_port
 from tests.support.raw import ask_at_once, request_bytes
 from tests.support.server import PATIENCE_S, ROOT, wait_until
 

@@ -14,7 +14,7 @@ import pytest
 
 from modelyard import __version__
 from tests.e2e.conftest import TRICK
-from tests.support.broker import free_port
+from tests.support.ports import free_port
 from tests.support.server import MODELYARD, ROOT, Server, wait_until
 
 FAST = ROOT / "models" / "fast_iris_model"

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.e2e.test_local_cluster import start
-from tests.support.broker import free_port
+from tests.support.ports import free_port
 from tests.support.server import PATIENCE_S, ROOT, Server, wait_for_the_end_of, wait_until
 
 MODELS = ["fast_iris_model", "intermediate_iris_model", "slow_iris_model"]

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import TRICK
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
+from tests.support.ports import free_port
 from tests.support.prometheus import SHIPPED, Prometheus, pod
 from tests.support.server import ROOT, Member, wait_until
 

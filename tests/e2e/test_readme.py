@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
+from tests.support.ports import free_port, two_free_ports
 from tests.support.server import PATIENCE_S, ROOT
 
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
@@ -90,7 +90,8 @@ class Copy:
     def stop(self) -> None:
         """End the servers."""
         for server in self._servers:
-            os.killpg(server.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # it could not start
+                os.killpg(server.pid, signal.SIGTERM)
             assert server.stdout is not None
             server.stdout.read()  # until all that it started, make and its children, are gone
             server.stdout.close()
@@ -136,15 +137,6 @@ def execute(page: str, copy: Copy, replacements: dict[str, str]) -> None:
             assert block.language == "text", "code without a title is not executed"
 
 
-def first_of_two_free_ports() -> int:
-    """Give a port that nobody listens on, nor on the next one."""
-    while True:
-        port = free_port()
-        with contextlib.suppress(OSError, OverflowError), socket.socket() as listener:
-            listener.bind(("127.0.0.1", port + 1))
-            return port
-
-
 def test_every_command_and_code_block_of_the_readme_works(copy: Copy) -> None:
     ports = {port: str(free_port()) for port in ("8000", "8001")}
     copy.do(f"export MODELYARD_PORT={ports['8000']}", "")  # what `make serve` and the rest use
@@ -153,8 +145,7 @@ def test_every_command_and_code_block_of_the_readme_works(copy: Copy) -> None:
 
 def test_every_command_of_the_cluster_page_works(copy: Copy, broker: Broker) -> None:
     ports = {port: str(free_port()) for port in ("8002", "8101")}
-    first = first_of_two_free_ports()
-    ports |= {"8000": str(first), "8001": str(first + 1)}
+    ports |= dict(zip(("8000", "8001"), map(str, two_free_ports()), strict=True))
     copy.do(f"export MODELYARD_PORT={ports['8000']}", "")
     execute("docs/cluster.md", copy, {**ports, "amqp://guest:guest@127.0.0.1:5672/": broker.url})
 

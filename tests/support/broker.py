@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import psutil
 
+from tests.support.ports import free_port
 from tests.support.rabbitmq import URL_VARIABLE, Programs
 from tests.support.server import frozen, wait_for_the_end_of, wait_until
 
@@ -30,13 +31,6 @@ disk_free_limit.absolute = 10MB
 prometheus.tcp.ip = 127.0.0.1
 prometheus.tcp.port = {metrics_port}
 """
-
-
-def free_port() -> int:
-    """Give a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Broker:

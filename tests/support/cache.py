@@ -10,7 +10,7 @@ from types import TracebackType
 
 import psutil
 
-from tests.support.broker import free_port
+from tests.support.ports import free_port
 from tests.support.server import frozen, wait_until
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
-from tests.support.broker import free_port
+from tests.support.ports import free_port
 from tests.support.server import PATIENCE_S, ROOT, wait_until
 
 SHIPPED = ROOT / "k8s-config" / "monitoring" / "stack" / "prometheus"
