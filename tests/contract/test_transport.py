@@ -82,6 +82,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         queue_type="classic",
         prefetch=lambda: 2,
         submit=pool.submit,
+        on_consuming=lambda: None,
         metrics=metrics,
     )
     async with pool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
+from tests.faults.conftest import with_a_worker
+from tests.support.broker import Broker
 from tests.support.cluster import Cluster
 from tests.support.ledger import answer_of
 
@@ -42,3 +45,13 @@ def test_a_large_request_gets_through_and_a_larger_one_does_not(cluster: Cluster
         "/predict", content=body + b" " * (1 << 22), headers=headers
     )
     assert refused.status_code == 413
+
+
+def test_what_no_broker_takes_is_refused_whatever_the_limit_says(
+    broker: Broker, stack: ExitStack
+) -> None:
+    cluster = with_a_worker(Cluster(broker, stack, MODELYARD_MAX_BODY_BYTES=str(64 << 20)))
+    many = [{"nonce": 1, "diary": " " * (1 << 20)}] * 17
+    refused = cluster.gateway.predict("trick_model", many)
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    assert cluster.ask(1).json()["prediction"] == [answer_of(1)]

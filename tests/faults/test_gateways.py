@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -17,6 +19,7 @@ from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.topology import CATALOG, REPLIES, REQUESTS
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
+from tests.support.cache import RedisServer
 from tests.support.cluster import QUEUE, Cluster, copy_trick
 from tests.support.ledger import Every, Ledger, answer_of
 from tests.support.raw import ask_at_once, connect, request_bytes
@@ -90,6 +93,32 @@ def test_row_25_a_stampede_runs_once_at_each_gateway(
         assert gateway.metric("modelyard_cache_requests_total", use="miss") <= 1
 
 
+def test_a_release_of_the_same_version_that_is_taken_back_leaves_no_answer_behind(
+    broker: Broker, stack: ExitStack, tmp_path: Path
+) -> None:
+    redis = stack.enter_context(RedisServer(tmp_path))
+    old = copy_trick(tmp_path / "old", ttl_s=60)
+    new = copy_trick(tmp_path / "new", ttl_s=60, offset=7)
+    cluster = with_a_worker(Cluster(broker, stack, folder=old, MODELYARD_REDIS_URL=redis.url))
+    gateways = [cluster.gateway, cluster.start_gateway()]
+    asked = range(100)
+
+    def answer(nonce: int) -> Any:
+        gateway = gateways[nonce % 2]
+        return gateway.predict("trick_model", [{"nonce": nonce}]).json()["prediction"][0]
+
+    released = cluster.start_worker(folder=new)
+    for gateway in gateways:
+        cluster.wait_for_workers(2, gateway)
+    with ThreadPoolExecutor(8) as threads:
+        mixed = list(threads.map(answer, asked))
+    released.stop()
+    for gateway in gateways:
+        cluster.wait_for_workers(1, gateway)
+    assert [answer(nonce) for nonce in asked] == [answer_of(nonce) for nonce in asked]
+    assert mixed != [answer_of(nonce) for nonce in asked], "the new one has answered none"
+
+
 async def test_row_29_an_old_worker_refuses_what_a_new_gateway_sends(cluster: Cluster) -> None:
     connection = await aio_pika.connect(cluster.broker.url)
     async with connection:
@@ -104,7 +133,9 @@ async def test_row_29_an_old_worker_refuses_what_a_new_gateway_sends(cluster: Cl
         reply = await mine.get(timeout=30, fail=False) or await _next(mine)
     assert reply.type == envelope.REFUSAL
     assert reply.correlation_id == "c"
-    assert "modelyard.bundle.99" in envelope.decode_refusal(reply.body).detail
+    refusal = envelope.decode_refusal(reply.body)
+    assert refusal.code == "unavailable"  # it may be a good request
+    assert "modelyard.bundle.99" in refusal.detail
     assert cluster.ask(1).json()["prediction"] == [answer_of(1)]
 
 

@@ -6,10 +6,12 @@ import asyncio
 import random
 from contextlib import ExitStack
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from pamqp import commands
 
+from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.connection import Connection
 from modelyard.transports.amqp.frames import Properties
@@ -21,7 +23,8 @@ from modelyard.transports.amqp.topology import (
 )
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
-from tests.support.cluster import QUEUE, Cluster
+from tests.support.cluster import QUEUE, Cluster, events, sessions_lost
+from tests.support.ledger import answer_of
 from tests.support.proxy import Proxy
 from tests.support.server import wait_until
 
@@ -51,6 +54,25 @@ async def test_a_message_that_cannot_be_read_does_not_keep_others_from_being_ser
         assert proxy.to_server.corrupted == 1
     answers = [await asyncio.to_thread(cluster.ask, nonce, timeout_s=5) for nonce in range(5)]
     assert [answer.status_code for answer in answers] == [200] * 5
+
+
+async def test_a_bundle_that_is_no_text_where_text_should_be_harms_itself_alone(
+    cluster: Cluster,
+) -> None:
+    body = envelope.encode([[1, "id", b"[]", 0.0]]).replace(b"id", b"\xff\xff")[:-4]
+    stranger = await connect(cluster.broker.url)
+    await stranger.publish(
+        bytes(body) + crc32(body).to_bytes(4, "big"),
+        exchange=REQUESTS,
+        routing_key=QUEUE,
+        properties=Properties(message_type=envelope.BUNDLE),
+    )
+    (worker,) = cluster.workers
+    await asyncio.to_thread(wait_until, lambda: events("refused", worker) == 1, what="its refusal")
+    answer = await asyncio.to_thread(cluster.ask, 1)
+    assert answer.json()["prediction"] == [answer_of(1)]
+    assert sessions_lost(worker) == 0
+    await stranger.close()
 
 
 async def test_messages_of_any_size_come_as_they_were_sent(broker: Broker) -> None:

@@ -58,6 +58,22 @@ def test_row_6_a_worker_that_is_told_to_stop_finishes(cluster: Cluster) -> None:
     assert events("redelivered", kept) == 0
 
 
+def test_a_second_signal_waits_for_no_request(
+    broker: Broker, stack: ExitStack, tmp_path: Path
+) -> None:
+    cluster = with_a_worker(Cluster(broker, stack, MODELYARD_DRAIN_S="600"))
+    (worker,), diary = cluster.workers, tmp_path / "diary"
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(cluster.ask, 1, act="wait", diary=str(diary), timeout_s=200)
+        wait_until(diary.exists, what="it to run")
+        worker.process.terminate()
+        wait_until(lambda: '"draining"' in worker.output, what="the drain")
+        assert worker.stop() == 0
+        Path(f"{diary}.go").touch()
+        cluster.start_worker()
+        assert asked.result().json()["prediction"] == [answer_of(1)]
+
+
 def test_row_7_a_frozen_workers_answers_come_late_and_are_dropped(
     cluster: Cluster, tmp_path: Path
 ) -> None:

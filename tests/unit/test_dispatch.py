@@ -109,6 +109,20 @@ async def test_a_changed_model_is_asked_again(asking: Asking) -> None:
     assert outcome(task) == (b"[8]", "miss")
 
 
+@pytest.mark.parametrize("later", [["sha256:1"], ["", "sha256:0"]], ids=["new", "mixed"])
+async def test_an_answer_that_may_be_another_models_is_not_kept(
+    asking: Asking, later: list[str]
+) -> None:
+    await asking.ask()
+    for digest in later:
+        asking.catalog.announce(announcement(digest=digest))
+    await asking.answer(0, b"[8]")
+    asking.catalog.announce(announcement(digest="sha256:0"))
+    task = await asking.ask()
+    await asking.answer(1, b"[7]")
+    assert outcome(task) == (b"[7]", "miss")
+
+
 async def test_the_first_caller_can_leave_and_disturbs_nobody(asking: Asking) -> None:
     first, second = await asking.ask(), await asking.ask()
     first.cancel()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import weakref
+from functools import partial
 
 import pytest
 
@@ -40,8 +42,10 @@ class Departures:
             raw = memoryview(json.dumps([0] * rows).encode() if rows else bytes(input_bytes))
             request = Request("id", TARGET, raw, time.monotonic() + 9)
             call = Call(request, lambda _: None)
-            self.added.append(Pending(len(self.added), call, self.lane))
-            self.lane.add(self.added[-1])
+            pending = Pending(len(self.added), call, self.lane)
+            call.listen(partial(self._forget, pending))
+            self.added.append(pending)
+            self.lane.add(pending)
 
     def answer(self, number: int) -> None:
         """Answer this request."""
@@ -49,6 +53,10 @@ class Departures:
         assert bundle is not None
         del bundle.requests[number]
         self.lane.release(bundle)
+
+    def _forget(self, pending: Pending, _: Call) -> None:
+        if pending.bundle is None:
+            self.lane.remove(pending)
 
     def _depart(self, bundle: Bundle) -> None:
         self.sent.append(list(bundle.requests))
@@ -135,6 +143,18 @@ async def test_who_is_gone_does_not_leave() -> None:
     departures.added[0].call.settle(GivenUp("left"))
     await settle()
     assert departures.sent == [[1]]
+
+
+async def test_who_is_gone_is_not_kept_behind_one_that_waits() -> None:
+    departures = Departures()  # closed, as while the broker is away
+    departures.add(3)
+    kept = [weakref.ref(pending.call.request.input) for pending in departures.added]
+    departures.added[1].call.settle(GivenUp("left"))
+    departures.added.clear()
+    assert [ref() is None for ref in kept] == [False, True, False]
+    departures.lane.open()
+    await settle()
+    assert departures.sent == [[0, 2]]
 
 
 async def test_nothing_leaves_while_closed_and_what_was_sent_goes_first() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -29,9 +30,11 @@ from modelyard.transports.amqp.server import AmqpServer
 log = logging.getLogger(__name__)
 
 
-def _own_name() -> str:
-    """Give a name that tells an administrator where a process is, and is no other process's."""
-    return f"{socket.gethostname()[:32]}.{os.getpid()}"
+def own_name() -> str:
+    """Give a name that tells an administrator where a process is, and is no other process's: those
+    of a Deployment's pods differ at their end alone, and each may have the same process id.
+    """
+    return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
 def _addresses(settings: Settings) -> list[Address]:
@@ -60,7 +63,7 @@ class ClusterGateway:
     """
 
     def __init__(self, settings: Settings, *, on_change: OnChange) -> None:
-        name, metrics, addresses = _own_name(), Metrics(), _addresses(settings)
+        name, metrics, addresses = own_name(), Metrics(), _addresses(settings)
         self._listener = Listener(
             addresses,
             name=name,
@@ -128,7 +131,8 @@ class ClusterWorker:
         self, settings: Settings, folder: Path, manifest: Manifest, *, on_change: OnChange
     ) -> None:
         self._settings = settings
-        name, metrics, target = _own_name(), Metrics(), manifest.target
+        self._is_hurried = asyncio.Event()  # by a second signal
+        name, metrics, target = own_name(), Metrics(), manifest.target
         addresses = _addresses(settings)
         self._process = Process(
             settings,
@@ -150,6 +154,7 @@ class ClusterWorker:
             queue_type=settings.queue_type,
             prefetch=lambda: self._pool.wanted_bundles,
             submit=self._pool.submit,
+            on_consuming=self._on_consuming,
             metrics=metrics,
         )
         metrics.watch_broker(lambda: self._server.is_consuming)
@@ -163,7 +168,7 @@ class ClusterWorker:
 
     async def run(self, listener: socket.socket) -> None:
         """Work until a signal says stop; ``listener`` is for health and metrics."""
-        with stop_on_signals(self._process.stop):
+        with stop_on_signals(self._stop):
             async with (
                 self._pool,
                 _background(self._announcer.run(), self._consume_while_serving()),
@@ -176,21 +181,39 @@ class ClusterWorker:
         while True:
             await self._pool.wait_until(is_serving=True)
             spare_the_collector()
+            await self._announcer.introduce()
             async with _background(self._server.run()):
                 await self._pool.wait_until(is_serving=False)
+
+    def _stop(self, *, is_forced: bool) -> None:
+        self._process.stop(is_forced=is_forced)
+        if is_forced:
+            self._is_hurried.set()
 
     async def _drain(self) -> None:
         """Be forgotten, take no more, finish, ack: in this order nothing is delivered twice."""
         log.info("draining")
         await self._announcer.say_goodbye()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_s):
-                await self._server.linger()
-                await self._server.drain()
+        hurried = asyncio.create_task(self._is_hurried.wait())
+        finished = asyncio.create_task(self._finish())
+        await asyncio.wait(
+            [hurried, finished],
+            timeout=self._settings.drain_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        hurried.cancel()
+        finished.cancel()
+
+    async def _finish(self) -> None:
+        await self._server.linger()
+        await self._server.drain()
 
     def _announce(self, announcement: Announcement) -> None:
         self._process.announce(announcement)
         self._announcer.announce(announcement)
+
+    def _on_consuming(self) -> None:
+        self._announcer.hurry()
 
     def _verdict(self) -> str:
         (entry,) = self._process.catalog.entries()

@@ -21,6 +21,9 @@ from typing import ClassVar
 
 import msgspec
 
+LONGEST_TEXT = 2000
+"""Characters. An error may quote what it was sent, and that may be megabytes."""
+
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A RequestError on a wire."""
@@ -43,14 +46,18 @@ class RequestError(Exception):
     def __init__(
         self, detail: str, *, where: str | None = None, retry_after_s: int | None = None
     ) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.where = where
+        self.detail = _cut(detail)
+        self.where = where and _cut(where)
+        super().__init__(self.detail)
         self.retry_after_s = retry_after_s
 
     def to_failure(self) -> Failure:
         """Give the form that travels."""
         return Failure(self.code, self.detail, self.where, self.retry_after_s)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
 class Malformed(RequestError):

@@ -1,7 +1,7 @@
 """Content addresses: of a model folder, and of one question to one model.
 
 A key holds everything that an answer depends on, so an entry can never be stale: new code, a new
-artefact or a new manifest give new keys.
+artefact or a new manifest give new keys. Whoever stores an answer must know whose it is.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class KeySpace:
     """
 
     def __init__(self, *, tenant: str, model: str, digest: str) -> None:
+        self.digest = digest
         self._start = blake2b(KEY_FORMAT, digest_size=16, key=b"modelyard")
         for part in (tenant.encode(), model.encode(), digest.encode()):
             self._start.update(len(part).to_bytes(4, "big") + part)

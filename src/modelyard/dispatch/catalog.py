@@ -29,12 +29,10 @@ class Entry:
         """Take over what a pool announced."""
         self.announcement = announcement
         self.is_serving = announcement.state in SERVING
-        is_cacheable = announcement.cache_ttl_s > 0 and announcement.digest
-        self.keys = (
-            KeySpace(tenant="", model=str(self.target), digest=announcement.digest)
-            if is_cacheable
-            else None
-        )
+        digest = announcement.digest if announcement.cache_ttl_s > 0 else ""
+        if digest != (self.keys.digest if self.keys else ""):
+            model = str(self.target)
+            self.keys = KeySpace(tenant="", model=model, digest=digest) if digest else None
 
     def left(self, _: object) -> None:
         """Note that a request is under way no longer."""

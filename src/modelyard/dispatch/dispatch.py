@@ -96,7 +96,7 @@ class Prediction(NamedTuple):
 class Inquiry(Call):
     """A call as dispatch sees it: for which target, and how the cache served it."""
 
-    __slots__ = ("_on_answered", "cache_use", "entry", "ticket")
+    __slots__ = ("_on_answered", "cache_use", "entry", "keys", "ticket")
 
     def __init__(
         self,
@@ -107,7 +107,9 @@ class Inquiry(Call):
     ) -> None:
         super().__init__(request, on_settled)
         self.entry = entry
+        self.keys = entry.keys
         self.cache_use: CacheUse = "bypass"
+        # None while the cache is asked, and for whoever starts a flight: that is watched instead.
         self.ticket: int | None = None
         self._on_answered = on_answered
 
@@ -216,7 +218,7 @@ class Dispatch:
             return
         entry = inquiry.entry
         self._check_room(entry)
-        landed = partial(self._on_landed, key, entry.announcement.cache_ttl_s)
+        landed = partial(self._on_landed, key, inquiry)
         flight = self._flights.start(key, inquiry.request, landed)
         self._board(flight, inquiry)
         # A broker drops what has expired and tells nobody: the flight has to end by itself.
@@ -233,12 +235,16 @@ class Dispatch:
             inquiry.ticket = self._expiry.watch(inquiry)
         flight.join(inquiry)
 
-    def _on_landed(self, key: bytes, ttl_s: float, execution: Call, waiting: list[Inquiry]) -> None:
+    def _on_landed(
+        self, key: bytes, starter: Inquiry, execution: Call, waiting: list[Inquiry]
+    ) -> None:
         """Give a flight's outcome to all who wait for it, and keep it if it is an answer."""
-        outcome = execution.outcome
+        outcome, entry = execution.outcome, starter.entry
         assert outcome is not None
-        if isinstance(outcome, bytes) and self._cache is not None:
-            self._cache.put(key, outcome, ttl_s=ttl_s)
+        # Where the model has changed meanwhile, the answer may be that of the new one.
+        is_the_same = entry.keys is starter.keys
+        if isinstance(outcome, bytes) and self._cache is not None and is_the_same:
+            self._cache.put(key, outcome, ttl_s=entry.announcement.cache_ttl_s)
         for inquiry in waiting:
             # The flight had the deadline of whoever started it; others may have time left.
             is_early = (

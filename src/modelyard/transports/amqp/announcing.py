@@ -65,11 +65,21 @@ class Announcer:
         self._news = announcement
         self._changed.set()
 
+    def hurry(self) -> None:
+        """Say it now: something has changed that makes it true."""
+        self._changed.set()
+
     async def run(self) -> None:
         """Announce until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._supervisor.run())
             group.create_task(self._speak_on_and_on())
+
+    async def introduce(self) -> None:
+        """Tell the gateways what is about to answer, before it does: they must not keep its answers
+        as those of another release of the same version.
+        """
+        await self._speak(is_last=False, is_early=True)
 
     async def say_goodbye(self) -> None:
         """Tell the gateways not to count on this worker any more."""
@@ -86,12 +96,14 @@ class Announcer:
             except TimeoutError:
                 continue
 
-    async def _speak(self, *, is_last: bool) -> None:
+    async def _speak(self, *, is_last: bool, is_early: bool = False) -> None:
         session, news = self._session, self._news
         if session is None or news is None:
             return
         if news.state in SERVING and not self._is_consuming():
-            return  # not yet, or not now
+            if not is_early:
+                return  # not yet, or not now
+            news = msgspec.structs.replace(news, state="starting", runners_ready=0)
         news = msgspec.structs.replace(news, queued=await self._count_waiting())
         if self._is_leaving and not is_last:
             return

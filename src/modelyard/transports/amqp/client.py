@@ -25,6 +25,7 @@ from modelyard.core.errors import (
     ModelNotReady,
     Overloaded,
     RequestError,
+    TooLarge,
     Unavailable,
     from_failure,
 )
@@ -50,6 +51,8 @@ PING_EVERY_S = 2.0
 PONG_WITHIN_S = 0.5  # later than that, it is the broker's fault if a deadline passes
 PING_TIMEOUT_S = 4.0
 REPAIR_EVERY_S = 1.0  # workers that write what we cannot read must not have us ask on and on
+# RabbitMQ 4 closes the channel on a message of more than 16 MiB, with all that is under way there.
+LARGEST_INPUT_BYTES = 15 << 20
 BLOCKED_S = 1.0  # an alarm that lasts longer is answered 503, also for what was sent before it
 
 
@@ -123,6 +126,11 @@ class AmqpTransport:
 
     def send(self, call: Call) -> None:
         """Carry a call; see ``dispatch.Transport``."""
+        if len(call.request.input) > LARGEST_INPUT_BYTES:
+            call.settle(
+                TooLarge(f"a broker takes no input of more than {LARGEST_INPUT_BYTES} bytes")
+            )
+            return
         lane = self._lane(call.request.target, call.request.priority)
         pending = Pending(next(self._keys), call, lane)
         self._pending[pending.key] = pending
@@ -141,7 +149,9 @@ class AmqpTransport:
     def _forget(self, pending: Pending, _: Call) -> None:
         """Keep a request no longer: it is answered, given up or late."""
         del self._pending[pending.key]
-        if pending.bundle is not None:
+        if pending.bundle is None:
+            pending.lane.remove(pending)
+        else:
             self._take_out(pending.bundle, pending)
 
     def _take_out(self, bundle: Bundle, pending: Pending) -> None:
@@ -287,8 +297,11 @@ class AmqpTransport:
         pending.lane.add(pending)
 
     def resend(self, target: Target | None, *, departed_before: float) -> None:
-        """Send again what left before that moment (``time.monotonic()``): its queue was deleted,
-        and it with it. None: of all targets.
+        """Send again what left before a moment: its queue was deleted, and it with it.
+
+        Args:
+            target: Whose; None for that of all targets.
+            departed_before: By ``time.monotonic()``.
         """
         for bundle in list(self._bundles.values()):
             is_meant = target is None or bundle.lane.target == target

@@ -77,7 +77,10 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
     content = memoryview(body)[:-CHECKSUM_BYTES]
     if crc32(content) != int.from_bytes(body[-CHECKSUM_BYTES:], "big"):
         raise msgspec.DecodeError("it was damaged on its way")
-    return decoder.decode(content)
+    try:
+        return decoder.decode(content)
+    except (UnicodeDecodeError, RecursionError) as error:  # a stranger's
+        raise msgspec.DecodeError(str(error)) from error
 
 
 decode_bundle = partial(_decode, msgspec.msgpack.Decoder(list[Item]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import count
 from typing import NamedTuple
@@ -86,7 +86,7 @@ class Lane:
         self._capacity = capacity
         self._depart = depart
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[Pending] = deque()
+        self._waiting: OrderedDict[int, Pending] = OrderedDict()  # by key; whoever is next, first
         self._instances = 0  # of all that wait
         self._under_way = 0  # bundles
         self._unanswered = 0  # requests in them
@@ -96,11 +96,14 @@ class Lane:
 
     def add(self, pending: Pending) -> None:
         """Let a request wait for the next bundle."""
-        while self._waiting and self._waiting[0].call.outcome is not None:  # while none may leave
-            self._instances -= self._waiting.popleft().instances
-        self._waiting.append(pending)
+        self._waiting[pending.key] = pending
         self._instances += pending.instances
         self._schedule()
+
+    def remove(self, pending: Pending) -> None:
+        """Forget a request that waits: it is settled."""
+        del self._waiting[pending.key]
+        self._instances -= pending.instances
 
     def release(self, bundle: Bundle) -> None:
         """Note that one of a bundle's requests is under way no more: another may be."""
@@ -118,8 +121,10 @@ class Lane:
         """Let nothing leave until ``open``; what was sent, the oldest first, waits again."""
         self._is_open = False
         self._under_way = self._unanswered = 0
-        self._waiting.extendleft(reversed(unanswered))
-        self._instances += sum(pending.instances for pending in unanswered)
+        for pending in reversed(unanswered):
+            self._waiting[pending.key] = pending
+            self._waiting.move_to_end(pending.key, last=False)
+            self._instances += pending.instances
         self._cancel_flush()
 
     def _schedule(self) -> None:
@@ -145,15 +150,13 @@ class Lane:
         room, used = self._capacity(self.target).batch_size, 0
         chosen: list[Pending] = []
         while self._waiting and used < LARGEST_BUNDLE_BYTES:
-            pending = self._waiting[0]
-            if pending.call.outcome is None:
-                if pending.instances > room and chosen:
-                    break
-                chosen.append(pending)
-                room -= pending.instances
-                used += len(pending.call.request.input)
-            self._waiting.popleft()
-            self._instances -= pending.instances
+            pending = next(iter(self._waiting.values()))
+            if pending.instances > room and chosen:
+                break
+            self.remove(pending)
+            chosen.append(pending)
+            room -= pending.instances
+            used += len(pending.call.request.input)
         if chosen:
             bundle = Bundle(self, chosen)
             for pending in chosen:

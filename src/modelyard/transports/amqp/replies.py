@@ -50,6 +50,7 @@ class Replies:
 
     def __init__(self, session: Session, metrics: BrokerMetrics) -> None:
         self.open: set[Delivery] = set()
+        self.is_abandoned = False
         self._session = session
         self._metrics = metrics
         self._waiting: dict[str, list[Entry]] = {}
@@ -66,7 +67,7 @@ class Replies:
         delivery.unconfirmed = 1
         self._send(delivery.reply_to, envelope.REFUSAL, failure, Counter([delivery]))
 
-    async def all_settled(self) -> None:
+    async def all_acked(self) -> None:
         """Wait until no delivery is open."""
         while self.open:
             self._closed.clear()
@@ -74,6 +75,7 @@ class Replies:
 
     def abandon(self) -> None:
         """Give all up: the session is gone, and the broker will deliver it again."""
+        self.is_abandoned = True
         for delivery in self.open:
             for call in delivery.calls:
                 call.settle(GivenUp("the session with the broker was lost"))

@@ -42,7 +42,7 @@ from modelyard.transports.amqp.topology import QueueType, count_waiting, declare
 log = logging.getLogger(__name__)
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
-COUNT_TIMEOUT_S = 1.0
+COUNT_TIMEOUT_S = 4.0  # as long as a gateway waits for its ping: what runs here is then lost
 COUNT_EVERY_S = 0.1
 QUEUE_LINGER_S = 1.0
 MOST_COUNTS = 50
@@ -66,6 +66,7 @@ class AmqpServer:
         queue_type: Of those queues.
         prefetch: Gives how many bundles may be here and not yet acked, per queue.
         submit: The pool's.
+        on_consuming: Told whenever its queues are consumed again.
         metrics: Told of what happens.
     """
 
@@ -78,12 +79,14 @@ class AmqpServer:
         queue_type: QueueType,
         prefetch: Callable[[], int],
         submit: Submit,
+        on_consuming: Callable[[], None],
         metrics: BrokerMetrics,
     ) -> None:
         self._target = target
         self._queue_type: QueueType = queue_type
         self._prefetch = prefetch
         self._submit = submit
+        self._on_consuming = on_consuming
         self._metrics = metrics
         self._session: Session | None = None
         self._replies: Replies | None = None
@@ -120,7 +123,7 @@ class AmqpServer:
                     await session.consuming.cancel(tag)
         self._consumers.clear()
         if self._replies is not None:
-            await self._replies.all_settled()
+            await self._replies.all_acked()
 
     async def linger(self) -> None:
         """Take what gateways have sent that do not know yet that the last worker leaves."""
@@ -163,6 +166,7 @@ class AmqpServer:
             handler = partial(self._on_bundle, self._replies, priority)
             self._consumers.append(await session.consuming.consume(queue, handler))
         self._session = session  # from here on: who counts asks for queues that are there
+        self._on_consuming()
 
     def _on_lost(self) -> None:
         if self._session is not None and self._session.consuming.is_cancelled:
@@ -174,6 +178,8 @@ class AmqpServer:
 
     def _on_bundle(self, replies: Replies, priority: Priority, message: Delivered) -> None:
         """Start on a bundle."""
+        if replies.is_abandoned:
+            return  # the session is lost, and its connections not closed yet
         delivery = Delivery(message)
         replies.open.add(delivery)
         if message.is_redelivered:
@@ -181,7 +187,7 @@ class AmqpServer:
         kind = message.properties.message_type
         if kind != envelope.BUNDLE:
             problem = f"this worker cannot read {kind!r}; release it again"
-            self._refuse(replies, delivery, Malformed(problem))
+            self._refuse(replies, delivery, Unavailable(problem))
             return
         try:
             items = envelope.decode_bundle(message.body)
@@ -214,7 +220,7 @@ class AmqpServer:
 def _on_outcome(replies: Replies, delivery: Delivery, key: int, call: Call) -> None:
     outcome = call.outcome
     if isinstance(outcome, (ShuttingDown, ModelNotReady, GivenUp)):
-        return  # the pool stopped or failed, or the session was lost: another worker gets it
+        return  # it stays unacked: at the end of the session, which is near, another worker gets it
     assert outcome is not None
     told = outcome.to_failure() if isinstance(outcome, RequestError) else outcome
     replies.add(delivery, envelope.Answer(key, told))
