@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
         options.run(options)
     except mistakes as error:
         sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # as a shell counts it
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -105,10 +108,9 @@ def _read_models(folders: list[Path]) -> list[tuple[Path, Manifest]]:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    text = sys.stdin.read() if options.json == "-" else options.json
     try:
-        instances = json.loads(text)
-    except ValueError as error:
+        instances = json.loads(sys.stdin.read() if options.json == "-" else options.json)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the input is not JSON: {error}") from error
     body = {"model_name": options.model, "input_data": instances}
     if options.version is not None:

@@ -22,22 +22,22 @@ def call(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
         CallError: There is no answer, or it is a problem document.
     """
     import urllib.request  # only now: a command that asks nobody should not wait for it
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 
-    request = urllib.request.Request(  # noqa: S310  (the scheme is checked below)
-        url.rstrip("/") + path,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"content-type": "application/json"},
-    )
-    if request.type not in ("http", "https"):
+    if not url.startswith(("http://", "https://")):
         raise CallError(f"{url}: expected http:// or https://")
+    data = None if body is None else json.dumps(body).encode()
     try:
+        request = urllib.request.Request(  # noqa: S310  (the scheme is checked above)
+            url.rstrip("/") + path, data=data, headers={"content-type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             return json.load(answer)
     except HTTPError as error:
         raise CallError(_describe(error)) from error
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (URLError, OSError, ValueError, HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         raise CallError(f"no gateway at {url}: {reason}; `modelyard serve` starts one") from error
 
 
@@ -53,7 +53,10 @@ def _describe(error: HTTPError) -> str:
 def list_models(url: str) -> list[str]:
     """Give the lines of a table of all models at ``url``."""
     rows = [("MODEL", "VERSION", "STATE", "WORKERS", "RUNNERS", "IN FLIGHT", "QUEUED", "WHY")]
-    for model in call(url, "/models")["models"]:
+    answer = call(url, "/models")
+    if not (isinstance(answer, dict) and "models" in answer):
+        raise CallError(f"what answers at {url} is no gateway of Modelyard")
+    for model in answer["models"]:
         for version in model["versions"]:
             capacity = version["capacity"]
             rows.append(

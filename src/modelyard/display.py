@@ -79,7 +79,10 @@ class LiveDisplay:
         self._seconds[announcement.target] = time.monotonic() - self._started
         if not self._live.is_started:
             reason = f": {announcement.reason}" if announcement.reason else ""
-            self._console.print(f"{announcement.target} is {announcement.state}{reason}")
+            with contextlib.suppress(OSError):  # nobody reads any more
+                self._console.print(
+                    f"{announcement.target} is {announcement.state}{reason}", markup=False
+                )
 
     def settle(self, url: str) -> None:
         """Leave the last picture standing; print the address and a request that works."""
@@ -108,7 +111,7 @@ class LiveDisplay:
 def make_display() -> Display:
     """Give the display that fits standard output."""
     with contextlib.suppress(ImportError):
-        if sys.stdout.isatty():
+        if sys.stdout is not None and sys.stdout.isatty():  # None: closed
             return LiveDisplay()
     return PlainDisplay()
 

@@ -28,7 +28,11 @@ def find_models(folders: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for folder in folders:
-        if not folder.is_dir():
+        try:
+            is_there = folder.is_dir()
+        except OSError as error:  # as of a name that is too long
+            raise FolderError(f"{folder}: {error.strerror}") from error
+        if not is_there:
             raise FolderError(f"{folder}: there is no such folder")
         if (folder / MANIFEST).is_file():
             found.append(folder)

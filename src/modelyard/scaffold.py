@@ -114,9 +114,13 @@ def write_model(name: str, into: Path) -> Path:
         "src/model.py": MODEL.format(**fields),
         "assets/words.json": words,
         "requirements.txt": REQUIREMENTS,
-        "tests/test_model.py": TEST.format(**fields),
+        # A name of its own: pytest takes two modules of one name for the same.
+        f"tests/test_{'_'.join(parts)}.py": TEST.format(**fields),
     }
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
+    try:
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ScaffoldError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder

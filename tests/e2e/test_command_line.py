@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from modelyard import __version__
 from tests.e2e.conftest import TRICK
+from tests.e2e.test_odd_models import write
 from tests.support.ports import free_port
 from tests.support.server import MODELYARD, ROOT, Server, wait_until
 
@@ -53,25 +58,79 @@ def test_serve_prints_plain_lines_and_a_request_that_works() -> None:
         assert done.stdout.endswith('"prediction":[0]}')
 
 
+class Terminal:
+    """A terminal on which a folder is served."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        self.shown = b""
+        self.process = subprocess.Popen(
+            [MODELYARD, "serve", str(folder), "--port", "0"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+        )
+        os.close(theirs)
+
+    def read_until(self, text: bytes) -> None:
+        """Read what is shown until this is."""
+        while text not in self.shown:
+            self.shown += os.read(self._ours, 65536)
+
+    def close(self) -> None:
+        """Close the terminal, not what runs on it."""
+        os.close(self._ours)
+
+
 def test_serve_shows_a_live_display_on_a_terminal() -> None:
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [MODELYARD, "serve", str(FAST), "--port", "0"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
-    )
-    os.close(theirs)
-    shown = b""
-    while b"curl -s" not in shown:
-        shown += os.read(ours, 65536)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
-    os.close(ours)
-    assert "✓".encode() in shown
-    assert b"\x1b[" in shown, "it redraws in place"
-    assert b"fast_iris_model" in shown
+    terminal = Terminal(FAST)
+    terminal.read_until(b"curl -s")
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.process.wait(60) == 0
+    terminal.close()
+    assert "✓".encode() in terminal.shown
+    assert b"\x1b[" in terminal.shown, "it redraws in place"
+    assert b"fast_iris_model" in terminal.shown
+
+
+FORGETFUL = """\
+from modelyard import Model
+
+class Served(Model):
+    def load(self) -> None:
+        if (self.assets.parent.parent / "gone").exists():
+            raise ValueError("no weights under [/mnt/weights]")
+
+    def predict(self, instances: list[int]) -> list[int]:
+        return instances
+"""
+
+
+def test_a_model_comes_back_whatever_becomes_of_the_terminal(tmp_path: Path) -> None:
+    folder = write(tmp_path / "forgetful", FORGETFUL, "[cache]\nttl_s = 0\n")
+    terminal, gone = Terminal(folder), tmp_path / "gone"
+    terminal.read_until(b"/docs")
+    url = re.findall(rb"http://[\d.:]+", terminal.shown)[0].decode()
+
+    def kill_its_runner() -> None:
+        for child in psutil.Process(terminal.process.pid).children():
+            child.kill()
+
+    def answers() -> bool:
+        return "[7]" in run("predict", "forgetful", "[7]", "--timeout-s", "5", "--url", url).stdout
+
+    wait_until(answers, what="an answer")
+    gone.touch()
+    kill_its_runner()
+    terminal.read_until(b"no weights under [/mnt/weights]")
+    gone.unlink()
+    wait_until(answers, what="an answer after a failed load")
+    terminal.close()
+    kill_its_runner()
+    wait_until(answers, what="an answer after the terminal is gone")
+    terminal.process.send_signal(signal.SIGTERM)
+    terminal.process.wait(60)
 
 
 def test_predict_and_models_talk_to_a_gateway(iris: Server) -> None:
@@ -99,6 +158,34 @@ def test_predict_tells_problems(iris: Server) -> None:
 
 def test_nobody_there() -> None:
     check_mistake(run("models", "--url", f"http://127.0.0.1:{free_port()}"), "modelyard serve")
+
+
+def test_who_answers_is_no_gateway(tmp_path: Path) -> None:
+    for url, said in {
+        "foo": "expected http://",
+        "http://localhost:abc": "no gateway at",
+        "http://a b": "no gateway at",
+    }.items():
+        check_mistake(run("models", "--url", url), said)
+    for answer, said in {
+        b"SSH-2.0-x\r\n": "no gateway at",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}": "no gateway of Modelyard",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{": "no gateway at",
+    }.items():
+        with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
+            port = listener.getsockname()[1]
+            asked = thread.submit(run, "models", "--url", f"http://127.0.0.1:{port}")
+            with listener.accept()[0] as connection:
+                connection.recv(1024)
+                connection.sendall(answer)
+            check_mistake(asked.result(), said)
+
+
+def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:
+    check_mistake(run("predict", "x", "[" * 100_000), "not JSON")
+    check_mistake(run("serve", "x" * 300), "too long")
+    (tmp_path / "file").touch()
+    check_mistake(run("new", "x", "--into", tmp_path / "file"), "cannot be written")
 
 
 def test_a_busy_port(iris: Server) -> None:
@@ -148,15 +235,16 @@ def test_bad_settings(tmp_path: Path) -> None:
 def test_new_models_serve_and_pass_their_test(tmp_path: Path) -> None:
     written = run("new", "sentiment", "--into", tmp_path)
     assert written.returncode == 0, written
+    assert run("new", "another-one", "--into", tmp_path).returncode == 0
     folder = tmp_path / "sentiment"
     tested = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
         cwd=tmp_path,
     )
-    assert "2 passed" in tested.stdout, tested
+    assert "4 passed" in tested.stdout, tested
     with Server(folder) as server:
         done = run("predict", "sentiment", '["a great film", "an awful film"]', "--url", server.url)
         assert done.stdout == "[2.0, -2.0]\n"

@@ -7,15 +7,17 @@ import contextlib
 import gzip
 import itertools
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.conftest import TRICK
 from tests.e2e.test_odd_models import write
 from tests.support.ledger import answer_of
-from tests.support.raw import Answer, connect, request_bytes
+from tests.support.raw import Answer, address_of, connect, request_bytes
 from tests.support.server import Server, wait_until
 
 HEALTH = request_bytes(b"", path="/healthz", method="GET")
@@ -190,14 +192,16 @@ async def test_bodies_together_have_a_limit() -> None:
             assert is_right(await last.ask(large), 7)
 
 
+TALKER = (
+    "from modelyard import Model\n\n"
+    "class Served(Model):\n"
+    "    def predict(self, instances: list[int]) -> list[str]:\n"
+    "        return ['x' * size for size in instances]\n"
+)
+
+
 def test_an_answer_has_a_limit(tmp_path: Path) -> None:
-    code = (
-        "from modelyard import Model\n\n"
-        "class Served(Model):\n"
-        "    def predict(self, instances: list[int]) -> list[str]:\n"
-        "        return ['x' * size for size in instances]\n"
-    )
-    with Server(write(tmp_path / "talker", code)) as server:
+    with Server(write(tmp_path / "talker", TALKER)) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
         assert len(server.predict("talker", [4 << 20]).json()["prediction"][0]) == 4 << 20
         problem = server.predict("talker", [4 << 20, 5 << 20])
@@ -238,6 +242,76 @@ async def test_what_is_due_comes_before_a_complaint(served: Server) -> None:
             line.send(request_bytes(body) + b"garbage\r\n\r\n")
             assert is_right(await line.answer(), 3)
             assert not (await line.rest()).count(b" 200 ")
+
+
+UPGRADE = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+
+
+async def test_a_client_that_offers_another_protocol_is_answered_in_this_one(
+    served: Server,
+) -> None:
+    """As Java's own client does, and curl with --http2."""
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body_of(4)), body_of(4))
+    async with await connect(served.url) as line:
+        for _ in range(2):
+            assert is_right(await line.ask(request_bytes(body_of(1), *UPGRADE)), 1)
+            request = request_bytes(body_of(2), *UPGRADE)
+            line.send(request[:-10])
+            await asyncio.sleep(0.02)
+            line.send(request[-10:] + request_bytes(body_of(3)))
+            assert is_right(await line.answer(), 2)
+            assert is_right(await line.answer(), 3)
+            line.send(request_bytes(b"", *UPGRADE, "transfer-encoding: chunked") + chunked)
+            assert is_right(await line.answer(), 4)
+            page = request_bytes(b"", *UPGRADE, path="/healthz", method="GET")
+            assert (await line.ask(page)).json == {"status": "ok"}
+        assert await line.rest() == b""
+
+
+async def test_what_follows_a_chunked_body_is_no_header(served: Server) -> None:
+    chunked = b"%x\r\n%b\r\n0\r\n" % (len(body_of(4)), body_of(4))
+    head = request_bytes(b"", "transfer-encoding: chunked")
+    async with await connect(served.url) as line:
+        for trailer in (b"content-encoding: br", b"content-type: text/plain", b"expect: x"):
+            assert is_right(await line.ask(head + chunked + trailer + b"\r\n\r\n"), 4)
+
+
+@pytest.mark.parametrize("endless", [b"a: b\r\n", b"0" * 16, b"x"], ids=["lines", "zeros", "value"])
+async def test_what_surrounds_a_chunked_body_has_a_limit(served: Server, endless: bytes) -> None:
+    before = psutil.Process(served.process.pid).memory_info().rss
+    begin = {b"0" * 16: b"", b"x": b"0\r\nx: "}.get(endless, b"0\r\n")
+    async with await connect(served.url) as line:
+        line.send(request_bytes(b"", "transfer-encoding: chunked") + b"1\r\n{\r\n" + begin)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                line.send(endless * ((1 << 19) // len(endless)))
+                await line.drain()
+        with contextlib.suppress(ConnectionError):  # it may be cut before the answer is read
+            assert (await line.answer()).status in (400, 431)
+        assert not line.is_open
+    assert psutil.Process(served.process.pid).memory_info().rss - before < 32 << 20
+
+
+async def test_a_bad_request_does_not_take_the_place_of_the_one_before(served: Server) -> None:
+    slow = request_bytes(body_of(5, act="work", seconds=0.2), "expect: 100-continue")
+    async with await connect(served.url) as line:
+        line.send(slow)
+        assert (await line.interim()).startswith(b"HTTP/1.1 100 ")
+        line.send(request_bytes(b"", "transfer-encoding: chunked") + b"zz\r\n")
+        assert is_right(await line.answer(), 5)
+        assert not (await line.rest()).count(b" 200 ")
+    assert "Traceback" not in served.output
+
+
+async def test_a_client_that_never_reads_does_not_keep_the_server(tmp_path: Path) -> None:
+    with Server(write(tmp_path / "talker", TALKER), settings={"MODELYARD_DRAIN_S": "1"}) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        body = json.dumps({"model_name": "talker", "input_data": [7 << 20]}).encode()
+        with socket.create_connection(address_of(server.url)) as deaf:
+            deaf.sendall(request_bytes(body) * 2)
+            wait_until(lambda: server.metric("modelyard_requests_total") >= 1, what="an answer")
+            wait_until(lambda: server.metric("modelyard_in_flight") == 0, what="the other")
+            assert server.stop() == 0
 
 
 async def test_headers_that_never_end_are_given_up() -> None:

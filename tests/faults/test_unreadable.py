@@ -61,6 +61,7 @@ async def test_a_bundle_that_is_no_text_where_text_should_be_harms_itself_alone(
 ) -> None:
     body = envelope.encode([[1, "id", b"[]", 0.0]]).replace(b"id", b"\xff\xff")[:-4]
     stranger = await connect(cluster.broker.url)
+    await stranger.confirm_publishing()
     await stranger.publish(
         bytes(body) + crc32(body).to_bytes(4, "big"),
         exchange=REQUESTS,

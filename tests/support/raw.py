@@ -116,6 +116,14 @@ class Line:
         """Send bytes, be they part of a request or several."""
         self._writer.write(data)
 
+    async def drain(self) -> None:
+        """Wait until most of it has left."""
+        await self._writer.drain()
+
+    async def interim(self) -> bytes:
+        """Read a response that comes before the response."""
+        return await self._reader.readuntil(b"\r\n\r\n")
+
     async def answer(self) -> Answer:
         """Read one response."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).splitlines(keepends=True)

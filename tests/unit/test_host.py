@@ -182,6 +182,33 @@ def test_a_prediction_that_is_no_number_is_the_model_s_failure(tmp_path: Path) -
     assert bad.code == "model_failed"
 
 
+LOOKS_LIKE_AN_ARRAY = {
+    "no dtype": "type('Frame', (), {'shape': (1,), '__len__': lambda self: 1})()",
+    "no length": "type('Sparse', (), {'shape': (1,), '__len__': lambda self: {}[0]})()",
+    "another dtype": "type('Torch', (), {'shape': (1,), 'dtype': 'torch.float32'})()",
+}
+
+
+@pytest.mark.parametrize("value", LOOKS_LIKE_AN_ARRAY.values(), ids=LOOKS_LIKE_AN_ARRAY)
+def test_what_only_looks_like_an_array_is_the_model_s_failure(tmp_path: Path, value: str) -> None:
+    code = (
+        "from typing import Annotated\nimport numpy as np\nfrom modelyard import Model, Tensor\n\n"
+        "Row = Annotated[np.ndarray, Tensor('float32')]\n\n"
+        "class Served(Model):\n"
+        f"    def predict(self, instances: Row) -> Row:\n        return {value}\n"
+    )
+    (bad,) = host(tmp_path, code).answer([b"[1]"]).outcomes
+    assert isinstance(bad, Failure)
+    assert bad.code == "model_failed"
+
+
+def test_what_extensions_raise_is_a_failure_too(tmp_path: Path) -> None:
+    panic = predicting("raise type('PanicException', (BaseException,), {})('index out of range')")
+    (bad,) = host(tmp_path, panic).answer([b"[1]"]).outcomes
+    assert isinstance(bad, Failure)
+    assert "PanicException: index out of range" in bad.detail
+
+
 def test_a_model_that_exits_fails_with_its_reason(tmp_path: Path) -> None:
     (bad,) = host(tmp_path, predicting("raise SystemExit('enough')")).answer([b"[1]"]).outcomes
     assert isinstance(bad, Failure)

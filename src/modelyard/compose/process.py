@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from modelyard.gateway.predict import PredictEndpoint
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
+
+log = logging.getLogger(__name__)
 
 OnChange = Callable[[Announcement], None]
 
@@ -75,7 +78,10 @@ class Process:
         self.metrics.set_runners(
             target, all_=announcement.runners, ready=announcement.runners_ready
         )
-        self._on_change(announcement)
+        try:
+            self._on_change(announcement)
+        except Exception:  # no model must suffer from how it is shown
+            log.exception("not_shown", extra={"model": str(target)})
 
     async def serve(self, listener: socket.socket) -> None:
         """Answer HTTP on ``listener`` until ``stop``."""

@@ -11,14 +11,13 @@ import asyncio
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
-from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from modelyard.core.call import Call
 from modelyard.core.errors import GivenUp, Overloaded, RequestError, TooSlow
 from modelyard.gateway.direct import DIRECT_BYTES, DirectReader
 from modelyard.gateway.predict import PATH, Plan, PredictEndpoint
-from modelyard.gateway.protocol import LimitedProtocol
+from modelyard.gateway.protocol import LimitedProtocol, new_parser
 from modelyard.gateway.types import App
 
 MOST_KNOWN_HEADS = 512
@@ -120,8 +119,7 @@ class HotProtocol(LimitedProtocol):
 
     def _on_whole_body(self, body: bytearray) -> None:
         """Start on a request whose body went past the parser, which still waits for it."""
-        self.parser = HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser = new_parser(self)
         if self._plan is not None:  # else it was refused meanwhile
             self._on_request(self._plan, body)
 
@@ -142,7 +140,6 @@ class HotProtocol(LimitedProtocol):
             and parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
-            and not parser.should_upgrade()
         )
         self._plan = self.endpoint.plan_of(dict(self.headers)) if is_ordinary else None
         if self._plan is not None:
@@ -185,7 +182,7 @@ class HotProtocol(LimitedProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))  # type: ignore[arg-type]
         else:
-            super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+            super()._start_asgi_task(cycle, app)
 
     def _learn(self, plan: Plan, body: bytes) -> None:
         """Remember the head of a request that came whole, in one piece."""

@@ -32,7 +32,7 @@ from modelyard.gateway.answer import (
     problem_answer,
 )
 from modelyard.gateway.body import read_body
-from modelyard.gateway.budget import Budget
+from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.clients import Clients
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import (
@@ -245,9 +245,11 @@ class PredictEndpoint:
         )
         is_bypass = wants_fresh(headers)
         read = partial(read_question, body, form, request_id=request_id, is_bypass=is_bypass)
-        if len(body) > INLINE_PARSE_BYTES and form == "json":
-            return await asyncio.to_thread(read)
-        return read()
+        is_slow = len(body) > INLINE_PARSE_BYTES and form == "json"
+        ask = await asyncio.to_thread(read) if is_slow else read()
+        if len(body) - len(ask.input) > SMALL_BYTES:  # else a small part would keep all of it
+            ask = ask._replace(input=memoryview(bytes(ask.input)))
+        return ask
 
     async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
         """Ask dispatch, and give up if the client leaves."""

@@ -6,17 +6,29 @@ What is asked on the hot path takes a shorter way: see ``hot.py``, the next stop
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from modelyard.core.errors import Malformed, RequestError, TooSlow
 from modelyard.gateway.problems import MEDIA_TYPE, problem_of
+from modelyard.gateway.types import App
 
 MAX_HEADER_BYTES = 32 * 1024
 KEEP_ALIVE_S = 75
 IDLE_LINGER_S = 0.5
+STALLED_S = 30.0  # who takes nothing of an answer for so long is not there
 MOST_PIPELINED = 256  # requests that one connection may have waiting behind the one under way
+FRAMING_OF_BYTE = 8  # a chunk of one byte has 6 around it
+
+
+def new_parser(protocol: HttpToolsProtocol) -> HttpRequestParser:
+    """Give a parser, set as uvicorn sets it."""
+    parser = HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 class HeadersTooLarge(RequestError):
@@ -26,7 +38,12 @@ class HeadersTooLarge(RequestError):
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Bounds the size of a request's headers and the time they take."""
+    """Bounds the size of a request's headers and the time they take.
+
+    Of a connection it is known whether the head of a request is incomplete (``_is_in_headers``),
+    whether no byte of the next one has been parsed (``_is_between``), whether keep-alive must not
+    close it (``_is_busy``), and whether it closes after the next answer (``_is_leaving``).
+    """
 
     header_timeout_s = 10.0
 
@@ -34,10 +51,14 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._header_bytes = 0
         self._is_in_headers = True
-        self._is_between = True  # no byte of the next request has been parsed yet
+        self._is_between = True
+        self._is_chunked = False
+        self._body_bytes = self._framing_bytes = 0  # of a chunked body, and of all around it
+        self._running: RequestResponseCycle | None = None  # by ASGI; the newest may wait behind it
         self._timer: asyncio.TimerHandle | None = None  # of what the client is to send
+        self._stall: asyncio.TimerHandle | None = None  # of what it is to read
         self._refusal: RequestError | None = None
-        self._is_busy = False  # a request was begun and is not answered, be it read or not
+        self._is_busy = False
         self._is_leaving = False
         self._quiet_since = self.loop.time()
 
@@ -52,18 +73,79 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
+        if self._stall is not None:
+            self._stall.cancel()
+        self.pipeline.clear()
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch whether the client reads at all (called by the loop)."""
+        super().pause_writing()
+        self._watch_stall(0)
+
+    def resume_writing(self) -> None:
+        """Go on writing (called by the loop)."""
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _watch_stall(self, unread_before: int) -> None:
+        unread = self.transport.get_write_buffer_size()
+        if unread == unread_before:
+            self.transport.abort()
+        else:
+            self._stall = self.loop.call_later(STALLED_S, self._watch_stall, unread)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrives (called by the loop)."""
         if self._is_in_headers:
             self._header_bytes += len(data)
-        super().data_received(data)
+        body_bytes = self._body_bytes
+        self._parse(data)
+        if self._is_chunked:
+            self._framing_bytes += len(data) - (self._body_bytes - body_bytes)
+            if self._framing_bytes > 2 * MAX_HEADER_BYTES + FRAMING_OF_BYTE * self._body_bytes:
+                self._refuse(HeadersTooLarge("there is too much around the body"))
         if self._is_in_headers and not self._is_between:
             if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge(f"headers may have {MAX_HEADER_BYTES} bytes"))
             elif self._timer is None:
                 self._start_timer(self.header_timeout_s, self._on_header_timeout)
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except HttpParserError:
+            self.send_400_response("this is no HTTP")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read a request that offers another protocol as if it did not: the parser would skip its
+        body. Java's own client offers HTTP/2 with its first request.
+        """
+        head = self.parser.get_method() + b" " + self.url + b" HTTP/1.1\r\n"
+        head += b"".join(b"%b: %b\r\n" % one for one in self.headers if one[0] != b"upgrade")
+        self.parser = new_parser(self)
+        self._parse(head + b"\r\n" + rest)
+
+    @property
+    def _is_upgrade(self) -> bool:
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, but none that follows the body (called by the parser)."""
+        if self._is_in_headers:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body (called by the parser)."""
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Note that a request has begun (called by the parser)."""
@@ -77,8 +159,12 @@ class LimitedProtocol(HttpToolsProtocol):
             if size > MAX_HEADER_BYTES:
                 self._refusal = HeadersTooLarge(f"headers may have {MAX_HEADER_BYTES} bytes")
                 raise self._refusal  # the parser stops, and send_400_response is called
+        if self._is_upgrade:
+            return
         self._is_in_headers = False
         self._header_bytes = 0
+        self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        self._body_bytes = self._framing_bytes = 0
         self._stop_timer()
         self._on_headers()
 
@@ -93,8 +179,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Expect the next request's headers (called by the parser)."""
+        if self._is_upgrade:
+            return
         super().on_message_complete()
         self._is_in_headers = self._is_between = True
+        self._is_chunked = False
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or wait for one (called when a response is sent).
@@ -103,14 +192,21 @@ class LimitedProtocol(HttpToolsProtocol):
         every request.
         """
         self.server_state.total_requests += 1
-        self._is_busy = bool(self.pipeline)
+        self._running = None
+        self._is_busy = bool(self.pipeline) or not self._is_between
         self._quiet_since = self.loop.time()
         if self.transport.is_closing():
             return
         if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)  # type: ignore[arg-type]
         if not self.pipeline:
             self.flow.resume_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: App) -> None:  # type: ignore[override]
+        """Start a request (called by uvicorn)."""
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def _unset_keepalive_if_required(self) -> None:
         """Leave the timer alone (called by uvicorn)."""
@@ -169,8 +265,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """Answer outside of any request cycle, and close: not before answers that are due."""
         if self.transport.is_closing():
             return
-        if self._is_answering and not self.cycle.more_body:
-            self.cycle.keep_alive = False
+        whole = [cycle for cycle, _ in self.pipeline if not cycle.more_body]  # the last one first
+        if self._running is not None and not self._running.more_body:
+            whole.append(self._running)
+        if whole:
+            whole[0].keep_alive = False
+            self.pipeline = deque(one for one in self.pipeline if not one[0].more_body)
             self._stop_timer()
             self.flow.pause_reading()
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import count
+from typing import Any
 
 import msgspec
 
@@ -11,7 +12,7 @@ from modelyard.core.batch import Priority
 from modelyard.core.errors import InvalidInput, Malformed
 from modelyard.core.messages import Form
 from modelyard.dispatch.dispatch import Ask
-from modelyard.gateway.body import check_nesting
+from modelyard.gateway.body import SEARCHED_BYTES, check_nesting
 from modelyard.gateway.types import Headers
 
 LONGEST_REQUEST_ID = 128
@@ -71,7 +72,8 @@ def _read_envelope(body: bytes | bytearray, form: Form) -> Envelope:
         raise Malformed(str(error)) from None
     try:
         if is_json:
-            msgspec.json.decode(body)  # a number or string that no type could hold: malformed
+            # A number or string that no type could hold is malformed. In large ones nobody looks.
+            msgspec.json.decode(body, type=Any if len(body) <= SEARCHED_BYTES else msgspec.Raw)
         else:
             msgspec.msgpack.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -88,7 +90,7 @@ def form_of(headers: Headers) -> Form | None:
 
 def wants_fresh(headers: Headers) -> bool:
     """Tell whether the answer must not come from a cache."""
-    return b"no-cache" in headers.get(b"cache-control", b"")
+    return b"no-cache" in headers.get(b"cache-control", b"").lower()
 
 
 _id_prefix = os.urandom(6).hex()

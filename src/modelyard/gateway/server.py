@@ -31,6 +31,8 @@ class Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             if isinstance(connection, HotProtocol):
                 connection.give_up(ShuttingDown("this gateway is shutting down"))
+            if isinstance(connection, LimitedProtocol) and connection.flow.write_paused:
+                connection.transport.abort()  # its client does not read, and we would wait for it
 
     def stop(self, *, is_forced: bool = False) -> None:
         """Accept no more, finish what is under way, then let ``serve`` return."""

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class HostedModel:
             model.load()
         except ContractError as error:
             raise LoadError(f"{_source(folder, manifest.class_)}: {error}") from error
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise LoadError(_describe(error, folder)) from error
         return cls(model=model, contract=contract, manifest=manifest, folder=folder, digest=digest)
 
@@ -149,13 +150,15 @@ class HostedModel:
         if len(good) == len(pieces) == 1:
             outcomes[good[0][0]] = self._encode(pieces[0], self._forms[good[0][0]])
             return
-        predictions = self._contract.join_predictions(pieces)
-        start = 0
-        for (position, _), count in zip(good, counts, strict=True):
-            outcomes[position] = self._encode(
-                predictions[start : start + count], self._forms[position]
-            )
-            start += count
+        try:
+            predictions = self._contract.join_predictions(pieces)
+            ends = list(accumulate(counts, initial=0))
+            parts = [predictions[start:end] for start, end in pairwise(ends)]
+        except Exception as error:
+            kind, problem = type(pieces[0]).__name__, _describe(error, self._folder)
+            raise ModelFailed(f"predictions of type {kind} cannot be cut: {problem}") from error
+        for (position, _), part in zip(good, parts, strict=True):
+            outcomes[position] = self._encode(part, self._forms[position])
 
     def _run_apart(
         self,
@@ -176,13 +179,17 @@ class HostedModel:
         started = time.monotonic()
         try:
             predictions = self._model.predict(instances)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also what extensions raise that is no Exception
             traceback.print_exc()  # to standard error, where the owner of the model looks
             raise ModelFailed(f"the model raised {_describe(error, self._folder)}") from error
         finally:
             self._model_s += time.monotonic() - started
             self._sizes.append(count)
-        problem = self._contract.check_predictions(predictions, count=count)
+        try:
+            problem = self._contract.check_predictions(predictions, count=count)
+        except Exception as error:  # what it returned only looks like an array
+            kind = type(predictions).__name__
+            problem = f"returned {kind}, which raised {_describe(error, self._folder)}"
         if problem:
             name = f"{type(self._model).__name__}.predict"
             raise ModelFailed(f"{name} {problem}; return one per instance, in the same order")
