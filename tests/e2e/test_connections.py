@@ -200,6 +200,24 @@ TALKER = (
 )
 
 
+async def test_a_small_input_in_a_large_body_does_not_keep_it(
+    served: Server, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    body = body_of(8, act="wait", diary=str(diary)) + b" " * (7 << 20)
+    request = request_bytes(gzip.compress(body), "content-encoding: gzip")
+    before = psutil.Process(served.process.pid).memory_info().rss
+    async with contextlib.AsyncExitStack() as stack:
+        lines = [await stack.enter_async_context(await connect(served.url)) for _ in range(20)]
+        for line in lines:
+            line.send(request)
+        wait_until(lambda: served.metric("modelyard_in_flight") == 20, what="all of them")
+        assert psutil.Process(served.process.pid).memory_info().rss - before < 70 << 20
+        await asyncio.to_thread(Path(f"{diary}.go").touch)
+        for line in lines:
+            assert is_right(await line.answer(), 8)
+
+
 def test_an_answer_has_a_limit(tmp_path: Path) -> None:
     with Server(write(tmp_path / "talker", TALKER)) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")

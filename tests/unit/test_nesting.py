@@ -90,3 +90,22 @@ def test_nothing_at_all_is_accepted_that_is_deeper(pieces: list[str]) -> None:
 )
 def test_the_limit_is_on_nesting_not_on_brackets(body: bytes, is_fine: bool) -> None:
     assert is_accepted(body) is is_fine
+
+
+pieces = st.sampled_from([b"[", b"]", b'"', b"\\", b"a", b"[]", b'"x\\"["', b"[" * 9, b"]" * 9])
+
+
+@given(
+    size=st.integers(min_value=1, max_value=9),
+    around=st.sampled_from([0, 60, 64, 65]),
+    inside=st.lists(pieces, max_size=60),
+)
+def test_where_a_body_is_cut_makes_no_difference(
+    size: int, around: int, inside: list[bytes]
+) -> None:
+    body = b"[" * around + b"".join(inside) + b"]" * around
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modelyard.gateway.body.SEARCHED_BYTES", size)
+        in_pieces = is_accepted(body)
+        patch.setattr("modelyard.gateway.body.SEARCHED_BYTES", len(body) + 1)
+        assert in_pieces == is_accepted(body)

@@ -41,7 +41,8 @@ class Batching(_Table, frozen=True):
 
 
 class Limits(_Table, frozen=True):
-    """``timeout_s``: a request's time unless it says less; ``max_in_flight``: requests a gateway.
+    """``timeout_s``: a request's time unless it says less; ``max_in_flight``: how many requests one
+    gateway may have under way.
 
     ``load_timeout_s``: how long the model may take to load and warm up.
     """

@@ -246,12 +246,12 @@ class Dispatch:
         if isinstance(outcome, bytes) and self._cache is not None and is_the_same:
             self._cache.put(key, outcome, ttl_s=entry.announcement.cache_ttl_s)
         for inquiry in waiting:
-            # The flight had the deadline of whoever started it; others may have time left.
-            is_early = (
+            # The flight had the deadline of whoever started it; who joined later may have more.
+            has_time_left = (
                 inquiry.request is not execution.request
                 and inquiry.request.deadline > time.monotonic()
             )
-            if not (isinstance(outcome, DeadlineExceeded) and is_early):
+            if not (isinstance(outcome, DeadlineExceeded) and has_time_left):
                 inquiry.settle(outcome)
                 continue
             try:

@@ -59,6 +59,8 @@ class KnownHead(NamedTuple):
 class HotProtocol(LimitedProtocol):
     """Answers what is ordinary by itself.
 
+    ``_is_hot``: a request that is ours, and not ASGI's, waits for its answer.
+
     A client that keeps its connection sends the same line and headers again and again: a head that
     is known byte by byte is not even parsed. That was 15 % of the gateway's time under load.
     """
@@ -76,7 +78,7 @@ class HotProtocol(LimitedProtocol):
         self._plan: Plan | None = None  # of the request whose body is being read
         self._pieces: list[bytes] = []
         self._reader: DirectReader | None = None
-        self._is_hot = False  # a request that is ours waits for its answer
+        self._is_hot = False
         self._call: Call | None = None
         self._room = 0  # of the budget for bodies
 
