@@ -129,15 +129,21 @@ def test_row_15_what_runs_when_an_alarm_begins_is_a_503_long_before_its_deadline
     own: Cluster, tmp_path: Path
 ) -> None:
     diary, gate = tmp_path / "diary", tmp_path / "diary.go"
+    (worker,) = own.workers
+    before = events("redelivered", worker)
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(own.ask, 1, timeout_s=300, act="wait", diary=str(diary))
         wait_until(diary.exists, what="the runner to have it")
         own.broker.control("set_vm_memory_high_watermark", "0.0001")
         try:
             assert asked.result().status_code == 503
-        finally:
             gate.touch()
+            wait_until(lambda: '"broker_blocked"' in worker.output, what="an answer that must wait")
+        finally:
             own.broker.control("set_vm_memory_high_watermark", "0.5")
+    own.wait_until_serving()
+    assert events("redelivered", worker) == before
+    assert diary.read_text().splitlines() == ["1"], "it ran again, though it was answered"
 
 
 class Storm:

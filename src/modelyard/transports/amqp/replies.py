@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure, GivenUp
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.connection import Delivered, ReturnedError
+from modelyard.transports.amqp.connection import BlockedError, Delivered, ReturnedError
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.metrics import BrokerMetrics
 from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.topology import REPLIES
 
 REPLY_TIMEOUT_S = 10.0
+BLOCKED_RETRY_S = 0.5
 LARGEST_REPLY_BYTES = 1 << 20  # of several answers together; one may be larger by itself
 
 
@@ -99,13 +100,20 @@ class Replies:
             routing_key=reply_to,
             properties=Properties(message_type=kind, correlation_id=next(iter(parts)).bundle_id),
         )
-        confirmed.add_done_callback(partial(self._on_confirmed, parts))
+        again = partial(self._send, reply_to, kind, content, parts)
+        confirmed.add_done_callback(partial(self._on_confirmed, parts, again))
 
-    def _on_confirmed(self, parts: Counter[Delivery], confirmed: asyncio.Future[None]) -> None:
+    def _on_confirmed(
+        self, parts: Counter[Delivery], again: Callable[[], None], confirmed: asyncio.Future[None]
+    ) -> None:
         """Ack the bundles that are now answered. A gateway that is gone needs no answer."""
         error = confirmed.exception()
         if isinstance(error, ReturnedError):
             self._metrics.broker_event("orphan")
+        elif isinstance(error, BlockedError) and self._session.publishing.is_blocked:
+            # Given up, the bundle would come back and run, again and again until the alarm is over.
+            asyncio.get_running_loop().call_later(BLOCKED_RETRY_S, again)
+            return
         elif error is not None:
             self._session.lose(str(error))  # not acked: the broker gives it to someone else
             return
