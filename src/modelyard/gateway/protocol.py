@@ -21,7 +21,8 @@ KEEP_ALIVE_S = 75
 IDLE_LINGER_S = 0.5
 STALLED_S = 30.0  # who takes nothing of an answer for so long is not there
 MOST_PIPELINED = 256  # requests that one connection may have waiting behind the one under way
-FRAMING_OF_BYTE = 8  # a chunk of one byte has 6 around it
+FRAMING_BYTES = 320 * 1024  # around a chunked body, its head and what was read with that included,
+FRAMING_OF_BYTE = 8  # and so many more for each byte: a chunk of one has 6 around it
 
 
 def new_parser(protocol: HttpToolsProtocol) -> HttpRequestParser:
@@ -52,8 +53,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._is_in_headers = True
         self._is_between = True
-        self._is_chunked = False
-        self._body_bytes = self._framing_bytes = 0  # of a chunked body, and of all around it
+        self._is_chunked = False  # a body that is being read
+        self._framing_left = 0  # bytes that may still come of it
         self._running: RequestResponseCycle | None = None  # by ASGI; the newest may wait behind it
         self._timer: asyncio.TimerHandle | None = None  # of what the client is to send
         self._stall: asyncio.TimerHandle | None = None  # of what it is to read
@@ -104,11 +105,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """Parse what arrives (called by the loop)."""
         if self._is_in_headers:
             self._header_bytes += len(data)
-        body_bytes = self._body_bytes
         self._parse(data)
         if self._is_chunked:
-            self._framing_bytes += len(data) - (self._body_bytes - body_bytes)
-            if self._framing_bytes > 2 * MAX_HEADER_BYTES + FRAMING_OF_BYTE * self._body_bytes:
+            self._framing_left -= len(data)
+            if self._framing_left < 0:
                 self._refuse(HeadersTooLarge("there is too much around the body"))
         if self._is_in_headers and not self._is_between:
             if self._header_bytes > MAX_HEADER_BYTES:
@@ -117,34 +117,38 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._start_timer(self.header_timeout_s, self._on_header_timeout)
 
     def _parse(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except HttpParserError:
-            self.send_400_response("this is no HTTP")
-
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read a request that offers another protocol as if it did not: the parser would skip its
-        body. Java's own client offers HTTP/2 with its first request.
+        """Parse, and read a request that offers another protocol as if it did not: the parser would
+        skip its body. Java's own client offers HTTP/2 with its first request.
         """
-        head = self.parser.get_method() + b" " + self.url + b" HTTP/1.1\r\n"
-        head += b"".join(b"%b: %b\r\n" % one for one in self.headers if one[0] != b"upgrade")
-        self.parser = new_parser(self)
-        self._parse(head + b"\r\n" + rest)
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                data = self._plain_head() + data[upgrade.args[0] :]
+                self.parser = new_parser(self)
+                if not self.transport.is_closing():
+                    continue
+            except HttpParserError:
+                self.send_400_response("this is no HTTP")
+            return
+
+    def _plain_head(self) -> bytes:
+        """Give the head that was just parsed, without its offer."""
+        line = b"%b %b HTTP/%b\r\n" % (
+            self.parser.get_method(),
+            self.url,
+            self.parser.get_http_version().encode(),
+        )
+        kept = (b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return line + b"".join(kept) + b"\r\n"
 
     @property
     def _is_upgrade(self) -> bool:
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, but none that follows the body (called by the parser)."""
-        if self._is_in_headers:
-            super().on_header(name, value)
-
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body (called by the parser)."""
-        self._body_bytes += len(body)
+        self._framing_left += (1 + FRAMING_OF_BYTE) * len(body)
         super().on_body(body)
 
     def on_message_begin(self) -> None:
@@ -159,12 +163,10 @@ class LimitedProtocol(HttpToolsProtocol):
             if size > MAX_HEADER_BYTES:
                 self._refusal = HeadersTooLarge(f"headers may have {MAX_HEADER_BYTES} bytes")
                 raise self._refusal  # the parser stops, and send_400_response is called
-        if self._is_upgrade:
+        if self.parser.should_upgrade() and self._is_upgrade:
             return
         self._is_in_headers = False
         self._header_bytes = 0
-        self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        self._body_bytes = self._framing_bytes = 0
         self._stop_timer()
         self._on_headers()
 
@@ -176,6 +178,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._is_leaving:
             self.cycle.keep_alive = False
+        self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        self._framing_left = FRAMING_BYTES
+        self.headers = []  # what follows the body is not wanted
 
     def on_message_complete(self) -> None:
         """Expect the next request's headers (called by the parser)."""
@@ -193,7 +198,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self.server_state.total_requests += 1
         self._running = None
-        self._is_busy = bool(self.pipeline) or not self._is_between
+        has_begun = self._is_in_headers and not self._is_between  # the next one, and has its timer
+        self._is_busy = has_begun or bool(self.pipeline)
         self._quiet_since = self.loop.time()
         if self.transport.is_closing():
             return
