@@ -14,6 +14,7 @@ from modelyard.core.call import Call
 from modelyard.core.errors import GivenUp
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
+from modelyard.transports.amqp import lanes
 from modelyard.transports.amqp.lanes import (
     FILL_S,
     LARGEST_BUNDLE_BYTES,
@@ -63,6 +64,12 @@ class Departures:
         self.left.set()
 
 
+def wait_long(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have a bundle wait so long to fill that a busy machine does not see it leave by itself."""
+    for name in ("FILL_S", "SPARE_S"):
+        monkeypatch.setattr(lanes, name, seconds)
+
+
 async def test_what_comes_in_one_turn_leaves_together() -> None:
     departures = Departures()
     departures.lane.open()
@@ -97,7 +104,10 @@ async def test_a_bundle_holds_no_more_than_its_bytes() -> None:
     assert departures.sent == [[0], [1], [2]]
 
 
-async def test_as_many_leave_as_are_under_way_or_go_when_some_of_those_are_answered() -> None:
+async def test_as_many_leave_as_are_under_way_or_go_when_some_of_those_are_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait_long(monkeypatch, 300)
     departures = Departures(size=64)
     departures.lane.open()
     departures.add(4)
@@ -120,7 +130,10 @@ async def test_as_many_leave_as_are_under_way_or_go_when_some_of_those_are_answe
 
 
 @pytest.mark.parametrize("runners", [1, 2])
-async def test_a_full_bundle_leaves_at_once_and_another_soon(runners: int) -> None:
+async def test_a_full_bundle_leaves_at_once_and_another_soon(
+    runners: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_long(monkeypatch, 1)
     departures = Departures(size=8, runners=runners)
     departures.lane.open()
     departures.add(8)
