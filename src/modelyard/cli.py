@@ -117,7 +117,7 @@ def _predict(options: argparse.Namespace) -> None:
         body["model_version"] = options.version
     if options.timeout_s is not None:
         body["timeout_s"] = options.timeout_s
-    print(json.dumps(call(_url(options), "/predict", body)["prediction"]))
+    print(json.dumps(call(_url(options), "/predict", field="prediction", body=body)))
 
 
 def _models(options: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ class CallError(Exception):
     """The gateway is not there, or answered with a problem; the text is for the terminal."""
 
 
-def call(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask the gateway at ``url``; gives the decoded answer.
+def call(url: str, path: str, *, field: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask the gateway at ``url``; gives what ``field`` of its answer holds.
 
     Raises:
         CallError: There is no answer, or it is a problem document.
@@ -33,30 +33,32 @@ def call(url: str, path: str, body: dict[str, Any] | None = None) -> Any:
             url.rstrip("/") + path, data=data, headers={"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-            return json.load(answer)
+            given = json.load(answer)
     except HTTPError as error:
         raise CallError(_describe(error)) from error
     except (URLError, OSError, ValueError, HTTPException) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         raise CallError(f"no gateway at {url}: {reason}; `modelyard serve` starts one") from error
+    if not (isinstance(given, dict) and field in given):
+        raise CallError(f"what answers at {url} is no gateway of Modelyard")
+    return given[field]
 
 
 def _describe(error: HTTPError) -> str:
+    from http.client import HTTPException
+
     try:
         problem = json.load(error)
         where = f" at {problem['where']}" if "where" in problem else ""
         return f"{error.code} {problem['code']}: {problem['detail']}{where}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
         return f"{error.code} {error.reason}"
 
 
 def list_models(url: str) -> list[str]:
     """Give the lines of a table of all models at ``url``."""
     rows = [("MODEL", "VERSION", "STATE", "WORKERS", "RUNNERS", "IN FLIGHT", "QUEUED", "WHY")]
-    answer = call(url, "/models")
-    if not (isinstance(answer, dict) and "models" in answer):
-        raise CallError(f"what answers at {url} is no gateway of Modelyard")
-    for model in answer["models"]:
+    for model in call(url, "/models", field="models"):
         for version in model["versions"]:
             capacity = version["capacity"]
             rows.append(

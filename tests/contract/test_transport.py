@@ -82,6 +82,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         queue_type="classic",
         prefetch=lambda: 2,
         submit=pool.submit,
+        digest=lambda: pool.digest,
         on_consuming=lambda: None,
         metrics=metrics,
     )

@@ -160,21 +160,23 @@ def test_nobody_there() -> None:
     check_mistake(run("models", "--url", f"http://127.0.0.1:{free_port()}"), "modelyard serve")
 
 
-def test_who_answers_is_no_gateway(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["models"], ["predict", "x", "[1]"]])
+def test_who_answers_is_no_gateway(command: list[str]) -> None:
     for url, said in {
         "foo": "expected http://",
         "http://localhost:abc": "no gateway at",
         "http://a b": "no gateway at",
     }.items():
-        check_mistake(run("models", "--url", url), said)
+        check_mistake(run(*command, "--url", url), said)
     for answer, said in {
         b"SSH-2.0-x\r\n": "no gateway at",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}": "no gateway of Modelyard",
         b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{": "no gateway at",
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 20\r\n\r\n{": "404 Not Found",
     }.items():
         with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
             port = listener.getsockname()[1]
-            asked = thread.submit(run, "models", "--url", f"http://127.0.0.1:{port}")
+            asked = thread.submit(run, *command, "--url", f"http://127.0.0.1:{port}")
             with listener.accept()[0] as connection:
                 connection.recv(1024)
                 connection.sendall(answer)

@@ -289,6 +289,12 @@ async def test_a_client_that_offers_another_protocol_is_answered_in_this_one(
         assert await line.rest() == b""
 
 
+async def test_no_tunnel_is_opened(served: Server) -> None:
+    async with await connect(served.url) as line:
+        answer = await line.ask(b"CONNECT /predict HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answer.status == 405
+
+
 async def test_what_follows_a_chunked_body_is_no_header(served: Server) -> None:
     chunked = b"%x\r\n%b\r\n0\r\n" % (len(body_of(4)), body_of(4))
     head = request_bytes(b"", "transfer-encoding: chunked")
@@ -301,12 +307,16 @@ async def test_what_follows_a_chunked_body_is_no_header(served: Server) -> None:
             assert is_right(await line.ask(head + chunked + trailer + b"\r\n\r\n"), 4)
 
 
+@pytest.mark.parametrize("body_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("endless", [b"a: b\r\n", b"0" * 16, b"x"], ids=["lines", "zeros", "value"])
-async def test_what_surrounds_a_chunked_body_has_a_limit(served: Server, endless: bytes) -> None:
+async def test_what_surrounds_a_chunked_body_has_a_limit(
+    served: Server, endless: bytes, body_bytes: int
+) -> None:
     before = psutil.Process(served.process.pid).memory_info().rss
     begin = {b"0" * 16: b"", b"x": b"0\r\nx: "}.get(endless, b"0\r\n")
     async with await connect(served.url) as line:
-        line.send(request_bytes(b"", "transfer-encoding: chunked") + b"1\r\n{\r\n" + begin)
+        chunk = b"%x\r\n%b\r\n" % (body_bytes, b"{" * body_bytes)
+        line.send(request_bytes(b"", "transfer-encoding: chunked") + chunk + begin)
         with contextlib.suppress(ConnectionError):
             for _ in range(64):
                 line.send(endless * ((1 << 19) // len(endless)))

@@ -18,7 +18,13 @@ PAYLOAD = slice(frames.FRAME_HEADER.size, -1)
 words = st.text(st.characters(codec="ascii", exclude_characters="\0"), min_size=1, max_size=60)
 tags = st.integers(min_value=1, max_value=2**63 - 1)
 properties = st.builds(
-    Properties, words | st.none(), words | st.none(), words | st.none(), words | st.none(), words
+    Properties,
+    words | st.none(),
+    words | st.none(),
+    words | st.none(),
+    words | st.none(),
+    words,
+    words | st.none(),
 )
 
 
@@ -35,9 +41,11 @@ def test_headers_are_what_pamqp_writes_and_come_back(ours: Properties, body_byte
 
 
 @given(properties, words, st.integers(min_value=1, max_value=9))
-def test_somebody_else_s_properties_are_read_too(ours: Properties, app: str, priority: int) -> None:
+def test_somebody_else_s_properties_are_read_too(
+    ours: Properties, user: str, priority: int
+) -> None:
     theirs = as_pamqp(ours)
-    theirs.app_id, theirs.priority, theirs.headers = app, priority, {"a": 1}
+    theirs.user_id, theirs.priority, theirs.headers = user, priority, {"a": 1}
     written = frame.marshal(ContentHeader(body_size=7, properties=theirs), CHANNEL)
     assert frames.read_header(written) == (7, ours)
 

@@ -154,6 +154,7 @@ class ClusterWorker:
             queue_type=settings.queue_type,
             prefetch=lambda: self._pool.wanted_bundles,
             submit=self._pool.submit,
+            digest=lambda: self._pool.digest,
             on_consuming=self._on_consuming,
             metrics=metrics,
         )
@@ -181,7 +182,6 @@ class ClusterWorker:
         while True:
             await self._pool.wait_until(is_serving=True)
             spare_the_collector()
-            await self._announcer.introduce()
             async with _background(self._server.run()):
                 await self._pool.wait_until(is_serving=False)
 

@@ -24,11 +24,12 @@ class Call:
         on_settled: Told once, with the call, in the moment when it is settled.
     """
 
-    __slots__ = ("_listeners", "outcome", "request")
+    __slots__ = ("_listeners", "digest", "outcome", "request")
 
     def __init__(self, request: Request, on_settled: Callable[[Self], None]) -> None:
         self.request = request
         self.outcome: Outcome | None = None
+        self.digest: str | None = None  # of the model folder that gave it, where that is told
         self._listeners: list[Callable[[Any], None]] = [on_settled]
 
     @property

@@ -241,9 +241,11 @@ class Dispatch:
         """Give a flight's outcome to all who wait for it, and keep it if it is an answer."""
         outcome, entry = execution.outcome, starter.entry
         assert outcome is not None
-        # Where the model has changed meanwhile, the answer may be that of the new one.
-        is_the_same = entry.keys is starter.keys
-        if isinstance(outcome, bytes) and self._cache is not None and is_the_same:
+        if (
+            isinstance(outcome, bytes)
+            and self._cache is not None
+            and _is_of_its_model(starter, execution)
+        ):
             self._cache.put(key, outcome, ttl_s=entry.announcement.cache_ttl_s)
         for inquiry in waiting:
             # The flight had the deadline of whoever started it; who joined later may have more.
@@ -282,3 +284,13 @@ class Dispatch:
         entry.in_flight += 1
         call.listen(entry.left)
         self._transport.send(call)
+
+
+def _is_of_its_model(inquiry: Inquiry, execution: Call) -> bool:
+    """Tell whether the outcome is that of the model folder which the inquiry's key names: meanwhile
+    the model may have changed, and while one release replaces another, workers of both answer.
+    """
+    keys = inquiry.keys
+    if keys is None or keys is not inquiry.entry.keys:
+        return False
+    return execution.digest is None or execution.digest == keys.digest

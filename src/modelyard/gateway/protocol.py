@@ -6,6 +6,10 @@ What is asked on the hot path takes a shorter way: see ``hot.py``, the next stop
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import termios
+from array import array
 from collections import deque
 from typing import Any
 
@@ -21,8 +25,10 @@ KEEP_ALIVE_S = 75
 IDLE_LINGER_S = 0.5
 STALLED_S = 30.0  # who takes nothing of an answer for so long is not there
 MOST_PIPELINED = 256  # requests that one connection may have waiting behind the one under way
-FRAMING_BYTES = 320 * 1024  # around a chunked body, its head and what was read with that included,
-FRAMING_OF_BYTE = 8  # and so many more for each byte: a chunk of one has 6 around it
+# What may surround a chunked body: more than is read at once, for its head comes with other things;
+# and each byte of the body earns some of it back: a chunk of one has 6 around it.
+FRAMING_BYTES = 320 * 1024
+FRAMING_OF_BYTE = 8
 
 
 def new_parser(protocol: HttpToolsProtocol) -> HttpRequestParser:
@@ -85,21 +91,29 @@ class LimitedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Watch whether the client reads at all (called by the loop)."""
         super().pause_writing()
-        self._watch_stall(0)
+        self._watch_stall(-1)
 
     def resume_writing(self) -> None:
         """Go on writing (called by the loop)."""
         super().resume_writing()
-        if self._stall is not None:
+        if self._stall is not None and not self.transport.is_closing():
             self._stall.cancel()
             self._stall = None
 
     def _watch_stall(self, unread_before: int) -> None:
-        unread = self.transport.get_write_buffer_size()
+        """Give the client up if it has read nothing since the last look."""
+        unread = self.transport.get_write_buffer_size() + self._unread_in_kernel()
         if unread == unread_before:
             self.transport.abort()
         else:
             self._stall = self.loop.call_later(STALLED_S, self._watch_stall, unread)
+
+    def _unread_in_kernel(self) -> int:
+        """Give how much waits there: megabytes may, and our buffer not change for a minute."""
+        size = array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, size)
+        return size[0]
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrives (called by the loop)."""
@@ -124,6 +138,8 @@ class LimitedProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
+                if not self._is_upgrade:
+                    return
                 data = self._plain_head() + data[upgrade.args[0] :]
                 self.parser = new_parser(self)
                 if not self.transport.is_closing():
@@ -148,7 +164,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body (called by the parser)."""
-        self._framing_left += (1 + FRAMING_OF_BYTE) * len(body)
+        earned = (1 + FRAMING_OF_BYTE) * len(body)
+        self._framing_left = min(FRAMING_BYTES, self._framing_left + earned)
         super().on_body(body)
 
     def on_message_begin(self) -> None:
@@ -163,7 +180,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if size > MAX_HEADER_BYTES:
                 self._refusal = HeadersTooLarge(f"headers may have {MAX_HEADER_BYTES} bytes")
                 raise self._refusal  # the parser stops, and send_400_response is called
-        if self.parser.should_upgrade() and self._is_upgrade:
+        if self._is_upgrade:
             return
         self._is_in_headers = False
         self._header_bytes = 0
@@ -220,7 +237,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def _on_quiet(self) -> None:
         """Close the connection if nothing was asked for ``KEEP_ALIVE_S``, else look again."""
         left_s = self._quiet_since + KEEP_ALIVE_S - self.loop.time()
-        if self._is_busy or left_s > 0:
+        if self.transport.is_closing():  # once the client has read the last answer
+            if self._stall is None:
+                self._watch_stall(-1)
+        elif self._is_busy or left_s > 0:
             wait_s = KEEP_ALIVE_S if self._is_busy else left_s
             self.timeout_keep_alive_task = self.loop.call_later(wait_s, self._on_quiet)
         else:

@@ -116,6 +116,11 @@ class Pool:
             slot.stop(UNLOAD_GRACE_S)
 
     @property
+    def digest(self) -> str:
+        """That of the model folder; empty until it is loaded."""
+        return self._ready.digest if self._ready else ""
+
+    @property
     def wanted_bundles(self) -> int:
         """How many bundles should be here: those that run, and those of the next batches.
 
@@ -171,7 +176,7 @@ class Pool:
                 scale_to_zero=self.manifest.scaling.scale_to_zero,
                 runners=len(self._slots),
                 runners_ready=sum(slot.is_ready for slot in self._slots),
-                digest=ready.digest if ready else "",
+                digest=self.digest,
                 schema=Schema(ready.input_schema, ready.output_schema, ready.example)
                 if ready
                 else None,

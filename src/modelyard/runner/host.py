@@ -88,7 +88,7 @@ class HostedModel:
                 raise LoadError(f"the model's own example: {outcome.detail} {outcome.where or ''}")
         try:
             self._model.warm_up()
-        except Exception as error:
+        except BaseException as error:
             raise LoadError(_describe(error, self._folder)) from error
         return Ready(
             digest=self._digest,

@@ -75,12 +75,6 @@ class Announcer:
             group.create_task(self._supervisor.run())
             group.create_task(self._speak_on_and_on())
 
-    async def introduce(self) -> None:
-        """Tell the gateways what is about to answer, before it does: they must not keep its answers
-        as those of another release of the same version.
-        """
-        await self._speak(is_last=False, is_early=True)
-
     async def say_goodbye(self) -> None:
         """Tell the gateways not to count on this worker any more."""
         self._is_leaving = True
@@ -96,14 +90,12 @@ class Announcer:
             except TimeoutError:
                 continue
 
-    async def _speak(self, *, is_last: bool, is_early: bool = False) -> None:
+    async def _speak(self, *, is_last: bool) -> None:
         session, news = self._session, self._news
         if session is None or news is None:
             return
         if news.state in SERVING and not self._is_consuming():
-            if not is_early:
-                return  # not yet, or not now
-            news = msgspec.structs.replace(news, state="starting", runners_ready=0)
+            return  # not yet, or not now
         news = msgspec.structs.replace(news, queued=await self._count_waiting())
         if self._is_leaving and not is_last:
             return

@@ -52,7 +52,8 @@ PONG_WITHIN_S = 0.5  # later than that, it is the broker's fault if a deadline p
 PING_TIMEOUT_S = 4.0
 REPAIR_EVERY_S = 1.0  # workers that write what we cannot read must not have us ask on and on
 # RabbitMQ 4 closes the channel on a message of more than 16 MiB, with all that is under way there.
-LARGEST_INPUT_BYTES = 15 << 20
+# A bundle may hold another MiB.
+LARGEST_INPUT_BYTES = 14 << 20
 BLOCKED_S = 1.0  # an alarm that lasts longer is answered 503, also for what was sent before it
 
 
@@ -241,7 +242,7 @@ class AmqpTransport:
         try:
             if kind == envelope.ANSWERS:
                 for answer in envelope.decode_answers(message.body):
-                    self._answer(answer)
+                    self._answer(answer, message.properties.app_id)
             elif kind == envelope.REFUSAL:
                 self._refuse(bundle_id or "", envelope.decode_refusal(message.body))
             elif kind == envelope.PING:
@@ -269,13 +270,14 @@ class AmqpTransport:
         self._is_repairing, self._repaired_at = False, time.monotonic()
         self.resend(None, departed_before=self._unreadable_at)
 
-    def _answer(self, answer: envelope.Answer) -> None:
+    def _answer(self, answer: envelope.Answer, digest: str | None) -> None:
         pending = self._pending.get(answer.key)
         if pending is None:
             self._metrics.broker_event("late")
         elif isinstance(answer.outcome, Failure):
             pending.call.settle(from_failure(answer.outcome))
         else:
+            pending.call.digest = digest
             pending.call.settle(answer.outcome)
 
     def _refuse(self, bundle_id: str, failure: Failure) -> None:

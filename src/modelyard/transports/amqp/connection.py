@@ -62,7 +62,11 @@ class NackedError(BrokerError):
 
 
 class BlockedError(BrokerError):
-    """The broker takes no messages now: it is short of memory or disk, or silent."""
+    """The broker takes no messages now: it is short of memory or disk."""
+
+
+class UnconfirmedError(BlockedError):
+    """The broker did not confirm in time: it is silent."""
 
 
 class Delivered(NamedTuple):
@@ -81,7 +85,7 @@ class Connection(asyncio.Protocol):
     """One connection and its channel. Made by ``open``.
 
     Args:
-        confirm_timeout_s: A message that is not confirmed by then fails with BlockedError.
+        confirm_timeout_s: A message that is not confirmed by then fails with UnconfirmedError.
         on_lost: Called once, with the reason, when the connection is of no more use.
     """
 
@@ -386,7 +390,7 @@ class Connection(asyncio.Protocol):
         for number, (published, _) in list(self._unconfirmed.items()):
             if published > late:
                 break
-            self._settle(number, BlockedError("the broker did not confirm in time"))
+            self._settle(number, UnconfirmedError("the broker did not confirm in time"))
         if now - self._said >= HEARTBEAT_S / 2:
             self._transport.write(Heartbeat().marshal())
             self._said = now

@@ -26,18 +26,21 @@ _CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags of t
 _BASIC = 60
 # Flags of the properties that we use, in the order in which they are written (that of
 # ``Properties``). All are short strings; where there are others, their flags tell.
-_ORDER = tuple(1 << bit for bit in (10, 9, 8, 7, 5))
+_ORDER = tuple(1 << bit for bit in (10, 9, 8, 7, 5, 3))
 _OURS = sum(_ORDER)
 
 
 class Properties(NamedTuple):
-    """What stands on a message, as far as we use it. ``expiration`` is in milliseconds."""
+    """What stands on a message, as far as we use it. ``expiration`` is in milliseconds; ``app_id``
+    is the digest of the model folder that has answered.
+    """
 
     correlation_id: str | None = None
     reply_to: str | None = None
     expiration: str | None = None
     message_id: str | None = None
     message_type: str | None = None
+    app_id: str | None = None
 
 
 class Delivery(NamedTuple):
@@ -152,4 +155,5 @@ def _read_others(data: bytes) -> Properties:
         found.expiration,
         found.message_id,
         found.message_type,
+        found.app_id,
     )

@@ -175,12 +175,9 @@ class Listener:
 
 
 def _sum(said: list[Announcement]) -> Announcement:
-    digests = {announcement.digest for announcement in said if announcement.digest}
     best = min(said, key=lambda announcement: _BEST_FIRST.index(announcement.state))
     return msgspec.structs.replace(
         best,
-        # While one is replaced by another under the same version, nobody knows whose an answer is.
-        digest=digests.pop() if len(digests) == 1 else "",
         workers=len(said),
         runners=sum(announcement.runners for announcement in said),
         runners_ready=sum(announcement.runners_ready for announcement in said),

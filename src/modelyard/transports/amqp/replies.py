@@ -14,7 +14,12 @@ from functools import partial
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure, GivenUp
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.connection import BlockedError, Delivered, ReturnedError
+from modelyard.transports.amqp.connection import (
+    BlockedError,
+    Delivered,
+    ReturnedError,
+    UnconfirmedError,
+)
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.metrics import BrokerMetrics
 from modelyard.transports.amqp.session import Session
@@ -46,14 +51,16 @@ class Replies:
 
     Args:
         session: Where the deliveries came from; only there can they be acked.
+        digest: Of the model folder that answers.
         metrics: Told of what happens.
     """
 
-    def __init__(self, session: Session, metrics: BrokerMetrics) -> None:
+    def __init__(self, session: Session, metrics: BrokerMetrics, *, digest: str) -> None:
         self.open: set[Delivery] = set()
         self.is_abandoned = False
         self._session = session
         self._metrics = metrics
+        self._digest = digest
         self._waiting: dict[str, list[Entry]] = {}
         self._closed = asyncio.Event()
 
@@ -98,7 +105,11 @@ class Replies:
             envelope.encode(content),
             exchange=REPLIES,
             routing_key=reply_to,
-            properties=Properties(message_type=kind, correlation_id=next(iter(parts)).bundle_id),
+            properties=Properties(
+                message_type=kind,
+                correlation_id=next(iter(parts)).bundle_id,
+                app_id=self._digest,
+            ),
         )
         again = partial(self._send, reply_to, kind, content, parts)
         confirmed.add_done_callback(partial(self._on_confirmed, parts, again))
@@ -110,7 +121,7 @@ class Replies:
         error = confirmed.exception()
         if isinstance(error, ReturnedError):
             self._metrics.broker_event("orphan")
-        elif isinstance(error, BlockedError) and self._session.publishing.is_blocked:
+        elif isinstance(error, BlockedError) and not isinstance(error, UnconfirmedError):
             # Given up, the bundle would come back and run, again and again until the alarm is over.
             asyncio.get_running_loop().call_later(BLOCKED_RETRY_S, again)
             return

@@ -42,7 +42,9 @@ from modelyard.transports.amqp.topology import QueueType, count_waiting, declare
 log = logging.getLogger(__name__)
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
-COUNT_TIMEOUT_S = 4.0  # as long as a gateway waits for its ping: what runs here is then lost
+COUNT_TIMEOUT_S = (
+    3.0  # much, for what runs here is then lost, and less than a silence that is an end
+)
 COUNT_EVERY_S = 0.1
 QUEUE_LINGER_S = 1.0
 MOST_COUNTS = 50
@@ -66,6 +68,7 @@ class AmqpServer:
         queue_type: Of those queues.
         prefetch: Gives how many bundles may be here and not yet acked, per queue.
         submit: The pool's.
+        digest: Gives that of the model folder, once it is loaded.
         on_consuming: Told whenever its queues are consumed again.
         metrics: Told of what happens.
     """
@@ -79,6 +82,7 @@ class AmqpServer:
         queue_type: QueueType,
         prefetch: Callable[[], int],
         submit: Submit,
+        digest: Callable[[], str],
         on_consuming: Callable[[], None],
         metrics: BrokerMetrics,
     ) -> None:
@@ -86,6 +90,7 @@ class AmqpServer:
         self._queue_type: QueueType = queue_type
         self._prefetch = prefetch
         self._submit = submit
+        self._digest = digest
         self._on_consuming = on_consuming
         self._metrics = metrics
         self._session: Session | None = None
@@ -158,7 +163,7 @@ class AmqpServer:
 
     async def _on_open(self, session: Session) -> None:
         await session.consuming.call(commands.Basic.Qos(prefetch_count=self._prefetch()))
-        self._replies = Replies(session, self._metrics)
+        self._replies = Replies(session, self._metrics, digest=self._digest())
         for priority in PRIORITIES:
             queue = await declare_request_queue(
                 session.consuming, self._target, priority, self._queue_type
