@@ -255,10 +255,14 @@ async def test_a_known_request_behind_half_of_another_is_part_of_it(served: Serv
 
 
 async def test_what_is_due_comes_before_a_complaint(served: Server) -> None:
-    for body in (body_of(3), body_of(3, act="work", seconds=0.1)):
+    for body, behind in itertools.product(
+        (body_of(3), body_of(3, act="work", seconds=0.1)), (b"", HEALTH, HEALTH * 2)
+    ):
         async with await connect(served.url) as line:
-            line.send(request_bytes(body) + b"garbage\r\n\r\n")
+            line.send(request_bytes(body) + behind + b"garbage\r\n\r\n")
             assert is_right(await line.answer(), 3)
+            for _ in range(behind.count(HEALTH)):
+                assert (await line.answer()).json == {"status": "ok"}
             assert not (await line.rest()).count(b" 200 ")
 
 

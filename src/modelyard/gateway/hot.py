@@ -242,7 +242,8 @@ class HotProtocol(LimitedProtocol):
 
     def _refuse(self, error: RequestError) -> None:
         self._outbox.flush()
-        if self._is_hot:  # its answer comes first, and closes
+        is_last = all(cycle.more_body for cycle, _ in self.pipeline)
+        if self._is_hot and is_last:  # its answer comes first, and closes
             self._is_leaving = True
             self._stop_timer()
             self.flow.pause_reading()
