@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -137,6 +138,33 @@ async def test_row_29_an_old_worker_refuses_what_a_new_gateway_sends(cluster: Cl
     assert refusal.code == "unavailable"  # it may be a good request
     assert "modelyard.bundle.99" in refusal.detail
     assert cluster.ask(1).json()["prediction"] == [answer_of(1)]
+
+
+async def test_a_bundle_that_comes_to_another_s_queue_is_not_answered_there(
+    cluster: Cluster,
+) -> None:
+    """As where its routing key was damaged on the way: its checksum is right."""
+    connection = await aio_pika.connect(cluster.broker.url)
+    async with connection:
+        channel = await connection.channel()
+        mine = await channel.declare_queue(exclusive=True)
+        await mine.bind(REPLIES, mine.name)
+        exchange = await channel.get_exchange(REQUESTS)
+        for meant, kind in [
+            (QUEUE.replace(":1", ":3"), envelope.REFUSAL),
+            (QUEUE, envelope.ANSWERS),
+            (None, envelope.ANSWERS),  # from a gateway that does not say it yet
+        ]:
+            item = envelope.Item(1, "id", memoryview(b'[{"nonce":1}]'), time.time() + 60)
+            bundle = aio_pika.Message(
+                bytes(envelope.encode([item])),
+                type=envelope.BUNDLE,
+                reply_to=mine.name,
+                app_id=meant,
+            )
+            await exchange.publish(bundle, QUEUE)
+            reply = await mine.get(timeout=30, fail=False) or await _next(mine)
+            assert reply.type == kind
 
 
 async def test_row_29_an_old_gateway_is_not_misled_by_a_new_worker(cluster: Cluster) -> None:

@@ -180,6 +180,7 @@ class AmqpTransport:
                 message_type=envelope.BUNDLE,
                 correlation_id=bundle.id,
                 reply_to=self._reply_to,
+                app_id=bundle.lane.queue,
                 # The broker drops what nobody waits for; each item has its own deadline besides.
                 expiration=str(int(left_s * 1000) + 1),
             ),

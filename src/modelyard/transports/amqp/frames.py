@@ -32,7 +32,7 @@ _OURS = sum(_ORDER)
 
 class Properties(NamedTuple):
     """What stands on a message, as far as we use it. ``expiration`` is in milliseconds; ``app_id``
-    is the digest of the model folder that has answered.
+    says which queue a bundle is for, and of answers the digest of the model folder that gave them.
     """
 
     correlation_id: str | None = None

@@ -168,7 +168,7 @@ class AmqpServer:
             queue = await declare_request_queue(
                 session.consuming, self._target, priority, self._queue_type
             )
-            handler = partial(self._on_bundle, self._replies, priority)
+            handler = partial(self._on_bundle, self._replies, queue, priority)
             self._consumers.append(await session.consuming.consume(queue, handler))
         self._session = session  # from here on: who counts asks for queues that are there
         self._on_consuming()
@@ -181,7 +181,9 @@ class AmqpServer:
         if self._replies is not None:
             self._replies.abandon()
 
-    def _on_bundle(self, replies: Replies, priority: Priority, message: Delivered) -> None:
+    def _on_bundle(
+        self, replies: Replies, queue: str, priority: Priority, message: Delivered
+    ) -> None:
         """Start on a bundle."""
         if replies.is_abandoned:
             return  # the session is lost, and its connections not closed yet
@@ -189,10 +191,13 @@ class AmqpServer:
         replies.open.add(delivery)
         if message.is_redelivered:
             self._metrics.broker_event("redelivered")
-        kind = message.properties.message_type
+        kind, meant = message.properties.message_type, message.properties.app_id
         if kind != envelope.BUNDLE:
             problem = f"this worker cannot read {kind!r}; release it again"
             self._refuse(replies, delivery, Unavailable(problem))
+            return
+        if meant is not None and meant != queue:  # damaged on its way: another queue's, perhaps
+            self._refuse(replies, delivery, Unavailable(f"this bundle is for {meant}"))
             return
         try:
             items = envelope.decode_bundle(message.body)
