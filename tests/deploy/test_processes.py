@@ -329,7 +329,7 @@ async def test_a_gateway_finishes_what_is_under_way_within_its_grace_period(
 async def test_readiness_goes_off_while_what_is_under_way_is_finished(
     running: Running, part: str
 ) -> None:
-    cluster, nonces = running.cluster, range(8)
+    cluster, nonces = running.cluster, range(24)  # more than a bundle holds: for either worker
     if part == "gateway":
         leaving = asked_at = cluster.start(cluster.platform, "modelyard-gateway")
         await asyncio.to_thread(wait_until, _knows(leaving, 1), what="the model at the gateway")
@@ -337,7 +337,7 @@ async def test_readiness_goes_off_while_what_is_under_way_is_finished(
         leaving, asked_at = cluster.start(cluster.model, "trick-model", TRICK), running.gateway
         await asyncio.to_thread(wait_until, _knows(asked_at, 2), what="both workers")
     await asyncio.to_thread(wait_until, partial(leaving.probe, "readiness"), what="readiness")
-    tricks = [{"nonce": nonce, "act": "work", "seconds": 0.5} for nonce in nonces]
+    tricks = [{"nonce": nonce, "act": "work", "seconds": 0.3} for nonce in nonces]
     bodies = [{"model_name": "trick_model", "input_data": [trick]} for trick in tricks]
     asked = [
         asyncio.create_task(ask_at_once(asked_at.url, request_bytes(json.dumps(body).encode()), 1))
@@ -346,7 +346,7 @@ async def test_readiness_goes_off_while_what_is_under_way_is_finished(
 
     def is_under_way() -> bool:
         computes = [one.status() == psutil.STATUS_RUNNING for one in leaving.runners()]
-        return asked_at.metric("modelyard_in_flight") == len(asked) and all(computes)
+        return asked_at.metric("modelyard_in_flight") > len(asked) / 2 and all(computes)
 
     await asyncio.to_thread(wait_until, is_under_way, what="them to run")
     leaving.process.terminate()
