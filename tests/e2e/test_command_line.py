@@ -10,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -82,9 +84,22 @@ class Terminal:
         """Close the terminal, not what runs on it."""
         os.close(self._ours)
 
+    def end(self) -> None:
+        """End what runs on it, also after a failed test."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
 
-def test_serve_shows_a_live_display_on_a_terminal() -> None:
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_serve_shows_a_live_display_on_a_terminal(stack: ExitStack) -> None:
     terminal = Terminal(FAST)
+    stack.callback(terminal.end)
     terminal.read_until(b"curl -s")
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.process.wait(60) == 0
@@ -107,9 +122,12 @@ class Served(Model):
 """
 
 
-def test_a_model_comes_back_whatever_becomes_of_the_terminal(tmp_path: Path) -> None:
+def test_a_model_comes_back_whatever_becomes_of_the_terminal(
+    tmp_path: Path, stack: ExitStack
+) -> None:
     folder = write(tmp_path / "forgetful", FORGETFUL, "[cache]\nttl_s = 0\n")
     terminal, gone = Terminal(folder), tmp_path / "gone"
+    stack.callback(terminal.end)
     terminal.read_until(b"/docs")
     url = re.findall(rb"http://[\d.:]+", terminal.shown)[0].decode()
 
@@ -129,8 +147,6 @@ def test_a_model_comes_back_whatever_becomes_of_the_terminal(tmp_path: Path) -> 
     terminal.close()
     kill_its_runner()
     wait_until(answers, what="an answer after the terminal is gone")
-    terminal.process.send_signal(signal.SIGTERM)
-    terminal.process.wait(60)
 
 
 def test_predict_and_models_talk_to_a_gateway(iris: Server) -> None:
