@@ -1,9 +1,13 @@
-"""A broker that tests share; tests that break theirs start their own."""
+"""A broker that tests share, and the end of what a test starts.
+
+Tests that break their broker start their own.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -42,3 +46,10 @@ def pytest_terminal_summary(
         terminalreporter.section(f"not run: they need the processes of the broker ({URL_VARIABLE})")
         for name in left_out:
             terminalreporter.write_line(name)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Ends what a test has started."""
+    with ExitStack() as stack:
+        yield stack

@@ -346,7 +346,7 @@ async def test_readiness_goes_off_while_what_is_under_way_is_finished(
 
     def is_under_way() -> bool:
         computes = [one.status() == psutil.STATUS_RUNNING for one in leaving.runners()]
-        return asked_at.metric("modelyard_in_flight") > len(asked) / 2 and all(computes)
+        return asked_at.metric("modelyard_in_flight") == len(asked) and all(computes)
 
     await asyncio.to_thread(wait_until, is_under_way, what="them to run")
     leaving.process.terminate()

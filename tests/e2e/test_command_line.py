@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,12 +88,6 @@ class Terminal:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(60)
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def test_serve_shows_a_live_display_on_a_terminal(stack: ExitStack) -> None:

@@ -15,13 +15,6 @@ from tests.support.cluster import Cluster
 
 
 @pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Ends what a test has started."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def cluster(broker: Broker, stack: ExitStack) -> Cluster:
     """A gateway and a worker of the test's own."""
     return with_a_worker(Cluster(broker, stack))

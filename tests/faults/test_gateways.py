@@ -120,18 +120,21 @@ def test_a_release_of_the_same_version_that_is_taken_back_leaves_no_answer_behin
     assert mixed != [answer_of(nonce) for nonce in asked], "the new one has answered none"
 
 
-async def test_row_29_an_old_worker_refuses_what_a_new_gateway_sends(cluster: Cluster) -> None:
-    connection = await aio_pika.connect(cluster.broker.url)
-    async with connection:
+async def ask_the_worker(
+    cluster: Cluster, body: bytes, **more: Any
+) -> aio_pika.abc.AbstractIncomingMessage:
+    """Put a message into the queue of the worker, and give the reply."""
+    async with await aio_pika.connect(cluster.broker.url) as connection:
         channel = await connection.channel()
         mine = await channel.declare_queue(exclusive=True)
         await mine.bind(REPLIES, mine.name)
         exchange = await channel.get_exchange(REQUESTS)
-        odd = aio_pika.Message(
-            b"future", type="modelyard.bundle.99", reply_to=mine.name, correlation_id="c"
-        )
-        await exchange.publish(odd, QUEUE)
-        reply = await mine.get(timeout=30, fail=False) or await _next(mine)
+        await exchange.publish(aio_pika.Message(body, reply_to=mine.name, **more), QUEUE)
+        return await mine.get(timeout=30, fail=False) or await _next(mine)
+
+
+async def test_row_29_an_old_worker_refuses_what_a_new_gateway_sends(cluster: Cluster) -> None:
+    reply = await ask_the_worker(cluster, b"future", type="modelyard.bundle.99", correlation_id="c")
     assert reply.type == envelope.REFUSAL
     assert reply.correlation_id == "c"
     refusal = envelope.decode_refusal(reply.body)
@@ -144,27 +147,15 @@ async def test_a_bundle_that_comes_to_another_s_queue_is_not_answered_there(
     cluster: Cluster,
 ) -> None:
     """As where its routing key was damaged on the way: its checksum is right."""
-    connection = await aio_pika.connect(cluster.broker.url)
-    async with connection:
-        channel = await connection.channel()
-        mine = await channel.declare_queue(exclusive=True)
-        await mine.bind(REPLIES, mine.name)
-        exchange = await channel.get_exchange(REQUESTS)
-        for meant, kind in [
-            (QUEUE.replace(":1", ":3"), envelope.REFUSAL),
-            (QUEUE, envelope.ANSWERS),
-            (None, envelope.ANSWERS),  # from a gateway that does not say it yet
-        ]:
-            item = envelope.Item(1, "id", memoryview(b'[{"nonce":1}]'), time.time() + 60)
-            bundle = aio_pika.Message(
-                bytes(envelope.encode([item])),
-                type=envelope.BUNDLE,
-                reply_to=mine.name,
-                app_id=meant,
-            )
-            await exchange.publish(bundle, QUEUE)
-            reply = await mine.get(timeout=30, fail=False) or await _next(mine)
-            assert reply.type == kind
+    for meant, kind in [
+        (QUEUE.replace(":1", ":3"), envelope.REFUSAL),
+        (QUEUE, envelope.ANSWERS),
+        (None, envelope.ANSWERS),  # from a gateway that does not say it yet
+    ]:
+        item = envelope.Item(1, "id", memoryview(b'[{"nonce":1}]'), time.time() + 60)
+        body = bytes(envelope.encode([item]))
+        reply = await ask_the_worker(cluster, body, type=envelope.BUNDLE, app_id=meant)
+        assert reply.type == kind
 
 
 async def test_row_29_an_old_gateway_is_not_misled_by_a_new_worker(cluster: Cluster) -> None:

@@ -103,13 +103,15 @@ def check_nesting(body: bytes | bytearray) -> None:
         body = body.translate(None, _NOT_STRUCTURE)
     if body.count(b"[") + body.count(b"{") <= DEEPEST_NESTING:
         return
-    depth, cut = 0, b""  # cut: the quote of a string that the piece before did not end, and half
-    for start in range(0, len(body), SEARCHED_BYTES):  # of an escape
+    depth = 0
+    cut = b""  # the quote of a string that the piece before did not end, and the half of an escape
+    for start in range(0, len(body), SEARCHED_BYTES):
         piece = cut + body[start : start + SEARCHED_BYTES]
         is_escape_cut = (len(piece) - len(piece.rstrip(b"\\"))) % 2
         whole = piece[: len(piece) - is_escape_cut]
-        outside = _STRING.sub(b"", whole + b'"')  # every string ends, at this quote if not before:
-        is_string_cut = not outside.endswith(b'"')  # without one to find, the search goes back
+        # A quote behind it ends every string: where there is none to find, the search goes back.
+        outside = _STRING.sub(b"", whole + b'"')
+        is_string_cut = not outside.endswith(b'"')
         cut = b'"' * is_string_cut + b"\\" * is_escape_cut
         brackets = outside.translate(_AS_ONE_KIND, _NOT_BRACKETS)
         left = depth + brackets.count(b"[") - brackets.count(b"]")

@@ -138,15 +138,15 @@ class LimitedProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
-                if not self._is_upgrade:
+                if self.transport.is_closing() or not self._is_upgrade:
                     return
                 data = self._plain_head() + data[upgrade.args[0] :]
                 self.parser = new_parser(self)
-                if not self.transport.is_closing():
-                    continue
             except HttpParserError:
                 self.send_400_response("this is no HTTP")
-            return
+                return
+            else:
+                return
 
     def _plain_head(self) -> bytes:
         """Give the head that was just parsed, without its offer."""

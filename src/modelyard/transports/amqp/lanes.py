@@ -101,7 +101,7 @@ class Lane:
         self._schedule()
 
     def remove(self, pending: Pending) -> None:
-        """Forget a request that waits: it is settled."""
+        """Let a request wait no longer: it leaves, or is settled."""
         del self._waiting[pending.key]
         self._instances -= pending.instances
 

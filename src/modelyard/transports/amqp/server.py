@@ -42,9 +42,8 @@ from modelyard.transports.amqp.topology import QueueType, count_waiting, declare
 log = logging.getLogger(__name__)
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
-COUNT_TIMEOUT_S = (
-    3.0  # much, for what runs here is then lost, and less than a silence that is an end
-)
+# Long, for what runs here is then lost; but a worker that is silent for FORGET_AFTER_S is gone.
+COUNT_TIMEOUT_S = 3.0
 COUNT_EVERY_S = 0.1
 QUEUE_LINGER_S = 1.0
 MOST_COUNTS = 50
