@@ -42,6 +42,23 @@ class Served(Model):
         return instances
 """
 
+LITTERS = """\
+import weakref
+from modelyard import Model
+
+class Node:
+    pass
+
+class Served(Model):
+    def load(self) -> None:
+        litter = Node()
+        litter.itself = litter
+        weakref.finalize(litter, (self.assets / "freed").touch)
+
+    def predict(self, instances: list[int]) -> list[int]:
+        return instances
+"""
+
 TENSOR = """\
 from typing import Annotated
 import numpy as np
@@ -83,6 +100,14 @@ def test_impatient_callers_do_not_keep_killing_a_slow_model(tmp_path: Path) -> N
         assert late == [504] * 3
         assert server.predict("slow", [2.0], timeout_s=20).json()["prediction"] == [2.0]
         assert server.metric("modelyard_runner_restarts_total", cause="hung") <= 1
+
+
+def test_what_loading_leaves_behind_is_freed_once_nobody_asks(tmp_path: Path) -> None:
+    folder = write(tmp_path / "litters", LITTERS)
+    (folder / "assets").mkdir()
+    with Server(folder) as server:
+        wait_until((folder / "assets" / "freed").exists, what="the litter to be freed")
+        assert server.predict("litters", [7]).json()["prediction"] == [7]
 
 
 def test_arrays_go_in_and_out(tmp_path: Path) -> None:
