@@ -58,9 +58,9 @@ a message and its answer cost 980 µs whatever they hold (RabbitMQ 364, worker 2
 runner 125), each request 21. A pass through the idle broker and back takes 0.35 ms. So with one
 connection the two passes are what is seen, and with 64 their processor time, on cores which client,
 gateway, broker, worker and model share. Tried, without a gain: direct reply-to, no confirms,
-confirms read late, one to six bundles at a time, one connection to the broker instead of two,
-Erlang's busy waiting and number of schedulers. With 512 connections bundles are full, and the costs
-of a message small.
+confirms read late, acks gathered, one to six bundles at a time, one connection to the broker instead
+of two, Erlang's busy waiting and number of schedulers, the kernel's policy for batch work. With 512
+connections bundles are full, and the costs of a message small.
 
 {plots}
 
