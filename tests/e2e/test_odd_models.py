@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
+
 from tests.support.server import Server, wait_until
+
+FD_SETSIZE = 1024  # select(2)
 
 FORKS = """\
 import os, time
@@ -108,6 +114,21 @@ def test_what_loading_leaves_behind_is_freed_once_nobody_asks(tmp_path: Path) ->
     with Server(folder) as server:
         wait_until((folder / "assets" / "freed").exists, what="the litter to be freed")
         assert server.predict("litters", [7]).json()["prediction"] == [7]
+
+
+def test_a_runner_is_replaced_while_more_are_connected_than_select_can_watch(
+    tmp_path: Path,
+) -> None:
+    with Server(write(tmp_path / "echo", ECHO)) as server, ExitStack() as stack:
+        url = server.http.base_url
+        for _ in range(FD_SETSIZE):
+            stack.enter_context(socket.create_connection((url.host, url.port or 80)))
+        gateway = psutil.Process(server.process.pid)
+        wait_until(lambda: gateway.num_fds() > FD_SETSIZE, what="the gateway to accept them")
+        (runner,) = server.runners()
+        runner.kill()
+        assert server.predict("echo", [7]).json()["prediction"] == [7]
+        assert server.metric("modelyard_runner_restarts_total") == 1
 
 
 def test_arrays_go_in_and_out(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from modelyard.core.messages import (
 from modelyard.runner.host import HostedModel, LoadError
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_IDLE_S = 0.5
+_IDLE_MS = 500
 
 
 def main() -> None:
@@ -72,9 +72,11 @@ def _open(folder: Path) -> tuple[HostedModel, Ready]:
 
 
 def _serve(channel: socket.socket, hosted: HostedModel) -> None:
+    incoming = select.poll()  # select(2) cannot watch the high number that a busy gateway gives us
+    incoming.register(channel, select.POLLIN)
     is_tidy = False
     while True:
-        if not is_tidy and not select.select([channel], [], [], _IDLE_S)[0]:
+        if not is_tidy and not incoming.poll(_IDLE_MS):
             _tidy_up()
             is_tidy = True
         if (frame := _read_frame(channel)) is None:
