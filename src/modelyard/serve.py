@@ -58,12 +58,15 @@ def serve_worker(
     settings: Settings, folder: Path, manifest: Manifest, listener: socket.socket
 ) -> None:
     """Be a worker of a cluster until a signal says stop."""
-    from modelyard.compose.cluster import ClusterWorker
+    from modelyard.compose.cluster import ClusterWorker, LoadError
 
     _become(f"worker {manifest.name} {manifest.version}", settings)
     say(f"worker of {manifest.target}, health and metrics at {_url(listener)}")
     worker = ClusterWorker(settings, folder, manifest, on_change=PlainDisplay().show)
-    _run(worker.run(listener))
+    try:
+        _run(worker.run(listener))
+    except LoadError as error:
+        sys.exit(f"modelyard: {error}")  # the last line: Kubernetes shows it as the pod's message
 
 
 def _become(role: str, settings: Settings) -> None:

@@ -50,6 +50,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         redis_username: The cache's user, where ``redis_url`` names none.
         redis_password: That user's password.
         queue_type: Of the models' queues; ``quorum`` where the broker has three nodes or more.
+        forget_model_s: How long a gateway remembers a version that no worker announces any more;
+            one that sleeps is always remembered.
+        expected_model: ``name/version`` that a worker must find in its folder; empty for any.
+        load_attempts: After so many failed loads in a row a worker that never served ends, with the
+            reason as its last line; 0 tries for ever.
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +76,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     redis_username: str = ""
     redis_password: str = ""
     queue_type: Literal["classic", "quorum"] = "classic"
+    forget_model_s: Annotated[float, msgspec.Meta(gt=0)] = 3600
+    expected_model: str = ""
+    load_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property
     def broker_url(self) -> str:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -27,11 +28,13 @@ from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Transport
 from modelyard.folder import read_manifest
 from modelyard.pool.pool import Pool
+from modelyard.pool.runner_process import RunnerProcess
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
-from modelyard.transports.amqp.client import AmqpTransport
+from modelyard.transports.amqp.consumer import AmqpConsumer
 from modelyard.transports.amqp.lanes import Capacity
-from modelyard.transports.amqp.server import AmqpServer
+from modelyard.transports.amqp.session import Broker as Link
+from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.local import LocalTransport
 from tests.e2e.conftest import TRICK
 from tests.support.broker import Broker
@@ -51,6 +54,8 @@ async def local() -> AsyncIterator[Transport]:
         manifest=manifest,
         metrics=Metrics().of_pool(manifest.target),
         announce=lambda _: None,
+        launch=RunnerProcess.start,
+        clock=time.monotonic,
     )
     async with pool:
         transport.connect(pool.target, pool.submit)
@@ -58,14 +63,24 @@ async def local() -> AsyncIterator[Transport]:
         yield transport
 
 
+def link_to(broker: Broker, *, owner: str, metrics: Metrics) -> Link:
+    """Give what a part needs to talk to the broker."""
+    return Link(
+        addresses=parse_addresses(broker.url),
+        owner=owner,
+        metrics=metrics,
+        clock=time.monotonic,
+        wall_clock=time.time,
+        chance=Random(),
+    )
+
+
 @asynccontextmanager
 async def amqp(broker: Broker) -> AsyncIterator[Transport]:
     """The transport through a real broker, with a real pool behind it."""
     manifest, metrics = read_manifest(TRICK), Metrics()
     transport = AmqpTransport(
-        parse_addresses(broker.url),
-        name="gateway",
-        metrics=metrics,
+        link_to(broker, owner="gateway", metrics=metrics),
         capacity=lambda _: Capacity(batch_size=16, runners=1),
         on_unroutable=lambda _: None,
     )
@@ -74,26 +89,26 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         manifest=manifest,
         metrics=metrics.of_pool(manifest.target),
         announce=lambda _: None,
+        launch=RunnerProcess.start,
+        clock=time.monotonic,
     )
-    server = AmqpServer(
-        parse_addresses(broker.url),
-        name="worker",
+    consumer = AmqpConsumer(
+        link_to(broker, owner="worker", metrics=metrics),
         target=manifest.target,
         queue_type="classic",
         prefetch=lambda: 2,
         submit=pool.submit,
         digest=lambda: pool.digest,
         on_consuming=lambda: None,
-        metrics=metrics,
     )
     async with pool:
-        runs = [asyncio.create_task(part.run()) for part in (transport, server)]
+        runs = [asyncio.create_task(part.run()) for part in (transport, consumer)]
         await pool.settled()
         await asyncio.to_thread(
-            wait_until, lambda: transport.is_connected and server.is_consuming, what="the broker"
+            wait_until, lambda: transport.is_connected and consumer.is_consuming, what="the broker"
         )
         yield transport
-        await server.drain()
+        await consumer.drain()
         assert transport.pending == 0
         for run in runs:
             run.cancel()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from collections.abc import Callable
+
+from modelyard.core.clock import Clock
 
 ENTRY_OVERHEAD_BYTES = 270  # key, value header, tuple, float, slot: measured on CPython 3.11
 
@@ -17,7 +17,7 @@ class MemoryCache:
         clock: Gives seconds that never go back.
     """
 
-    def __init__(self, *, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, max_bytes: int, clock: Clock) -> None:
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self._clock = clock

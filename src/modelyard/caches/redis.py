@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Coroutine
 from hashlib import blake2b
@@ -22,10 +21,12 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from modelyard.caches.layered import Then
+from modelyard.core.clock import Clock
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.05
+READ_DEADLINE_S = 2 * TIMEOUT_S
 OPEN_AFTER = 3  # failures in a row
 PING_EVERY_S = 2.0  # while the breaker is open
 MAX_CONNECTIONS = 8
@@ -47,11 +48,13 @@ class RedisCache:
 
     Args:
         url: ``redis://`` or ``rediss://``.
-        metrics: Told of what goes wrong.
+        metrics: Told what goes wrong.
+        clock: For the time between pings.
     """
 
-    def __init__(self, url: str, *, metrics: RedisCacheMetrics) -> None:
+    def __init__(self, url: str, *, metrics: RedisCacheMetrics, clock: Clock) -> None:
         self._metrics = metrics
+        self._clock = clock
         self._client = Redis.from_pool(
             BlockingConnectionPool.from_url(
                 url,
@@ -104,7 +107,7 @@ class RedisCache:
         """Tell whether the breaker is closed; if it is open, ask now and then how Redis is."""
         if self._failures < OPEN_AFTER:
             return True
-        if time.monotonic() >= self._ping_at and not self._is_pinging:
+        if self._clock() >= self._ping_at and not self._is_pinging:
             self._is_pinging = True
             self._run(self._ping())
         return False
@@ -116,7 +119,7 @@ class RedisCache:
             self._failures = 0
         except (RedisError, OSError, TimeoutError):
             self._metrics.redis_event("error")
-            self._ping_at = time.monotonic() + PING_EVERY_S
+            self._ping_at = self._clock() + PING_EVERY_S
         finally:
             self._is_pinging = False
 
@@ -134,6 +137,8 @@ class RedisCache:
         self._is_scheduled = False
         reads, self._reads = self._reads, defaultdict(list)
         writes, self._writes = self._writes, {}
+        if reads:  # whatever the client library does: nobody waits longer
+            asyncio.get_running_loop().call_later(READ_DEADLINE_S, self._answer, reads, {})
         self._run(self._call(reads, writes))
 
     async def _call(
@@ -142,26 +147,32 @@ class RedisCache:
         writes: dict[bytes, tuple[bytes, float]],
     ) -> None:
         """Send reads and writes of one turn together; answer the readers whatever happens."""
-        found: list[bytes | None] = [None] * len(reads)
+        found: dict[bytes, bytes | None] = {}
+        keys = list(reads)
         try:
-            async with asyncio.timeout(TIMEOUT_S * 2), self._client.pipeline(False) as pipeline:
-                if reads:
-                    pipeline.mget([PREFIX + key for key in reads])
+            async with asyncio.timeout(READ_DEADLINE_S), self._client.pipeline(False) as pipeline:
+                if keys:
+                    pipeline.mget([PREFIX + key for key in keys])
                 for key, (value, ttl_s) in writes.items():
                     pipeline.set(PREFIX + key, _seal(key, value), px=max(1, int(ttl_s * 1000)))
                 results = await pipeline.execute(raise_on_error=False)
-            if reads and not isinstance(results[0], Exception):
-                found = results[0]
+            if keys and not isinstance(results[0], Exception):
+                found = dict(zip(keys, results[0], strict=True))
             if any(isinstance(result, Exception) for result in results):
                 self._metrics.redis_event("error")  # full, or read-only: reads may still be good
             self._failures = 0
         except (RedisError, OSError, TimeoutError) as error:
             self._on_failure(error)
         finally:
-            for (key, thens), sealed in zip(reads.items(), found, strict=True):
-                opened = self._open(key, sealed)
-                for then in thens:
-                    then(opened)
+            self._answer(reads, found)
+
+    def _answer(self, reads: dict[bytes, list[Then]], found: dict[bytes, bytes | None]) -> None:
+        """Answer those who still wait."""
+        for key in list(reads):
+            thens = reads.pop(key)
+            value = self._open(key, found.get(key))
+            for then in thens:
+                _tell(then, value)
 
     def _open(self, key: bytes, sealed: bytes | None) -> bytes | None:
         """Give the value in ``sealed``, if it is what was put there under this key."""
@@ -178,7 +189,15 @@ class RedisCache:
         self._failures += 1
         if self._failures == OPEN_AFTER:
             log.warning("cache_left_alone", extra={"error": repr(error)})
-            self._ping_at = time.monotonic() + PING_EVERY_S
+            self._ping_at = self._clock() + PING_EVERY_S
+
+
+def _tell(then: Then, value: bytes | None) -> None:
+    """Call a reader, whose defects must not starve the others."""
+    try:
+        then(value)
+    except Exception:
+        log.exception("cache_reader_failed")
 
 
 def _seal(key: bytes, value: bytes) -> bytes:

@@ -8,26 +8,35 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from random import SystemRandom
 
 from modelyard.caches.redis import RedisCache
 from modelyard.compose.process import OnChange, Process, spare_the_collector, stop_on_signals
-from modelyard.core.errors import RequestError
+from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Announcement
+from modelyard.core.messages import Announcement, Member
 from modelyard.core.names import Target
+from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
+from modelyard.pool.runner_process import RunnerProcess
 from modelyard.settings import Settings, SettingsError
 from modelyard.telemetry.metrics import Metrics
-from modelyard.transports.amqp.address import Address, parse_addresses
-from modelyard.transports.amqp.announcing import Announcer
-from modelyard.transports.amqp.client import AmqpTransport
+from modelyard.transports.amqp.address import parse_addresses
+from modelyard.transports.amqp.announcer import Announcer
+from modelyard.transports.amqp.consumer import AmqpConsumer
 from modelyard.transports.amqp.lanes import Capacity
-from modelyard.transports.amqp.listening import Listener
-from modelyard.transports.amqp.server import AmqpServer
+from modelyard.transports.amqp.session import Broker
+from modelyard.transports.amqp.transport import AmqpTransport
+from modelyard.transports.amqp.watcher import Watcher
 
 log = logging.getLogger(__name__)
+
+
+class LoadError(Exception):
+    """The model could not be loaded, as often as the settings say to try; the text says why."""
 
 
 def own_name() -> str:
@@ -37,11 +46,19 @@ def own_name() -> str:
     return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
-def _addresses(settings: Settings) -> list[Address]:
+def _broker(settings: Settings, metrics: Metrics) -> Broker:
     try:
-        return parse_addresses(settings.broker_url)
+        addresses = parse_addresses(settings.broker_url)
     except (ValueError, OSError) as error:
         raise SettingsError(f"amqp_url: {error}") from error
+    return Broker(
+        addresses=addresses,
+        owner=own_name(),
+        metrics=metrics,
+        clock=time.monotonic,
+        wall_clock=time.time,
+        chance=SystemRandom(),
+    )
 
 
 @contextlib.asynccontextmanager
@@ -63,24 +80,25 @@ class ClusterGateway:
     """
 
     def __init__(self, settings: Settings, *, on_change: OnChange) -> None:
-        name, metrics, addresses = own_name(), Metrics(), _addresses(settings)
-        self._listener = Listener(
-            addresses,
-            name=name,
+        metrics = Metrics()
+        broker = _broker(settings, metrics)
+        self._watcher = Watcher(
+            broker,
+            queue_type=settings.queue_type,
             announce=self._announce,
+            forget=self._forget,
             is_blocked=lambda: self._transport.is_blocked,
             on_queue_lost=lambda target, at: self._transport.resend(target, departed_before=at),
+            forget_after_s=settings.forget_model_s,
         )
         self._transport = AmqpTransport(
-            addresses,
-            name=name,
-            metrics=metrics,
+            broker,
             capacity=self._capacity,
-            on_unroutable=self._listener.is_gone,
+            on_unroutable=self._watcher.forget_asleep,
         )
         metrics.watch_broker(lambda: self._transport.is_connected)
         url = settings.cache_url
-        self._cache = RedisCache(url, metrics=metrics) if url else None
+        self._cache = RedisCache(url, metrics=metrics, clock=time.monotonic) if url else None
         self._process = Process(
             settings,
             verdict=self._verdict,
@@ -88,6 +106,7 @@ class ClusterGateway:
             on_change=on_change,
             metrics=metrics,
             shared_cache=self._cache,
+            workers=self,
         )
 
     async def run(self, listener: socket.socket) -> None:
@@ -95,26 +114,48 @@ class ClusterGateway:
         with stop_on_signals(self._process.stop):
             async with (
                 self._cache or contextlib.nullcontext(),
-                _background(self._transport.run(), self._listener.run()),
+                _background(self._transport.run(), self._watcher.run()),
             ):
                 await self._process.serve(listener)
                 log.info("drained")
 
+    def members(self, target: Target) -> list[Member]:
+        """See ``gateway.routes.Workers``."""
+        return self._watcher.members(target)
+
+    def queued(self, target: Target) -> int | None:
+        """See ``gateway.routes.Workers``."""
+        known = self._watcher.known(target)
+        return known.queued if known else None
+
+    def demand(self, target: Target) -> Demand:
+        """See ``gateway.routes.Workers``."""
+        known = self._watcher.known(target)
+        instance_s = known.instance_s if known else 0.0
+        return Demand.of(self._transport.instances(target), instance_s=instance_s)
+
     def _announce(self, announcement: Announcement) -> None:
         self._process.announce(announcement)
 
+    def _forget(self, target: Target) -> None:
+        self._transport.forget(target)
+        self._process.forget(target)
+
     def _capacity(self, target: Target) -> Capacity:
-        try:
-            entry = self._process.catalog.resolve(target.name, target.version)
-        except RequestError:
+        entry = self._process.catalog.find(target)
+        if entry is None:
             return Capacity(batch_size=1, runners=1)
         announced = entry.announcement
         return Capacity(announced.max_batch_size, announced.runners_ready)
 
-    def _verdict(self) -> str:
-        if not self._transport.is_connected:
-            return "no broker"
-        return "ready" if self._listener.knows_all else "no catalog yet"
+    def _verdict(self) -> Verdict:
+        """A gateway that knows the models stays ready: without a broker it answers from its cache,
+        and what it must ask waits for the broker until its deadline.
+        """
+        if not self._watcher.knows_all:
+            why = "no catalog yet" if self._transport.is_connected else "no broker"
+            return Verdict(why, is_ready=False)
+        return Verdict("ready" if self._transport.is_connected else "no broker", is_ready=True)
 
 
 class ClusterWorker:
@@ -130,10 +171,17 @@ class ClusterWorker:
     def __init__(
         self, settings: Settings, folder: Path, manifest: Manifest, *, on_change: OnChange
     ) -> None:
+        if settings.expected_model not in ("", str(manifest.target)):
+            raise SettingsError(
+                f"{folder} holds {manifest.target}, but this worker is to serve "
+                f"{settings.expected_model} (MODELYARD_EXPECTED_MODEL): the release's image and "
+                "model.toml do not belong together; name the image of that version (image.tag)"
+            )
         self._settings = settings
+        self._gave_up = ""
         self._is_hurried = asyncio.Event()  # by a second signal
-        name, metrics, target = own_name(), Metrics(), manifest.target
-        addresses = _addresses(settings)
+        metrics, target = Metrics(), manifest.target
+        broker = _broker(settings, metrics)
         self._process = Process(
             settings,
             verdict=self._verdict,
@@ -146,29 +194,35 @@ class ClusterWorker:
             manifest=manifest,
             metrics=metrics.of_pool(target),
             announce=self._announce,
+            launch=RunnerProcess.start,
+            clock=time.monotonic,
         )
-        self._server = AmqpServer(
-            addresses,
-            name=name,
+        self._consumer = AmqpConsumer(
+            broker,
             target=target,
             queue_type=settings.queue_type,
             prefetch=lambda: self._pool.wanted_bundles,
             submit=self._pool.submit,
             digest=lambda: self._pool.digest,
             on_consuming=self._on_consuming,
-            metrics=metrics,
         )
-        metrics.watch_broker(lambda: self._server.is_consuming)
+        metrics.watch_broker(lambda: self._consumer.is_consuming)
         self._announcer = Announcer(
-            addresses,
-            name=name,
-            is_consuming=lambda: self._server.is_consuming,
-            count_waiting=self._server.count_waiting,
-            queue_lost_s=lambda: self._server.queue_lost_s,
+            broker,
+            host=socket.gethostname(),
+            queue_type=settings.queue_type,
+            is_consuming=lambda: self._consumer.is_consuming,
+            count_waiting=self._consumer.count_waiting,
+            queue_lost_s=lambda: self._consumer.queue_lost_s,
+            instance_s=lambda: self._pool.instance_s,
         )
 
     async def run(self, listener: socket.socket) -> None:
-        """Work until a signal says stop; ``listener`` is for health and metrics."""
+        """Work until a signal says stop; ``listener`` is for health and metrics.
+
+        Raises:
+            LoadError: The model has failed to load ``load_attempts`` times.
+        """
         with stop_on_signals(self._stop):
             async with (
                 self._pool,
@@ -176,13 +230,15 @@ class ClusterWorker:
             ):
                 await self._process.serve(listener)
                 await self._drain()
+        if self._gave_up:
+            raise LoadError(self._gave_up)
 
     async def _consume_while_serving(self) -> None:
         """Take bundles only while the model can be asked: others may have a worker that can."""
         while True:
             await self._pool.wait_until(is_serving=True)
             spare_the_collector()
-            async with _background(self._server.run()):
+            async with _background(self._consumer.run()):
                 await self._pool.wait_until(is_serving=False)
 
     def _stop(self, *, is_forced: bool) -> None:
@@ -205,18 +261,24 @@ class ClusterWorker:
         finished.cancel()
 
     async def _finish(self) -> None:
-        await self._server.linger()
-        await self._server.drain()
+        await self._consumer.linger()
+        await self._consumer.drain()
 
     def _announce(self, announcement: Announcement) -> None:
         self._process.announce(announcement)
         self._announcer.announce(announcement)
+        attempts = self._settings.load_attempts
+        is_first_load = not self._pool.digest
+        if attempts and is_first_load and self._pool.failed_loads >= attempts:
+            self._gave_up = f"{announcement.target} failed to load: {announcement.reason}"
+            self._stop(is_forced=True)
 
     def _on_consuming(self) -> None:
         self._announcer.hurry()
 
-    def _verdict(self) -> str:
+    def _verdict(self) -> Verdict:
         (entry,) = self._process.catalog.entries()
         if not entry.is_serving:
-            return entry.announcement.state
-        return "ready" if self._server.is_consuming else "no broker"
+            return Verdict(entry.announcement.state, is_ready=False)
+        is_consuming = self._consumer.is_consuming
+        return Verdict("ready" if is_consuming else "no broker", is_ready=is_consuming)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from modelyard.compose.process import OnChange, Process, spare_the_collector, stop_on_signals
 from modelyard.core.manifest import Manifest
+from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
+from modelyard.pool.runner_process import RunnerProcess
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
@@ -47,6 +50,8 @@ class Embedded:
                 manifest=manifest,
                 metrics=metrics.of_pool(manifest.target),
                 announce=self._process.announce,
+                launch=RunnerProcess.start,
+                clock=time.monotonic,
                 may_sleep=True,
             )
             for folder, manifest in models
@@ -74,8 +79,9 @@ class Embedded:
         spare_the_collector()
         on_settled()
 
-    def _verdict(self) -> str:
+    def _verdict(self) -> Verdict:
         entries = self._process.catalog.entries()
         if any(entry.announcement.state == "starting" for entry in entries):
-            return "starting"
-        return "ready" if any(entry.is_open for entry in entries) else "no model is up"
+            return Verdict("starting", is_ready=False)
+        is_ready = any(entry.is_open for entry in entries)
+        return Verdict("ready" if is_ready else "no model is up", is_ready=is_ready)

@@ -9,6 +9,7 @@ import importlib
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,8 @@ from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.core.messages import Announcement
+from modelyard.core.names import Target
+from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Cache, Dispatch, Transport
 from modelyard.settings import Settings
@@ -23,6 +26,7 @@ from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
     from modelyard.gateway.predict import PredictEndpoint
+    from modelyard.gateway.routes import Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
 
@@ -42,22 +46,24 @@ class Process:
 
     Args:
         settings: What the process was told.
-        verdict: Says "ready", or why requests should not come here.
+        verdict: Says whether requests should come here.
         transport: Where predictions are asked; None for a process that answers none over HTTP.
-        on_change: Told of every change of a target.
+        on_change: Called at every change of a target.
         metrics: Of the whole process.
         shared_cache: Behind the one in memory; None for none.
+        workers: Tells of the workers of a target; None where there are none.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        verdict: Callable[[], str],
+        verdict: Callable[[], Verdict],
         transport: Transport | None,
         on_change: OnChange,
         metrics: Metrics,
         shared_cache: FarCache | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._shared_cache = shared_cache
         self._settings = settings
@@ -67,14 +73,18 @@ class Process:
         self.catalog = Catalog()
         self.is_draining = False
         self._transport = transport
+        self._workers = workers
         self._server: Server | None = None
 
     def announce(self, announcement: Announcement) -> None:
         """Take over what is said of a target."""
         target = announcement.target
-        self.catalog.announce(announcement)
-        entry = self.catalog.resolve(target.name, target.version)
-        self.metrics.watch_in_flight(target, lambda: entry.in_flight)
+        is_new = self.catalog.find(target) is None
+        entry = self.catalog.announce(announcement)
+        if is_new:
+            self.metrics.watch_in_flight(target, lambda: entry.in_flight)
+            if (workers := self._workers) is not None:
+                self.metrics.watch_demand(target, lambda: workers.demand(target).runners)
         self.metrics.set_runners(
             target, all_=announcement.runners, ready=announcement.runners_ready
         )
@@ -82,6 +92,11 @@ class Process:
             self._on_change(announcement)
         except Exception:  # no model must suffer from how it is shown
             log.exception("not_shown", extra={"model": str(target)})
+
+    def forget(self, target: Target) -> None:
+        """Forget a target that is gone."""
+        self.catalog.forget(target)
+        self.metrics.forget(target)
 
     async def serve(self, listener: socket.socket) -> None:
         """Answer HTTP on ``listener`` until ``stop``."""
@@ -109,7 +124,8 @@ class Process:
             catalog=self.catalog,
             version=__version__,
             render_metrics=lambda: (self.metrics.render(), CONTENT_TYPE),
-            verdict=lambda: "draining" if self.is_draining else self._verdict(),
+            verdict=self._full_verdict,
+            workers=self._workers,
         )
         endpoint = None
         if transport is not None:
@@ -122,8 +138,11 @@ class Process:
             drain_s=settings.drain_s,
         )
 
+    def _full_verdict(self) -> Verdict:
+        return Verdict("draining", is_ready=False) if self.is_draining else self._verdict()
+
     def _make_cache(self) -> Cache | None:
-        near = MemoryCache(max_bytes=self._settings.cache_bytes)
+        near = MemoryCache(max_bytes=self._settings.cache_bytes, clock=time.monotonic)
         is_any = near.max_bytes or self._shared_cache is not None
         return LayeredCache(near, self._shared_cache) if is_any else None
 
@@ -137,6 +156,7 @@ class Process:
             cache=self._make_cache(),
             metrics=self.metrics,
             timeout_cap_s=settings.max_timeout_s,
+            clock=time.monotonic,
         )
         endpoint = PredictEndpoint(
             dispatch=dispatch,

@@ -15,7 +15,6 @@ Priority = Literal["high", "normal"]
 
 NORMAL_EVERY = 4
 
-
 COUNTED_BYTES = 64 * 1024
 MANY = 1 << 30
 LARGEST_BATCH_BYTES = 16 << 20

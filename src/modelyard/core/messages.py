@@ -93,8 +93,10 @@ class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """What one pool says of its target, or the sum of what several say: enough to route, check,
-    document and scale. ``queued``: bundles that wait in the broker, if there is one.
+    """What one pool says of its target, or the sum of what several say: enough to route, check and
+    document.
+
+    ``workers``: how many serve it.
     """
 
     target: Target
@@ -110,7 +112,17 @@ class Announcement(msgspec.Struct, frozen=True):
     reason: str = ""
     scale_to_zero: bool = False
     workers: int = 1
-    queued: int | None = None
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One worker of a target, for people to look at. ``host``: the machine or pod it runs on."""
+
+    name: str
+    host: str
+    state: State
+    reason: str
+    runners: int
+    runners_ready: int
 
 
 FRAME_HEADER_BYTES = 4

@@ -35,7 +35,7 @@ class Entry:
             self.keys = KeySpace(tenant="", model=model, digest=digest) if digest else None
 
     def left(self, _: object) -> None:
-        """Note that a request is under way no longer."""
+        """Note that a request is no longer in flight."""
         self.in_flight -= 1
 
     @property
@@ -58,17 +58,37 @@ class Catalog:
         self._versions: dict[str, list[Entry]] = {}
         self._defaults: dict[str, Entry] = {}
 
-    def announce(self, announcement: Announcement) -> None:
+    def announce(self, announcement: Announcement) -> Entry:
         """Add a target, or replace what is known of it."""
-        self.revision += 1
         target = announcement.target
         entry = self._entries.get(target)
+        if entry is not None and entry.announcement == announcement:
+            return entry
+        self.revision += 1
         if entry is not None:
             entry.update(announcement)
         else:
             entry = self._entries[target] = Entry(announcement)
             self._versions.setdefault(target.name, []).append(entry)
         self._choose_default(target.name)
+        return entry
+
+    def forget(self, target: Target) -> None:
+        """Remove a target that is gone; what is under way for it is still answered."""
+        entry = self._entries.pop(target, None)
+        if entry is None:
+            return
+        self.revision += 1
+        versions = self._versions[target.name]
+        versions.remove(entry)
+        if versions:
+            self._choose_default(target.name)
+        else:
+            del self._versions[target.name], self._defaults[target.name]
+
+    def find(self, target: Target) -> Entry | None:
+        """Give a target if it is known."""
+        return self._entries.get(target)
 
     def resolve(self, name: str, version: str | None) -> Entry:
         """Give the target that a request for ``name`` means: the newest that serves, by default,

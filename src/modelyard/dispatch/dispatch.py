@@ -1,27 +1,23 @@
 """Dispatch: cache? → route → transport, and the answer by the deadline.
 
 On the way of a request: ``gateway/predict.py`` calls ``start``; the transport's ``send`` is next.
+The way back is drawn in ``core/call.py``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
+
+import msgspec
 
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call
+from modelyard.core.clock import Clock
 from modelyard.core.deadline import choose_timeout
-from modelyard.core.errors import (
-    DeadlineExceeded,
-    GivenUp,
-    Overloaded,
-    RequestError,
-    Unavailable,
-)
+from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Unavailable
 from modelyard.core.messages import Form, Request
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog, Entry
@@ -42,8 +38,8 @@ class Transport(Protocol):
         ...
 
     def send(self, call: Call) -> None:
-        """Carry a call, and settle it with its outcome. One that is settled by somebody else is
-        dropped where that is still possible.
+        """Carry a call, and settle it with its outcome. One that somebody else settles is dropped
+        where that is still possible.
         """
         ...
 
@@ -52,7 +48,7 @@ class Cache(Protocol):
     """Keeps answers."""
 
     def get(self, key: bytes, then: Callable[[bytes | None], None]) -> None:
-        """Call ``then`` with the value of ``key`` if it is there: now, or very soon."""
+        """Call ``then`` with the value of ``key`` or None: now, or very soon."""
         ...
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
@@ -61,10 +57,10 @@ class Cache(Protocol):
 
 
 class DispatchMetrics(Protocol):
-    """What dispatch tells of its work."""
+    """What dispatch reports."""
 
     def asked_cache(self, target: Target, use: CacheUse) -> None:
-        """A cacheable request was answered from there."""
+        """A cacheable request was looked up in the cache."""
         ...
 
     def expired(self, target: Target) -> None:
@@ -72,57 +68,51 @@ class DispatchMetrics(Protocol):
         ...
 
 
-class Ask(NamedTuple):
-    """One request as the outside gives it. ``timeout_s``: None for the model's own."""
+class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What a client asks, before anything is looked up: the body of ``POST /predict``.
 
-    id: str
-    name: str
-    version: str | None
-    input: memoryview
+    Other protocols fill in the same fields. ``input_data`` stays raw until the runner reads it;
+    ``timeout_s`` is None for the model's own.
+    """
+
+    model_name: str
+    input_data: msgspec.Raw
+    model_version: str | None = None
     timeout_s: float | None = None
     priority: Priority = "normal"
-    is_bypass: bool = False
-    form: Form = "json"
 
 
-class Prediction(NamedTuple):
-    """``output``: the predictions, in the request's form and the order of the instances."""
+class ClientCall(Call):
+    """The call of one client: for which target, and how the cache served it.
 
-    target: Target
-    output: bytes
-    cache_use: CacheUse
+    Attributes:
+        ticket: Of the expiry that watches it. None for the client that started a flight, whose
+            shared call is watched instead, and while the cache is asked.
+    """
 
-
-class Inquiry(Call):
-    """A call as dispatch sees it: for which target, and how the cache served it."""
-
-    __slots__ = ("_on_answered", "cache_use", "entry", "keys", "ticket")
+    __slots__ = ("cache_use", "entry", "keys", "ticket")
 
     def __init__(
-        self,
-        request: Request,
-        entry: Entry,
-        on_settled: Callable[[Inquiry], None],
-        on_answered: Callable[[Inquiry], None],
+        self, request: Request, entry: Entry, on_answered: Callable[[ClientCall], None]
     ) -> None:
-        super().__init__(request, on_settled)
+        super().__init__(request, on_answered)
         self.entry = entry
         self.keys = entry.keys
         self.cache_use: CacheUse = "bypass"
-        # None while the cache is asked, and for whoever starts a flight: that is watched instead.
         self.ticket: int | None = None
-        self._on_answered = on_answered
-
-    def tell(self) -> None:
-        """Tell who asked. Their defects must not reach whoever settled the call."""
-        try:
-            self._on_answered(self)
-        except Exception:
-            log.exception("answer_lost", extra={"id": self.request.id})
 
 
 class Dispatch:
-    """Answers requests by asking cache and transport."""
+    """Answers requests from cache and transport.
+
+    Args:
+        catalog: Of all targets.
+        transport: Where requests are sent.
+        cache: Of answers; None for none.
+        metrics: Told what happens.
+        timeout_cap_s: No request may take longer.
+        clock: Deadlines are readings of it.
+    """
 
     def __init__(
         self,
@@ -132,144 +122,142 @@ class Dispatch:
         cache: Cache | None,
         metrics: DispatchMetrics,
         timeout_cap_s: float,
+        clock: Clock,
     ) -> None:
         self.catalog = catalog
         self._transport = transport
         self._cache = cache
         self._metrics = metrics
         self._timeout_cap_s = timeout_cap_s
-        self._expiry = Expiry()
-        self._flights: Flights[Inquiry] = Flights()
+        self._clock = clock
+        self._expiry = Expiry(clock)
+        self._flights: Flights[ClientCall] = Flights()
 
-    def start(self, ask: Ask, on_answered: Callable[[Inquiry], None]) -> Inquiry:
-        """Begin to answer one request; ``on_answered`` is told once it is settled, maybe at once.
+    def start(
+        self,
+        ask: Ask,
+        on_answered: Callable[[ClientCall], None],
+        *,
+        request_id: str,
+        form: Form = "json",
+        is_bypass: bool = False,
+    ) -> ClientCall:
+        """Begin to answer one request; ``on_answered`` is called once it is settled, maybe at once.
 
-        Settle what is given to give it up: nobody else who waits for the same answer notices.
+        Settle the call to give it up: others who wait for the same answer do not notice.
+
+        Args:
+            ask: What is asked.
+            on_answered: Called with the settled call.
+            request_id: For logs, and for the answer.
+            form: Of the input and of the answer.
+            is_bypass: Whether the answer must not come from the cache.
 
         Raises:
-            RequestError: It is refused at once; ``on_answered`` is not told.
+            RequestError: There is no such model, or the time-out is none; ``on_answered`` is not
+                called. Whatever goes wrong later settles the call instead.
         """
-        entry = self.catalog.resolve(ask.name, ask.version)
+        entry = self.catalog.resolve(ask.model_name, ask.model_version)
         timeout_s = choose_timeout(
             ask.timeout_s, model_s=entry.announcement.limits.timeout_s, cap_s=self._timeout_cap_s
         )
-        deadline = time.monotonic() + timeout_s
-        request = Request(ask.id, entry.target, ask.input, deadline, ask.priority, ask.form)
-        inquiry = Inquiry(request, entry, self._on_settled, on_answered)
-        if entry.keys is None or self._cache is None:
-            self._check_room(entry)
-            inquiry.ticket = self._expiry.watch(inquiry)
-            self._send(entry, inquiry)
-            return inquiry
-        key = entry.keys.key(ask.input, ask.form)
-        if ask.is_bypass:
-            self._metrics.asked_cache(entry.target, "bypass")
-            self._fly(inquiry, key, None)
-        else:
-            self._cache.get(key, partial(self._on_found, inquiry, key))
-        return inquiry
-
-    async def predict(self, ask: Ask) -> Prediction:
-        """Answer one request: ``start`` for those who can wait. Cancel it to give it up.
-
-        Raises:
-            RequestError: There is no prediction; its class says why.
-        """
-        answered: asyncio.Future[Inquiry] = asyncio.get_running_loop().create_future()
-
-        def on_answered(inquiry: Inquiry) -> None:
-            if not answered.done():
-                answered.set_result(inquiry)
-
-        inquiry = self.start(ask, on_answered)
+        raw = memoryview(ask.input_data)
+        deadline = self._clock() + timeout_s
+        request = Request(request_id, entry.target, raw, deadline, ask.priority, form)
+        call = ClientCall(request, entry, on_answered)
+        call.watch(self._on_settled)
         try:
-            await answered
-        except asyncio.CancelledError:
-            inquiry.settle(GivenUp("the caller has left"))
-            raise
-        if isinstance(inquiry.outcome, bytes):
-            return Prediction(inquiry.entry.target, inquiry.outcome, inquiry.cache_use)
-        assert inquiry.outcome is not None
-        raise inquiry.outcome
+            if entry.keys is None or self._cache is None:
+                self._check_room(entry)
+                call.ticket = self._expiry.watch(call)
+                self._send(entry, call)
+                return call
+            key = entry.keys.key(raw, form)
+            if is_bypass:
+                self._metrics.asked_cache(entry.target, "bypass")
+                self._fly(call, key, None)
+            else:
+                self._cache.get(key, partial(self._on_found, call, key))
+        except Exception as error:
+            _fail(call, error)
+        return call
 
-    def _on_found(self, inquiry: Inquiry, key: bytes, known: bytes | None) -> None:
+    def _on_found(self, call: ClientCall, key: bytes, known: bytes | None) -> None:
         """Answer with what the cache knew, or ask the model."""
-        if inquiry.outcome is not None:
+        if call.outcome is not None:
             return  # given up meanwhile
         flight = None
         if known is not None:
-            inquiry.cache_use = "hit"
+            call.cache_use = "hit"
         else:
-            flight = self._flights.find(key, inquiry.request.priority)
-            inquiry.cache_use = "miss" if flight is None else "coalesced"
-        self._metrics.asked_cache(inquiry.entry.target, inquiry.cache_use)
+            flight = self._flights.find(key, call.request.priority)
+            call.cache_use = "miss" if flight is None else "coalesced"
+        self._metrics.asked_cache(call.entry.target, call.cache_use)
         if known is not None:
-            inquiry.settle(known)
+            call.settle(known)
             return
         try:
-            self._fly(inquiry, key, flight)
-        except RequestError as error:
-            inquiry.settle(error.with_traceback(None))  # else it would hold this frame, and that it
+            self._fly(call, key, flight)
+        except Exception as error:
+            _fail(call, error)
 
-    def _fly(self, inquiry: Inquiry, key: bytes, flight: Flight[Inquiry] | None) -> None:
+    def _fly(self, call: ClientCall, key: bytes, flight: Flight[ClientCall] | None) -> None:
         """Join the flight of identical requests, or start one."""
         if flight is not None:
-            self._board(flight, inquiry)
+            self._board(flight, call)
             return
-        entry = inquiry.entry
+        entry = call.entry
         self._check_room(entry)
-        landed = partial(self._on_landed, key, inquiry)
-        flight = self._flights.start(key, inquiry.request, landed)
-        self._board(flight, inquiry)
+        landed = partial(self._on_landed, key, call)
+        flight = self._flights.start(key, call.request, landed)
+        self._board(flight, call)
         # A broker drops what has expired and tells nobody: the flight has to end by itself.
-        ticket = self._expiry.watch(flight.execution)
-        flight.execution.listen(partial(self._forget, ticket))
-        self._send(entry, flight.execution)
+        ticket = self._expiry.watch(flight.shared)
+        flight.shared.watch(partial(self._forget, ticket))
+        self._send(entry, flight.shared)
 
     def _forget(self, ticket: int, call: Call) -> None:
         self._expiry.forget(call, ticket)
 
-    def _board(self, flight: Flight[Inquiry], inquiry: Inquiry) -> None:
-        is_first = inquiry.request is flight.execution.request  # it has the flight's deadline
-        if not is_first and inquiry.ticket is None:
-            inquiry.ticket = self._expiry.watch(inquiry)
-        flight.join(inquiry)
+    def _board(self, flight: Flight[ClientCall], call: ClientCall) -> None:
+        is_starter = call.request is flight.shared.request  # the flight has its deadline
+        if not is_starter and call.ticket is None:
+            call.ticket = self._expiry.watch(call)
+        flight.join(call)
 
     def _on_landed(
-        self, key: bytes, starter: Inquiry, execution: Call, waiting: list[Inquiry]
+        self, key: bytes, starter: ClientCall, shared: Call, waiting: list[ClientCall]
     ) -> None:
         """Give a flight's outcome to all who wait for it, and keep it if it is an answer."""
-        outcome, entry = execution.outcome, starter.entry
+        outcome, entry = shared.outcome, starter.entry
         assert outcome is not None
         if (
             isinstance(outcome, bytes)
             and self._cache is not None
-            and _is_of_its_model(starter, execution)
+            and _is_of_its_model(starter, shared)
         ):
             self._cache.put(key, outcome, ttl_s=entry.announcement.cache_ttl_s)
-        for inquiry in waiting:
-            # The flight had the deadline of whoever started it; who joined later may have more.
+        for call in waiting:
+            # The flight had the deadline of its starter; who joined later may have more time.
             has_time_left = (
-                inquiry.request is not execution.request
-                and inquiry.request.deadline > time.monotonic()
+                call.request is not shared.request and call.request.deadline > self._clock()
             )
             if not (isinstance(outcome, DeadlineExceeded) and has_time_left):
-                inquiry.settle(outcome)
+                call.settle(outcome)
                 continue
             try:
-                self._fly(inquiry, key, self._flights.find(key, inquiry.request.priority))
-            except RequestError as error:
-                inquiry.settle(error.with_traceback(None))
+                self._fly(call, key, self._flights.find(key, call.request.priority))
+            except Exception as error:
+                _fail(call, error)
 
-    def _on_settled(self, inquiry: Inquiry) -> None:
-        """Tidy up, and tell who asked."""
-        if inquiry.ticket is not None:
-            self._expiry.forget(inquiry, inquiry.ticket)
-        if isinstance(inquiry.outcome, DeadlineExceeded):
-            self._metrics.expired(inquiry.entry.target)
-            if not self._transport.is_open:  # not the model is to blame but the way to it
-                inquiry.outcome = Unavailable("the broker was away, or took nothing")
-        inquiry.tell()
+    def _on_settled(self, call: ClientCall) -> None:
+        """Tidy up before the client is told."""
+        if call.ticket is not None:
+            self._expiry.forget(call, call.ticket)
+        if isinstance(call.outcome, DeadlineExceeded):
+            self._metrics.expired(call.entry.target)
+            if not self._transport.is_open:  # the way to the model is to blame, not the model
+                call.outcome = Unavailable("the broker was away, or took no messages")
 
     def _check_room(self, entry: Entry) -> None:
         """Refuse a request if its target does not serve, or has enough of them."""
@@ -277,20 +265,31 @@ class Dispatch:
             raise entry.why_not()
         if entry.in_flight >= entry.announcement.limits.max_in_flight:
             raise Overloaded(
-                f"{entry.target} has max_in_flight = {entry.in_flight} requests under way"
+                f"{entry.target} has max_in_flight = {entry.in_flight} requests in progress"
             )
 
     def _send(self, entry: Entry, call: Call) -> None:
         entry.in_flight += 1
-        call.listen(entry.left)
-        self._transport.send(call)
+        call.watch(entry.left)
+        try:
+            self._transport.send(call)
+        except Exception as error:  # after this it may be registered anywhere: settle, never raise
+            _fail(call, error)
 
 
-def _is_of_its_model(inquiry: Inquiry, execution: Call) -> bool:
-    """Tell whether the outcome is that of the model folder which the inquiry's key names: meanwhile
+def _fail(call: Call, error: Exception) -> None:
+    """Settle a call that cannot be carried. What is no RequestError is a defect of ours."""
+    if not isinstance(error, RequestError):
+        log.error("unexpected_error", exc_info=error, extra={"id": call.request.id})
+        error = RequestError("something went wrong here; the logs have more under the request id")
+    call.settle(error.with_traceback(None))  # else it would hold this frame, and that the body
+
+
+def _is_of_its_model(call: ClientCall, shared: Call) -> bool:
+    """Tell whether the outcome is that of the model folder which the call's key names: meanwhile
     the model may have changed, and while one release replaces another, workers of both answer.
     """
-    keys = inquiry.keys
-    if keys is None or keys is not inquiry.entry.keys:
+    keys = call.keys
+    if keys is None or keys is not call.entry.keys:
         return False
-    return execution.digest is None or execution.digest == keys.digest
+    return shared.digest is None or shared.digest == keys.digest

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from modelyard.core.call import Call
+from modelyard.core.clock import Clock
 from modelyard.core.deadline import Deadlines
 from modelyard.core.errors import DeadlineExceeded
 
@@ -13,7 +13,8 @@ from modelyard.core.errors import DeadlineExceeded
 class Expiry:
     """Watches calls and gives DeadlineExceeded to those that are late."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._deadlines: Deadlines[Call] = Deadlines()
         self._is_ticking = False
 
@@ -33,7 +34,7 @@ class Expiry:
 
     def _tick(self) -> None:
         try:
-            for call in self._deadlines.pop_expired(time.monotonic()):
+            for call in self._deadlines.pop_expired(self._clock()):
                 call.settle(DeadlineExceeded("there was no answer by the deadline"))
         finally:
             self._is_ticking = bool(self._deadlines)

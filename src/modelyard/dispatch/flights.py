@@ -14,34 +14,34 @@ C = TypeVar("C", bound=Call)
 
 
 class Flight(Generic[C]):
-    """One execution and all who wait for it. It is given up when the last of them has left, and has
-    the deadline of whoever started it.
+    """One shared call, and the clients' calls that wait for its outcome. It is given up when the
+    last of them has left, and has the deadline of the client that started it.
 
     Args:
-        request: What is executed.
-        on_landed: Told of the settled execution, and of those who still wait for it.
+        request: What is asked.
+        on_landed: Called with the settled shared call and those that still wait for it.
     """
 
-    __slots__ = ("_on_landed", "_waiting", "execution")
+    __slots__ = ("_on_landed", "_waiting", "shared")
 
     def __init__(self, request: Request, on_landed: Callable[[Call, list[C]], None]) -> None:
-        self.execution = Call(request, self._land)
+        self.shared = Call(request, self._land)
         self._waiting: dict[Call, C] = {}  # a set that keeps the order in which they came
         self._on_landed = on_landed
 
     def join(self, call: C) -> None:
-        """Let ``call`` wait for the outcome; it may be settled before, and disturbs nobody."""
+        """Let ``call`` wait for the outcome; settled earlier, it disturbs nobody else."""
         self._waiting[call] = call
-        call.listen(self._leave)
+        call.watch(self._leave)
 
     def _leave(self, call: Call) -> None:
         self._waiting.pop(call, None)
-        if not self._waiting and self.execution.outcome is None:
-            self.execution.settle(GivenUp("nobody waits any more"))
+        if not self._waiting and self.shared.outcome is None:
+            self.shared.settle(GivenUp("nobody waits any more"))
 
-    def _land(self, execution: Call) -> None:
+    def _land(self, shared: Call) -> None:
         waiting, self._waiting = list(self._waiting.values()), {}
-        self._on_landed(execution, waiting)
+        self._on_landed(shared, waiting)
 
 
 class Flights(Generic[C]):
@@ -51,23 +51,23 @@ class Flights(Generic[C]):
         self._flights: dict[tuple[bytes, Priority], Flight[C]] = {}
 
     def find(self, key: bytes, priority: Priority) -> Flight[C] | None:
-        """Give the flight that a request can join: none that is less urgent than it."""
+        """Give the flight that a request can join: one that is at least as urgent."""
         return self._flights.get((key, "high")) or self._flights.get((key, priority))
 
     def start(
         self, key: bytes, request: Request, on_landed: Callable[[Call, list[C]], None]
     ) -> Flight[C]:
-        """Give a flight that others can join until its execution is settled.
+        """Give a flight that others can join until its shared call is settled.
 
-        It is the caller's to send the execution, and to tell those who wait.
+        The caller sends the shared call, and tells those who wait.
         """
         place = key, request.priority
 
-        def land(execution: Call, waiting: list[C]) -> None:
+        def land(shared: Call, waiting: list[C]) -> None:
             found = self._flights.get(place)
-            if found is not None and found.execution is execution:
+            if found is not None and found.shared is shared:
                 del self._flights[place]
-            on_landed(execution, waiting)
+            on_landed(shared, waiting)
 
         self._flights[place] = Flight(request, land)
         return self._flights[place]

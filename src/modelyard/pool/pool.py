@@ -1,7 +1,7 @@
 """The pool: requests wait here, run in batches, and come back answered whatever happens to runners.
 
-On the way of a request: a transport calls ``submit``; ``_feed`` hands batches to runners
-(``pool/slot.py`` is the pool's view of one); ``on_answers`` gives the outcomes to whoever waits.
+On the way of a request: a transport calls ``submit``; ``_feed`` hands batches to the runners'
+processes by ``slot.py``; ``on_answers`` settles the calls.
 """
 
 from __future__ import annotations
@@ -9,42 +9,52 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
-from modelyard.core.batch import Backlog
 from modelyard.core.call import Call
-from modelyard.core.errors import (
-    DeadlineExceeded,
-    Failure,
-    ModelCrashed,
-    ModelNotReady,
-    RequestError,
-    ShuttingDown,
-    from_failure,
-)
+from modelyard.core.clock import Clock
+from modelyard.core.errors import DeadlineExceeded, Failure, ModelCrashed, from_failure
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import SERVING, Announcement, Answers, Ready, Schema, State
-from modelyard.pool.job import Job, PoolMetrics
-from modelyard.pool.slot import Cause, Slot
+from modelyard.core.messages import SERVING, Announcement, Answers, Ready
+from modelyard.pool.blame import Patience, judge
+from modelyard.pool.runners import Runners
+from modelyard.pool.slot import Launch, Lost, Slot
+from modelyard.pool.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
-GROW_AFTER_S = 0.1  # something has waited this long and no runner is free: start another
 SLOW_S = 0.03  # beside that, the way from the broker is nothing
+NEWEST_SHARE = 0.1  # of the last batch, in what an instance takes
 AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
-HANG_GRACE_S = 1.0
-UNLOAD_GRACE_S = 5.0
 
-BLAME: dict[Cause, int] = {"crashed": 2, "killed": 1}
-GUILTY = 4
-"""A request is given up when its runners crashed twice, or were killed from outside four times:
-that may be bad luck, or the kernel that had no more memory for this input.
-"""
+
+class PoolMetrics(Protocol):
+    """What a pool reports."""
+
+    def batch_started(self, waits_s: list[float]) -> None:
+        """A batch of requests, which waited this long each, was handed to a runner."""
+        ...
+
+    def batch_answered(self, answers: Answers) -> None:
+        """A runner answered."""
+        ...
+
+    def runner_lost(self, cause: str) -> None:
+        """A runner ended that should not have: ``crashed``, ``killed`` from
+        outside, ``hung`` or ``load_failed``."""
+        ...
+
+    def expired(self, count: int) -> None:
+        """Requests were dropped before they ran, since their deadline had passed."""
+        ...
+
+    def came_late(self) -> None:
+        """An answer came when nobody waited for it any more."""
+        ...
 
 
 class Pool:
@@ -53,10 +63,15 @@ class Pool:
     Args:
         folder: The model's folder.
         manifest: What its ``model.toml`` says.
-        metrics: Told of what happens.
+        metrics: Told what happens.
         announce: Called with what the catalog should know, at every change.
+        launch: Starts a runner.
+        clock: Deadlines are readings of it.
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
+
+    Attributes:
+        instance_s: What an instance takes in a runner, in seconds; 0 before the first batch.
     """
 
     def __init__(
@@ -66,33 +81,33 @@ class Pool:
         manifest: Manifest,
         metrics: PoolMetrics,
         announce: Callable[[Announcement], None],
+        launch: Launch,
+        clock: Clock,
         may_sleep: bool = False,
     ) -> None:
         self.manifest = manifest
         self.target = manifest.target
-        self._folder = folder
         self._metrics = metrics
-        self._announce = announce
-        self._backlog: Backlog[Job] = Backlog()
-        self._suspects: deque[Job] = deque()
-        self._slots: list[Slot] = []
-        self._idle: list[Slot] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ready: Ready | None = None
-        scaling = manifest.scaling
-        self._may_sleep = may_sleep and scaling.scale_to_zero
-        self._least = 0 if self._may_sleep else scaling.min_runners
-        self._state: State = "asleep" if self._may_sleep else "starting"
-        self._reason = ""
-        self._longest_batch_s = self._patience_s = 0.0
-        self._is_feeding = self._is_ticking = self._suspects_turn = False
-        self._changed = asyncio.Event()
+        self._clock = clock
+        self._waiting = Waiting(manifest.batching, on_late=self._expire)
+        self._patience = Patience(most_s=manifest.limits.timeout_s)
+
+        def make_slot() -> Slot:
+            return Slot(self, folder=folder, manifest=manifest, launch=launch, clock=clock)
+
+        self._runners = Runners(
+            manifest,
+            make_slot=make_slot,
+            announce=announce,
+            may_sleep=may_sleep and manifest.scaling.scale_to_zero,
+            clock=clock,
+        )
+        self._is_feeding = self._is_ticking = False
+        self.instance_s = 0.0
 
     async def __aenter__(self) -> Pool:
         self._loop = asyncio.get_running_loop()
-        self.publish()
-        for _ in range(self._least):
-            self._add_slot()
+        self._runners.start()
         return self
 
     async def __aexit__(
@@ -102,23 +117,23 @@ class Pool:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._runners.left()
 
     def stop(self) -> None:
         """Take no more, refuse what waits, let the runners unload and end; ``__aexit__`` waits."""
-        if self._state == "stopped":
-            return
-        self._set_state("stopped")
-        for job in [*self._backlog, *self._suspects]:
-            job.call.settle(ShuttingDown(f"{self.target} is shutting down"))
-        for slot in self._slots:
-            slot.stop(UNLOAD_GRACE_S)
+        if self._runners.state != "stopped":
+            self._runners.stop()
+            self._refuse_waiting()
 
     @property
     def digest(self) -> str:
         """That of the model folder; empty until it is loaded."""
-        return self._ready.digest if self._ready else ""
+        return self._runners.ready.digest if self._runners.ready else ""
+
+    @property
+    def failed_loads(self) -> int:
+        """How many loads in a row have failed."""
+        return self._runners.failed_loads
 
     @property
     def wanted_bundles(self) -> int:
@@ -128,10 +143,10 @@ class Pool:
         bundles are small. But where each request takes its time by itself, whoever waits here could
         be running elsewhere.
         """
-        runners = self.manifest.scaling.max_runners
+        runners, ready = self.manifest.scaling.max_runners, self._runners.ready
         if self.manifest.batching.max_batch_size > 1:
             return 2 * (runners + 1)  # a batch may be of several bundles
-        is_slow = self._ready is not None and self._ready.warm_up_s >= SLOW_S
+        is_slow = ready is not None and ready.warm_up_s >= SLOW_S
         return runners + (not is_slow)
 
     def submit(self, call: Call, *, is_suspect: bool = False) -> None:
@@ -140,52 +155,24 @@ class Pool:
         A suspect runs alone: it may have ended the process that had it before. Settle the call to
         drop it: if it waits it will not run, and if it runs nobody else is disturbed.
         """
-        if self._state in ("failed", "stopped"):
-            call.settle(self._not_ready())
+        if self._runners.state in ("failed", "stopped"):
+            call.settle(self._runners.why_not())
             return
-        job = Job(call, time.monotonic())
-        if is_suspect:
-            self._suspects.append(job)
-        else:
-            self._backlog.add(job)
-        if not self._slots:
-            self._add_slot()
+        call.arrived = self._clock()
+        self._waiting.add(call, is_suspect=is_suspect)
+        if not self._runners.slots:
+            self._runners.add()
         self._wake()
 
     async def settled(self) -> None:
         """Wait until the first load has ended, well or not."""
-        while self._state == "starting":
-            await self._next_change()
+        await self._runners.wait_while(lambda state: state == "starting")
 
     async def wait_until(self, *, is_serving: bool) -> None:
         """Wait until the model can be asked, or until it cannot."""
-        while (self._state in SERVING) is not is_serving:
-            await self._next_change()
+        await self._runners.wait_while(lambda state: (state in SERVING) is not is_serving)
 
-    def publish(self) -> None:
-        """Tell the catalog what is true now."""
-        limits, ready = self.manifest.limits, self._ready
-        self._announce(
-            Announcement(
-                target=self.target,
-                state=self._state,
-                description=self.manifest.description,
-                limits=limits,
-                cache_ttl_s=self.manifest.cache.ttl_s,
-                max_batch_size=self.manifest.batching.max_batch_size,
-                scale_to_zero=self.manifest.scaling.scale_to_zero,
-                runners=len(self._slots),
-                runners_ready=sum(slot.is_ready for slot in self._slots),
-                digest=self.digest,
-                schema=Schema(ready.input_schema, ready.output_schema, ready.example)
-                if ready
-                else None,
-                reason=self._reason,
-            )
-        )
-        self._changed.set()
-
-    # From the backlog to the runners.
+    # From what waits to the runners.
 
     def _wake(self) -> None:
         """Feed once this turn of the loop is over, so that all that arrive in it run together."""
@@ -195,14 +182,16 @@ class Pool:
 
     def _feed(self) -> None:
         self._is_feeding = False
-        now = time.monotonic()
-        while self._idle and (jobs := self._next_batch(now)):
-            slot = self._idle.pop()
-            slot.run(jobs)
+        now, runners = self._clock(), self._runners
+        while runners.idle and (batch := self._waiting.next_batch(now)):
+            slot = runners.idle.pop()
+            slot.run(batch)
             self._on_begun(slot)
-        if self._slots and self.manifest.scaling.max_runners == 1:
-            self._feed_ahead(self._slots[0], now)
-        if not self._is_ticking and (self._backlog or self._suspects or self._busy()):
+        if runners.idle and (left_s := self._waiting.fill_left_s(now)) > 0:
+            self._loop.call_later(left_s, self._wake)
+        if runners.slots and self.manifest.scaling.max_runners == 1:
+            self._feed_ahead(runners.slots[0], now)
+        if not self._is_ticking and (self._waiting or runners.is_busy):
             self._is_ticking = True
             self._loop.call_later(TICK_S, self._tick)
 
@@ -214,92 +203,38 @@ class Pool:
         where they are so short that this gains nothing. And only where no other runner could take
         it, for this one may hang.
         """
-        size = self.manifest.batching.max_batch_size
-        is_free = slot.is_ready and slot.jobs and not slot.ahead
-        is_worth_it = AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]
-        if not (is_free and is_worth_it) or self._suspects or self._backlog.instances < size:
-            return
-        jobs, expired = self._backlog.take(max_instances=size, now=now)
-        self._expire(expired)
-        if jobs:
-            slot.run_next(jobs)
+        is_free = slot.is_ready and slot.batch and not slot.ahead
+        if is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]:
+            batch = self._waiting.full_batch(now)
+            if batch:
+                slot.run_next(batch)
 
     def _on_begun(self, slot: Slot) -> None:
         """Note that a runner has begun with its batch."""
         begun = slot.started
-        # What was late by then is not run: it hurries nobody.
-        first = min((job.deadline for job in slot.jobs if job.deadline > begun), default=begun)
-        # A batch is hung when someone's deadline has passed and it takes longer than any before it
-        # by more than the grace: so the others of the batch can still be answered in time.
-        normal_s = max(self._longest_batch_s, self._patience_s)
-        slot.hung_at = first + HANG_GRACE_S + normal_s
-        self._metrics.batch_started([begun - job.arrived for job in slot.jobs])
+        slot.hung_at = self._patience.hung_at((call.deadline for call in slot.batch), begun=begun)
+        self._metrics.batch_started([begun - call.arrived for call in slot.batch])
 
-    def _next_batch(self, now: float) -> list[Job]:
-        """Take what should run next: suspects alone, in turn with ordinary batches."""
-        self._suspects_turn = not self._suspects_turn
-        if self._suspects_turn:
-            return self._next_suspect(now) or self._next_ordinary(now)
-        return self._next_ordinary(now) or self._next_suspect(now)
-
-    def _next_suspect(self, now: float) -> list[Job]:
-        while self._suspects:
-            suspect = self._suspects.popleft()
-            if suspect.is_gone:
-                continue
-            if suspect.deadline > now:
-                return [suspect]
-            self._expire([suspect])
-        return []
-
-    def _next_ordinary(self, now: float) -> list[Job]:
-        if not self._backlog or self._is_filling(now):
-            return []
-        batch, expired = self._backlog.take(
-            max_instances=self.manifest.batching.max_batch_size, now=now
-        )
-        self._expire(expired)
-        return batch
-
-    def _is_filling(self, now: float) -> bool:
-        """Tell whether the batch may wait for more (``batch_wait_ms``), and look again then."""
-        wait_s = self.manifest.batching.batch_wait_ms / 1000
-        if not wait_s or self._backlog.instances >= self.manifest.batching.max_batch_size:
-            return False
-        left = min(job.arrived for job in self._backlog) + wait_s - now
-        if left <= 0:
-            return False
-        self._loop.call_later(left, self._wake)
-        return True
-
-    def _expire(self, jobs: list[Job]) -> None:
-        """Answer those of the late for whom somebody still waits."""
-        waiting = [job for job in jobs if not job.is_gone]
-        for job in waiting:
-            job.call.settle(
-                DeadlineExceeded("the deadline passed while the request waited for a runner")
-            )
-        if waiting:
-            self._metrics.expired(len(waiting))
+    def _after_batch(self) -> None:
+        if self._waiting:
+            self._wake()
 
     # From the runners to those who wait. Called by the slots.
 
-    def on_answers(self, slot: Slot, jobs: list[Job], answers: Answers) -> None:
+    def on_answers(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
         """Settle a batch that ran to its end, and use the runner again."""
-        self._longest_batch_s = max(self._longest_batch_s, slot.took_s)
-        self._patience_s = 0.0
-        if slot.jobs:
+        self._patience.returned(slot.took_s)
+        if slot.batch:
             self._on_begun(slot)
         else:
-            self._idle.append(slot)
-            if len(self._backlog) >= self.manifest.batching.max_batch_size:
+            self._runners.idle.append(slot)
+            if self._waiting.is_full_batch:
                 self._feed()  # no batch could be fuller: let the model work while we tell who waits
                 os.sched_yield()  # on a busy core the runner would wait for us: 1 % of 20 ms
-        for job, outcome in zip(jobs, answers.outcomes, strict=True):
-            call = job.call
+        for call, outcome in zip(batch, answers.outcomes, strict=True):
             if isinstance(outcome, Failure) and outcome.code == DeadlineExceeded.code:  # not run
-                self._expire([job])
-            elif job.is_gone:
+                self._expire([call])
+            elif call.is_settled:
                 self._metrics.came_late()
             elif isinstance(outcome, Failure):
                 if outcome.code == "model_failed":
@@ -310,156 +245,104 @@ class Pool:
             else:
                 call.settle(outcome)
         self._metrics.batch_answered(answers)
+        self._measure(answers)
         self._after_batch()
+
+    def _measure(self, answers: Answers) -> None:
+        """Keep ``instance_s``: a weighted mean of the last batches, the newest most."""
+        instances = sum(answers.sizes)
+        if instances:
+            took_s = answers.model_s / instances
+            share = NEWEST_SHARE if self.instance_s else 1.0
+            self.instance_s += share * (took_s - self.instance_s)
 
     def on_ready(self, slot: Slot, ready: Ready) -> str:
         """Take a loaded runner into service; gives a reason if it cannot be."""
-        is_changed = self._ready is not None and ready.digest != self._ready.digest
-        is_alone = not any(other.is_ready for other in self._slots if other is not slot)
-        if is_changed and not (self._may_sleep and is_alone):
-            return "the model folder has changed since it was first loaded; restart to serve it"
-        self._ready = ready
-        self._longest_batch_s = max(self._longest_batch_s, ready.warm_up_s)
-        self._idle.append(slot)
-        self._set_state("ready")
-        self._wake()
-        return ""
+        problem = self._runners.took_up(slot, ready)
+        if not problem:
+            self._patience.returned(ready.warm_up_s)
+            self._wake()
+        return problem
 
     def on_closed(self, slot: Slot) -> None:
-        """Hand nothing more to a runner that cannot take it; ``on_lost`` or ``on_left`` follows."""
-        if slot in self._idle:
-            self._idle.remove(slot)
+        """Hand nothing more to a runner that cannot take it."""
+        self._runners.closed(slot)
 
-    def on_lost(
-        self, slot: Slot, jobs: list[Job], ahead: list[Job], *, cause: Cause, how: str
-    ) -> None:
-        """Deal with a runner's end: blame, retry, and say so. ``ahead``, which it had not begun,
-        is not to blame.
+    def on_lost(self, slot: Slot, lost: Lost) -> None:
+        """Deal with a runner's end: blame, retry, and say so. What it had not begun is not to
+        blame.
         """
-        self.on_closed(slot)
-        if self._state == "stopped":
-            for job in [*jobs, *ahead]:
-                job.call.settle(ShuttingDown(f"{self.target} is shutting down"))
+        self._runners.closed(slot)
+        if self._runners.state == "stopped":
+            for call in [*lost.batch, *lost.ahead]:
+                call.settle(self._runners.why_not())
             return
-        self._metrics.runner_lost(cause)
+        self._metrics.runner_lost(lost.cause)
         log.warning(
             "runner_lost",
             extra={
                 "model": str(self.target),
-                "cause": cause,
-                "how": how,
-                "ids": [job.call.request.id for job in jobs],
+                "cause": lost.cause,
+                "how": lost.how,
+                "ids": [call.request.id for call in lost.batch],
             },
         )
-        now = time.monotonic()
-        if cause == "hung":
-            # It may have been merely slow, with an impatient caller: give the next one twice as
-            # long, up to the time that the model says a request may take. A batch that comes to its
-            # end shows how long they take.
-            self._patience_s = min(2 * (now - slot.started), self.manifest.limits.timeout_s)
-        for job in jobs:
-            job.blame += BLAME.get(cause, 0)
-            if job.deadline <= now:
-                job.call.settle(DeadlineExceeded("the deadline passed while the model ran"))
-            elif job.blame >= GUILTY:  # all but the first time it ran alone
-                job.call.settle(
-                    ModelCrashed(f"the request ended its runner again and again ({how})")
+        now = self._clock()
+        if lost.cause == "hung":
+            self._patience.ended_hung(now - slot.started)
+        for call in lost.batch:
+            call.blame, verdict = judge(call.blame, lost.cause, deadline=call.deadline, now=now)
+            if verdict == "late":
+                call.settle(DeadlineExceeded("the deadline passed while the model ran"))
+            elif verdict == "guilty":
+                call.settle(
+                    ModelCrashed(f"the request ended its runner again and again ({lost.how})")
                 )
-            elif not job.is_gone:
-                self._suspects.append(job)
-        for job in ahead:
-            self._backlog.add(job)
-        self._set_state("failed" if cause == "load_failed" else "recovering", reason=how)
-        if cause == "load_failed" and len(self._slots) > max(1, self._least):
-            slot.stop(UNLOAD_GRACE_S)  # one that was to help, and cannot: not tried again and again
+            elif not call.is_settled:
+                self._waiting.add(call, is_suspect=True)
+        for call in lost.ahead:
+            self._waiting.add(call)
+        self._runners.lost(slot, cause=lost.cause, how=lost.how, failed_loads=lost.failed_loads)
+        if self._runners.state == "failed":
+            self._refuse_waiting()
         self._after_batch()
 
     def on_left(self, slot: Slot) -> None:
         """Forget a runner that ended because it should."""
-        self.on_closed(slot)
-        self._slots.remove(slot)
-        if self._may_sleep and not self._slots and self._state != "stopped":
-            self._state = "asleep"
-            if self._backlog or self._suspects:  # it came while the last runner left
-                self._add_slot()
-        self.publish()
+        self._runners.emptied(slot, is_work_waiting=bool(self._waiting))
 
-    def _after_batch(self) -> None:
-        if self._backlog or self._suspects:
-            self._wake()
+    # What must not be left lying.
 
-    # What is true of the pool, and what keeps it true.
+    def _refuse_waiting(self) -> None:
+        for call in list(self._waiting):
+            call.settle(self._runners.why_not())
 
-    def _set_state(self, state: State, *, reason: str = "") -> None:
-        """Enter ``state``, unless other runners make it untrue."""
-        if state in ("recovering", "failed") and any(slot.is_ready for slot in self._slots):
-            state = "ready"
-        elif state == "recovering" and self._state != "ready":
-            state = self._state
-        self._state, self._reason = state, reason if state in ("failed", "recovering") else ""
-        if state == "failed":
-            for job in [*self._backlog, *self._suspects]:
-                job.call.settle(self._not_ready())
-        self.publish()
-
-    def _not_ready(self) -> RequestError:
-        if self._state == "stopped":
-            return ShuttingDown(f"{self.target} is shutting down")
-        return ModelNotReady(f"{self.target} has failed to load: {self._reason}")
-
-    def _busy(self) -> bool:
-        return any(slot.jobs for slot in self._slots)
+    def _expire(self, calls: list[Call]) -> None:
+        """Answer those of the late for whom somebody still waits."""
+        waiting = [call for call in calls if not call.is_settled]
+        for call in waiting:
+            call.settle(
+                DeadlineExceeded("the deadline passed while the request waited for a runner")
+            )
+        if waiting:
+            self._metrics.expired(len(waiting))
 
     def _tick(self) -> None:
         """Look after what waits and what runs; only while there is any."""
         self._is_ticking = False
-        now = time.monotonic()
-        for slot in self._slots:
-            if slot.jobs and now >= slot.hung_at:
+        now, runners = self._clock(), self._runners
+        for slot in runners.slots:
+            if slot.batch and now >= slot.hung_at:
                 slot.kill_hung()
-        self._expire(self._backlog.prune(now))
-        ahead = (job for slot in self._slots for job in slot.ahead)
-        late = [job for job in (*self._suspects, *ahead) if job.deadline <= now]
+        self._waiting.drop_late(now)
+        late = [call for slot in runners.slots for call in slot.ahead if call.deadline <= now]
         if late:
-            self._suspects = deque(job for job in self._suspects if job.deadline > now)
             self._expire(late)
-        self._scale(now)
-        if self._backlog or self._suspects or self._busy() or self._surplus() > 0:
+        runners.scale(
+            now,
+            oldest_wait_s=self._waiting.oldest_wait_s(now),
+            is_work_waiting=bool(self._waiting),
+        )
+        if self._waiting or runners.is_busy or runners.surplus > 0:
             self._is_ticking = True
             self._loop.call_later(TICK_S, self._tick)
-
-    def _surplus(self) -> int:
-        """How many slots there are more than must be, whatever is in them."""
-        return len(self._slots) - self._least
-
-    def _scale(self, now: float) -> None:
-        if self._state == "stopped":
-            return
-        if self._backlog:
-            waited = now - min(job.arrived for job in self._backlog)
-            is_starting = any(not slot.is_ready for slot in self._slots)
-            is_room = len(self._slots) < self.manifest.scaling.max_runners
-            if waited >= GROW_AFTER_S and is_room and not is_starting:
-                log.info("pool_grows", extra={"model": str(self.target)})
-                self._add_slot()
-        elif self._surplus() > 0:
-            staying = sum(slot.is_ready for slot in self._slots)
-            for slot in self._idle:
-                is_spare = staying > self._least
-                if is_spare and now - slot.idle_since >= self.manifest.scaling.idle_s:
-                    log.info("pool_shrinks", extra={"model": str(self.target)})
-                    self._idle.remove(slot)
-                    slot.stop(UNLOAD_GRACE_S)
-                    break
-
-    def _add_slot(self) -> None:
-        slot = Slot(self, folder=self._folder, manifest=self.manifest)
-        self._slots.append(slot)
-        task = asyncio.create_task(slot.keep_running())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self.publish()
-
-    async def _next_change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()

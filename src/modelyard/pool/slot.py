@@ -1,6 +1,6 @@
 """A slot of a pool: the place of one runner, filled again whenever the runner ends.
 
-Knows which jobs its runner has, so that none is lost with it.
+Knows which calls its runner has, so that none is lost with it.
 """
 
 from __future__ import annotations
@@ -10,28 +10,88 @@ import contextlib
 import logging
 import math
 import signal
-import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from modelyard.core.call import Call
+from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, Batch, LoadFailed, Stop
-from modelyard.pool.process import RunnerProcess
-
-if TYPE_CHECKING:
-    from modelyard.pool.job import Job
-    from modelyard.pool.pool import Pool
+from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
+from modelyard.pool.blame import Cause
 
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 QUICK_RETRIES = 2
-
-Cause = Literal["crashed", "killed", "hung", "load_failed"]
+UNLOAD_GRACE_S = 5.0
 
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """How a runner ends that somebody else ended: an operator, or the kernel when memory is short."""
+
+
+class Runner(Protocol):
+    """A started runner, as a slot uses it; ``pool/runner_process.py`` is the real one."""
+
+    @property
+    def opened(self) -> asyncio.Future[Ready | LoadFailed]:
+        """How the load ended; cancelled if the runner ended before that."""
+        ...
+
+    def send(self, message: Batch | Stop) -> None:
+        """Hand over a message."""
+        ...
+
+    def kill(self) -> None:
+        """End it now."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait until it is gone and all that it sent is read; give its exit code."""
+        ...
+
+
+class Launch(Protocol):
+    """Starts a runner."""
+
+    def __call__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        on_answers: Callable[[Answers], None],
+        on_closed: Callable[[], None],
+    ) -> Awaitable[Runner]:
+        """Start a runner for the model in ``folder``; raises OSError if the machine cannot.
+
+        ``on_closed`` is called when nothing can be sent to it any more.
+        """
+        ...
+
+
+class SlotOwner(Protocol):
+    """Whom a slot tells what happens to its runner."""
+
+    def on_ready(self, slot: Slot, ready: Ready) -> str:
+        """The model is loaded; gives a reason if it cannot be taken into service."""
+        ...
+
+    def on_answers(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
+        """A batch came to its end."""
+        ...
+
+    def on_closed(self, slot: Slot) -> None:
+        """The runner takes nothing more; ``on_lost`` or ``on_left`` follows."""
+        ...
+
+    def on_lost(self, slot: Slot, lost: Lost) -> None:
+        """The runner ended unasked, or in the middle of a batch."""
+        ...
+
+    def on_left(self, slot: Slot) -> None:
+        """The runner ended because it should, and the slot is empty for good."""
+        ...
 
 
 class Ending(NamedTuple):
@@ -42,62 +102,93 @@ class Ending(NamedTuple):
     was_ready: bool = False
 
 
-class Slot:
-    """One runner's place."""
+class Lost(NamedTuple):
+    """What ended with a runner: ``batch`` ran, ``ahead`` was handed over and not begun.
 
-    def __init__(self, pool: Pool, *, folder: Path, manifest: Manifest) -> None:
-        self.jobs: list[Job] = []  # that its runner runs
-        self.ahead: list[Job] = []  # that it has already, to run next
+    ``failed_loads``: how many runners in a row ended before they were ready.
+    """
+
+    batch: list[Call]
+    ahead: list[Call]
+    cause: Cause
+    how: str
+    failed_loads: int
+
+
+class Slot:
+    """One runner's place.
+
+    Args:
+        owner: Told what happens.
+        folder: The model's.
+        manifest: The model's.
+        launch: Starts a runner.
+        clock: Readings of it are compared with deadlines.
+    """
+
+    def __init__(
+        self,
+        owner: SlotOwner,
+        *,
+        folder: Path,
+        manifest: Manifest,
+        launch: Launch,
+        clock: Clock,
+    ) -> None:
+        self.batch: list[Call] = []  # that its runner runs
+        self.ahead: list[Call] = []  # that it has already, to run next
         self.took_s = math.inf  # its last batch
+        self.started = 0.0
         self.hung_at = 0.0
         self.idle_since = 0.0
         self.is_ready = False
-        self._pool = pool
+        self._owner = owner
         self._folder = folder
         self._manifest = manifest
-        self._process: RunnerProcess | None = None
-        self.started = 0.0
+        self._launch = launch
+        self._clock = clock
+        self._runner: Runner | None = None
         self._is_hung = False
         self._leaving = asyncio.Event()
 
-    def run(self, jobs: list[Job]) -> None:
+    def run(self, batch: list[Call]) -> None:
         """Hand a batch to the runner, which must be idle."""
-        assert not self.jobs
-        self.jobs, self.started = jobs, time.monotonic()
-        self._send(jobs, [])
+        assert not self.batch
+        self.batch, self.started = batch, self._clock()
+        self._send(batch, [])
 
-    def run_next(self, jobs: list[Job]) -> None:
+    def run_next(self, batch: list[Call]) -> None:
         """Hand a batch to the runner while it runs one. It drops what is late by then."""
-        assert self.jobs and not self.ahead
-        self.ahead = jobs
-        self._send(jobs, [job.deadline for job in jobs])
+        assert self.batch and not self.ahead
+        self.ahead = batch
+        self._send(batch, [call.request.deadline for call in batch])
 
-    def _send(self, jobs: list[Job], deadlines: list[float]) -> None:
-        assert self._process is not None
-        requests = [job.call.request for job in jobs]
+    def _send(self, batch: list[Call], deadlines: list[float]) -> None:
+        assert self._runner is not None
+        requests = [call.request for call in batch]
         is_plain = all(request.form == "json" for request in requests)
         forms = [] if is_plain else [request.form for request in requests]
-        self._process.send(Batch([request.input for request in requests], forms, deadlines))
+        self._runner.send(Batch([request.input for request in requests], forms, deadlines))
 
     def kill_hung(self) -> None:
         """End the runner in the middle of its batch."""
-        assert self._process is not None
+        assert self._runner is not None
         self._is_hung = True
-        self._process.kill()
+        self._runner.kill()
 
-    def stop(self, grace_s: float) -> None:
-        """Let the runner unload and end; kill it after the grace; leave the slot empty."""
+    def stop(self) -> None:
+        """Let the runner unload and end, kill it after a grace, and leave the slot empty."""
         if self._leaving.is_set():
             return
         self._leaving.set()
-        if self._process is None:
+        if self._runner is None:
             return
         if self.is_ready:
             self.is_ready = False
-            self._process.send(Stop())
-            asyncio.get_running_loop().call_later(grace_s, self._process.kill)
+            self._runner.send(Stop())
+            asyncio.get_running_loop().call_later(UNLOAD_GRACE_S, self._runner.kill)
         else:
-            self._process.kill()
+            self._runner.kill()
 
     async def keep_running(self) -> None:
         """Keep a runner in the slot until ``stop``.
@@ -111,20 +202,20 @@ class Slot:
             failures = 0 if ending.was_ready else failures + 1
             is_failed = ending.cause == "load_failed" or failures > QUICK_RETRIES
             cause = "load_failed" if is_failed else ending.cause
-            jobs, ahead = self.jobs, self.ahead
-            self.jobs, self.ahead = [], []
-            if jobs or not self._leaving.is_set():
-                self._pool.on_lost(self, jobs, ahead, cause=cause, how=ending.how)
+            batch, ahead = self.batch, self.ahead
+            self.batch, self.ahead = [], []
+            if batch or not self._leaving.is_set():
+                self._owner.on_lost(self, Lost(batch, ahead, cause, ending.how, failures))
             if is_failed:
                 backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._leaving.wait(), backoff_s)
-        self._pool.on_left(self)
+        self._owner.on_left(self)
 
     async def _run_one(self) -> Ending:
-        """Start a runner, see it to its end, and tell of that."""
+        """Start a runner, see it to its end, and tell how that came."""
         try:
-            process = await RunnerProcess.start(
+            runner = await self._launch(
                 self._folder,
                 self._manifest,
                 on_answers=self._on_answers,
@@ -132,37 +223,37 @@ class Slot:
             )
         except OSError as error:
             return Ending("load_failed", str(error))
-        self._process, self._is_hung = process, False
-        ended = asyncio.create_task(process.wait())
+        self._runner, self._is_hung = runner, False
+        ended = asyncio.create_task(runner.wait())
         try:
             if self._leaving.is_set():
                 return Ending("crashed", "")
-            problem = await self._open(process, ended)
+            problem = await self._open(runner, ended)
             if problem is not None:
                 return problem
             code = await ended
             cause: Cause = "killed" if code in FROM_OUTSIDE else "crashed"
             return Ending("hung" if self._is_hung else cause, _describe(code), was_ready=True)
         finally:
-            self._process, self.is_ready = None, False
-            process.kill()
+            self._runner, self.is_ready = None, False
+            runner.kill()
             await ended
 
-    async def _open(self, process: RunnerProcess, ended: asyncio.Task[int]) -> Ending | None:
+    async def _open(self, runner: Runner, ended: asyncio.Task[int]) -> Ending | None:
         """Wait for the model to load, and take it into service; gives what went wrong."""
         limit_s = self._manifest.limits.load_timeout_s
-        waits: list[asyncio.Future[Any]] = [process.opened, ended]
+        waits: list[asyncio.Future[Any]] = [runner.opened, ended]
         await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        if process.opened.cancelled():
+        if runner.opened.cancelled():
             how = f"the runner ended while it loaded the model: {_describe(await ended)}"
             return Ending("crashed", how)
-        if not process.opened.done():
+        if not runner.opened.done():
             return Ending("load_failed", f"loading took longer than load_timeout_s = {limit_s:g}")
-        outcome = process.opened.result()
+        outcome = runner.opened.result()
         if isinstance(outcome, LoadFailed):
             return Ending("load_failed", outcome.reason)
-        self.is_ready, self.idle_since = True, time.monotonic()
-        problem = self._pool.on_ready(self, outcome)
+        self.is_ready, self.idle_since = True, self._clock()
+        problem = self._owner.on_ready(self, outcome)
         if problem:
             self.is_ready = False
             return Ending("load_failed", problem)
@@ -170,14 +261,14 @@ class Slot:
 
     def _on_closed(self) -> None:
         self.is_ready = False  # it takes no batch ahead either
-        self._pool.on_closed(self)
+        self._owner.on_closed(self)
 
     def _on_answers(self, answers: Answers) -> None:
-        now = time.monotonic()
-        jobs, self.jobs, self.ahead = self.jobs, self.ahead, []
+        now = self._clock()
+        batch, self.batch, self.ahead = self.batch, self.ahead, []
         self.took_s = now - self.started
         self.started = self.idle_since = now
-        self._pool.on_answers(self, jobs, answers)
+        self._owner.on_answers(self, batch, answers)
 
 
 def _describe(exit_code: int) -> str:

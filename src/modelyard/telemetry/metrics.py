@@ -6,6 +6,7 @@ send, the number of time series stays bounded.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 
@@ -115,6 +116,12 @@ class Metrics:
         self._in_flight = Gauge(
             "modelyard_in_flight", "Requests under way in this gateway.", _TARGET, registry=registry
         )
+        self._demand = Gauge(
+            "modelyard_demand_runners",
+            "Runners that this gateway's own work for a target asks for; add up the gateways.",
+            _TARGET,
+            registry=registry,
+        )
         self._body_bytes = Gauge(
             "modelyard_body_bytes",
             "What the large bodies of requests under way have together.",
@@ -180,6 +187,20 @@ class Metrics:
     def watch_in_flight(self, target: Target, in_flight: Callable[[], int]) -> None:
         """Read ``in_flight`` whenever the metrics are scraped."""
         self._in_flight.labels(target.name, target.version).set_function(in_flight)
+
+    def watch_demand(self, target: Target, runners: Callable[[], float]) -> None:
+        """Read ``runners`` whenever the metrics are scraped."""
+        self._demand.labels(target.name, target.version).set_function(runners)
+
+    def forget(self, target: Target) -> None:
+        """Drop the gauges of a target that is gone; what was counted stays."""
+        labels = (target.name, target.version)
+        for gauge in (self._in_flight, self._demand):
+            with contextlib.suppress(KeyError):
+                gauge.remove(*labels)
+        for state in ("all", "ready"):
+            with contextlib.suppress(KeyError):
+                self._runners.remove(*labels, state)
 
     def watch_bodies(self, taken: Callable[[], int]) -> None:
         """Read ``taken`` whenever the metrics are scraped."""

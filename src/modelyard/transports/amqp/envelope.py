@@ -1,4 +1,4 @@
-"""What travels through the broker: bundles of requests, their answers, announcements.
+"""What travels through the broker: bundles of requests, their answers, and what workers announce.
 
 MessagePack and its CRC-32, behind a version in the message's ``type``. Deadlines are wall-clock
 time here: the one place where they leave the machine.
@@ -6,22 +6,26 @@ time here: the one place where they leave the machine.
 
 from __future__ import annotations
 
-import time
 from functools import partial
+from hashlib import blake2b
 from typing import TypeVar
 from zlib import crc32
 
 import msgspec
 
 from modelyard.core.errors import Failure
-from modelyard.core.messages import Announcement, Form
+from modelyard.core.manifest import Limits
+from modelyard.core.messages import Form, Schema, State
+from modelyard.core.names import Target
 
 T = TypeVar("T")
 
 BUNDLE = "modelyard.bundle.1"
 ANSWERS = "modelyard.answers.1"
 REFUSAL = "modelyard.refusal.1"
-ANNOUNCEMENT = "modelyard.announcement.1"
+STATUS = "modelyard.status.1"
+CARD = "modelyard.card.1"
+HELLO = "modelyard.hello.1"
 PING = "modelyard.ping.1"
 
 
@@ -42,17 +46,53 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     outcome: bytes | Failure
 
 
-class News(msgspec.Struct, frozen=True):
-    """What a worker says of itself.
+class Card(msgspec.Struct, frozen=True):
+    """What a target is and takes: the same as long as its folder is. Sent once, known by its id."""
 
-    ``is_last``: it goes away. ``queue_lost_s``: so many seconds ago a queue of its target was
-    deleted, and all that waited there.
+    target: Target
+    description: str
+    limits: Limits
+    cache_ttl_s: float
+    max_batch_size: int
+    scale_to_zero: bool
+    digest: str
+    schema: Schema | None
+
+
+class Status(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker says of itself, again and again: small, and always the same size.
+
+    Attributes:
+        worker: Its name, which no other has.
+        host: The machine or pod that it runs on.
+        target: Whose requests it takes.
+        card: The id of the card that describes the target.
+        queued: How many bundles wait in the target's queues, if the broker tells.
+        instance_s: What an instance takes in a runner, in seconds; 0 if none has run.
+        is_last: Whether it goes away.
+        queue_lost_s: So many seconds ago a queue of the target was deleted under it, and all that
+            waited there.
     """
 
     worker: str
-    announcement: Announcement
+    host: str
+    target: Target
+    card: str
+    state: State
+    reason: str = ""
+    runners: int = 0
+    runners_ready: int = 0
+    queued: int | None = None
+    instance_s: float = 0.0
     is_last: bool = False
     queue_lost_s: float | None = None
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True):
+    """A gateway asks: all workers for their status, or some of them for their cards."""
+
+    gateway: str
+    cards_of: list[str] = []
 
 
 CHECKSUM_BYTES = 4
@@ -86,9 +126,11 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
 decode_bundle = partial(_decode, msgspec.msgpack.Decoder(list[Item]))
 decode_answers = partial(_decode, msgspec.msgpack.Decoder(list[Answer]))
 decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
-decode_news = partial(_decode, msgspec.msgpack.Decoder(News))
+decode_status = partial(_decode, msgspec.msgpack.Decoder(Status))
+decode_card = partial(_decode, msgspec.msgpack.Decoder(Card))
+decode_hello = partial(_decode, msgspec.msgpack.Decoder(Hello))
 
 
-def wall_offset() -> float:
-    """Give what turns a reading of this machine's monotonic clock into a Unix time, added."""
-    return time.time() - time.monotonic()
+def card_id(encoded: bytes | bytearray) -> str:
+    """Give the id of a card: a digest of what is sent."""
+    return blake2b(encoded, digest_size=12).hexdigest()

@@ -28,6 +28,7 @@ _BASIC = 60
 # ``Properties``). All are short strings; where there are others, their flags tell.
 _ORDER = tuple(1 << bit for bit in (10, 9, 8, 7, 5, 3))
 _OURS = sum(_ORDER)
+_DELIVERY_MODE = 1 << 12
 
 
 class Properties(NamedTuple):
@@ -43,7 +44,7 @@ class Properties(NamedTuple):
     app_id: str | None = None
 
 
-class Delivery(NamedTuple):
+class DeliverMethod(NamedTuple):
     """The method that comes before a delivered message."""
 
     consumer_tag: str
@@ -60,9 +61,9 @@ def publish_frame(exchange: str, routing_key: str, *, is_mandatory: bool) -> byt
     return frame.marshal(method, CHANNEL)
 
 
-def header_frame(properties: Properties, body_bytes: int) -> bytes:
-    """Give the content header of a message."""
-    flags, values = 0, b""
+def header_frame(properties: Properties, body_bytes: int, *, is_persistent: bool = False) -> bytes:
+    """Give the content header of a message; a persistent one survives the broker's restart."""
+    flags, values = (_DELIVERY_MODE, b"\x02") if is_persistent else (0, b"")
     for flag, text in zip(_ORDER, properties, strict=True):
         if text is not None:
             encoded = text.encode()
@@ -95,7 +96,7 @@ def _frame(kind: int, payload: bytes | bytearray) -> bytes:
     return b"".join((FRAME_HEADER.pack(kind, CHANNEL, len(payload)), payload, FRAME_END))
 
 
-def read_delivery(payload: bytes) -> Delivery:
+def read_delivery(payload: bytes) -> DeliverMethod:
     """Read what stands behind ``DELIVER``.
 
     Raises:
@@ -103,7 +104,7 @@ def read_delivery(payload: bytes) -> Delivery:
     """
     end = 5 + payload[4]
     tag, is_redelivered = _TAG.unpack_from(payload, end)
-    return Delivery(payload[5:end].decode(), tag, bool(is_redelivered & 1))
+    return DeliverMethod(payload[5:end].decode(), tag, bool(is_redelivered & 1))
 
 
 def read_confirm(payload: bytes) -> tuple[int, bool]:

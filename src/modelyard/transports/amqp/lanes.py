@@ -9,22 +9,19 @@ is two bundles of 32 in turns: a quarter more answers than three bundles at a ti
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from itertools import count
 from typing import NamedTuple
 
-from modelyard.core.batch import Priority, count_instances
+from modelyard.core.batch import Priority
 from modelyard.core.call import Call
+from modelyard.core.clock import Clock
 from modelyard.core.names import Target
 from modelyard.transports.amqp.topology import queue_name
 
 FILL_S = 0.005  # a request waits at most this long for its bundle to fill,
 SPARE_S = 0.001  # and this long while a runner may be free for it
 LARGEST_BUNDLE_BYTES = 1 << 20
-
-_bundle_ids = count(1)
 
 
 class Capacity(NamedTuple):
@@ -39,12 +36,11 @@ class Capacity(NamedTuple):
 class Pending:
     """A call that is not answered yet."""
 
-    __slots__ = ("bundle", "call", "instances", "is_second_try", "key", "lane")
+    __slots__ = ("bundle", "call", "is_second_try", "key", "lane")
 
     def __init__(self, key: int, call: Call, lane: Lane) -> None:
         self.key = key
         self.call = call
-        self.instances = count_instances(call.request.input, is_json=call.request.form == "json")
         self.lane = lane
         self.bundle: Bundle | None = None
         self.is_second_try = False
@@ -55,9 +51,11 @@ class Bundle:
 
     __slots__ = ("departed", "id", "lane", "requests")
 
-    def __init__(self, lane: Lane, requests: list[Pending]) -> None:
-        self.id = str(next(_bundle_ids))
-        self.departed = time.monotonic()
+    def __init__(
+        self, bundle_id: str, lane: Lane, requests: list[Pending], *, departed: float
+    ) -> None:
+        self.id = bundle_id
+        self.departed = departed
         self.lane = lane
         self.requests = {pending.key: pending for pending in requests}
 
@@ -71,6 +69,8 @@ class Lane:
         capacity: Tells what the workers can do now. A request with more instances than a bundle
             may hold is a bundle too.
         depart: Sends a bundle.
+        clock: For the moment at which a bundle leaves.
+        new_id: Gives a bundle's id.
     """
 
     def __init__(
@@ -80,11 +80,15 @@ class Lane:
         *,
         capacity: Callable[[Target], Capacity],
         depart: Callable[[Bundle], None],
+        clock: Clock,
+        new_id: Callable[[], str],
     ) -> None:
         self.target = target
         self.queue = queue_name(target, priority)
         self._capacity = capacity
         self._depart = depart
+        self._clock = clock
+        self._new_id = new_id
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[int, Pending] = OrderedDict()  # by key; whoever is next, first
         self._instances = 0  # of all that wait
@@ -94,16 +98,21 @@ class Lane:
         self._flush_later: asyncio.TimerHandle | None = None
         self._is_open = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits, and nothing is under way."""
+        return not (self._waiting or self._unanswered)
+
     def add(self, pending: Pending) -> None:
         """Let a request wait for the next bundle."""
         self._waiting[pending.key] = pending
-        self._instances += pending.instances
+        self._instances += pending.call.instances
         self._schedule()
 
     def remove(self, pending: Pending) -> None:
         """Let a request wait no longer: it leaves, or is settled."""
         del self._waiting[pending.key]
-        self._instances -= pending.instances
+        self._instances -= pending.call.instances
 
     def release(self, bundle: Bundle) -> None:
         """Note that one of a bundle's requests is under way no more: another may be."""
@@ -124,7 +133,7 @@ class Lane:
         for pending in reversed(unanswered):
             self._waiting[pending.key] = pending
             self._waiting.move_to_end(pending.key, last=False)
-            self._instances += pending.instances
+            self._instances += pending.call.instances
         self._cancel_flush()
 
     def _schedule(self) -> None:
@@ -151,14 +160,14 @@ class Lane:
         chosen: list[Pending] = []
         while self._waiting and used < LARGEST_BUNDLE_BYTES:
             pending = next(iter(self._waiting.values()))
-            if pending.instances > room and chosen:
+            if pending.call.instances > room and chosen:
                 break
             self.remove(pending)
             chosen.append(pending)
-            room -= pending.instances
+            room -= pending.call.instances
             used += len(pending.call.request.input)
         if chosen:
-            bundle = Bundle(self, chosen)
+            bundle = Bundle(self._new_id(), self, chosen, departed=self._clock())
             for pending in chosen:
                 pending.bundle = bundle
             self._under_way += 1

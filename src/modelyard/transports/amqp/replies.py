@@ -1,6 +1,6 @@
 """Answers on their way back: those of one turn of the event loop leave in one message per gateway.
 
-On the way of a request: ``server.py`` adds each outcome here. A bundle is acked when all of its
+On the way of a request: ``consumer.py`` adds each outcome here. A bundle is acked when all of its
 answers are confirmed, and not before: should the worker die, the broker gives it to another.
 """
 
@@ -14,19 +14,15 @@ from functools import partial
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure, GivenUp
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.connection import (
-    BlockedError,
-    Delivered,
-    ReturnedError,
-    UnconfirmedError,
-)
+from modelyard.transports.amqp.confirms import BlockedError, ReturnedError, UnconfirmedError
 from modelyard.transports.amqp.frames import Properties
-from modelyard.transports.amqp.metrics import BrokerMetrics
-from modelyard.transports.amqp.session import Session
+from modelyard.transports.amqp.parser import Message
+from modelyard.transports.amqp.session import BrokerMetrics, Session
 from modelyard.transports.amqp.topology import REPLIES
 
 REPLY_TIMEOUT_S = 10.0
 BLOCKED_RETRY_S = 0.5
+GIVE_BACK_AFTER_S = 0.1  # so that a bundle which nobody can run does not go round and round
 LARGEST_REPLY_BYTES = 1 << 20  # of several answers together; one may be larger by itself
 
 
@@ -35,7 +31,7 @@ class Delivery:
 
     __slots__ = ("bundle_id", "calls", "reply_to", "tag", "unconfirmed")
 
-    def __init__(self, message: Delivered) -> None:
+    def __init__(self, message: Message) -> None:
         self.tag = message.tag
         self.reply_to = message.properties.reply_to or ""
         self.bundle_id = message.properties.correlation_id or ""
@@ -52,7 +48,7 @@ class Replies:
     Args:
         session: Where the deliveries came from; only there can they be acked.
         digest: Of the model folder that answers.
-        metrics: Told of what happens.
+        metrics: Told what happens.
     """
 
     def __init__(self, session: Session, metrics: BrokerMetrics, *, digest: str) -> None:
@@ -74,6 +70,17 @@ class Replies:
         """Answer a whole bundle that cannot be read."""
         delivery.unconfirmed = 1
         self._send(delivery.reply_to, envelope.REFUSAL, failure, Counter([delivery]))
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Have the broker give a bundle to another worker: this one cannot run it now."""
+        if delivery not in self.open:
+            return
+        self._close(delivery)
+        for call in delivery.calls:
+            call.settle(GivenUp("its bundle goes to another worker"))
+        asyncio.get_running_loop().call_later(
+            GIVE_BACK_AFTER_S, self._session.consuming.nack, delivery.tag
+        )
 
     async def all_acked(self) -> None:
         """Wait until no delivery is open."""
@@ -132,8 +139,11 @@ class Replies:
             delivery.unconfirmed -= answered
             if not delivery.unconfirmed and delivery in self.open:
                 self._session.consuming.ack(delivery.tag)
-                self.open.discard(delivery)
-                self._closed.set()
+                self._close(delivery)
+
+    def _close(self, delivery: Delivery) -> None:
+        self.open.discard(delivery)
+        self._closed.set()
 
 
 def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:

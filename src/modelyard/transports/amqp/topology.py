@@ -1,5 +1,4 @@
-"""Names in the broker, and how they are declared. All exchanges are our own, durable and direct,
-but the catalog's, which fans out.
+"""Names in the broker, and how they are declared. All exchanges are our own and durable.
 
 Requests wait in ``infer.<model>:<version>`` and, with high priority, in ``…:high``. Limits of
 length and time are left to policies: arguments that differ from an earlier declaration are refused.
@@ -7,7 +6,7 @@ length and time are left to policies: arguments that differ from an earlier decl
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Iterable
 from typing import Literal
 
 from pamqp import commands
@@ -19,6 +18,22 @@ from modelyard.transports.amqp.connection import Connection
 REQUESTS = "modelyard.requests"
 REPLIES = "modelyard.replies"
 CATALOG = "modelyard.catalog"
+"""Workers' statuses, to all gateways."""
+
+CARDS = "modelyard.cards"
+"""Workers' cards: to all gateways, and with the key ``KEPT`` also to the queue that keeps them."""
+
+HELLO = "modelyard.hello"
+"""What gateways ask all workers."""
+
+SENT, KEPT = "sent", "kept"
+_EXCHANGES = {
+    REQUESTS: "direct",
+    REPLIES: "direct",
+    CATALOG: "fanout",
+    CARDS: "direct",
+    HELLO: "fanout",
+}
 
 QueueType = Literal["classic", "quorum"]
 
@@ -32,7 +47,7 @@ def queue_name(target: Target, priority: Priority) -> str:
 
 async def declare_exchanges(connection: Connection) -> None:
     """Declare the exchanges."""
-    for name, kind in ((REQUESTS, "direct"), (REPLIES, "direct"), (CATALOG, "fanout")):
+    for name, kind in _EXCHANGES.items():
         await connection.call(
             commands.Exchange.Declare(exchange=name, exchange_type=kind, durable=True)
         )
@@ -63,13 +78,14 @@ async def count_waiting(
     return answer.message_count or 0, answer.consumer_count or 0
 
 
-async def declare_own_queue(connection: Connection, exchange: str, owner: str) -> str:
-    """Declare and bind a queue that lives as long as its connection, and give its name.
+async def declare_own_queue(
+    connection: Connection, name: str, bindings: Iterable[tuple[str, str]]
+) -> str:
+    """Declare a queue that lives as long as its connection, bind it, and give its name.
 
-    The name is a new one for each connection, so that a reconnect meets no queue that the broker
-    has not yet let go.
+    The name must be a new one for each connection, so that a reconnect meets no queue that the
+    broker has not yet let go. ``bindings``: exchanges and routing keys.
     """
-    name = f"{exchange.rpartition('.')[2]}.{owner}.{secrets.token_hex(8)}"
     await connection.call(
         commands.Queue.Declare(
             queue=name,
@@ -78,5 +94,19 @@ async def declare_own_queue(connection: Connection, exchange: str, owner: str) -
             arguments={"x-queue-type": "classic"},
         )
     )
-    await connection.call(commands.Queue.Bind(queue=name, exchange=exchange, routing_key=name))
+    for exchange, key in bindings:
+        await connection.call(commands.Queue.Bind(queue=name, exchange=exchange, routing_key=key))
+    return name
+
+
+async def declare_kept_cards(connection: Connection, queue_type: QueueType) -> str:
+    """Declare and bind the queue that keeps the cards of targets that may sleep; gives its name.
+
+    Its type is in its name: a process that is set up for the other one has a queue beside it.
+    """
+    name = f"{CARDS}.{queue_type}"
+    await connection.call(
+        commands.Queue.Declare(queue=name, durable=True, arguments={"x-queue-type": queue_type})
+    )
+    await connection.call(commands.Queue.Bind(queue=name, exchange=CARDS, routing_key=KEPT))
     return name

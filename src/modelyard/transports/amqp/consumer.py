@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -32,11 +31,9 @@ from modelyard.core.errors import (
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.address import Address
-from modelyard.transports.amqp.connection import Delivered
-from modelyard.transports.amqp.metrics import BrokerMetrics
+from modelyard.transports.amqp.parser import Message
 from modelyard.transports.amqp.replies import REPLY_TIMEOUT_S, Delivery, Replies
-from modelyard.transports.amqp.session import LOST, Session, Supervisor
+from modelyard.transports.amqp.session import LOST, Broker, Session, Supervisor
 from modelyard.transports.amqp.topology import QueueType, count_waiting, declare_request_queue
 
 log = logging.getLogger(__name__)
@@ -57,48 +54,48 @@ class Submit(Protocol):
         ...
 
 
-class AmqpServer:
+class AmqpConsumer:
     """Feeds one pool from the broker.
 
     Args:
-        addresses: The broker's.
-        name: This worker's.
+        broker: Where to, and as whom.
         target: Whose queues are consumed.
         queue_type: Of those queues.
         prefetch: Gives how many bundles may be here and not yet acked, per queue.
         submit: The pool's.
         digest: Gives that of the model folder, once it is loaded.
-        on_consuming: Told whenever its queues are consumed again.
-        metrics: Told of what happens.
+        on_consuming: Called whenever its queues are consumed again.
     """
 
     def __init__(
         self,
-        addresses: Sequence[Address],
+        broker: Broker,
         *,
-        name: str,
         target: Target,
         queue_type: QueueType,
         prefetch: Callable[[], int],
         submit: Submit,
         digest: Callable[[], str],
         on_consuming: Callable[[], None],
-        metrics: BrokerMetrics,
     ) -> None:
+        self._broker = broker
         self._target = target
         self._queue_type: QueueType = queue_type
         self._prefetch = prefetch
         self._submit = submit
         self._digest = digest
         self._on_consuming = on_consuming
-        self._metrics = metrics
+        self._metrics = broker.metrics
         self._session: Session | None = None
         self._replies: Replies | None = None
         self._queue_lost_at: float | None = None
         self._consumers: list[str] = []
+        # Queues whose head may hold what was given back because sessions were lost, ours among
+        # them: that is no reason to suspect it of having ended a worker.
+        self._excused: set[str] = set()
         self._supervisor = Supervisor(
-            addresses,
-            name=f"modelyard worker {target} {name}",
+            broker,
+            role=f"worker {target}",
             on_open=self._on_open,
             on_lost=self._on_lost,
             confirm_timeout_s=REPLY_TIMEOUT_S,
@@ -112,7 +109,8 @@ class AmqpServer:
     @property
     def queue_lost_s(self) -> float | None:
         """How long ago a queue was last deleted under us; None: never."""
-        return None if self._queue_lost_at is None else time.monotonic() - self._queue_lost_at
+        lost_at = self._queue_lost_at
+        return None if lost_at is None else self._broker.clock() - lost_at
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -162,11 +160,14 @@ class AmqpServer:
 
     async def _on_open(self, session: Session) -> None:
         await session.consuming.call(commands.Basic.Qos(prefetch_count=self._prefetch()))
+        is_renewed = self._replies is not None
         self._replies = Replies(session, self._metrics, digest=self._digest())
         for priority in PRIORITIES:
             queue = await declare_request_queue(
                 session.consuming, self._target, priority, self._queue_type
             )
+            if is_renewed:
+                self._excused.add(queue)
             handler = partial(self._on_bundle, self._replies, queue, priority)
             self._consumers.append(await session.consuming.consume(queue, handler))
         self._session = session  # from here on: who counts asks for queues that are there
@@ -174,62 +175,82 @@ class AmqpServer:
 
     def _on_lost(self) -> None:
         if self._session is not None and self._session.consuming.is_cancelled:
-            self._queue_lost_at = time.monotonic()
+            self._queue_lost_at = self._broker.clock()
         self._session = None
         self._consumers.clear()
         if self._replies is not None:
             self._replies.abandon()
 
     def _on_bundle(
-        self, replies: Replies, queue: str, priority: Priority, message: Delivered
+        self, replies: Replies, queue: str, priority: Priority, message: Message
     ) -> None:
         """Start on a bundle."""
         if replies.is_abandoned:
             return  # the session is lost, and its connections not closed yet
         delivery = Delivery(message)
         replies.open.add(delivery)
-        if message.is_redelivered:
-            self._metrics.broker_event("redelivered")
-        kind, meant = message.properties.message_type, message.properties.app_id
-        if kind != envelope.BUNDLE:
-            problem = f"this worker cannot read {kind!r}; release it again"
-            self._refuse(replies, delivery, Unavailable(problem))
-            return
-        if meant is not None and meant != queue:  # damaged on its way: another queue's, perhaps
-            self._refuse(replies, delivery, Unavailable(f"this bundle is for {meant}"))
-            return
+        is_suspect = self._is_suspect(queue, message)
         try:
-            items = envelope.decode_bundle(message.body)
-        except msgspec.MsgspecError as error:
-            self._refuse(replies, delivery, Unavailable(f"the bundle cannot be read: {error}"))
-            return
-        if not items:
-            self._refuse(replies, delivery, Malformed("the bundle is empty"))
+            items = self._read(queue, message)
+        except RequestError as error:
+            log.warning("bundle_refused", extra={"why": error.detail})
+            self._metrics.broker_event("refused")
+            replies.refuse(delivery, error.to_failure())
             return
         delivery.unconfirmed = len(items)
-        now, offset = time.monotonic(), envelope.wall_offset()
+        now, offset = self._broker.clock(), self._broker.wall_offset()
         for item in items:
             deadline = item.deadline - offset
             request = Request(item.id, self._target, item.input, deadline, priority, item.form)
             call = Call(request, partial(_on_outcome, replies, delivery, item.key))
             delivery.calls.append(call)
-            if deadline > now:
-                # What was delivered before may have ended the worker that had it: it runs alone.
-                self._submit(call, is_suspect=message.is_redelivered)
+        for call in list(delivery.calls):
+            if call.is_settled:
+                continue  # one before it was refused at once, and the bundle goes to another worker
+            if call.deadline > now:
+                self._submit(call, is_suspect=is_suspect)
             else:
                 self._metrics.broker_event("expired")
                 call.settle(DeadlineExceeded("the deadline passed while the request was queued"))
 
-    def _refuse(self, replies: Replies, delivery: Delivery, error: RequestError) -> None:
-        log.warning("bundle_refused", extra={"why": error.detail})
-        self._metrics.broker_event("refused")
-        replies.refuse(delivery, error.to_failure())
+    def _read(self, queue: str, message: Message) -> list[envelope.Item]:
+        """Give the requests in a bundle.
+
+        Raises:
+            Unavailable: It was damaged on its way, or is another version's: it may be sent again.
+            Malformed: There is nothing in it.
+        """
+        kind, meant = message.properties.message_type, message.properties.app_id
+        if kind != envelope.BUNDLE:
+            raise Unavailable(f"this worker cannot read {kind!r}; upgrade it")
+        if meant is not None and meant != queue:  # damaged on its way: another queue's, perhaps
+            raise Unavailable(f"this bundle is for {meant}")
+        try:
+            items = envelope.decode_bundle(message.body)
+        except msgspec.MsgspecError as error:
+            raise Unavailable(f"the bundle cannot be read: {error}") from None
+        if not items:
+            raise Malformed("the bundle is empty")
+        return items
+
+    def _is_suspect(self, queue: str, message: Message) -> bool:
+        """Tell whether a bundle may have ended the worker that had it before: its requests then
+        run alone.
+        """
+        if not message.is_redelivered:
+            self._excused.discard(queue)  # what was given back stands before what is new
+            return False
+        self._metrics.broker_event("redelivered")
+        return queue not in self._excused
 
 
 def _on_outcome(replies: Replies, delivery: Delivery, key: int, call: Call) -> None:
     outcome = call.outcome
-    if isinstance(outcome, (ShuttingDown, ModelNotReady, GivenUp)):
-        return  # it stays unacked: at the end of the session, which is near, another worker gets it
+    if isinstance(outcome, GivenUp):
+        return  # the bundle is on its way to another worker, or back to us
+    if isinstance(outcome, ShuttingDown | ModelNotReady):
+        replies.give_back(delivery)
+        return
     assert outcome is not None
     told = outcome.to_failure() if isinstance(outcome, RequestError) else outcome
     replies.add(delivery, envelope.Answer(key, told))

@@ -43,7 +43,10 @@ OnAnswers = Callable[[Answers], None]
 
 
 class RunnerProcess(asyncio.Protocol):
-    """A started runner. Made by ``start``; ``opened`` tells how the load ended."""
+    """A started runner, made by ``start``; see ``slot.Runner``.
+
+    ``opened`` tells how the load ended.
+    """
 
     def __init__(self, on_answers: OnAnswers, on_closed: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -87,12 +90,14 @@ class RunnerProcess(asyncio.Protocol):
                 start_new_session=True,  # so that Ctrl-C reaches only us, and a kill its children
                 env=_environment(manifest),
             )
+            channel = ours.dup()
             try:
-                channel = ours.dup()
                 channel.setblocking(False)
                 await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=channel)
             except BaseException:
+                channel.close()
                 self.kill()
+                await self._process.wait()
                 raise
         return self
 

@@ -1,18 +1,16 @@
 """The gateway's side: requests leave in bundles, and each is kept until it is answered.
 
-On the way of a request: dispatch calls ``send``; the request waits in its lane (``lanes.py``) until
-``_depart`` publishes its bundle; ``server.py`` takes that from the queue; the answers come back to
-``_on_reply``. If the session is lost on the way, all that is unanswered is sent again.
+On the way of a request: dispatch calls ``send``; the request waits in its lane (``lanes.py``)
+until ``_depart`` publishes its bundle; ``consumer.py`` takes that from the queue; the answers come
+back to ``_on_reply``. If the session is lost on the way, all that is unanswered is sent again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 
@@ -31,68 +29,58 @@ from modelyard.core.errors import (
 )
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.address import Address
-from modelyard.transports.amqp.connection import (
+from modelyard.transports.amqp.confirms import (
     ConnectionLostError,
-    Delivered,
     NackedError,
     ReturnedError,
 )
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.lanes import Bundle, Capacity, Lane, Pending
-from modelyard.transports.amqp.metrics import BrokerMetrics
-from modelyard.transports.amqp.session import Session, Supervisor
+from modelyard.transports.amqp.parser import Message
+from modelyard.transports.amqp.repair import Repair
+from modelyard.transports.amqp.selfping import SelfPing
+from modelyard.transports.amqp.session import Broker, Session, Supervisor
 from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_queue
 
 log = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S = 1.0
-PING_EVERY_S = 2.0
-PONG_WITHIN_S = 0.5  # later than that, it is the broker's fault if a deadline passes
-PING_TIMEOUT_S = 4.0
-REPAIR_EVERY_S = 1.0  # workers that write what we cannot read must not have us ask on and on
 # RabbitMQ 4 closes the channel on a message of more than 16 MiB, with all that is under way there.
 # A bundle may hold another MiB.
 LARGEST_INPUT_BYTES = 14 << 20
-BLOCKED_S = 1.0  # an alarm that lasts longer is answered 503, also for what was sent before it
 
 
 class AmqpTransport:
     """Carries requests through the broker.
 
     Args:
-        addresses: The broker's.
-        name: This gateway's, for the names of its queues and connections.
-        metrics: Told of what happens.
+        broker: Where to, and as whom.
         capacity: Tells what a target's workers can do now.
-        on_unroutable: Told of a target that has no queue.
+        on_unroutable: Called with a target that has no queue.
     """
 
     def __init__(
         self,
-        addresses: Sequence[Address],
+        broker: Broker,
         *,
-        name: str,
-        metrics: BrokerMetrics,
         capacity: Callable[[Target], Capacity],
         on_unroutable: Callable[[Target], None],
     ) -> None:
-        self._name = name
-        self._metrics = metrics
+        self._broker = broker
+        self._metrics = broker.metrics
         self._capacity = capacity
         self._on_unroutable = on_unroutable
-        self._keys = count(1)
+        self._keys, self._bundle_ids = count(1), count(1)
         self._pending: dict[int, Pending] = {}
         self._bundles: dict[str, Bundle] = {}
         self._lanes: dict[tuple[Target, Priority], Lane] = {}
         self._session: Session | None = None
         self._reply_to = ""
-        self._ponged = 0.0
-        self._unreadable_at = self._repaired_at = -math.inf
-        self._is_repairing = False
+        self._ping = SelfPing(broker.clock, on_blocked=self._give_up_sent)
+        self._repair = Repair(broker.clock, resend=partial(self._resend, None))
         self._supervisor = Supervisor(
-            addresses,
-            name=f"modelyard gateway {name}",
+            broker,
+            role="gateway",
             on_open=self._on_open,
             on_lost=self._on_lost,
             confirm_timeout_s=PUBLISH_TIMEOUT_S,
@@ -106,8 +94,7 @@ class AmqpTransport:
     @property
     def is_open(self) -> bool:
         """Whether requests and answers get through now, as far as is known."""
-        is_heard = time.monotonic() - self._ponged < PING_EVERY_S + PONG_WITHIN_S
-        return self.is_connected and not self.is_blocked and is_heard
+        return self.is_connected and not self.is_blocked and self._ping.is_heard
 
     @property
     def is_blocked(self) -> bool:
@@ -119,11 +106,22 @@ class AmqpTransport:
         """How many requests are not answered yet."""
         return len(self._pending)
 
+    def instances(self, target: Target) -> int:
+        """Give how many instances of a target wait or run, of those that were sent from here. What
+        is larger than a batch counts as a batch.
+        """
+        most = self._capacity(target).batch_size
+        return sum(
+            min(pending.call.instances, most)
+            for pending in self._pending.values()
+            if pending.lane.target == target
+        )
+
     async def run(self) -> None:
         """Stay connected until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._supervisor.run())
-            group.create_task(self._ping_on_and_on())
+            group.create_task(self._ping.run())
 
     def send(self, call: Call) -> None:
         """Carry a call; see ``dispatch.Transport``."""
@@ -135,13 +133,30 @@ class AmqpTransport:
         lane = self._lane(call.request.target, call.request.priority)
         pending = Pending(next(self._keys), call, lane)
         self._pending[pending.key] = pending
-        call.listen(partial(self._forget, pending))
+        call.watch(partial(self._forget, pending))
         lane.add(pending)
+
+    def forget(self, target: Target) -> None:
+        """Forget a target that is gone; what is under way for it is answered first."""
+        for place, lane in list(self._lanes.items()):
+            if lane.target == target and lane.is_empty:
+                del self._lanes[place]
+
+    def resend(self, target: Target, *, departed_before: float) -> None:
+        """Send again what left for a target before a moment, and was lost with its queue."""
+        self._resend(target, departed_before)
 
     def _lane(self, target: Target, priority: Priority) -> Lane:
         lane = self._lanes.get((target, priority))
         if lane is None:
-            lane = Lane(target, priority, capacity=self._capacity, depart=self._depart)
+            lane = Lane(
+                target,
+                priority,
+                capacity=self._capacity,
+                depart=self._depart,
+                clock=self._broker.clock,
+                new_id=lambda: str(next(self._bundle_ids)),
+            )
             self._lanes[target, priority] = lane
             if self._session is not None:
                 lane.open()
@@ -168,10 +183,10 @@ class AmqpTransport:
         session = self._session
         assert session is not None  # lanes are open only while there is one
         self._bundles[bundle.id] = bundle
-        offset = envelope.wall_offset()
+        offset = self._broker.wall_offset()
         items = [_to_item(pending, offset) for pending in bundle.requests.values()]
         last = max(item.deadline for item in items)
-        left_s = max(last - time.time(), 0.001)
+        left_s = max(last - self._broker.wall_clock(), 0.001)
         confirmed = session.publishing.publish(
             envelope.encode(items),
             exchange=REQUESTS,
@@ -192,7 +207,7 @@ class AmqpTransport:
     ) -> None:
         """Fail what the broker did not take."""
         error = confirmed.exception()
-        if error is None:
+        if error is None or session is not self._session:  # else: all of it is sent again
             return
         if isinstance(error, ConnectionLostError):
             session.lose(str(error))  # and _on_lost lets all that is unanswered be sent again
@@ -219,15 +234,18 @@ class AmqpTransport:
     # Back.
 
     async def _on_open(self, session: Session) -> None:
-        queue = await declare_own_queue(session.consuming, REPLIES, self._name)
+        name = self._broker.new_name("replies")
+        queue = await declare_own_queue(session.consuming, name, [(REPLIES, name)])
         await session.consuming.consume(queue, self._on_reply, no_ack=True)
-        self._session, self._reply_to, self._ponged = session, queue, time.monotonic()
+        self._session, self._reply_to = session, queue
+        self._ping.begin(session, queue)
         for lane in self._lanes.values():
             lane.open()
 
     def _on_lost(self) -> None:
         """Let all that was sent and is not answered wait for the next session."""
         self._session = None
+        self._ping.end()
         self._bundles.clear()
         sent: dict[Lane, list[Pending]] = defaultdict(list)
         for pending in self._pending.values():  # the oldest first
@@ -238,7 +256,7 @@ class AmqpTransport:
         for lane in self._lanes.values():
             lane.close(sent[lane])
 
-    def _on_reply(self, message: Delivered) -> None:
+    def _on_reply(self, message: Message) -> None:
         kind, bundle_id = message.properties.message_type, message.properties.correlation_id
         try:
             if kind == envelope.ANSWERS:
@@ -247,29 +265,14 @@ class AmqpTransport:
             elif kind == envelope.REFUSAL:
                 self._refuse(bundle_id or "", envelope.decode_refusal(message.body))
             elif kind == envelope.PING:
-                self._ponged = time.monotonic()
+                self._ping.pong()
             else:
                 self._metrics.broker_event("orphan")
         except msgspec.MsgspecError as error:
             self._metrics.broker_event("orphan")
             log.warning("answer_unreadable", extra={"why": str(error)})
             if kind in (envelope.ANSWERS, envelope.REFUSAL):
-                self._on_unreadable(time.monotonic())
-
-    def _on_unreadable(self, now: float) -> None:
-        """Have all that is unanswered sent again, soon: a damaged answer may not tell whose it was.
-
-        Again and again while such answers come: a copy costs a run, a missing one a request.
-        """
-        self._unreadable_at = now
-        if not self._is_repairing:
-            self._is_repairing = True
-            wait_s = max(0.0, self._repaired_at + REPAIR_EVERY_S - now)
-            asyncio.get_running_loop().call_later(wait_s, self._repair)
-
-    def _repair(self) -> None:
-        self._is_repairing, self._repaired_at = False, time.monotonic()
-        self.resend(None, departed_before=self._unreadable_at)
+                self._repair.note()  # a damaged answer may not tell whose it was
 
     def _answer(self, answer: envelope.Answer, digest: str | None) -> None:
         pending = self._pending.get(answer.key)
@@ -299,42 +302,12 @@ class AmqpTransport:
         pending.bundle = None
         pending.lane.add(pending)
 
-    def resend(self, target: Target | None, *, departed_before: float) -> None:
-        """Send again what left before a moment: its queue was deleted, and it with it.
-
-        Args:
-            target: Whose; None for that of all targets.
-            departed_before: By ``time.monotonic()``.
-        """
+    def _resend(self, target: Target | None, departed_before: float) -> None:
         for bundle in list(self._bundles.values()):
             is_meant = target is None or bundle.lane.target == target
             if is_meant and bundle.departed < departed_before:
                 for pending in list(bundle.requests.values()):
                     self._send_again(bundle, pending)
-
-    async def _ping_on_and_on(self) -> None:
-        """Send messages to ourselves: a broker that hangs, or a reply queue that is gone, shows."""
-        while True:
-            await asyncio.sleep(PING_EVERY_S)
-            session = self._session
-            if session is None:
-                continue
-            if session.publishing.is_blocked:
-                self._ponged = time.monotonic()  # no ping gets through, and that is known
-                if self._ponged - session.publishing.blocked_since > BLOCKED_S:
-                    self._give_up_sent()
-                continue
-            if time.monotonic() - self._ponged > PING_TIMEOUT_S:
-                session.lose("no message of ours came back")
-                continue
-            ping = session.publishing.publish(
-                b"",
-                exchange=REPLIES,
-                routing_key=self._reply_to,
-                properties=Properties(message_type=envelope.PING),
-                is_mandatory=False,
-            )
-            ping.add_done_callback(asyncio.Future.exception)  # the missing pong will tell
 
     def _give_up_sent(self) -> None:
         """Refuse what is under way: while the broker takes no messages it takes no answers either,

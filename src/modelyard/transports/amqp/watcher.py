@@ -1,0 +1,239 @@
+"""A gateway's view of the workers: hears their statuses, fetches their cards, tells the catalog.
+
+A worker that has been silent for ``FORGET_AFTER_S`` is gone. A gateway that starts asks all workers
+for their status; cards that it does not know it fetches, once, from a worker that has them. Cards
+of targets that may sleep are kept by the broker as well, so a request can wake a target of which
+nothing is up, also when all gateways have been restarted since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from pamqp import commands
+
+from modelyard.core.messages import Announcement, Member
+from modelyard.core.names import Target
+from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.announcer import (
+    FORGET_AFTER_S,
+    PUBLISH_TIMEOUT_S,
+    SPREAD_S,
+    publish_card,
+    publish_hello,
+)
+from modelyard.transports.amqp.confirms import BlockedError
+from modelyard.transports.amqp.connection import Connection
+from modelyard.transports.amqp.known import Known
+from modelyard.transports.amqp.parser import Message
+from modelyard.transports.amqp.session import LOST, Broker, Session, Supervisor
+from modelyard.transports.amqp.topology import (
+    CARDS,
+    CATALOG,
+    KEPT,
+    SENT,
+    QueueType,
+    declare_kept_cards,
+    declare_own_queue,
+)
+
+TICK_S = 1.0
+KNOWS_ALL_AFTER_S = 2 * SPREAD_S + 0.5  # from the first hello on
+TIDY_EVERY_S = 3600.0  # kept cards that were replaced are dropped so often
+
+
+class Watcher:
+    """Hears the workers, and remembers targets that may sleep.
+
+    Args:
+        broker: Where to, and as whom.
+        queue_type: Of the queue that keeps cards.
+        announce: Called with what is true of a target, at every change.
+        forget: Called with a target that nobody has announced for ``forget_after_s``.
+        is_blocked: Whether the broker takes no messages now, and so no worker can be heard.
+        on_queue_lost: Called with a target whose queue was deleted, and when.
+        forget_after_s: How long a target without workers is remembered, unless it sleeps.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        queue_type: QueueType,
+        announce: Callable[[Announcement], None],
+        forget: Callable[[Target], None],
+        is_blocked: Callable[[], bool],
+        on_queue_lost: Callable[[Target, float], None],
+        forget_after_s: float,
+    ) -> None:
+        self._broker = broker
+        self._queue_type: QueueType = queue_type
+        self._announce = announce
+        self._forget = forget
+        self._is_blocked = is_blocked
+        self._on_queue_lost = on_queue_lost
+        self._forget_after_s = forget_after_s
+        self._known: dict[Target, Known] = {}
+        self._cards: dict[str, envelope.Card] = {}  # by id
+        self._session: Session | None = None
+        self._first_heard: float | None = None
+        self._tidied = 0.0
+        self._supervisor = Supervisor(
+            broker,
+            role="watcher",
+            on_open=self._on_open,
+            on_lost=self._on_lost,
+            confirm_timeout_s=PUBLISH_TIMEOUT_S,
+            is_one_connection=True,
+        )
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether every worker that is up has had the time to announce itself, once."""
+        if self._first_heard is None:
+            return False
+        return self._broker.clock() - self._first_heard > KNOWS_ALL_AFTER_S
+
+    def known(self, target: Target) -> Known | None:
+        """Give what is known of a target: its load, and its workers one by one."""
+        return self._known.get(target)
+
+    def members(self, target: Target) -> list[Member]:
+        """Give a target's workers."""
+        known = self._known.get(target)
+        return known.members if known else []
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._supervisor.run())
+            group.create_task(self._tick_on_and_on())
+
+    def forget_asleep(self, target: Target) -> None:
+        """Forget a target that slept: its queue is not there any more, so nothing could wake it."""
+        known = self._known.get(target)
+        if known is not None and not known.workers and known.card is not None:
+            known.card = msgspec.structs.replace(known.card, scale_to_zero=False)
+            self._tidied = 0.0  # so that the broker forgets it as well
+            self._tell(known)
+
+    async def _on_open(self, session: Session) -> None:
+        connection, now = session.consuming, self._broker.clock()
+        kept = await declare_kept_cards(connection, self._queue_type)
+        bindings = [(CATALOG, ""), (CARDS, SENT), (CARDS, KEPT)]
+        queue = await declare_own_queue(connection, self._broker.new_name("catalog"), bindings)
+        await connection.consume(queue, self._on_message, no_ack=True)
+        await self._tidy(connection, kept)
+        await publish_hello(connection, envelope.Hello(self._broker.owner))
+        for known in self._known.values():
+            known.excuse(now)
+        self._session = session
+        if self._first_heard is None:
+            self._first_heard = now
+
+    def _on_lost(self) -> None:
+        self._session = None
+
+    async def _tidy(self, connection: Connection, kept: str) -> None:
+        """Read the cards that the broker keeps, and keep the last one of each target alone.
+
+        What another gateway reads in the same moment it publishes again, so nobody misses it.
+        """
+        cards: dict[Target, tuple[envelope.Card, bytes]] = {}
+        tag = 0
+        while (got := await connection.get(kept)) is not None:
+            tag = got.tag
+            try:
+                card = envelope.decode_card(got.body)
+            except msgspec.MsgspecError:
+                continue
+            cards[card.target] = (card, got.body)
+        for target, (card, body) in cards.items():
+            known = self._known.get(target)
+            is_forgotten = known is not None and known.card and not known.card.scale_to_zero
+            if not is_forgotten:
+                self._on_card(card, envelope.card_id(body))
+                await publish_card(connection, body, is_kept=True)
+        if tag:
+            connection.tell(commands.Basic.Ack(delivery_tag=tag, multiple=True))
+        self._tidied = self._broker.clock()
+
+    def _on_message(self, message: Message) -> None:
+        kind = message.properties.message_type
+        try:
+            if kind == envelope.STATUS:
+                self._on_status(envelope.decode_status(message.body))
+            elif kind == envelope.CARD:
+                card = envelope.decode_card(message.body)
+                self._on_card(card, envelope.card_id(message.body))
+        except msgspec.MsgspecError:
+            return  # damaged, or a stranger's: the next one comes soon
+
+    def _on_status(self, status: envelope.Status) -> None:
+        now = self._broker.clock()
+        known = self._known.get(status.target)
+        if known is None:
+            known = self._known[status.target] = Known(status.target, now)
+        if known.hear(status, now):
+            self._tell(known)
+        if status.queue_lost_s is not None:
+            self._on_queue_lost(status.target, now - status.queue_lost_s)
+
+    def _on_card(self, card: envelope.Card, card_id: str) -> None:
+        self._cards[card_id] = card
+        known = self._known.get(card.target)
+        if known is None:
+            known = self._known[card.target] = Known(card.target, self._broker.clock())
+        if not known.workers and card.scale_to_zero:
+            known.card, known.card_id = card, card_id
+        self._tell(known)
+
+    def _tell(self, known: Known) -> None:
+        """Announce a target, with the card that its workers have."""
+        newer = known.newer_card()
+        if newer is not None and (card := self._cards.get(newer.card)) is not None:
+            known.card, known.card_id = card, newer.card
+        if (announcement := known.announcement()) is not None:
+            self._announce(announcement)
+
+    async def _tick_on_and_on(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S * self._broker.chance.uniform(0.5, 1.0))
+            now = self._broker.clock()
+            if self._is_blocked():
+                for known in self._known.values():
+                    known.excuse(now)
+            elif self._session is not None:
+                self._forget_silent(now)
+                await self._ask(self._session, now)
+
+    def _forget_silent(self, now: float) -> None:
+        for target, known in list(self._known.items()):
+            if known.drop_silent(now - FORGET_AFTER_S, now):
+                self._tell(known)
+            empty_since = known.empty_since
+            is_old = empty_since is not None and now - empty_since > self._forget_after_s
+            if is_old and known.state != "asleep":
+                del self._known[target]
+                self._forget(target)
+
+    async def _ask(self, session: Session, now: float) -> None:
+        """Fetch the cards that are missing, and tidy up now and then."""
+        try:
+            newer = [known.newer_card() for known in self._known.values()]
+            lacking = [s.worker for s in newer if s is not None and s.card not in self._cards]
+            if lacking:
+                hello = envelope.Hello(self._broker.owner, lacking)
+                await publish_hello(session.publishing, hello)
+            if now - self._tidied > TIDY_EVERY_S:
+                in_use = {known.card_id for known in self._known.values()}
+                self._cards = {key: card for key, card in self._cards.items() if key in in_use}
+                await self._tidy(
+                    session.consuming, await declare_kept_cards(session.consuming, self._queue_type)
+                )
+        except BlockedError:
+            return
+        except LOST as error:
+            session.lose(str(error))
