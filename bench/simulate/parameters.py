@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from modelyard.transports.amqp.announcing import EVERY_S
+from modelyard.transports.amqp.announcer import EVERY_S
 from modelyard.transports.amqp.lanes import FILL_S, SPARE_S
 
 HPA = "https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/"

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
+from modelyard.transports.amqp.session import Broker as Link
 from modelyard.transports.amqp.session import Session, Supervisor
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
@@ -156,8 +159,15 @@ class Storm:
         self._open = 0
         self._supervisors = [
             Supervisor(
-                parse_addresses(url),
-                name=f"storm {number}",
+                Link(
+                    parse_addresses(url),
+                    f"{number}",
+                    Metrics(),
+                    time.monotonic,
+                    time.time,
+                    Random(),
+                ),
+                role="storm",
                 on_open=self._on_open,
                 on_lost=self._on_lost,
                 confirm_timeout_s=1.0,

@@ -164,9 +164,10 @@ async def test_row_29_an_old_gateway_is_not_misled_by_a_new_worker(cluster: Clus
         channel = await connection.channel()
         exchange = await channel.get_exchange(CATALOG)
         for kind, body in [
-            ("modelyard.announcement.99", b"\xff\xff"),
-            (envelope.ANNOUNCEMENT, b"\xff\xff"),
-            (envelope.ANNOUNCEMENT, bytes(envelope.encode({"worker": "new", "announcement": {}}))),
+            ("modelyard.status.99", b"\xff\xff"),
+            (envelope.STATUS, b"\xff\xff"),
+            (envelope.STATUS, bytes(envelope.encode({"worker": "new"}))),
+            (envelope.CARD, bytes(envelope.encode({"target": "new"}))),
         ]:
             await exchange.publish(aio_pika.Message(body, type=kind), "", mandatory=False)
     for nonce in range(20):

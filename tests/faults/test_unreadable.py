@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from zlib import crc32
@@ -15,6 +16,7 @@ from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.connection import Connection
 from modelyard.transports.amqp.frames import Properties
+from modelyard.transports.amqp.opening import open_connection
 from modelyard.transports.amqp.topology import (
     REPLIES,
     REQUESTS,
@@ -30,8 +32,12 @@ from tests.support.server import wait_until
 
 
 async def connect(url: str) -> Connection:
-    return await Connection.open(
-        parse_addresses(url)[0], name="test", confirm_timeout_s=60, on_lost=lambda why: None
+    return await open_connection(
+        parse_addresses(url)[0],
+        name="test",
+        confirm_timeout_s=60,
+        on_lost=lambda why: None,
+        clock=time.monotonic,
     )
 
 
@@ -80,7 +86,7 @@ async def test_messages_of_any_size_come_as_they_were_sent(broker: Broker) -> No
     connection, came = await connect(broker.url), asyncio.Queue[bytes]()
     await connection.confirm_publishing()
     await declare_exchanges(connection)
-    queue = await declare_own_queue(connection, REPLIES, "sizes")
+    queue = await declare_own_queue(connection, "replies.sizes", [(REPLIES, "replies.sizes")])
     await connection.consume(queue, lambda message: came.put_nowait(message.body), no_ack=True)
     frame_bytes = 128 * 1024 - 8  # what RabbitMQ takes in one frame, less what is around it
     for size in (0, 1, 0, frame_bytes, frame_bytes + 1, 3 * frame_bytes, 1_000_000, 0):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.transports.amqp.announcing import FORGET_AFTER_S
+from modelyard.transports.amqp.announcer import FORGET_AFTER_S
 from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick, events, sessions

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
 
 from modelyard.caches.layered import LayeredCache
 from modelyard.caches.memory import MemoryCache
@@ -15,7 +18,7 @@ from modelyard.core.manifest import Limits
 from modelyard.core.messages import Announcement, Request, State
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog
-from modelyard.dispatch.dispatch import Ask, CacheUse, Dispatch, Prediction
+from modelyard.dispatch.dispatch import Ask, CacheUse, ClientCall, Dispatch
 
 IRIS = Target("iris", "1")
 CAP_S = 100.0
@@ -49,6 +52,48 @@ def announcement(
 def request(*, deadline: float = 0.0) -> Request:
     """Give a request for the iris model."""
     return Request("id", IRIS, memoryview(b"[1]"), deadline)
+
+
+class Prediction(NamedTuple):
+    """``output``: the predictions, in the order of the instances."""
+
+    target: Target
+    output: bytes
+    cache_use: CacheUse
+
+
+def ask_for(
+    raw: bytes,
+    target: Target | None = None,
+    *,
+    timeout_s: float | None = None,
+    priority: Priority = "normal",
+) -> Ask:
+    """Give what a client asks; of the iris model, in whatever version, unless told otherwise."""
+    name, version = (target.name, target.version) if target else ("iris", None)
+    return Ask(name, msgspec.Raw(raw), version, timeout_s, priority)
+
+
+async def predict(
+    dispatch: Dispatch, ask: Ask, *, request_id: str = "id", is_bypass: bool = False
+) -> Prediction:
+    """Answer one request; cancel it to give it up. Raises its error."""
+    answered: asyncio.Future[ClientCall] = asyncio.get_running_loop().create_future()
+
+    def on_answered(call: ClientCall) -> None:
+        if not answered.done():
+            answered.set_result(call)
+
+    call = dispatch.start(ask, on_answered, request_id=request_id, is_bypass=is_bypass)
+    try:
+        await answered
+    except asyncio.CancelledError:
+        call.settle(GivenUp("the caller has left"))
+        raise
+    if isinstance(call.outcome, bytes):
+        return Prediction(call.entry.target, call.outcome, call.cache_use)
+    assert call.outcome is not None
+    raise call.outcome
 
 
 class Clock:
@@ -112,6 +157,7 @@ class Asking:
             cache=LayeredCache(MemoryCache(max_bytes=1_000_000, clock=clock), None),
             metrics=self.metrics,
             timeout_cap_s=CAP_S,
+            clock=clock,
         )
 
     @property
@@ -132,8 +178,8 @@ class Asking:
         is_bypass: bool = False,
     ) -> asyncio.Task[Prediction]:
         """Begin to ask, and come as far as possible without an answer."""
-        ask = Ask("id", "iris", None, memoryview(raw), timeout_s, priority, is_bypass)
-        task = asyncio.create_task(self.dispatch.predict(ask))
+        ask = ask_for(raw, timeout_s=timeout_s, priority=priority)
+        task = asyncio.create_task(predict(self.dispatch, ask, is_bypass=is_bypass))
         await settle()
         return task
 

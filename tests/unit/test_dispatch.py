@@ -20,8 +20,17 @@ from modelyard.core.errors import (
     VersionNotFound,
 )
 from modelyard.core.names import Target
-from modelyard.dispatch.dispatch import Ask, Prediction
-from tests.unit.asking import CAP_S, IRIS, Asking, Clock, announcement, settle
+from tests.unit.asking import (
+    CAP_S,
+    IRIS,
+    Asking,
+    Clock,
+    Prediction,
+    announcement,
+    ask_for,
+    predict,
+    settle,
+)
 
 
 @pytest.fixture
@@ -33,10 +42,6 @@ def asking(monkeypatch: pytest.MonkeyPatch) -> Asking:
     return asking
 
 
-def ask_for(raw: bytes) -> Ask:
-    return Ask("id", "iris", None, memoryview(raw))
-
-
 def outcome(task: asyncio.Task[Prediction]) -> tuple[bytes, str]:
     """Give the answer and how the cache was used, of a task that is done."""
     prediction = task.result()
@@ -45,8 +50,8 @@ def outcome(task: asyncio.Task[Prediction]) -> tuple[bytes, str]:
 
 
 async def test_a_request_reaches_the_transport_whole(asking: Asking) -> None:
-    ask = Ask("r1", "iris", "1", memoryview(b"[1, 2]"), 2.5, "high")
-    task = asyncio.create_task(asking.dispatch.predict(ask))
+    ask = ask_for(b"[1, 2]", IRIS, timeout_s=2.5, priority="high")
+    task = asyncio.create_task(predict(asking.dispatch, ask, request_id="r1"))
     await settle()
     (request,) = asking.transport.requests
     assert (request.id, request.target, request.priority) == ("r1", IRIS, "high")
@@ -199,9 +204,9 @@ async def test_nothing_is_left_for_the_garbage_collector(asking: Asking) -> None
         asking.catalog.announce(announcement(max_in_flight=1))
         for number in range(3):
             raw = b"[%d]" % number
-            asking.dispatch.start(ask_for(raw), lambda _: None)
+            asking.dispatch.start(ask_for(raw), lambda _: None, request_id="id")
             with contextlib.suppress(Overloaded):
-                asking.dispatch.start(ask_for(b"[9]"), lambda _: None)
+                asking.dispatch.start(ask_for(b"[9]"), lambda _: None, request_id="id")
             asking.transport.calls.pop().settle(b"[7]")
         assert gc.collect() == 0
     finally:
@@ -342,5 +347,5 @@ async def test_what_does_not_exist_is_not_asked(
     asking: Asking, target: Target, kind: type[RequestError]
 ) -> None:
     with pytest.raises(kind):
-        await asking.dispatch.predict(Ask("r1", target.name, target.version, memoryview(b"[1]")))
+        await predict(asking.dispatch, ask_for(b"[1]", target))
     assert asking.sent == 0

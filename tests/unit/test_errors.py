@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from modelyard.core.errors import Failure, RequestError, Unavailable, from_failure
+from modelyard.gateway.heads import HeadTooLargeError
 from modelyard.gateway.problems import STATUS, MethodNotAllowed, problem_of
-from modelyard.gateway.protocol import HeadersTooLarge
 
 
 def tree(base: type[RequestError]) -> list[type[RequestError]]:
@@ -20,7 +20,7 @@ TRAVELLING = [kind for kind in tree(RequestError) if kind.__module__ == RequestE
 EVERY: list[type[RequestError]] = [
     *TRAVELLING,
     MethodNotAllowed,
-    HeadersTooLarge,
+    HeadTooLargeError,
 ]  # those two are answered where they arise
 
 

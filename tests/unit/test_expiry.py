@@ -25,7 +25,7 @@ def due(deadline: float) -> Call:
 
 
 async def test_each_is_failed_after_its_own_deadline(clock: Clock) -> None:
-    expiry, soon, later = Expiry(), due(clock.now + 1), due(clock.now + 2)
+    expiry, soon, later = Expiry(clock), due(clock.now + 1), due(clock.now + 2)
     expiry.watch(later)
     expiry.watch(soon)
     clock.now += 0.99
@@ -43,7 +43,7 @@ async def test_each_is_failed_after_its_own_deadline(clock: Clock) -> None:
 async def test_what_was_answered_keeps_its_answer(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expiry, call = Expiry(), due(clock.now + 1)
+    expiry, call = Expiry(clock), due(clock.now + 1)
     expiry.watch(call)
     call.settle(b"[7]")
     clock.now += 2
@@ -53,7 +53,7 @@ async def test_what_was_answered_keeps_its_answer(
 
 
 async def test_what_was_forgotten_is_left_alone(clock: Clock) -> None:
-    expiry, call = Expiry(), due(clock.now + 1)
+    expiry, call = Expiry(clock), due(clock.now + 1)
     expiry.forget(call, expiry.watch(call))
     clock.now += 2
     await settle()
@@ -72,7 +72,7 @@ async def test_the_timer_stops_when_nobody_waits_and_starts_again(
         return start_timer(delay, callback)
 
     monkeypatch.setattr(loop, "call_later", note_timer)
-    expiry = Expiry()
+    expiry = Expiry(clock)
     for _ in range(2):
         call = due(clock.now + 1)
         expiry.watch(call)

@@ -1,4 +1,4 @@
-"""Single flight: who shares an execution, and for how long."""
+"""Single flight: who shares an shared, and for how long."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Landings:
     def start(self, key: bytes = b"a") -> Flight[Call]:
         return self.flights.start(key, request(), self._on_landed)
 
-    def _on_landed(self, execution: Call, waiting: list[Call]) -> None:
-        self.told.append((execution.outcome, waiting))
+    def _on_landed(self, shared: Call, waiting: list[Call]) -> None:
+        self.told.append((shared.outcome, waiting))
 
 
 def test_a_flight_can_be_found_until_it_lands() -> None:
@@ -32,7 +32,7 @@ def test_a_flight_can_be_found_until_it_lands() -> None:
     flight = landings.start()
     assert landings.flights.find(b"a", "normal") is flight
     assert landings.flights.find(b"b", "normal") is None
-    flight.execution.settle(b"[7]")
+    flight.shared.settle(b"[7]")
     assert landings.flights.find(b"a", "normal") is None
     assert landings.told == [(b"[7]", [])]
 
@@ -43,7 +43,7 @@ def test_all_aboard_are_named_in_the_order_in_which_they_came() -> None:
     for one in calls:
         flight.join(one)
     failed = ModelFailed("no")
-    flight.execution.settle(failed)
+    flight.shared.settle(failed)
     assert landings.told == [(failed, calls)]
 
 
@@ -53,20 +53,20 @@ def test_who_leaves_takes_nobody_along() -> None:
     flight.join(gone)
     flight.join(stays)
     gone.settle(GivenUp("left"))
-    assert not flight.execution.is_settled
-    flight.execution.settle(b"[7]")
+    assert not flight.shared.is_settled
+    flight.shared.settle(b"[7]")
     assert landings.told == [(b"[7]", [stays])]
 
 
-def test_the_last_to_leave_gives_the_execution_up() -> None:
+def test_the_last_to_leave_gives_the_shared_up() -> None:
     landings = Landings()
     flight, first, last = landings.start(), call(), call()
     flight.join(first)
     flight.join(last)
     first.settle(GivenUp("left"))
-    assert not flight.execution.is_settled
+    assert not flight.shared.is_settled
     last.settle(GivenUp("left"))
-    assert isinstance(flight.execution.outcome, GivenUp)
+    assert isinstance(flight.shared.outcome, GivenUp)
     assert landings.flights.find(b"a", "normal") is None
     assert [waiting for _, waiting in landings.told] == [[]]
 
@@ -75,7 +75,7 @@ def test_leaving_what_has_landed_is_nothing() -> None:
     landings = Landings()
     flight, one = landings.start(), call()
     flight.join(one)
-    flight.execution.settle(b"[7]")
+    flight.shared.settle(b"[7]")
     one.settle(b"[7]")
     assert landings.told == [(b"[7]", [one])]
 
@@ -84,5 +84,5 @@ def test_an_older_flight_that_lands_leaves_a_newer_one_alone() -> None:
     landings = Landings()
     older = landings.start()
     newer = landings.start()
-    older.execution.settle(b"[1]")
+    older.shared.settle(b"[1]")
     assert landings.flights.find(b"a", "normal") is newer

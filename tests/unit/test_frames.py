@@ -11,7 +11,7 @@ from pamqp import commands, frame
 from pamqp.header import ContentHeader
 
 from modelyard.transports.amqp import frames
-from modelyard.transports.amqp.frames import CHANNEL, Delivery, Properties
+from modelyard.transports.amqp.frames import CHANNEL, DeliverMethod, Properties
 
 PAYLOAD = slice(frames.FRAME_HEADER.size, -1)
 
@@ -79,7 +79,7 @@ def test_deliveries(consumer: str, tag: int, is_redelivered: bool) -> None:
     )
     payload = frame.marshal(deliver, CHANNEL)[PAYLOAD]
     assert payload.startswith(frames.DELIVER)
-    assert frames.read_delivery(payload) == Delivery(consumer, tag, is_redelivered)
+    assert frames.read_delivery(payload) == DeliverMethod(consumer, tag, is_redelivered)
 
 
 @given(tags, st.booleans())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -22,8 +23,8 @@ from modelyard.caches.memory import MemoryCache
 from modelyard.core.call import Call
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Dispatch
-from modelyard.gateway.app import Gateway
 from modelyard.gateway.predict import PredictEndpoint
+from modelyard.gateway.reader import Limits
 from modelyard.gateway.server import make_server
 from modelyard.telemetry.metrics import Metrics
 from tests.unit.asking import announcement
@@ -102,20 +103,23 @@ def gateway(*, is_cached: bool) -> uvicorn.Config:
     dispatch = Dispatch(
         catalog=catalog,
         transport=Answering(),
-        cache=LayeredCache(MemoryCache(max_bytes=1 << 20), None) if is_cached else None,
+        cache=LayeredCache(MemoryCache(max_bytes=1 << 20, clock=time.monotonic), None)
+        if is_cached
+        else None,
         metrics=metrics,
         timeout_cap_s=30,
+        clock=time.monotonic,
     )
     endpoint = PredictEndpoint(
         dispatch=dispatch,
         metrics=metrics,
         max_body_bytes=1 << 20,
         max_bodies_bytes=1 << 20,
-        body_timeout_s=10,
         is_access_logged=False,
+        clock=time.monotonic,
     )
-    app = Gateway(predict=endpoint, pages=endpoint)  # no page is asked for
-    return make_server(app, endpoint=endpoint, header_timeout_s=10, drain_s=1).config
+    limits = Limits(header_timeout_s=10, body_timeout_s=10, max_body_bytes=1 << 20)
+    return make_server(echo, endpoint=endpoint, limits=limits, drain_s=1).config
 
 
 async def instructions_of(config: uvicorn.Config, *, headers: str = "") -> float:

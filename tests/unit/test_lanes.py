@@ -7,6 +7,7 @@ import json
 import time
 import weakref
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -35,7 +36,15 @@ class Departures:
         self.sent: list[list[int]] = []
         self.left = asyncio.Event()
         capacity = Capacity(batch_size=size, runners=runners)
-        self.lane = Lane(TARGET, "normal", capacity=lambda _: capacity, depart=self._depart)
+        ids = count()
+        self.lane = Lane(
+            TARGET,
+            "normal",
+            capacity=lambda _: capacity,
+            depart=self._depart,
+            clock=time.monotonic,
+            new_id=lambda: str(next(ids)),
+        )
         self.added: list[Pending] = []
 
     def add(self, number: int, *, input_bytes: int = 2, rows: int = 0) -> None:
@@ -44,7 +53,7 @@ class Departures:
             request = Request("id", TARGET, raw, time.monotonic() + 9)
             call = Call(request, lambda _: None)
             pending = Pending(len(self.added), call, self.lane)
-            call.listen(partial(self._forget, pending))
+            call.watch(partial(self._forget, pending))
             self.added.append(pending)
             self.lane.add(pending)
 

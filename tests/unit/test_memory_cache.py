@@ -26,14 +26,14 @@ class Clock:
 
 
 def test_gives_back_what_was_put() -> None:
-    cache = MemoryCache(max_bytes=LARGEST)
+    cache = MemoryCache(max_bytes=LARGEST, clock=Clock())
     cache.put(b"a", b"1", ttl_s=60)
     assert cache.get(b"a") == b"1"
     assert cache.get(b"b") is None
 
 
 def test_a_later_value_replaces_an_earlier_one() -> None:
-    cache = MemoryCache(max_bytes=LARGEST)
+    cache = MemoryCache(max_bytes=LARGEST, clock=Clock())
     cache.put(b"a", b"1", ttl_s=60)
     cache.put(b"a", b"22", ttl_s=60)
     assert cache.get(b"a") == b"22"
@@ -53,7 +53,7 @@ def test_an_entry_is_gone_when_its_time_is_over() -> None:
 
 
 def test_the_least_recently_used_entry_leaves_first() -> None:
-    cache = MemoryCache(max_bytes=LARGEST)
+    cache = MemoryCache(max_bytes=LARGEST, clock=Clock())
     for key in (b"a", b"b", b"c"):
         cache.put(key, b"0123456789", ttl_s=60)
     cache.get(b"a")
@@ -67,7 +67,7 @@ def test_the_least_recently_used_entry_leaves_first() -> None:
 
 
 def test_a_value_larger_than_the_cache_is_not_kept() -> None:
-    cache = MemoryCache(max_bytes=LARGEST)
+    cache = MemoryCache(max_bytes=LARGEST, clock=Clock())
     cache.put(b"a", b"1", ttl_s=60)
     cache.put(b"b", b"x" * LARGEST, ttl_s=60)
     assert cache.get(b"b") is None
@@ -76,13 +76,13 @@ def test_a_value_larger_than_the_cache_is_not_kept() -> None:
 
 @pytest.mark.parametrize(("value_bytes", "is_kept"), [(10, True), (11, False)])
 def test_the_bound_is_exact(value_bytes: int, is_kept: bool) -> None:
-    cache = MemoryCache(max_bytes=ENTRY_OVERHEAD_BYTES + 10)
+    cache = MemoryCache(max_bytes=ENTRY_OVERHEAD_BYTES + 10, clock=Clock())
     cache.put(b"a", b"x" * value_bytes, ttl_s=60)
     assert (cache.get(b"a") is not None) == is_kept
 
 
 def test_a_value_too_large_to_keep_still_ends_the_one_before() -> None:
-    cache = MemoryCache(max_bytes=LARGEST)
+    cache = MemoryCache(max_bytes=LARGEST, clock=Clock())
     cache.put(b"a", b"1", ttl_s=60)
     cache.put(b"a", b"x" * LARGEST, ttl_s=60)
     assert cache.get(b"a") is None
@@ -90,7 +90,7 @@ def test_a_value_too_large_to_keep_still_ends_the_one_before() -> None:
 
 @given(st.binary(), st.binary())
 def test_a_cache_of_no_size_keeps_nothing(key: bytes, value: bytes) -> None:
-    cache = MemoryCache(max_bytes=0)
+    cache = MemoryCache(max_bytes=0, clock=Clock())
     cache.put(key, value, ttl_s=60)
     assert (len(cache), cache.used_bytes) == (0, 0)
 

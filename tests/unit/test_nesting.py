@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.errors import Malformed
-from modelyard.gateway.body import DEEPEST_NESTING, SEARCHED_BYTES, check_nesting
+from modelyard.gateway.nesting import DEEPEST_NESTING, SEARCHED_BYTES, check_nesting
 
 LOTS = b" " * SEARCHED_BYTES
 
@@ -105,7 +105,7 @@ def test_where_a_body_is_cut_makes_no_difference(
 ) -> None:
     body = b"[" * around + b"".join(inside) + b"]" * around
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("modelyard.gateway.body.SEARCHED_BYTES", size)
+        patch.setattr("modelyard.gateway.nesting.SEARCHED_BYTES", size)
         in_pieces = is_accepted(body)
-        patch.setattr("modelyard.gateway.body.SEARCHED_BYTES", len(body) + 1)
+        patch.setattr("modelyard.gateway.nesting.SEARCHED_BYTES", len(body) + 1)
         assert in_pieces == is_accepted(body)

@@ -31,6 +31,9 @@ def test_the_defaults() -> None:
         "redis_username": "",
         "redis_password": "",
         "queue_type": "classic",
+        "forget_model_s": 3600,
+        "expected_model": "",
+        "load_attempts": 0,
     }
 
 

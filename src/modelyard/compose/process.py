@@ -116,25 +116,26 @@ class Process:
             self._server.stop(is_forced=is_forced)
 
     def _make_server(self) -> Server:
-        from modelyard.gateway.app import Gateway, make_pages
+        from modelyard.gateway.app import make_pages
+        from modelyard.gateway.reader import Limits
         from modelyard.gateway.server import make_server
 
-        settings, transport = self._settings, self._transport
-        app: App = make_pages(
+        settings = self._settings
+        pages: App = make_pages(
             catalog=self.catalog,
             version=__version__,
             render_metrics=lambda: (self.metrics.render(), CONTENT_TYPE),
             verdict=self._full_verdict,
             workers=self._workers,
         )
-        endpoint = None
-        if transport is not None:
-            endpoint = self._make_predict(transport)
-            app = Gateway(predict=endpoint, pages=app)
         return make_server(
-            app,
-            endpoint=endpoint,
-            header_timeout_s=settings.header_timeout_s,
+            pages,
+            endpoint=None if self._transport is None else self._make_predict(self._transport),
+            limits=Limits(
+                header_timeout_s=settings.header_timeout_s,
+                body_timeout_s=settings.body_timeout_s,
+                max_body_bytes=settings.max_body_bytes,
+            ),
             drain_s=settings.drain_s,
         )
 
@@ -163,8 +164,8 @@ class Process:
             metrics=self.metrics,
             max_body_bytes=settings.max_body_bytes,
             max_bodies_bytes=settings.max_bodies_bytes,
-            body_timeout_s=settings.body_timeout_s,
             is_access_logged=settings.access_log,
+            clock=time.monotonic,
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         return endpoint

@@ -1,4 +1,4 @@
-"""The gateway's ASGI application: the hot path in front, plain FastAPI behind it."""
+"""The pages: all that the gateway answers but predictions, in plain FastAPI."""
 
 from __future__ import annotations
 
@@ -10,34 +10,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from modelyard.core.errors import RequestError
+from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.openapi import add_predict
-from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
-from modelyard.gateway.routes import make_router
-from modelyard.gateway.types import App, Receive, Scope, Send
+from modelyard.gateway.routes import Workers, make_router
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
-
-
-class Gateway:
-    """``/predict`` goes to its endpoint; all else to FastAPI.
-
-    FastAPI's own routing costs a third of the throughput of an empty route, and its validation
-    another third: more than all of ours.
-    """
-
-    def __init__(self, *, predict: PredictEndpoint, pages: App) -> None:
-        self._predict = predict
-        self._pages = pages
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        if scope["type"] == "http" and scope["path"] == "/predict":
-            await self._predict(scope, receive, send)
-        else:
-            await self._pages(scope, receive, send)
 
 
 def make_pages(
@@ -45,7 +25,8 @@ def make_pages(
     catalog: Catalog,
     version: str,
     render_metrics: Callable[[], tuple[bytes, str]],
-    verdict: Callable[[], str],
+    verdict: Callable[[], Verdict],
+    workers: Workers | None = None,
 ) -> FastAPI:
     """Give the FastAPI application: models, probes, metrics, documentation."""
     pages = FastAPIOffline(
@@ -55,7 +36,9 @@ def make_pages(
         redoc_url=None,
     )
     pages.include_router(
-        make_router(catalog=catalog, render_metrics=render_metrics, verdict=verdict)
+        make_router(
+            catalog=catalog, render_metrics=render_metrics, verdict=verdict, workers=workers
+        )
     )
     pages.add_exception_handler(RequestError, _on_request_error)
     pages.add_exception_handler(HTTPException, _on_http_error)
@@ -99,7 +82,7 @@ async def _on_bug(request: Request, error: Exception) -> Response:
 
 
 def _id_of(request: Request) -> str:
-    return request_id_of(dict(request.headers.raw))
+    return request_id_of(dict(request.headers.raw).get(b"x-request-id"))
 
 
 def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -1,90 +1,70 @@
-"""``POST /predict``: from bytes to ``Dispatch.start`` and back to bytes.
+"""``POST /predict``: from a head and a body to ``Dispatch.start``, and back to bytes.
 
-It stands in front of the FastAPI application (``gateway/app.py``): per request it decodes the
-envelope (``question.py``), and nothing else of the body; it makes no task and formats no log line.
-What it says is written in ``answer.py``.
+Every request comes this way, whatever its size, form or encoding. Per request it decodes what
+surrounds the instances (``question.py``), and nothing of the instances; it makes no task and
+formats no log line. What it says is written in ``answer.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from modelyard.core.call import Call
+import msgspec
+
+from modelyard.core.clock import Clock
 from modelyard.core.errors import (
     GivenUp,
     RequestError,
-    ShuttingDown,
     TooLarge,
-    TooSlow,
     WrongMediaType,
 )
-from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.dispatch.dispatch import Ask, Dispatch, Inquiry, Prediction
-from modelyard.gateway.answer import (
-    prediction_answer,
-    prediction_body,
-    prediction_head,
-    problem_answer,
-)
-from modelyard.gateway.body import read_body
+from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
-from modelyard.gateway.clients import Clients
+from modelyard.gateway.heads import Head, Plan
+from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
+from modelyard.gateway.preparing import Predicting, Preparing
 from modelyard.gateway.problems import MethodNotAllowed
-from modelyard.gateway.question import (
-    form_of,
-    given_request_id,
-    new_request_id,
-    read_question,
-    request_id_of,
-    wants_fresh,
-)
-from modelyard.gateway.types import Headers, Receive, Respond, Scope, Send
+from modelyard.gateway.question import form_of, new_request_id, read_ask, request_id_of
+from modelyard.gateway.types import Respond
 
 log = logging.getLogger(__name__)
 
 PATH = b"/predict"
 INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop noticeably
 
-_EXTRAORDINARY = {b"content-encoding", b"transfer-encoding", b"expect", b"upgrade"}
-_NEW_EVERY_TIME = {b"x-request-id", b"traceparent", b"b3", b"x-b3-spanid"}
-
 
 class GatewayMetrics(Protocol):
-    """What the gateway tells of its work."""
+    """What the gateway reports."""
 
     def answered(self, target: Target | None, code: str, seconds: float) -> None:
         """A request was answered: ``ok`` or the code of a problem."""
         ...
 
 
-class Plan(NamedTuple):
-    """What the headers of an ordinary request say.
+class Asked(NamedTuple):
+    """One request, and how it is answered."""
 
-    ``is_reusable``: they may come again byte by byte; ``request_id``: the client's own.
-    """
-
-    form: Form
-    body_bytes: int
-    is_bypass: bool
-    is_reusable: bool
-    request_id: str | None
+    plan: Plan
+    request_id: str
+    started: float
+    respond: Respond
 
 
 class PredictEndpoint:
-    """Answers predictions: ordinary ones through ``begin``, all others as an ASGI callable.
+    """Answers predictions.
 
     Args:
         dispatch: Asked for every well-formed request.
         metrics: Told of every answer.
         max_body_bytes: Larger bodies, also after inflation, are refused.
-        max_bodies_bytes: So much may the bodies of all requests under way have together.
-        body_timeout_s: How long a client may take to send its body.
+        max_bodies_bytes: Upper bound on the bodies of all requests in progress.
         is_access_logged: Whether to log a line per request.
+        clock: For the seconds that answers take.
     """
 
     def __init__(
@@ -94,139 +74,150 @@ class PredictEndpoint:
         metrics: GatewayMetrics,
         max_body_bytes: int,
         max_bodies_bytes: int,
-        body_timeout_s: float,
         is_access_logged: bool,
+        clock: Clock,
     ) -> None:
-        self.body_timeout_s = body_timeout_s
         self.budget = Budget(max_bodies_bytes)
         self._dispatch = dispatch
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
-        self._max_inline_bytes = min(max_body_bytes, INLINE_PARSE_BYTES)
         self._is_access_logged = is_access_logged
-        self._clients = Clients()
+        self._clock = clock
 
-    # Ordinary requests, from ``hot.py``.
+    def plan(self, head: Head) -> Plan:
+        """Say how a request's body is to be read, before it has come.
 
-    def plan_of(self, headers: Headers) -> Plan | None:
-        """Say what ``begin`` has to know; None for a request that is not ordinary."""
-        form = form_of(headers)
-        size = headers.get(b"content-length", b"")
-        most_bytes = self._max_body_bytes if form == "msgpack" else self._max_inline_bytes
-        is_ordinary = (
-            form is not None
-            and size.isdigit()
-            and 0 < int(size) <= most_bytes
-            and not headers.keys() & _EXTRAORDINARY
-        )
-        if form is None or not is_ordinary:
-            return None
-        return Plan(
-            form=form,
-            body_bytes=int(size),
-            is_bypass=wants_fresh(headers),
-            is_reusable=not headers.keys() & _NEW_EVERY_TIME,
-            request_id=given_request_id(headers),
-        )
+        Raises:
+            RequestError: The request is refused for what its head says.
+        """
+        size = head.body_bytes
+        if size is not None and size > self._max_body_bytes:
+            raise TooLarge(f"the body has more than {self._max_body_bytes} bytes")
+        return _make_plan(head)
 
-    def begin(self, plan: Plan, body: bytes | bytearray, respond: Respond) -> Call | None:
+    def begin(
+        self, plan: Plan, body: bytes | bytearray, respond: Respond, *, given_id: bytes | None
+    ) -> Predicting | None:
         """Begin to answer; ``respond`` is called once, maybe at once.
 
-        Gives the call that is then under way. Settle it with GivenUp when the client leaves:
-        ``respond`` is not called then.
+        Gives what is then under way. ``given_id``: the client's own request id.
         """
-        started = time.monotonic()
-        request_id = plan.request_id or new_request_id()
-        ask = None
+        request_id = request_id_of(given_id) if given_id else new_request_id()
+        asked = Asked(plan, request_id, self._clock(), respond)
+        if plan.is_gzip:
+            is_slow = len(body) > INLINE_INFLATE_BYTES
+        else:
+            is_slow = len(body) > INLINE_PARSE_BYTES and plan.form == "json"
+        if plan.is_gzip or is_slow:
+            return self._prepare(asked, body, is_slow=is_slow)
         try:
-            ask = read_question(body, plan.form, request_id=request_id, is_bypass=plan.is_bypass)
-            return self._dispatch.start(ask, partial(self._on_answered, respond, started))
-        except RequestError as refused:
-            error = refused.with_traceback(None)  # else it would hold this frame, and the body
-        except Exception:  # a defect of ours: say so, and never without a problem document
-            log.exception("unexpected_error", extra={"id": request_id})
-            error = RequestError("something went wrong here")
-        target = self._target_of(ask)
-        self.refuse(error, respond, request_id=request_id, target=target, started=started)
-        return None
+            return self._start(asked, read_ask(body, plan.form))
+        except Exception as error:
+            self._fail(asked, error)
+            return None
 
-    def refuse(
-        self,
-        error: RequestError,
-        respond: Respond,
-        *,
-        request_id: str = "",
-        target: Target | None = None,
-        started: float | None = None,
-    ) -> None:
-        """Answer with a problem document, and count it."""
-        request_id = request_id or new_request_id()
-        answer = problem_answer(error, request_id)
-        respond(answer.head, answer.body)
-        now = time.monotonic()
-        self._note(target, error.code, now - (now if started is None else started), request_id)
+    def refuse(self, error: RequestError, respond: Respond, *, given_id: bytes | None) -> None:
+        """Answer a request that is refused for what its head says."""
+        asked = Asked(_NO_PLAN, request_id_of(given_id), self._clock(), respond)
+        self._answer_problem(asked, error, None)
 
-    def _on_answered(self, respond: Respond, started: float, inquiry: Inquiry) -> None:
-        outcome, request_id = inquiry.outcome, inquiry.request.id
-        target = inquiry.entry.target
-        if isinstance(outcome, bytes):
-            form, use = inquiry.request.form, inquiry.cache_use
-            body = prediction_body(target, outcome, form)
-            respond(prediction_head(form, len(body), request_id=request_id, cache_use=use), body)
-            self._note(target, "ok", time.monotonic() - started, request_id)
-        elif isinstance(outcome, GivenUp):
-            self._note(target, outcome.code, time.monotonic() - started, request_id)
-        elif outcome is not None:
-            self.refuse(outcome, respond, request_id=request_id, target=target, started=started)
+    def note_refused(self, error: RequestError) -> None:
+        """Count a request that was refused before its body had come."""
+        self._note(None, error.code, 0.0, new_request_id())
 
-    # All others.
+    def _start(self, asked: Asked, ask: Ask) -> ClientCall:
+        plan = asked.plan
+        return self._dispatch.start(
+            ask,
+            partial(self._on_answered, asked),
+            request_id=asked.request_id,
+            form=plan.form,
+            is_bypass=plan.is_bypass,
+        )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        started = time.monotonic()
-        headers: Headers = dict(scope["headers"])
-        request_id = request_id_of(headers)
-        target: Target | None = None
-        ask = room = None
+    # Bodies that are compressed, or take long to parse.
+
+    def _prepare(
+        self, asked: Asked, body: bytes | bytearray, *, is_slow: bool
+    ) -> Predicting | None:
+        """Inflate and decode, in a thread if that takes longer than the loop should be held."""
         try:
-            room = self.budget.take(self._size_of(scope, headers))
-            ask = await self._read(scope, receive, headers, request_id)
-            spare = max(0, room - len(ask.input))
-            self.budget.give_back(spare)
-            room -= spare
-            prediction = await self._predict(ask, receive)
-            target, code = prediction.target, "ok"
-            answer = prediction_answer(
-                target,
-                prediction.output,
-                ask.form,
-                request_id=request_id,
-                cache_use=prediction.cache_use,
-            )
-            await answer.send(send)
-        except GivenUp as error:  # nobody is there to be answered
-            code = error.code
+            room = self.budget.take(self._max_body_bytes) if asked.plan.is_gzip else 0
         except RequestError as error:
-            target, code = self._target_of(ask), error.code
-            await _send_problem(send, error, request_id, is_unread=room is None)
-        except asyncio.CancelledError:  # the server does not wait for us any longer; we end here
-            code = ShuttingDown.code
-            await _send_problem(send, ShuttingDown("this gateway is shutting down"), request_id)
-        except Exception:  # a defect of ours: say so, and never without a problem document
-            log.exception("unexpected_error", extra={"id": request_id})
-            code = RequestError.code
-            await _send_problem(send, RequestError("something went wrong here"), request_id)
-        finally:
-            self.budget.give_back(room or 0)
-        self._note(target, code, time.monotonic() - started, request_id)
+            self._answer_problem(asked, error, None)
+            return None
+        preparing = Preparing(partial(self._on_given_up, asked))
+        if is_slow:
+            reading = asyncio.get_running_loop().run_in_executor(None, self._read, asked.plan, body)
+        else:
+            reading = asyncio.get_running_loop().create_future()
+            try:
+                reading.set_result(self._read(asked.plan, body))
+            except Exception as error:
+                reading.set_exception(error)
+        reading.add_done_callback(partial(self._on_prepared, asked, preparing, room))
+        return preparing
 
-    def _size_of(self, scope: Scope, headers: Headers) -> int:
-        """Give how large a body may be in memory; one over the limit is never kept."""
-        if scope["method"] != "POST":
-            return 0
-        declared = headers.get(b"content-length")
-        is_known = declared is not None and b"content-encoding" not in headers
-        return min(int(declared or 0), self._max_body_bytes) if is_known else self._max_body_bytes
+    def _read(self, plan: Plan, body: bytes | bytearray) -> Ask:
+        if plan.is_gzip:
+            body = inflate(body, max_bytes=self._max_body_bytes)
+        ask = read_ask(body, plan.form)
+        if len(body) - len(memoryview(ask.input_data)) > SMALL_BYTES:
+            # Else the small part that is the input would keep all of the body.
+            ask.input_data = msgspec.Raw(bytes(ask.input_data))
+        return ask
+
+    def _on_prepared(
+        self, asked: Asked, preparing: Preparing, room: int, reading: asyncio.Future[Ask]
+    ) -> None:
+        if preparing.outcome is not None:  # given up meanwhile
+            reading.exception()
+            self.budget.give_back(room)
+            return
+        kept = 0
+        try:
+            ask = reading.result()
+            call = self._start(asked, ask)
+            preparing.become(call)
+            if call.outcome is None:
+                kept = min(room, len(memoryview(ask.input_data)))
+                call.watch(lambda _: self.budget.give_back(kept))
+        except Exception as error:
+            preparing.become(self._fail(asked, error))
+        self.budget.give_back(room - kept)
+
+    def _on_given_up(self, asked: Asked, error: RequestError) -> None:
+        if isinstance(error, GivenUp):
+            self._note(None, error.code, self._clock() - asked.started, asked.request_id)
+        else:
+            self._answer_problem(asked, error, None)
+
+    # The way back.
+
+    def _on_answered(self, asked: Asked, call: ClientCall) -> None:
+        outcome, target = call.outcome, call.entry.target
+        if isinstance(outcome, bytes):
+            form, request_id = asked.plan.form, asked.request_id
+            body = prediction_body(target, outcome, form)
+            head = prediction_head(form, len(body), request_id=request_id, cache_use=call.cache_use)
+            asked.respond(head, body)
+            self._note(target, "ok", self._clock() - asked.started, request_id)
+        elif isinstance(outcome, GivenUp):
+            self._note(target, outcome.code, self._clock() - asked.started, asked.request_id)
+        elif outcome is not None:
+            self._answer_problem(asked, outcome, target)
+
+    def _fail(self, asked: Asked, error: Exception) -> RequestError:
+        """Answer a request that did not get as far as a call; gives what was answered."""
+        if not isinstance(error, RequestError):  # a defect of ours: say so, by a problem document
+            log.error("unexpected_error", exc_info=error, extra={"id": asked.request_id})
+            error = RequestError("something went wrong here; the logs have more under the id")
+        self._answer_problem(asked, error.with_traceback(None), None)
+        return error
+
+    def _answer_problem(self, asked: Asked, error: RequestError, target: Target | None) -> None:
+        asked.respond(*problem_answer(error, asked.request_id))
+        self._note(target, error.code, self._clock() - asked.started, asked.request_id)
 
     def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
         self._metrics.answered(target, code, seconds)
@@ -234,54 +225,21 @@ class PredictEndpoint:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)
 
-    async def _read(self, scope: Scope, receive: Receive, headers: Headers, request_id: str) -> Ask:
-        if scope["method"] != "POST":
-            raise MethodNotAllowed(f"{scope['method']} is not allowed; POST is")
-        form = form_of(headers)
-        if form is None:
-            raise WrongMediaType("content-type must be application/json, or application/msgpack")
-        body = await read_body(
-            receive, headers, max_bytes=self._max_body_bytes, timeout_s=self.body_timeout_s
-        )
-        is_bypass = wants_fresh(headers)
-        read = partial(read_question, body, form, request_id=request_id, is_bypass=is_bypass)
-        is_slow = len(body) > INLINE_PARSE_BYTES and form == "json"
-        ask = await asyncio.to_thread(read) if is_slow else read()
-        if len(body) - len(ask.input) > SMALL_BYTES:  # else a small part would keep all of it
-            ask = ask._replace(input=memoryview(bytes(ask.input)))
-        return ask
 
-    async def _predict(self, ask: Ask, receive: Receive) -> Prediction:
-        """Ask dispatch, and give up if the client leaves."""
-        task = self._clients.enter(receive)
-        try:
-            prediction = await self._dispatch.predict(ask)
-        except asyncio.CancelledError:
-            if not self._clients.leave(task):
-                raise
-            task.uncancel()
-            raise GivenUp("the client has left") from None
-        except BaseException:
-            self._clients.leave(task)
-            raise
-        self._clients.leave(task)
-        return prediction
-
-    def _target_of(self, ask: Ask | None) -> Target | None:
-        """Give the target that a failed request meant, for the metrics."""
-        if ask is None:
-            return None
-        try:
-            return self._dispatch.catalog.resolve(ask.name, ask.version).target
-        except RequestError:
-            return None
+_NO_PLAN = Plan("json", is_bypass=False, is_gzip=False)
 
 
-async def _send_problem(
-    send: Send, error: RequestError, request_id: str, *, is_unread: bool = False
-) -> None:
-    answer = problem_answer(error, request_id)
-    if is_unread or isinstance(error, TooLarge | TooSlow):
-        # The rest of the body is not worth reading.
-        answer.headers.append((b"connection", b"close"))
-    await answer.send(send)
+def _make_plan(head: Head) -> Plan:
+    if head.method != b"POST":
+        raise MethodNotAllowed(f"{head.method.decode('ascii', 'replace')} is not allowed; POST is")
+    form = form_of(head.headers.get(b"content-type", b""))
+    if form is None:
+        raise WrongMediaType("content-type must be application/json, or application/msgpack")
+    coding = head.headers.get(b"content-encoding", b"identity").lower()
+    if coding not in (b"identity", b"gzip", b"x-gzip"):
+        raise WrongMediaType("content-encoding must be gzip, or none")
+    return Plan(
+        form=form,
+        is_bypass=b"no-cache" in head.headers.get(b"cache-control", b"").lower(),
+        is_gzip=coding != b"identity",
+    )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from pydantic import BaseModel, Field
 
 from modelyard.dispatch.catalog import Catalog, Entry
+
+if TYPE_CHECKING:
+    from modelyard.gateway.routes import Workers
 
 
 class Health(BaseModel):
@@ -35,6 +38,26 @@ class Capacity(BaseModel):
     max_in_flight: int = Field(description="over it: 503")
 
 
+class Worker(BaseModel):
+    """One worker of a version, in a cluster."""
+
+    name: str
+    host: str = Field(description="machine or pod")
+    state: str
+    reason: str = Field(description="why it is not ready")
+    runners: int
+    runners_ready: int
+
+
+class DemandAnswer(BaseModel):
+    """What an autoscaler adds up over the gateways."""
+
+    runners: float = Field(description="runners that this gateway's own work asks for")
+    instances: int = Field(description="instances that wait or run")
+    instance_s: float = Field(description="seconds that one takes in a runner")
+    target_wait_s: float = Field(description="seconds in which all of them should be done")
+
+
 class Version(BaseModel):
     """One version of a model."""
 
@@ -47,6 +70,7 @@ class Version(BaseModel):
     timeout_s: float
     cache_ttl_s: float
     capacity: Capacity
+    workers: list[Worker] = Field(description="in a cluster; those that serve first")
 
 
 class VersionDetails(Version):
@@ -77,7 +101,7 @@ class ModelList(BaseModel):
     models: list[ModelSummary]
 
 
-def summary_of(entry: Entry, catalog: Catalog) -> dict[str, Any]:
+def summary_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> dict[str, Any]:
     """Give the fields of a ``Version``."""
     known = entry.announcement
     return {
@@ -93,19 +117,23 @@ def summary_of(entry: Entry, catalog: Catalog) -> dict[str, Any]:
             workers=known.workers,
             runners=known.runners,
             runners_ready=known.runners_ready,
-            queued=known.queued,
+            queued=workers.queued(entry.target) if workers else None,
             max_batch_size=known.max_batch_size,
             in_flight=entry.in_flight,
             max_in_flight=known.limits.max_in_flight,
         ),
+        "workers": [
+            Worker(**msgspec.structs.asdict(member))
+            for member in (workers.members(entry.target) if workers else [])
+        ],
     }
 
 
-def details_of(entry: Entry, catalog: Catalog) -> VersionDetails:
+def details_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> VersionDetails:
     """Give a version with its schemas."""
     schema = entry.announcement.schema
     return VersionDetails(
-        **summary_of(entry, catalog),
+        **summary_of(entry, catalog, workers),
         input_schema=msgspec.json.decode(schema.input) if schema else None,
         output_schema=msgspec.json.decode(schema.output) if schema else None,
         example=msgspec.json.decode(schema.example) if schema else None,

@@ -1,4 +1,4 @@
-"""The web server: uvicorn with our protocol, ended by us and not by it."""
+"""The web server: uvicorn's, with connections of our own, ended by us and not by it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import uvicorn
 
 from modelyard.core.errors import ShuttingDown
 from modelyard.gateway.bind import BACKLOG
-from modelyard.gateway.hot import HotProtocol
+from modelyard.gateway.connection import HttpConnection
+from modelyard.gateway.handover import Pages
+from modelyard.gateway.known import KnownHeads
 from modelyard.gateway.predict import PredictEndpoint
-from modelyard.gateway.protocol import KEEP_ALIVE_S, LimitedProtocol
+from modelyard.gateway.reader import Limits
 from modelyard.gateway.types import App
 
 
@@ -29,10 +31,8 @@ class Server(uvicorn.Server):
         """Finish what is under way, and refuse what takes too long (called by uvicorn)."""
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
-            if isinstance(connection, HotProtocol):
+            if isinstance(connection, HttpConnection):
                 connection.give_up(ShuttingDown("this gateway is shutting down"))
-            if isinstance(connection, LimitedProtocol) and connection.flow.write_paused:
-                connection.transport.abort()  # its client does not read, and we would wait for it
 
     def stop(self, *, is_forced: bool = False) -> None:
         """Accept no more, finish what is under way, then let ``serve`` return."""
@@ -41,33 +41,34 @@ class Server(uvicorn.Server):
 
 
 def make_server(
-    app: App, *, endpoint: PredictEndpoint | None, header_timeout_s: float, drain_s: float
+    pages: App,
+    *,
+    endpoint: PredictEndpoint | None,
+    limits: Limits,
+    drain_s: float,
 ) -> Server:
-    """Give a server for ``app``; ``serve(sockets=[…])`` runs it.
+    """Give a server; ``serve(sockets=[…])`` runs it.
 
     Args:
-        app: The ASGI application.
-        endpoint: Answers predictions without ASGI where that can be.
-        header_timeout_s: How long a client may take for its headers.
+        pages: The ASGI application that answers all but predictions.
+        endpoint: Answers predictions; None for a process that answers none.
+        limits: Of what clients send.
         drain_s: How long ``stop`` waits for requests under way.
     """
-    base = LimitedProtocol if endpoint is None else HotProtocol
     own: dict[str, Any] = {
-        "header_timeout_s": header_timeout_s,
         "endpoint": endpoint,
-        "known_heads": {},
+        "pages": Pages(pages),
+        "limits": limits,
+        "known": KnownHeads(),
     }
-    protocol = type("Protocol", (base,), own)
     config = uvicorn.Config(
-        app,
-        http=protocol,
+        pages,
+        http=type("Connection", (HttpConnection,), own),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, int(drain_s)),
         backlog=BACKLOG,
     )

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 10
 CLOSE_TIMEOUT_S = 1.0
+HALF_FRAME_S = 5.0
 TICK_S = 0.1
 
 _BYE = commands.Connection.Close(reply_code=200, reply_text="bye", class_id=0, method_id=0)
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._confirms = Confirms()
         self._frame_bytes = LARGEST_FRAME_BYTES
         self._heard = self._said = clock()
+        self._frames_seen, self._frames_seen_at = 0, self._heard
         self.is_blocked = False
         self.blocked_since = 0.0
         self._ended = asyncio.Event()
@@ -285,7 +287,11 @@ class Connection(asyncio.Protocol):
         if now - self._said >= HEARTBEAT_S / 2:
             self._transport.write(Heartbeat().marshal())
             self._said = now
-        if now - self._heard > 2 * HEARTBEAT_S:
+        if not self._parser.is_partial or self._parser.frames != self._frames_seen:
+            self._frames_seen, self._frames_seen_at = self._parser.frames, now
+        if now - self._frames_seen_at > HALF_FRAME_S:  # its length was damaged on the way
+            self._lose("half a frame came, and not the rest")
+        elif now - self._heard > 2 * HEARTBEAT_S:
             self._lose("the broker is silent")
         else:
             self._loop.call_later(TICK_S, self._tick)

@@ -81,15 +81,25 @@ Event = Message | Returned | Confirmed | Answer | Got | Blocked | Ended
 
 
 class Parser:
-    """Cuts what arrives into frames, and frames into events."""
+    """Cuts what arrives into frames, and frames into events.
+
+    Attributes:
+        frames: How many whole frames have come.
+    """
 
     def __init__(self) -> None:
+        self.frames = 0
         self._received = bytearray()
         self._content: frames.DeliverMethod | commands.Basic.Return | commands.Basic.GetOk | None
         self._content = None
         self._properties = Properties()
         self._body: list[bytes] = []
         self._body_left = 0
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the beginning of a frame has come, and not its end."""
+        return bool(self._received)
 
     def feed(self, data: bytes) -> list[Event]:
         """Give the events in what has arrived. After ``Ended`` nothing more is to be fed."""
@@ -119,6 +129,7 @@ class Parser:
                 if event is not None:
                     events.append(event)
                 position = end + 1
+                self.frames += 1
         except (PAMQPException, ValueError, LookupError, TypeError, struct.error) as error:
             events.append(Ended(f"what the broker sent cannot be parsed: {error!r}"))
         self._received = bytearray(data[position:])

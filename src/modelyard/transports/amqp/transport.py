@@ -113,7 +113,7 @@ class AmqpTransport:
         most = self._capacity(target).batch_size
         return sum(
             min(pending.call.instances, most)
-            for pending in self._pending.values()
+            for pending in list(self._pending.values())  # metrics are rendered in a thread
             if pending.lane.target == target
         )
 

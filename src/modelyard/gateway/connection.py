@@ -1,0 +1,267 @@
+"""One HTTP/1.1 connection: its requests are answered one after the other.
+
+On the way of a request: ``data_received`` gives what arrives to the reader (``reader.py``), which
+calls ``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls
+``_respond`` when there is an answer. What is not for ``/predict`` is handed over to uvicorn
+(``handover.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from modelyard.core.errors import GivenUp, RequestError, TooLarge
+from modelyard.gateway.answer import problem_answer
+from modelyard.gateway.handover import Handover, Pages
+from modelyard.gateway.heads import Head
+from modelyard.gateway.known import KnownHeads
+from modelyard.gateway.outbox import Outbox
+from modelyard.gateway.predict import PATH, PredictEndpoint
+from modelyard.gateway.preparing import Predicting
+from modelyard.gateway.question import new_request_id
+from modelyard.gateway.reader import Limits, RequestReader, State
+from modelyard.gateway.stall import Stall
+
+KEEP_ALIVE_S = 75
+IDLE_LINGER_S = 0.5  # a stopping server still answers what is on its way for so long
+LINGER_S = 5.0  # what still comes after a refusal is dropped for so long
+
+
+class HttpConnection(asyncio.Protocol):
+    """Made by the server for each connection; the class attributes are set for each server."""
+
+    endpoint: ClassVar[PredictEndpoint | None] = None
+    pages: ClassVar[Pages]
+    limits: ClassVar[Limits]
+    known: ClassVar[KnownHeads]
+    outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._loop = loop = _loop or asyncio.get_running_loop()
+        self._server = server_state
+        outbox = self.outboxes.get(loop)
+        if outbox is None:
+            outbox = self.outboxes[loop] = Outbox(loop)
+        self._outbox = outbox
+        self._reader = RequestReader(
+            self,
+            self.limits,
+            self.known,
+            on_head=self._on_head,
+            on_request=self._on_request,
+            on_refused=self._refuse,
+            reserve=self._reserve,
+        )
+        self.data_received = self._reader.feed  # type: ignore[method-assign]
+        self._work: Predicting | Handover | None = None
+        self._room = 0  # taken of the budget for bodies
+        self._is_leaving = False
+        self._is_write_paused = False
+        self._quiet_since = loop.time()
+
+    # What the loop tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first request (called by the loop)."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._reader.open(self.transport)
+        self._stall = Stall(self._loop, self.transport)
+        self._server.connections.add(self)  # type: ignore[arg-type]
+        self._keep_alive = self._loop.call_later(KEEP_ALIVE_S, self._on_quiet)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up what the client waited for (called by the loop)."""
+        self._server.connections.discard(self)
+        self._keep_alive.cancel()
+        self._stall.stop()
+        self._reader.close()
+        self._give_room_back()
+        work, self._work = self._work, None
+        if isinstance(work, Handover):
+            work.client_left()
+        elif work is not None:
+            work.settle(GivenUp("the client has left"))
+
+    def pause_writing(self) -> None:
+        """Watch whether the client reads at all (called by the loop)."""
+        self._is_write_paused = True
+        self._stall.watch()
+        if isinstance(self._work, Handover):
+            self._work.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on writing (called by the loop)."""
+        self._is_write_paused = False
+        self._stall.stop()
+        if isinstance(self._work, Handover):
+            self._work.resume_writing()
+        self._go_on()
+
+    # From a request to its response.
+
+    def _on_head(self, head: Head) -> RequestError | None:
+        """Decide how a request is answered; gives why it is refused."""
+        if self.endpoint is not None and head.path == PATH:
+            try:
+                head.plan = self.endpoint.plan(head)
+            except RequestError as error:
+                return error
+        elif head.body_bytes is not None and head.body_bytes > self.limits.max_body_bytes:
+            return TooLarge(f"the body has more than {self.limits.max_body_bytes} bytes")
+        return None
+
+    def _on_request(
+        self, head: Head, body: bytes | bytearray, refusal: RequestError | None
+    ) -> None:
+        """Begin to answer a request that is here whole."""
+        if head.is_last:
+            self._is_leaving = True
+        plan, endpoint = head.plan, self.endpoint
+        if plan is not None and endpoint is not None:
+            given_id = self._reader.given_id
+            work = endpoint.begin(plan, body, self._respond, given_id=given_id)
+            if work is not None and work.outcome is None:
+                self._work = work
+        elif refusal is not None:
+            self._refuse_whole(refusal)
+        else:
+            self._outbox.flush()
+            self._work = handover = self.pages.answer(
+                head,
+                body,
+                transport=self.transport,
+                default_headers=self._server.default_headers,
+                on_done=self._on_page_done,
+            )
+            if self._is_leaving:
+                handover.leave_after()
+
+    def _respond(self, head: bytes, body: bytes) -> None:
+        """Send a whole response; ``head`` is status line and headers without the blank line."""
+        if self._is_leaving:
+            head += b"connection: close\r\n"
+        dated = self._outbox.date_lines(self._server.default_headers)
+        self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, dated, body))
+        self._on_answered()
+
+    def _on_page_done(self, is_closed: bool) -> None:
+        self._is_leaving = self._is_leaving or is_closed
+        if not self.transport.is_closing():
+            self._on_answered()
+
+    def _on_answered(self) -> None:
+        """Go on with the next request, or wait for one."""
+        self._work = None
+        if self._room:
+            self._give_room_back()
+        self._server.total_requests += 1
+        self._quiet_since = self._loop.time()
+        self._reader.next()
+        if self._is_leaving:
+            self._outbox.flush()
+            self.transport.close()
+        elif self._reader.is_behind:
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Read what came behind the last request, once its answer is taken."""
+        if not (self._is_write_paused or self.transport.is_closing()):
+            self._reader.go_on()
+
+    # Refusals.
+
+    def _refuse_whole(self, error: RequestError) -> None:
+        """Answer a request that is refused for what its head says; the next one may be better."""
+        if self.endpoint is None:
+            self._respond(*problem_answer(error, new_request_id()))
+        else:
+            self.endpoint.refuse(error, self._respond, given_id=self._reader.given_id)
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer a request of which not all has been read, and close the connection.
+
+        What still comes is read and dropped for a bounded while: a client that is still sending
+        would see its connection reset, and not the answer.
+        """
+        if self.transport.is_closing() or self._reader.state is State.CLOSED:
+            return
+        self._is_leaving = True
+        self._reader.close()
+        self._give_room_back()
+        if self.endpoint is not None:
+            self.endpoint.note_refused(error)
+        head, body = problem_answer(error, new_request_id())
+        self._outbox.flush()
+        self.transport.write(b"%bconnection: close\r\n\r\n%b" % (head, body))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._loop.call_later(LINGER_S, self.transport.close)
+
+    def _reserve(self, size: int) -> None:
+        """Take room of the budget for so many more bytes of a body."""
+        if self.endpoint is not None:
+            self._room += self.endpoint.budget.take(size)
+
+    def _give_room_back(self) -> None:
+        if self._room and self.endpoint is not None:
+            self.endpoint.budget.give_back(self._room)
+            self._room = 0
+
+    # The end.
+
+    def _on_quiet(self) -> None:
+        """Close the connection if nothing was asked for ``KEEP_ALIVE_S``, else look again. One
+        timer for the connection, not one for each request.
+        """
+        is_idle = self._reader.state is State.IDLE
+        left_s = self._quiet_since + KEEP_ALIVE_S - self._loop.time()
+        if self.transport.is_closing():  # once the client has read the last answer
+            self._stall.watch()
+        elif not is_idle or left_s > 0:
+            wait_s = left_s if is_idle else KEEP_ALIVE_S
+            self._keep_alive = self._loop.call_later(wait_s, self._on_quiet)
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Finish, then close (called by uvicorn when the server stops).
+
+        A connection that is idle now may have a request on its way to us: it is not closed at once,
+        but answers one more with ``connection: close``, so that the client knows.
+        """
+        self._outbox.flush()
+        self._is_leaving = True
+        state = self._reader.state
+        if isinstance(self._work, Handover):
+            self._work.leave_after()
+        if state is State.CLOSED:
+            self.transport.close()
+        elif state in (State.IDLE, State.HEAD):
+            self._loop.call_later(IDLE_LINGER_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self._reader.state in (State.IDLE, State.HEAD):
+            self.transport.close()
+
+    def give_up(self, error: RequestError) -> None:
+        """Answer what is under way with ``error``: the server does not wait any longer."""
+        if isinstance(self._work, Handover):
+            self._work.cancel()
+            self.transport.close()
+        elif self._work is not None:
+            self._work.settle(error)
+        elif self._reader.state is State.BODY:
+            self._refuse(error)
+        if self._is_write_paused or self._reader.state is State.CLOSED:
+            self.transport.abort()  # its client does not read, and we would wait for it

@@ -1,0 +1,153 @@
+"""Hands a request that is not ours, a page, to uvicorn's own protocol, and its response back.
+
+Each request gets a protocol of its own, which sees a connection with this one request on it. So
+uvicorn is used as it is, and limits of size and time hold before it is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from modelyard.gateway.heads import Head
+from modelyard.gateway.types import App
+
+_FRAMING = re.compile(
+    rb"^(transfer-encoding|content-length|expect)[ \t]*:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE
+)
+
+
+class Pages:
+    """Answers requests by an ASGI application.
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=3600,  # the connection is ours to close
+        )
+
+    def answer(
+        self,
+        head: Head,
+        body: bytes | bytearray,
+        *,
+        transport: asyncio.Transport,
+        default_headers: list[tuple[bytes, bytes]],
+        on_done: Callable[[bool], None],
+    ) -> Handover:
+        """Begin to answer; ``on_done`` is told, once the response is written, whether the
+        connection must be closed.
+        """
+        state = ServerState()
+        state.default_headers = default_headers
+        proxy = _Proxy(transport)
+        protocol = HttpToolsProtocol(config=self._config, server_state=state, app_state={})
+        protocol.connection_made(proxy)
+        raw = head.raw if head.body_bytes == len(body) == 0 else _reframed(head.raw, len(body))
+        protocol.data_received(raw + bytes(body))
+        return Handover(protocol, proxy, state, on_done)
+
+
+class Handover:
+    """One request that uvicorn answers."""
+
+    def __init__(
+        self,
+        protocol: HttpToolsProtocol,
+        proxy: _Proxy,
+        state: ServerState,
+        on_done: Callable[[bool], None],
+    ) -> None:
+        self._protocol = protocol
+        self._proxy = proxy
+        self._on_done = on_done
+        self._tasks = list(state.tasks)
+        if not self._tasks:  # uvicorn has refused it
+            asyncio.get_running_loop().call_soon(self._finish)
+        for task in self._tasks:
+            task.add_done_callback(self._finish)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as we write."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._protocol.resume_writing()
+
+    def leave_after(self) -> None:
+        """Have the response say that the connection is closed after it."""
+        self._protocol.shutdown()
+
+    def client_left(self) -> None:
+        """Tell the application."""
+        self._protocol.connection_lost(None)
+
+    def cancel(self) -> None:
+        """Wait no longer for the application."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _finish(self, _: object = None) -> None:
+        is_closed = self._proxy.is_closed
+        self._protocol.connection_lost(None)  # it has no more to do, and forgets its timers
+        self._on_done(is_closed)
+
+
+class _Proxy(asyncio.Transport):
+    """The connection as uvicorn sees it: it may write, and what it closes stays ours."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self.is_closed = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self.is_closed or self._transport.is_closing()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def pause_reading(self) -> None:
+        """Nothing more comes: it has its one request whole."""
+
+    def resume_reading(self) -> None:
+        """See ``pause_reading``."""
+
+    def is_reading(self) -> bool:
+        return True
+
+
+def _reframed(raw: bytes, body_bytes: int) -> bytes:
+    """Give a head whose body has this length: it was chunked, or is here already."""
+    return _FRAMING.sub(b"", raw)[:-2] + b"content-length: %d\r\n\r\n" % body_bytes

@@ -1,0 +1,61 @@
+"""JSON that is nested too deep, found without parsing it."""
+
+from __future__ import annotations
+
+import re
+
+from modelyard.core.errors import Malformed
+
+DEEPEST_NESTING = 64
+SEARCHED_BYTES = 64 * 1024  # counting brackets in fewer takes microseconds
+
+# Possessive, so that it never goes back: without that, 32 KB of escapes took seconds.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_TOO_DEEP = f"the JSON is nested deeper than {DEEPEST_NESTING}, or its brackets differ"
+_AS_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+
+
+def check_nesting(body: bytes | bytearray) -> None:
+    """Refuse JSON that is nested deeper than ``DEEPEST_NESTING``.
+
+    Nearly every body has fewer brackets than that and is cleared by counting them. From others all
+    but the brackets outside strings is removed, then the innermost pairs, level by level: no Python
+    loop runs over the bytes. Where nothing is escaped, what is neither bracket nor quote goes
+    first: that is a fifth of the time for an image of a megabyte. All of it goes piece by piece, so
+    that no step holds the interpreter for long.
+
+    Raises:
+        Malformed: It is too deep.
+    """
+    if len(body) > SEARCHED_BYTES and b"\\" not in body:
+        body = body.translate(None, _NOT_STRUCTURE)
+    if body.count(b"[") + body.count(b"{") <= DEEPEST_NESTING:
+        return
+    depth = 0
+    cut = b""  # the quote of a string that the piece before did not end, and the half of an escape
+    for start in range(0, len(body), SEARCHED_BYTES):
+        piece = cut + body[start : start + SEARCHED_BYTES]
+        is_escape_cut = (len(piece) - len(piece.rstrip(b"\\"))) % 2
+        whole = piece[: len(piece) - is_escape_cut]
+        # A quote behind it ends every string: where there is none to find, the search goes back.
+        outside = _STRING.sub(b"", whole + b'"')
+        is_string_cut = not outside.endswith(b'"')
+        cut = b'"' * is_string_cut + b"\\" * is_escape_cut
+        brackets = outside.translate(_AS_ONE_KIND, _NOT_BRACKETS)
+        left = depth + brackets.count(b"[") - brackets.count(b"]")
+        if not 0 <= left <= DEEPEST_NESTING or _is_deep(b"[" * depth + brackets + b"]" * left):
+            raise Malformed(_TOO_DEEP)
+        depth = left
+    if depth:
+        raise Malformed(_TOO_DEEP)
+
+
+def _is_deep(brackets: bytes) -> bool:
+    for _ in range(DEEPEST_NESTING):
+        left = brackets.replace(b"[]", b"")
+        if len(left) == len(brackets):
+            break
+        brackets = left
+    return bool(brackets)

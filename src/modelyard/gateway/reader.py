@@ -1,0 +1,242 @@
+"""From bytes to requests: reads those of one connection within limits of size and time.
+
+On the way of a request: the connection gives what arrives to ``feed``; a request that is here whole
+goes to ``on_request``. The reader is always in one state:
+
+    IDLE ──bytes──▶ HEAD ──whole──▶ BODY ──whole──▶ ANSWERING ──next()──▶ IDLE
+                     └──────────────┴── refused ──▶ CLOSED: what comes is dropped
+
+What comes while a request is answered waits unparsed: answers leave in the order of their requests,
+and a client that sends many at once fills no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NamedTuple
+
+from modelyard.core.errors import RequestError, TooSlow
+from modelyard.gateway.body import BodyReader
+from modelyard.gateway.heads import END, MAX_HEAD_BYTES, Head, HeadParser, HeadTooLargeError
+from modelyard.gateway.known import KnownHeads
+
+MOST_AHEAD_BYTES = 64 * 1024  # what may wait behind the request that is answered, before we stop
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class State(Enum):
+    """What a reader does now."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    ANSWERING = auto()
+    CLOSED = auto()
+
+
+class Limits(NamedTuple):
+    """What a client may send, and how long it may take."""
+
+    header_timeout_s: float
+    body_timeout_s: float
+    max_body_bytes: int
+
+
+class RequestReader:
+    """Reads one request after the other.
+
+    Args:
+        owner: The connection's protocol.
+        limits: Of what is read.
+        known: Heads that were parsed before, on whatever connection.
+        on_head: Called with each head; gives why the request is refused, or None.
+        on_request: Called with the head of a request, its body, and why it is refused if it is.
+        on_refused: Called with why a request is refused of which not all is here.
+        reserve: Called before memory for so many bytes of a body is taken; raises if there is none.
+    """
+
+    def __init__(
+        self,
+        owner: asyncio.Protocol,
+        limits: Limits,
+        known: KnownHeads,
+        *,
+        on_head: Callable[[Head], RequestError | None],
+        on_request: Callable[[Head, bytes | bytearray, RequestError | None], None],
+        on_refused: Callable[[RequestError], None],
+        reserve: Callable[[int], None],
+    ) -> None:
+        self.state = State.IDLE
+        self.given_id: bytes | None = None  # the client's own id of the present request
+        self._limits = limits
+        self._known = known
+        self._on_head = on_head
+        self._on_request = on_request
+        self._on_refused = on_refused
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser = HeadParser()
+        self._body = BodyReader(
+            owner,
+            self._parser,
+            reserve=reserve,
+            on_whole=self._on_body,
+            on_refused=on_refused,
+        )
+        self._head: Head | None = None  # whose body is being read
+        self._begun = b""  # of a head that is not whole
+        self._ahead = b""  # what came behind the request that is answered
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self, transport: asyncio.Transport) -> None:
+        """Wait for the first request, but not for ever."""
+        self._transport = transport
+        self._arm(self._limits.header_timeout_s, self._on_head_late)
+
+    def feed(self, data: bytes) -> None:
+        """Take what has arrived."""
+        state = self.state
+        if state is State.IDLE:
+            self._read_head(data)
+        elif state is State.BODY:
+            self._body.feed(data)
+        elif state is State.HEAD:
+            self._read_head(self._begun + data)
+        elif state is State.ANSWERING:
+            self._ahead += data
+            if len(self._ahead) > MOST_AHEAD_BYTES:
+                self._transport.pause_reading()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something came behind the request that is answered."""
+        return bool(self._ahead)
+
+    def next(self) -> None:
+        """Read on: the request is answered."""
+        self.state = State.IDLE
+
+    def go_on(self) -> None:
+        """Read what came behind the last request."""
+        if self.state is State.IDLE:
+            ahead, self._ahead = self._ahead, b""
+            self._transport.resume_reading()
+            if ahead:
+                self._read_head(ahead)
+
+    def close(self) -> None:
+        """Drop what comes from now on."""
+        self.state = State.CLOSED
+        self._disarm()
+        self._begun = self._ahead = b""
+        self._body.give_up()
+
+    def _read_head(self, data: bytes) -> None:
+        end = data.find(END) + 4
+        if end < 4:
+            self._await_head(data)
+            return
+        raw = data[:end]
+        recognised = self._known.recognise(raw)
+        if recognised is not None:
+            head, self.given_id = recognised
+            size = head.body_bytes
+            if size == len(data) - end and not head.is_expecting:
+                if self._timer is not None:
+                    self._disarm()
+                self.state = State.ANSWERING
+                self._on_request(head, data[end:], None)
+                return
+        self._read_unknown_head(raw, data[end:])
+
+    def _read_unknown_head(self, raw: bytes, rest: bytes) -> None:
+        """Parse a head, and what is here of its body."""
+        self._begun = b""
+        try:
+            if len(raw) > MAX_HEAD_BYTES:
+                raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
+            head = self._parser.parse(raw)
+        except RequestError as error:
+            self._on_refused(error)
+            return
+        if head is None:  # empty lines
+            self.state = State.IDLE
+            if rest:
+                self._read_head(rest)
+            return
+        self.given_id = head.headers.get(b"x-request-id")
+        refusal = self._on_head(head)
+        size = head.body_bytes
+        if size is None or size > len(rest) or head.is_expecting:
+            self._await_body(head, rest, refusal)
+            return
+        if head.plan is not None and size == len(rest):
+            self._known.learn(raw, head)
+        self._disarm()
+        if size:
+            self._parser.pass_body(rest[:size])
+        self._ahead = rest[size:]
+        self.state = State.ANSWERING
+        self._on_request(head, rest[:size], refusal)
+
+    def _await_head(self, begun: bytes) -> None:
+        """Wait for the rest of a head, but not for ever."""
+        self._begun = begun
+        try:
+            if len(begun) > MAX_HEAD_BYTES:
+                raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
+            HeadParser.check(begun)
+        except RequestError as error:
+            self._on_refused(error)
+            return
+        self.state = State.HEAD
+        if self._timer is None:
+            self._arm(self._limits.header_timeout_s, self._on_head_late)
+
+    def _await_body(self, head: Head, begun: bytes, refusal: RequestError | None) -> None:
+        """Wait for the rest of a body, but not for ever, nor for one that is not wanted."""
+        if refusal is not None:
+            self._on_refused(refusal)
+            return
+        self.state, self._head = State.BODY, head
+        self._disarm()
+        self._arm(self._limits.body_timeout_s, self._on_body_late)
+        if head.is_expecting:
+            self._transport.write(_CONTINUE)
+        self._body.begin(
+            head.body_bytes,
+            begun,
+            max_bytes=self._limits.max_body_bytes,
+            transport=self._transport,
+        )
+
+    def _on_body(self, body: bytes | bytearray, rest: bytes) -> None:
+        """Go on with a request whose body came later than its head."""
+        self._ahead = rest
+        self._disarm()
+        head, self._head = self._head, None
+        assert head is not None
+        self.state = State.ANSWERING
+        self._on_request(head, body, None)
+
+    def _arm(self, seconds: float, on_late: Callable[[], None]) -> None:
+        self._timer = self._loop.call_later(seconds, on_late)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_head_late(self) -> None:
+        if self.state is State.HEAD:
+            limit = f"{self._limits.header_timeout_s:g} s"
+            self._on_refused(TooSlow(f"the headers were not complete after {limit}"))
+        else:
+            self._transport.close()  # it never asked anything: an answer would puzzle it
+
+    def _on_body_late(self) -> None:
+        limit = f"{self._limits.body_timeout_s:g} s"
+        self._on_refused(TooSlow(f"the body was not complete after {limit}"))
