@@ -26,6 +26,7 @@ from modelyard.dispatch.dispatch import Dispatch
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.reader import Limits
 from modelyard.gateway.server import make_server
+from modelyard.gateway.types import Receive, Scope, Send
 from modelyard.telemetry.metrics import Metrics
 from tests.unit.asking import announcement
 
@@ -96,6 +97,10 @@ def request_of(number: int, *, headers: str = "") -> bytes:
     ).encode()
 
 
+async def no_pages(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("no page is asked for")
+
+
 def gateway(*, is_cached: bool) -> uvicorn.Config:
     """Give the configuration of a gateway before a transport that answers at once."""
     catalog, metrics = Catalog(), Metrics()
@@ -119,7 +124,7 @@ def gateway(*, is_cached: bool) -> uvicorn.Config:
         clock=time.monotonic,
     )
     limits = Limits(header_timeout_s=10, body_timeout_s=10, max_body_bytes=1 << 20)
-    return make_server(echo, endpoint=endpoint, limits=limits, drain_s=1).config
+    return make_server(no_pages, endpoint=endpoint, limits=limits, drain_s=1).config
 
 
 async def instructions_of(config: uvicorn.Config, *, headers: str = "") -> float:
