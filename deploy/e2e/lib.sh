@@ -66,6 +66,13 @@ gateway() {
   echo "http://$node:$port"
 }
 
+# is_right MODEL: whether it tells a setosa from a virginica.
+is_right() {
+  local body="{\"model_name\":\"$1\",\"input_data\":[[5.1,3.5,1.4,0.2],[6.7,3.0,5.2,2.3]]}"
+  curl --silent --header 'content-type: application/json' --data "$body" "$(gateway)/predict" |
+    grep --fixed-strings '"prediction":[0,2]'
+}
+
 # start_load USERS SECONDS [VARIABLES…]: loads in the background; end_load gives its verdict.
 start_load() {
   make load-test HOST="$(gateway)" USERS="$1" SECONDS="$2" "${@:3}" &

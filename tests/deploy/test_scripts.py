@@ -83,6 +83,32 @@ def test_requirements_without_a_lock_build_no_image(
     assert (b"models/iris has a requirements.txt and no requirements.lock" in done.stderr) == code
 
 
+@pytest.mark.parametrize(
+    ("flags", "locks"),
+    [(["MODEL=fast_iris_model"], {"fast_iris_model"}), ([], {"fast", "intermediate", "slow"})],
+)
+def test_one_models_requirements_are_pinned_alone(
+    tmp_path: Path, flags: list[str], locks: set[str]
+) -> None:
+    uv, log = tmp_path / "uv", tmp_path / "log"
+    uv.write_text(f'#!/bin/sh\necho "$@" >>"{log}"\n')
+    uv.chmod(0o755)
+    done = run("make", "-C", ROOT, "lock", *flags, path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = re.findall(r" -o (\S+)$", log.read_text(), re.MULTILINE)
+    models = {one.split("/")[1] for one in written if one.startswith("models/")}
+    assert models == {one if "_" in one else f"{one}_iris_model" for one in locks}
+    assert ("requirements/run.txt" in written) == (not flags)
+
+
+def test_a_model_without_requirements_has_nothing_to_pin(tmp_path: Path) -> None:
+    (tmp_path / "uv").write_text("#!/bin/sh\n")
+    (tmp_path / "uv").chmod(0o755)
+    done = run("make", "-C", ROOT, "lock", "MODEL=none", path=tmp_path)
+    assert done.returncode != 0
+    assert "models/none/requirements.txt: there is no such file" in done.stderr
+
+
 def test_every_model_is_found_and_built() -> None:
     done = run(
         ROOT / "models" / "build_model_images.sh",
