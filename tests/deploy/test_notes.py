@@ -1,4 +1,4 @@
-"""What Helm says after a release of a model: how long to wait, and where the reason of a failure is."""
+"""What Helm says after a release of a model: how long to wait, and why it may have failed."""
 
 from __future__ import annotations
 
