@@ -10,7 +10,7 @@ may_sleep=build/may-sleep.toml
 # scale_by SIGNAL MODEL FLAGS…
 scale_by() {
   helm upgrade "$release" deploy/charts/modelyard-model --namespace modelyard --reset-then-reuse-values \
-    --set-file "model=$2" --set "autoscaling.by=$1" "${@:3}" --wait --timeout 10m
+    --set-file "model=$2" --set "autoscaling.by=$1" "${@:3}" --wait --timeout 10m "${forced[@]}"
 }
 replicas() {
   k get deployment "$release" --output jsonpath='{.spec.replicas}'

@@ -18,12 +18,12 @@ is_listed() {
 
 say "A model that does not load"
 helm upgrade fast-iris-model deploy/charts/modelyard-model --namespace modelyard --reset-then-reuse-values \
-  --set-file model=models/fast_iris_model/model.toml --set-string "image.tag=$version-broken"
+  --set-file model=models/fast_iris_model/model.toml --set-string "image.tag=$version-broken" "${forced[@]}"
 eventually 300 "a pod that says why it ended" says fast-iris-model iris.onnx
 says fast-iris-model 'Exit Code:    1'
 eventually 120 "a gateway that lists it" is_listed "$(newest_pod fast-iris-model)"
 is_right fast_iris_model
-helm rollback fast-iris-model --namespace modelyard --wait --timeout 10m
+helm rollback fast-iris-model --namespace modelyard --wait --timeout 10m "${forced[@]}"
 
 say "An image of another version than the release"
 sed 's/^version = "1"$/version = "3"/' models/fast_iris_model/model.toml >build/version-3.toml

@@ -14,6 +14,10 @@ ours=app.kubernetes.io/part-of=modelyard
 # A file of our own: whatever cluster kubectl points at otherwise is left alone.
 export KUBECONFIG=$PWD/build/$cluster.kubeconfig
 
+# What a step has patched since the release is set back: Helm 4 refuses that unless it is told.
+forced=()
+if helm upgrade --help | grep --fixed-strings -- --force-conflicts >/dev/null; then forced=(--force-conflicts); fi
+
 say() {
   printf '\n== %s\n' "$*"
 }

@@ -178,6 +178,17 @@ def test_keda_adds_up_what_each_gateway_would_keep_busy(chosen: str, target: str
     assert [one["metadata"]["name"] for one in rendered if one["kind"] == "User"] == ["modelyard"]
 
 
+def test_a_release_can_be_switched_to_keda() -> None:
+    """Helm makes what is new before it removes what is not any more, and KEDA looks for others."""
+    before, after = (
+        render(MODEL, "--set", f"autoscaling.by={signal}") for signal in ("cpu", "demand")
+    )
+    scaler = only(before, "HorizontalPodAutoscaler")
+    target = only(after, "ScaledObject")["spec"]["scaleTargetRef"]["name"]
+    assert scaler["spec"]["scaleTargetRef"]["name"] == target
+    assert scaler["metadata"]["annotations"] == {"validations.keda.sh/hpa-ownership": "false"}
+
+
 def test_demand_scales_to_zero_too() -> None:
     rendered = render(MODEL, "--values", MODEL / "ci" / "demand-values.yaml")
     assert only(rendered, "ScaledObject")["spec"]["minReplicaCount"] == 0
