@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -39,18 +40,40 @@ class Command(NamedTuple):
         return self.arguments[0]
 
 
-def commands() -> list[Command]:
-    """Give every call of helm in the page, in its order."""
+def shell_commands() -> list[str]:
+    """Give what is typed: each command with the lines that go on with it, and no output."""
     text = (ROOT / "docs" / "kubernetes.md").read_text()
     blocks = re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [
+        command
+        for block in blocks
+        for command in re.findall(r"^\$ (.+(?:\n[ \t].*)*)", block, re.MULTILINE)
+    ]
+
+
+def commands() -> list[Command]:
+    """Give every call of helm in the page, in its order."""
     found = []
-    for line in lines:
-        if line.startswith("$ helm "):
-            program, flag, namespace, verb, *arguments = shlex.split(line[2:])
+    for line in shell_commands():
+        if line.startswith("helm "):
+            program, flag, namespace, verb, *arguments = shlex.split(line.replace("\\\n", " "))
             assert (program, flag, namespace) == ("helm", "-n", "modelyard"), line
             found.append(Command(verb, arguments))
     return found
+
+
+def test_what_is_typed_is_shell() -> None:
+    typed = shell_commands()
+    assert len(typed) > 20
+    for command in typed:
+        done = subprocess.run(["bash", "-nc", command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_plain_files_are_applied_as_the_namespace_was() -> None:
+    applied = [command for command in shell_commands() if command.startswith("kubectl apply")]
+    assert applied
+    assert all("--server-side" in command for command in applied)
 
 
 COMMANDS = commands()
