@@ -249,17 +249,27 @@ bench-peers: setup-dev setup-bench setup-cluster ## Measure beside other serving
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
+# $(call lock_model,FOLDER): an image holds one model, and only what that one needs.
+lock_model = $(COMPILE) $(ARGS) $(1)/requirements.txt -c requirements/run.txt -c requirements/models.txt \
+  -o $(1)/requirements.lock
+
 .PHONY: lock
-lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer versions
+ifdef MODEL
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
+	@[ -f models/$(MODEL)/requirements.txt ] || { \
+	  echo "models/$(MODEL)/requirements.txt: there is no such file, so there is nothing to pin" >&2; exit 1; }
+	$(call lock_model,models/$(MODEL))
+else
+lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone; ARGS=--upgrade: newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
-	@# An image holds one model, and only what that one needs.
 	@for folder in $(MODEL_FOLDERS); do \
+	  [ -f $$folder/requirements.txt ] || continue; \
 	  echo "$$folder/requirements.lock"; \
-	  $(COMPILE) $(ARGS) $$folder/requirements.txt -c requirements/run.txt -c requirements/models.txt \
-	    -o $$folder/requirements.lock || exit 1; \
+	  $(call lock_model,$$folder) || exit 1; \
 	done
 	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
@@ -268,6 +278,7 @@ lock: ## Pin the requirements again (needs uv); ARGS=--upgrade for newer version
 	for name in $(ENVIRONMENTS); do \
 	  $(COMPILE) $(ARGS) requirements/bench/$$name.in -o requirements/bench/$$name.txt || exit 1; \
 	done
+endif
 
 .PHONY: clean
 clean: ## Remove .venv and everything that tools left behind

@@ -4,7 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 way=$(way "$@")
 
 say "What it stands on"
-deploy/install.sh --kind
+deploy/install.sh --kind --keda --timeout 600
 
 say "The platform and the models, by $way"
 if [ "$way" = charts ]; then
@@ -17,9 +17,9 @@ if [ "$way" = charts ]; then
       --set-file "model=models/$model/model.toml" --wait --timeout 10m
   done
 else
-  kubectl apply -f k8s-config/rabbitmq.yaml -f k8s-config/redis.yaml -f app/k8s/deployment.yaml
+  kubectl apply --server-side -f k8s-config/rabbitmq.yaml -f k8s-config/redis.yaml -f app/k8s/deployment.yaml
   for model in "${models[@]}"; do
-    kubectl apply -f "models/$model/k8s/deployment.yaml"
+    kubectl apply --server-side -f "models/$model/k8s/deployment.yaml"
   done
 fi
 kubectl apply -f deploy/e2e/nodeport.yaml

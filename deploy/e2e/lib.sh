@@ -14,6 +14,10 @@ ours=app.kubernetes.io/part-of=modelyard
 # A file of our own: whatever cluster kubectl points at otherwise is left alone.
 export KUBECONFIG=$PWD/build/$cluster.kubeconfig
 
+# What a step has patched since the release is set back: Helm 4 refuses that unless it is told.
+forced=()
+if helm upgrade --help | grep --fixed-strings -- --force-conflicts >/dev/null; then forced=(--force-conflicts); fi
+
 say() {
   printf '\n== %s\n' "$*"
 }
@@ -64,6 +68,13 @@ gateway() {
   node=$(kubectl get nodes --output jsonpath='{.items[0].status.addresses[?(@.type=="InternalIP")].address}')
   port=$(k get service e2e --output jsonpath='{.spec.ports[0].nodePort}')
   echo "http://$node:$port"
+}
+
+# is_right MODEL: whether it tells a setosa from a virginica.
+is_right() {
+  local body="{\"model_name\":\"$1\",\"input_data\":[[5.1,3.5,1.4,0.2],[6.7,3.0,5.2,2.3]]}"
+  curl --silent --header 'content-type: application/json' --data "$body" "$(gateway)/predict" |
+    grep --fixed-strings '"prediction":[0,2]'
 }
 
 # start_load USERS SECONDS [VARIABLES…]: loads in the background; end_load gives its verdict.

@@ -3,13 +3,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 way=$(way "$@")
 
-# is_right MODEL: whether it tells a setosa from a virginica.
-is_right() {
-  local body="{\"model_name\":\"$1\",\"input_data\":[[5.1,3.5,1.4,0.2],[6.7,3.0,5.2,2.3]]}"
-  curl --silent --header 'content-type: application/json' --data "$body" "$(gateway)/predict" |
-    grep --fixed-strings '"prediction":[0,2]'
-}
-
 say "Predictions"
 for model in "${models[@]}"; do
   eventually 60 "a right answer of $model" is_right "$model"

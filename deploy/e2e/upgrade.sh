@@ -9,7 +9,7 @@ for model in "${models[@]}"; do releases+=("$(release_of "$model")"); done
 # upgrade_release RELEASE CHART FLAGS…
 upgrade_release() {
   helm upgrade "$1" "deploy/charts/$2" --namespace modelyard --reset-then-reuse-values \
-    --set-string "image.tag=$next" --wait --timeout 10m "${@:3}"
+    --set-string "image.tag=$next" --wait --timeout 10m "${forced[@]}" "${@:3}"
 }
 
 upgrade() {
@@ -31,7 +31,9 @@ upgrade() {
 roll_back() {
   local release deployment
   if [ "$way" = charts ]; then
-    for release in "${releases[@]}"; do helm rollback "$release" --namespace modelyard --wait --timeout 10m; done
+    for release in "${releases[@]}"; do
+      helm rollback "$release" --namespace modelyard --wait --timeout 10m "${forced[@]}"
+    done
   else
     for deployment in $(changing); do k rollout undo "$deployment"; done
     wait_for_rollouts

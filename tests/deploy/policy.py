@@ -147,6 +147,13 @@ def check_arguments(pod: Manifest) -> Complaints:
                 yield f"{container['name']}: an argument holds a password"
 
 
+def check_messages(pod: Manifest) -> Complaints:
+    """``kubectl describe pod`` shows why a container ended, by what it logged last."""
+    for container in pod["containers"]:
+        if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            yield f"{container['name']}: nobody is shown why it ended"
+
+
 def check_grace(pod: Manifest) -> Complaints:
     """Time to stop: more than what the hook sleeps and the process drains."""
     if not pod["is_serving"]:
@@ -167,6 +174,7 @@ def check_broker(spec: Manifest) -> Complaints:
         if "enableServiceLinks" not in complaint:  # it reads no settings of ours
             yield complaint
     yield from check_container_security(pod)
+    yield from check_messages(pod)
     if {"rabbitmq", "setup-container"} != {container["name"] for container in _containers(pod)}:
         yield "not every container of the operator is overridden"
     yield from _resources("rabbitmq", spec["resources"])
@@ -195,5 +203,6 @@ CHECKS: list[Callable[[Any], Complaints]] = [
     check_resources,
     check_probes,
     check_arguments,
+    check_messages,
     check_grace,
 ]

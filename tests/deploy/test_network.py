@@ -11,7 +11,7 @@ from tests.deploy.charts import MODEL, PLATFORM, Manifest, only, parse, render
 from tests.deploy.network import Connection, Network, Peer, mutants
 from tests.deploy.test_policy import PLAIN
 
-CLIENTS = PLATFORM / "ci" / "production-values.yaml"  # which names those who may call
+NAMED = PLATFORM / "ci" / "production-values.yaml"  # who may call, and who resolves names
 RELEASE = "fast-iris-model"
 
 ALLOWED = [
@@ -19,6 +19,7 @@ ALLOWED = [
     Connection("gateway", "redis", 6379),
     Connection("worker", "rabbitmq", 5672),
     Connection("client", "gateway", 8000),
+    Connection("keda", "gateway", 8000),
     Connection("helm test", "gateway", 8000),
     Connection("keda", "rabbitmq", 15672),
     Connection("operator", "rabbitmq", 15672),
@@ -27,8 +28,9 @@ ALLOWED = [
     Connection("prometheus", "worker", 8000),
     *(Connection("rabbitmq", "rabbitmq", port) for port in (4369, 25672, 35672, 35682)),
     *(
-        Connection(source, "names", 53, protocol)
+        Connection(source, "names", port, protocol)
         for source in ("gateway", "worker")
+        for port in (53, 5353)  # where its pods listen, and not the port of its Service
         for protocol in ("UDP", "TCP")
     ),
 ]
@@ -53,13 +55,17 @@ DENIED = [
     *(Connection(source, "stranger", 5672) for source in ("gateway", "worker")),
     Connection("gateway", "stranger", 6379),
 ]
-ONLY_WITH_CLIENTS = [Connection(source, "gateway", 8000) for source in ("stranger", "neighbour")]
+ONLY_WHERE_NAMED = [
+    *(Connection(source, "gateway", 8000) for source in ("stranger", "neighbour", "operator")),
+    *(Connection("gateway", "stranger", port, "UDP") for port in (53, 5353)),
+]
+"""What is denied as soon as it is said who the clients and the resolvers are."""
 
 
-def complaints_of(manifests: list[Manifest], *, has_clients: bool) -> list[str]:
+def complaints_of(manifests: list[Manifest], *, are_named: bool) -> list[str]:
     """Give every connection that is decided wrongly."""
     network = Network(manifests, peers_of(manifests))
-    denied = [*DENIED, *ONLY_WITH_CLIENTS] if has_clients else DENIED
+    denied = [*DENIED, *ONLY_WHERE_NAMED] if are_named else DENIED
     refused = [f"refused: {one}" for one in ALLOWED if not network.allows(one)]
     return refused + [f"allowed: {one}" for one in denied if network.allows(one)]
 
@@ -99,21 +105,21 @@ def _peer(name: str, deployment: Manifest) -> Peer:
 
 
 def rendered() -> list[Manifest]:
-    """Give the platform, with its clients named, and a model."""
-    return [*render(PLATFORM, "--values", CLIENTS), *render(MODEL, release=RELEASE)]
+    """Give the platform, with clients and resolvers named, and a model."""
+    return [*render(PLATFORM, "--values", NAMED), *render(MODEL, release=RELEASE)]
 
 
 def test_what_has_to_happen_can_and_nothing_else() -> None:
-    assert complaints_of(rendered(), has_clients=True) == []
+    assert complaints_of(rendered(), are_named=True) == []
 
 
 def test_so_it_is_with_the_defaults_and_the_plain_files() -> None:
     defaults = [*render(PLATFORM), *render(MODEL, release=RELEASE)]
     plain = [manifest for path in PLAIN for manifest in parse(path.read_text())]
     for manifests in (defaults, plain):
-        assert complaints_of(manifests, has_clients=False) == []
+        assert complaints_of(manifests, are_named=False) == []
         network = Network(manifests, peers_of(manifests))
-        assert all(network.allows(one) for one in ONLY_WITH_CLIENTS)  # nobody was named
+        assert all(network.allows(one) for one in ONLY_WHERE_NAMED)  # nobody was named
 
 
 POLICIES = [one["metadata"]["name"] for one in rendered() if one["kind"] == "NetworkPolicy"]
@@ -139,11 +145,11 @@ def test_every_slip_is_noticed(name: str, slip: str, place: list[str | int], val
         node[last] = value
     if place[-2] == "ports" and not node:  # no list at all would open every port
         node.append({"port": 1})
-    assert complaints_of(manifests, has_clients=True), slip
+    assert complaints_of(manifests, are_named=True), slip
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_that_is_missing_is_noticed(name: str) -> None:
     manifests = copy.deepcopy(rendered())
     manifests.remove(only(manifests, "NetworkPolicy", name))
-    assert complaints_of(manifests, has_clients=True)
+    assert complaints_of(manifests, are_named=True)

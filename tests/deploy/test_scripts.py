@@ -1,4 +1,4 @@
-"""The scripts that build and install, as far as they go without a registry and a cluster."""
+"""The scripts that build and pin, as far as they go without a registry."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ SCRIPTS = sorted(
     for path in ROOT.glob(pattern)
 )
 DOCKERFILES = [ROOT / "app" / "Dockerfile", ROOT / "models" / "Dockerfile"]
-INSTALL = ROOT / "deploy" / "install.sh"
 
 
 def run(*command: str | Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -82,6 +81,32 @@ def test_requirements_without_a_lock_build_no_image(
     assert (b"models/iris has a requirements.txt and no requirements.lock" in done.stderr) == code
 
 
+@pytest.mark.parametrize(
+    ("flags", "locks"),
+    [(["MODEL=fast_iris_model"], {"fast_iris_model"}), ([], {"fast", "intermediate", "slow"})],
+)
+def test_one_models_requirements_are_pinned_alone(
+    tmp_path: Path, flags: list[str], locks: set[str]
+) -> None:
+    uv, log = tmp_path / "uv", tmp_path / "log"
+    uv.write_text(f'#!/bin/sh\necho "$@" >>"{log}"\n')
+    uv.chmod(0o755)
+    done = run("make", "-C", ROOT, "lock", *flags, path=tmp_path)
+    assert done.returncode == 0, done.stderr
+    written = re.findall(r" -o (\S+)$", log.read_text(), re.MULTILINE)
+    models = {one.split("/")[1] for one in written if one.startswith("models/")}
+    assert models == {one if "_" in one else f"{one}_iris_model" for one in locks}
+    assert ("requirements/run.txt" in written) == (not flags)
+
+
+def test_a_model_without_requirements_has_nothing_to_pin(tmp_path: Path) -> None:
+    (tmp_path / "uv").write_text("#!/bin/sh\n")
+    (tmp_path / "uv").chmod(0o755)
+    done = run("make", "-C", ROOT, "lock", "MODEL=none", path=tmp_path)
+    assert done.returncode != 0
+    assert "models/none/requirements.txt: there is no such file" in done.stderr
+
+
 def test_every_model_is_found_and_built() -> None:
     done = run(
         ROOT / "models" / "build_model_images.sh",
@@ -136,77 +161,3 @@ def test_a_mistake_is_named(arguments: list[str], message: str) -> None:
     done = run(ROOT / "build_app_images.sh", "--dry-run", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
-
-
-_KUBECTL = """\
-#!/bin/sh
-echo "$@" >>"{log}"
-case "$*" in
-  "get crd/users.rabbitmq.com "*) [ ! -f "{foreign}" ] || echo '{{"manager": "helm"}}' ;;
-  *"get secret "*) [ -f "{secret}" ] || exit 1 ;;
-  *"apply "*cert-manager*) if [ -f "{broken}" ]; then rm "{broken}"; exit 1; fi ;;
-  "create "*) cat >"{secret}" ;;
-  *"--filename -") cat >/dev/null ;;
-esac
-"""
-
-
-class FakeCluster:
-    """A kubectl that notes what it is asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.log, self.secret = folder / "log", folder / "secret"
-        self.foreign, self.broken = folder / "foreign", folder / "broken"
-        self._bin = folder / "bin"
-        self._bin.mkdir()
-        script = _KUBECTL.format(**{k: v for k, v in vars(self).items() if k[0] != "_"})
-        (self._bin / "kubectl").write_text(script)
-        (self._bin / "kubectl").chmod(0o755)
-
-    def install(self, *arguments: str) -> list[str]:
-        """Run the script; give the calls of kubectl."""
-        self.log.write_text("")
-        done = run(INSTALL, *arguments, path=self._bin)
-        assert done.returncode == 0, done.stderr
-        return self.log.read_text().splitlines()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> FakeCluster:
-    return FakeCluster(tmp_path)
-
-
-def test_a_dry_run_touches_nothing_and_says_all(cluster: FakeCluster) -> None:
-    assert cluster.install("--dry-run", "--keda") == []
-    said = run(INSTALL, "--dry-run", "--keda").stdout
-    for part in ("cert-manager", "Cluster Operator", "Topology", "Metrics", "KEDA", "Namespace"):
-        assert f"== {part}" in said or f" {part}" in said
-
-
-def test_each_part_is_waited_for_before_the_next(cluster: FakeCluster) -> None:
-    calls = cluster.install("--timeout", "7")
-    verbs = [call for call in calls if call.startswith("apply ") or " wait " in call]
-    assert len(verbs) == 9  # four parts, and the namespace, which is there at once
-    for apply, wait in zip(verbs[0:8:2], verbs[1:8:2], strict=True):
-        assert apply.startswith("apply --server-side")
-        assert wait.endswith("--timeout=7s")
-    assert not [call for call in calls if "keda" in call or "latest" in call]
-
-
-def test_a_second_run_keeps_the_password(cluster: FakeCluster) -> None:
-    assert [call for call in cluster.install() if call.startswith("create ")]
-    password = cluster.secret.read_text()
-    assert "user modelyard on >" in password
-    assert not [call for call in cluster.install() if call.startswith("create ")]
-    assert cluster.secret.read_text() == password
-
-
-def test_what_is_not_from_here_is_left_alone(cluster: FakeCluster) -> None:
-    cluster.foreign.touch()
-    assert not [call for call in cluster.install() if "topology" in call]
-
-
-def test_what_fails_for_a_moment_is_tried_again(cluster: FakeCluster) -> None:
-    cluster.broken.touch()
-    tries = [call for call in cluster.install() if "apply" in call and "cert-manager.yaml" in call]
-    assert len(tries) == 2

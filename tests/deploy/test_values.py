@@ -11,7 +11,7 @@ import yaml
 
 from modelyard.core.manifest import Manifest as ModelManifest
 from modelyard.core.manifest import parse_manifest
-from tests.deploy.charts import MODEL, PLATFORM, helm, only, render
+from tests.deploy.charts import MODEL, PLATFORM, Manifest, helm, only, render
 from tests.support.server import ROOT
 
 
@@ -78,7 +78,16 @@ def _toml(line: str) -> str:
         (MODEL, _toml("[limits]\nload_timeout_s = -1"), "model: [limits] load_timeout_s: expect"),
         (MODEL, _toml('[scaling]\nmax_runners = "2"'), "model: [scaling] max_runners: expected a"),
         (MODEL, _toml("[scaling]\nscale_to_zero = 1"), "model: [scaling] scale_to_zero: expected"),
-        (MODEL, "autoscaling.by=memory", "must be one of 'cpu', 'queue', 'none'"),
+        (PLATFORM, "rabbitmq.probeSeconds=0", "at '/rabbitmq/probeSeconds'"),
+        (PLATFORM, "networkPolicy.dns.ports={0}", "at '/networkPolicy/dns/ports/0'"),
+        (
+            MODEL,
+            "autoscaling.by=demand,autoscaling.minReplicas=11",
+            "minReplicas is more than maxReplicas",
+        ),
+        (MODEL, "autoscaling.by=memory", "must be one of 'cpu', 'demand', 'queue', 'none'"),
+        (MODEL, "autoscaling.demand.service=gateway.platform", "at '/autoscaling/demand/service'"),
+        (MODEL, "worker.loadAttempts=-1", "at '/worker/loadAttempts'"),
         (MODEL, "broker.cluster=", "at '/broker/existingSecret'"),
         (MODEL, "broker.queueType=stream", "must be one of 'quorum', 'classic'"),
     ],
@@ -144,6 +153,100 @@ def test_scaling_to_zero_is_the_models_choice() -> None:
     kept = render(MODEL, "--set", "autoscaling.by=queue")
     assert only(kept, "ScaledObject")["spec"]["minReplicaCount"] == 2
     assert not [one for one in kept if one["kind"] == "HorizontalPodAutoscaler"]
+
+
+@pytest.mark.parametrize(("chosen", "target"), [("{}", "3"), ('{"target": 2.5}', "2.5")])
+def test_keda_adds_up_what_each_gateway_would_keep_busy(chosen: str, target: str) -> None:
+    model = _toml("[scaling]\nmax_runners = 3")
+    flags = ("--set", "autoscaling.by=demand", "--set-json", f"autoscaling.demand={chosen}")
+    rendered = render(MODEL, "--set-string", model, *flags)
+    spec = only(rendered, "ScaledObject")["spec"]
+    (trigger,) = spec["triggers"]
+    assert trigger["type"] == "metrics-api"
+    asked = trigger["metadata"]
+    platform = render(PLATFORM)
+    service, gateway = only(platform, "Service", "modelyard-gateway"), _gateway(platform)
+    # Its pods, at their own port: the Service's would be that of a pod drawn at random.
+    host = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
+    port = gateway["ports"][0]["containerPort"]
+    assert asked["url"] == f"http://{host}:{port}/models/iris/versions/1/demand"
+    assert (asked["aggregateFromKubeServiceEndpoints"], asked["aggregationType"]) == ("true", "sum")
+    assert (asked["valueLocation"], asked["targetValue"]) == ("runners", target)
+    # It looks by itself: no user of the broker, and no autoscaler beside it.
+    kinds = {one["kind"] for one in rendered}
+    assert not kinds & {"HorizontalPodAutoscaler", "TriggerAuthentication"}
+    assert [one["metadata"]["name"] for one in rendered if one["kind"] == "User"] == ["modelyard"]
+
+
+def test_a_release_can_be_switched_to_keda() -> None:
+    """Helm makes what is new before it removes what is not any more, and KEDA looks for others."""
+    before, after = (
+        render(MODEL, "--set", f"autoscaling.by={signal}") for signal in ("cpu", "demand")
+    )
+    scaler = only(before, "HorizontalPodAutoscaler")
+    target = only(after, "ScaledObject")["spec"]["scaleTargetRef"]["name"]
+    assert scaler["spec"]["scaleTargetRef"]["name"] == target
+    assert scaler["metadata"]["annotations"] == {"validations.keda.sh/hpa-ownership": "false"}
+
+
+def test_demand_scales_to_zero_too() -> None:
+    rendered = render(MODEL, "--values", MODEL / "ci" / "demand-values.yaml")
+    assert only(rendered, "ScaledObject")["spec"]["minReplicaCount"] == 0
+
+
+def _gateway(platform: list[Manifest]) -> Manifest:
+    deployment = only(platform, "Deployment", "modelyard-gateway")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return dict(container)
+
+
+def test_a_worker_is_told_what_it_should_be_and_when_to_give_up() -> None:
+    rendered = render(MODEL, "--values", MODEL / "ci" / "queue-values.yaml")
+    (container,) = only(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+    told = {one["name"]: one["value"] for one in container["env"]}
+    assert told["MODELYARD_EXPECTED_MODEL"] == "odd.name_of-a-model/2026.11-rc_1"
+    assert told["MODELYARD_LOAD_ATTEMPTS"] == "3"
+
+
+def test_the_broker_is_one_that_its_operator_starts() -> None:
+    image = yaml.safe_load((PLATFORM / "values.yaml").read_text())["rabbitmq"]["image"]
+    found = re.search(r"/rabbitmq:(\d+)\.(\d+)\.(\d+)-management@sha256:", image)
+    assert found
+    assert tuple(map(int, found.groups())) >= (4, 2, 4)  # else it never passes the start-up probe
+    compose = (ROOT / "compose.yaml").read_text()
+    assert f"/rabbitmq:{'.'.join(found.groups())}-alpine" in compose
+
+
+LEGACY = r"rabbitmq.annotations.rabbitmq\.com/legacy-startup-probe=true"
+
+
+def test_an_older_broker_starts_by_an_annotation() -> None:
+    broker = only(render(PLATFORM, "--set-string", LEGACY), "RabbitmqCluster")
+    assert broker["metadata"]["annotations"] == {"rabbitmq.com/legacy-startup-probe": "true"}
+    assert "startupProbe" not in _rabbitmq(broker)  # the operator's own is another one then
+    assert "startupProbe" in _rabbitmq(only(render(PLATFORM), "RabbitmqCluster"))
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 7, 30])
+def test_a_broker_that_is_up_is_soon_found_and_one_that_is_not_is_waited_for(seconds: int) -> None:
+    rendered = render(PLATFORM, "--set", f"rabbitmq.probeSeconds={seconds}")
+    container = _rabbitmq(only(rendered, "RabbitmqCluster"))
+    for name, patience in (("startupProbe", 300), ("readinessProbe", 30)):
+        probe = container[name]
+        assert (probe["periodSeconds"], probe.get("initialDelaySeconds", 0)) == (seconds, 0)
+        assert patience - seconds < probe["failureThreshold"] * seconds <= patience
+
+
+def test_a_broker_of_one_node_does_not_wait_for_others() -> None:
+    values = PLATFORM / "ci" / "kind-values.yaml"
+    small = only(render(PLATFORM, "--values", values), "RabbitmqCluster")["spec"]
+    assert (small["replicas"], small["delayStartSeconds"]) == (1, 5)
+
+
+def _rabbitmq(broker: Manifest) -> Manifest:
+    pod = broker["spec"]["override"]["statefulSet"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    return dict(container)
 
 
 def test_the_example_in_the_values_is_a_manifest() -> None:

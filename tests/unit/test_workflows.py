@@ -134,6 +134,13 @@ def test_scripts_that_are_called_are_there_and_can_be_run() -> None:
         assert (ROOT / script).stat().st_mode & 0o111, script
 
 
+def test_an_image_that_a_step_installs_was_built() -> None:
+    steps = [script.read_text() for script in SCRIPTS]
+    built = {tag for text in steps for tag in re.findall(r'^derive "\$version-(\w+)"', text, re.M)}
+    installed = {tag for text in steps for tag in re.findall(r'=\$version-(\w+)"', text)}
+    assert installed == built != set()
+
+
 def test_nothing_is_released_that_was_not_checked() -> None:
     release = jobs(ROOT / ".github" / "workflows" / "release.yml")
     assert ".ci/run" in [step.get("run") for step in release["check"]["steps"]]

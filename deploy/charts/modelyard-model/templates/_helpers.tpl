@@ -113,6 +113,23 @@ limits: # none on CPU: throttling would only add to the latency
   memory: {{ $memory }}
 {{- end }}
 
+{{/* Seconds without any progress after which a rollout has failed: a worker's time to load, and 5 minutes to be
+     scheduled and to get its image. */}}
+{{- define "model.progressDeadline" -}}
+{{- $manifest := include "model.manifest" . | fromYaml }}
+{{- add (int64 $manifest.loadTimeout) 300 }}
+{{- end }}
+
+{{/* Seconds that a whole rollout may take while it goes on: a quarter of the workers, rounded up, is replaced at a
+     time (maxSurge), and each may take all its time to load. */}}
+{{- define "model.rolloutTimeout" -}}
+{{- $manifest := include "model.manifest" . | fromYaml }}
+{{- $workers := max 1 (eq .Values.autoscaling.by "none" | ternary .Values.replicas .Values.autoscaling.maxReplicas) }}
+{{- $atATime := div (add $workers 3) 4 }}
+{{- $rounds := div (add $workers $atATime -1) $atATime }}
+{{- add (mul $rounds (int64 $manifest.loadTimeout)) 300 }}
+{{- end }}
+
 {{/* What the Pod Security Standard "restricted" asks of a pod. */}}
 {{- define "model.podSecurity" -}}
 runAsNonRoot: true
