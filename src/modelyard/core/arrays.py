@@ -62,7 +62,7 @@ class Arrays:
         self._lists = Lists(list[_element(tensor, self._dtype)])  # type: ignore[misc]
         self.annotation = self._lists.annotation
 
-    def decode(self, raw: memoryview, form: Form) -> Instances:
+    def decode(self, raw: bytes | memoryview, form: Form) -> Instances:
         """Give the array in ``raw``; see Side."""
         if form == "msgpack":
             if raw and raw[0] in _BYTES_MARKERS:
@@ -73,7 +73,7 @@ class Arrays:
                     where="$.input_data",
                 )
             try:
-                packed = read_packed(raw)
+                packed = read_packed(memoryview(raw))
             except ValueError as error:
                 msgspec.msgpack.decode(raw, type=msgspec.Raw)  # raises if it is malformed
                 raise ValueError(f"no array: {error}; {self._expected()}") from None

@@ -53,7 +53,7 @@ class Contract:
             InvalidInput: Well-formed, but not what the model accepts; says where.
         """
         try:
-            instances = self._takes.decode(memoryview(raw), form)
+            instances = self._takes.decode(raw, form)
         except msgspec.ValidationError as error:
             raise _as_request_error(error, raw, form) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -6,7 +6,7 @@ Also what both kinds of sides are: ``Side``.
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -43,7 +43,7 @@ class Side(Protocol):
         """Whether ``predict`` has a numpy array here."""
         ...
 
-    def decode(self, raw: memoryview, form: Form) -> Instances:
+    def decode(self, raw: bytes | memoryview, form: Form) -> Instances:
         """Give the instances of one request.
 
         Raises:
@@ -77,23 +77,20 @@ class Lists:
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
+        self._from_json: Callable[[bytes | memoryview], list[Any]]
         self._from_json = msgspec.json.Decoder(annotation).decode
+        self._from_msgpack: Callable[[bytes | memoryview], list[Any]]
         self._from_msgpack = msgspec.msgpack.Decoder(annotation).decode
         self._element = _bare(typing.get_args(annotation)[0])
         self._says_something = self._element is not Any
 
-    def decode(self, raw: memoryview, form: Form) -> Instances:
+    def decode(self, raw: bytes | memoryview, form: Form) -> Instances:
         """Give the instances in ``raw``; see Side."""
-        instances: list[Any]
         if form == "json":
-            instances = self._from_json(raw)
-        elif form == "msgpack":
-            instances = self._from_msgpack(raw)
-        else:
-            instances = self._from_body(raw)
-        return instances
+            return self._from_json(raw)
+        return self._from_msgpack(raw) if form == "msgpack" else self._from_body(raw)
 
-    def _from_body(self, raw: memoryview) -> list[Any]:
+    def _from_body(self, raw: bytes | memoryview) -> list[Any]:
         """Take the whole of ``raw`` as one instance."""
         if self._element is bytes:
             instance: bytes | str = bytes(raw)
@@ -114,16 +111,18 @@ class Lists:
         What was written is read again to check it: it is all that a caller sees, and takes less
         time than to look at the objects.
         """
-        is_json = form != "msgpack"
         try:
-            output = (to_json if is_json else _to_msgpack)(value)
+            if form == "msgpack":
+                output, read = _to_msgpack(value), self._from_msgpack
+            else:
+                output, read = to_json(value), self._from_json
+                # A null is what the encoder makes of a NaN; or what the model may well say.
+                is_checked = is_checked or b"null" in output
         except NotImplementedError as error:
             raise UnfitPredictions(f"the predictions have no form in JSON: {error}") from None
-        # A null is what the encoder makes of a NaN; or what the model may well say.
-        is_checked = is_checked and self._says_something
-        if is_checked or (is_json and b"null" in output):
+        if is_checked and self._says_something:
             try:
-                (self._from_json if is_json else self._from_msgpack)(output)
+                read(output)
             except msgspec.ValidationError as error:
                 raise UnfitPredictions(_say(error)) from None
         return output

@@ -86,29 +86,43 @@ class _Reader:
 
     def shape(self) -> tuple[int, ...]:
         """Give a list of lengths."""
+        kind, axes = self.begin()
+        if kind != "array" or axes > _MOST_AXES:
+            raise ValueError("the shape is a list of lengths")
+        return tuple([self._length() for _ in range(axes)])
+
+    def _length(self) -> int:
         kind, length = self.begin()
-        if kind != "array" or length > _MOST_AXES:
+        if kind != "number":
             raise ValueError("the shape is a list of lengths")
-        axes = [self.begin() for _ in range(length)]
-        if any(kind != "number" for kind, _ in axes):
-            raise ValueError("the shape is a list of lengths")
-        return tuple(length for _, length in axes)
+        return length
 
 
 def leading_length(raw: memoryview) -> int | None:
     """Tell from the first bytes how many instances a MessagePack value holds: the length of a
     list, or of axis 0 of an array. None if it is neither, or is damaged.
     """
-    if not raw:
-        return None
+    reader = _Reader(raw)
     try:
-        kind, length = _Reader(raw).begin()
+        kind, length = reader.begin()
         if kind == "array":
             return length
-        found = read_packed(raw)
+        if kind == "extension" and reader.take(1)[0] == EXTENSION_CODE:
+            return _axis_0_of_payload(reader)
+        found = read_packed(raw) if kind == "map" else None
     except (ValueError, IndexError):
         return None
     return found.shape[0] if found and found.shape else None
+
+
+def _axis_0_of_payload(reader: _Reader) -> int | None:
+    if reader.begin() != ("array", 2):
+        return None
+    _, dtype_bytes = reader.begin()
+    reader.take(dtype_bytes)
+    _, axes = reader.begin()
+    kind, length = reader.begin()
+    return length if axes and kind == "number" else None
 
 
 def read_packed(raw: memoryview) -> PackedArray | None:

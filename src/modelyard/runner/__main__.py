@@ -42,7 +42,6 @@ def main() -> None:
     """Host the model in the folder given, for the process at the other end of the socket."""
     arguments = _parse_arguments()
     _die_with(arguments.parent)
-    os.dup2(2, 1)  # what a model prints must not mix with what the server prints
     faulthandler.enable()  # so that the last lines of one that crashes say where
     report_to_owner()
     channel = socket.socket(fileno=arguments.fd)

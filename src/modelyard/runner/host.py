@@ -14,7 +14,7 @@ from modelyard.core.messages import Answers, Form, Ready
 from modelyard.folder import digest_folder, read_manifest
 from modelyard.model import Model
 from modelyard.runner.loading import LoadError, describe, import_class, source_of
-from modelyard.runner.run import Rules, Run
+from modelyard.runner.run import Rules, Run, Subject
 
 
 class HostedModel:
@@ -37,6 +37,7 @@ class HostedModel:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.contract = contract
+        self._subject = Subject(model, contract, folder, clock)
         self._model = model
         self._manifest = manifest
         self._folder = folder
@@ -117,7 +118,7 @@ class HostedModel:
             is_checked=self._manifest.checks.output != "never",
             shows_errors=True,  # to who serves the model, not to a caller
         )
-        outcome = self._run(rules, [example], ["json"]).answers([]).outcomes[0]
+        outcome = Run(self._subject, rules, [example], ["json"]).answers([]).outcomes[0]
         if isinstance(outcome, Failure):
             raise LoadError(f"the model's own example: {outcome.detail} {outcome.where or ''}")
         return example
@@ -133,20 +134,8 @@ class HostedModel:
         ``forms``: of each input and its outcome; none where all are JSON. ``deadlines``: readings
         of the clock; what is past its own is not run. None where all are ahead.
         """
-        return self._run(self._rules, inputs, forms or ["json"] * len(inputs)).answers(deadlines)
-
-    def _run(
-        self, rules: Rules, inputs: Sequence[bytes | memoryview], forms: Sequence[Form]
-    ) -> Run:
-        return Run(
-            self._model,
-            self.contract,
-            rules,
-            inputs=inputs,
-            forms=forms,
-            folder=self._folder,
-            clock=self._clock,
-        )
+        run = Run(self._subject, self._rules, inputs, forms or ["json"] * len(inputs))
+        return run.answers(deadlines)
 
     def unload(self) -> None:
         """Call the model's ``unload``."""

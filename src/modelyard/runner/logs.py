@@ -7,10 +7,12 @@ and logger.
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from io import TextIOWrapper
 
 from modelyard.core.records import Record, encode_record
+
+_ERRORS = "backslashreplace"  # a lone surrogate is no reason to raise in a print
 
 
 class _RecordFormatter(logging.Formatter):
@@ -28,8 +30,9 @@ class _RecordFormatter(logging.Formatter):
 
 def report_to_owner() -> None:
     """Send this process's log records, warnings and prints to its owner, each as it comes."""
-    if isinstance(sys.stdout, TextIOWrapper):  # a pipe: else Python keeps 8 KiB back
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    os.dup2(2, 1)  # in one pipe they keep their order
+    # Python's own would keep back 8 KiB of what is printed.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors=_ERRORS, closefd=False)  # noqa: SIM115
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_RecordFormatter())
     root = logging.getLogger()

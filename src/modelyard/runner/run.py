@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -50,34 +50,39 @@ class Rules(msgspec.Struct, frozen=True):
     shows_errors: bool
 
 
+class Subject(NamedTuple):
+    """The model that batches are run through.
+
+    ``folder`` is the model's, to find its own lines in a traceback; ``clock`` gives monotonic
+    seconds.
+    """
+
+    model: Model
+    contract: Contract
+    folder: Path
+    clock: Callable[[], float]
+
+
 class Run:
     """The run of one batch; ``answers`` has the outcome.
 
     Args:
+        subject: What it is run through, by ``rules``.
         inputs: As they came, one per request.
         forms: Of each input and its outcome.
-        folder: The model's, to find its own lines in a traceback.
-        clock: Gives monotonic seconds.
     """
 
     def __init__(
         self,
-        model: Model,
-        contract: Contract,
+        subject: Subject,
         rules: Rules,
-        *,
         inputs: Sequence[bytes | memoryview],
         forms: Sequence[Form],
-        folder: Path,
-        clock: Callable[[], float],
     ) -> None:
-        self._model = model
-        self._contract = contract
+        self._model, self._contract, self._folder, self._clock = subject
         self._rules = rules
         self._inputs = inputs
         self._forms = forms
-        self._folder = folder
-        self._clock = clock
         self._outcomes: list[bytes | Failure] = [b""] * len(inputs)
         self._model_s = 0.0
         self._sizes: list[int] = []
