@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_np
 
-from modelyard.core.codec import Contract, Tensor
+from modelyard.core.arrays import Tensor
+from modelyard.core.contract import Contract
 from modelyard.core.errors import InvalidInput, Malformed
 from tests.unit.contracts import contract_for
 
@@ -46,7 +47,7 @@ def test_an_array_survives_the_way_through_json(
 @given(number=st.integers() | st.integers(min_value=-300, max_value=300))
 def test_an_integer_out_of_range_is_invalid(dtype: str, number: int) -> None:
     contract = arrays_of(dtype)
-    raw = contract.encode([number])
+    raw = contract.encode_instances([number])
     if np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
         assert contract.decode(raw)[0:1] == np.array([number])
     else:
@@ -113,6 +114,22 @@ def test_what_is_joined_can_be_split_again(sizes: list[int], shape: tuple[int, .
 )
 def test_predictions_have_the_declared_shape(predictions: Any, problem: str | None) -> None:
     assert arrays_of("float64", (2,)).check_predictions(predictions, count=3) == problem
+
+
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        (127, None),
+        (-128, None),
+        (128, "returned 128 where int8 is expected"),
+        (-129, "returned -129 where int8 is expected"),
+    ],
+)
+def test_a_prediction_that_the_dtype_does_not_hold_is_named(
+    number: int, problem: str | None
+) -> None:
+    predictions = np.array([7, number], dtype="int64")
+    assert arrays_of("int8").check_predictions(predictions, count=2) == problem
 
 
 def test_the_schema_shows_shape_and_range() -> None:

@@ -16,8 +16,9 @@ _DESCRIPTION = """\
 One prediction per instance of `input_data`, in the same order.
 
 The same in MessagePack, question and answer, with `Content-Type: application/msgpack`. An array
-may then be the bytes of its instances one after the other, little-endian, the last axis first;
-so is an array that is predicted.
+may then be extension type 77: `[dtype, [length, …]]` in MessagePack, for example `["<f4", [2, 3]]`,
+and at once after it the array's bytes in C order. So is an array that is predicted. In Python
+`modelyard.arrays` writes and reads it.
 """
 _UNSEEN = (RequestError.code, GivenUp.code)  # the one is a defect, of the other nobody hears
 _PROBLEM = "#/components/schemas/Problem"
