@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
+from modelyard_client.errors import ModelNotFound
 from modelyard_client.exchange import Reply
 from modelyard_client.forms import Answer, Priority, Question, read, read_answer
 from modelyard_client.models import ModelInfo, ModelList
@@ -17,6 +18,7 @@ T = TypeVar("T")
 METADATA_TIMEOUT_S = 10.0
 """For questions about models, which no model is asked."""
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _read_models = msgspec.json.Decoder(ModelList).decode
 _read_model = msgspec.json.Decoder(ModelInfo).decode
 
@@ -76,8 +78,14 @@ def models_call() -> Call[list[ModelInfo]]:
 
 
 def model_call(name: str) -> Call[ModelInfo]:
-    """``GET /models/NAME``."""
-    return _get(f"/models/{quote(name, safe='')}", lambda reply: read(reply, _read_model))
+    """``GET /models/NAME``.
+
+    Raises:
+        ModelNotFound: No model can be called that; in a path it could mean something else.
+    """
+    if not _NAME.fullmatch(name):
+        raise ModelNotFound(f"no model can be called {name!r}")
+    return _get(f"/models/{name}", lambda reply: read(reply, _read_model))
 
 
 def ready_call() -> Call[bool]:

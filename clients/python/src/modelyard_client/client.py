@@ -98,7 +98,7 @@ class Client:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-        retry: Retry = Retry(),  # noqa: B008 - immutable
+        retry: Retry = Retry(),
         connections: int = 100,
         tls: ssl.SSLContext | None = None,
         transport: httpx2.BaseTransport | None = None,
@@ -233,7 +233,7 @@ class AsyncClient:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-        retry: Retry = Retry(),  # noqa: B008 - immutable
+        retry: Retry = Retry(),
         connections: int = 100,
         tls: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,

@@ -108,7 +108,7 @@ class Question:
 
         Raises:
             TypeError: Something in it has no form.
-            OverflowError: A whole number has more than 64 bits.
+            OverflowError: A whole number has more bits than the 64 of MessagePack.
         """
         self._envelope.timeout_s = timeout_s
         if self._form == "json":
