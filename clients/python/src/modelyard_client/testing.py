@@ -35,6 +35,8 @@ from modelyard_client.errors import (
 )
 from modelyard_client.forms import MEDIA_TYPES, Envelope, to_json, to_msgpack
 
+__all__ = ["FakeModel", "FakeModels", "Question"]
+
 FakeModel: TypeAlias = Callable[[Any], Any]
 """Takes the instances of one request and gives one prediction for each."""
 
