@@ -53,6 +53,15 @@ class Served(Model):
 """
 
 
+ECHO = """\
+from modelyard import Model
+
+class Served(Model):
+    def predict(self, instances: list[str]) -> list[str]:
+        return instances
+"""
+
+
 @pytest.fixture(scope="module")
 def trick() -> Iterator[Server]:
     with Server(TRICK) as server:
@@ -113,6 +122,18 @@ def test_an_answer_that_stops_half_way_is_not_waited_for(connect: Connect, proxy
             client.predict("trick_model", [{"nonce": 1}], timeout_s=0.1)
         proxy.heal()
         assert client.predict("trick_model", [{"nonce": 2}]) == [7]
+
+
+def test_an_answer_that_trickles_in_is_not_waited_for(connect: Connect, tmp_path: Path) -> None:
+    with (
+        Server(write(tmp_path / "echo", ECHO)) as server,
+        Proxy(address_of(server.url)[1]) as proxy,
+        connect(url_of(proxy)) as client,
+    ):
+        client.predict("echo", ["short"])
+        proxy.to_client.delay_s = 0.1  # each of some 60 pieces, so that no read takes long
+        with pytest.raises(DeadlineExceeded, match="was not complete in time"):
+            client.predict("echo", ["long" * 1_000_000], timeout_s=2)
 
 
 def test_a_reset_in_the_middle_is_retried(
@@ -214,8 +235,8 @@ def test_a_full_model_is_asked_again_when_it_said(connect: Connect, tmp_path: Pa
         assert asked.result() == [second]
 
 
-def test_who_finds_no_connection_waits_no_longer_than_for_an_answer(
-    connect: Connect, trick: Server, tmp_path: Path
+def test_a_thread_that_finds_no_connection_waits_no_longer_than_for_an_answer(
+    trick: Server, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
     waits = {"nonce": 1, "act": "wait", "diary": str(diary)}
@@ -227,6 +248,21 @@ def test_who_finds_no_connection_waits_no_longer_than_for_an_answer(
         assert caught.value.status is None
         Path(f"{diary}.go").touch()
         assert asked.result() == [answer_to(1)]
+
+
+async def test_a_task_that_finds_no_connection_waits_no_longer_than_for_an_answer(
+    trick: Server, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    waits = {"nonce": 1, "act": "wait", "diary": str(diary)}
+    async with AsyncClient(trick.url, connections=1) as client, asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(client.predict("trick_model", [waits]))
+        await asyncio.to_thread(wait_for_line, diary)
+        with pytest.raises(DeadlineExceeded) as caught:
+            await client.predict("trick_model", [{"nonce": 2}], timeout_s=0.1)
+        assert caught.value.status is None
+        await asyncio.to_thread(Path(f"{diary}.go").touch)
+        assert await asked == [answer_to(1)]
 
 
 async def test_calls_that_are_cancelled_leave_no_connection_behind(trick: Server) -> None:

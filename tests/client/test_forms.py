@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from modelyard_client import UnexpectedAnswer
 from modelyard_client.arrays import EXTENSION_CODE, pack, unpack
 from modelyard_client.exchange import Reply
-from modelyard_client.forms import MEDIA_TYPES, Question, read_answer
+from modelyard_client.forms import MEDIA_TYPES, Body, read_answer
 
 
 class Flower(msgspec.Struct):
@@ -40,8 +40,8 @@ class Frame:
 
 def written(instances: Any, timeout_s: float | None = None) -> tuple[str, dict[str, Any]]:
     """Give the form, and the fields of the body as anybody would read them."""
-    question = Question(instances, model="m", version=None, priority=None)
-    media_type, body = question.write(timeout_s)
+    content = Body(instances, model="m", version=None, priority=None)
+    media_type, body = content.write(timeout_s)
     if media_type == MEDIA_TYPES["json"]:
         return "json", msgspec.json.decode(body)
     assert media_type == MEDIA_TYPES["msgpack"]
@@ -56,7 +56,7 @@ def written(instances: Any, timeout_s: float | None = None) -> tuple[str, dict[s
         ([Flower(1.5)], [{"petal_cm": 1.5}]),
         ([Trick(7)], [{"nonce": 7, "act": "answer"}]),
         ([{"x": np.float32(0.5), "y": np.array([1, 2])}], [{"x": 0.5, "y": [1, 2]}]),
-        ([np.int64(3)], [3]),
+        ([np.int64(3), np.float64(0.5), np.True_], [3, 0.5, True]),
         (np.array(["a", "b"]), ["a", "b"]),
         ([np.array([1, 2]), np.array([3])], [[1, 2], [3]]),
     ],
@@ -101,8 +101,8 @@ def test_bytes_are_not_written_in_base64() -> None:
 
 
 def test_each_try_has_its_own_timeout() -> None:
-    question = Question([1], model="m", version="2", priority="high")
-    bodies = [msgspec.json.decode(question.write(left_s)[1]) for left_s in (2.5, 1.25)]
+    content = Body([1], model="m", version="2", priority="high")
+    bodies = [msgspec.json.decode(content.write(left_s)[1]) for left_s in (2.5, 1.25)]
     same = {"model_name": "m", "model_version": "2", "priority": "high", "input_data": [1]}
     assert bodies == [{**same, "timeout_s": 2.5}, {**same, "timeout_s": 1.25}]
 

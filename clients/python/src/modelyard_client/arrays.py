@@ -41,20 +41,18 @@ def as_array(value: Any) -> np.ndarray[Any, Any] | None:
 
 def stack(values: Any) -> np.ndarray[Any, Any] | None:
     """Put a list of arrays of one shape and dtype into one along a new axis 0, else None."""
-    if not isinstance(values, list | tuple) or not values or as_array(values[0]) is None:
+    first = as_array(values[0]) if isinstance(values, list | tuple) and values else None
+    if first is None or first.ndim == 0:
         return None
-    arrays = [as_array(value) for value in values]
-    first = arrays[0]
-    assert first is not None
-    is_stackable = first.ndim > 0 and all(
-        array is not None and array.shape == first.shape and array.dtype == first.dtype
-        for array in arrays
-    )
-    if not is_stackable:
-        return None
+    arrays = []
+    for value in values:
+        array = as_array(value)
+        if array is None or array.shape != first.shape or array.dtype != first.dtype:
+            return None
+        arrays.append(array)
     import numpy as np
 
-    return np.stack(arrays)  # type: ignore[arg-type]  # none of them is None
+    return np.stack(arrays)
 
 
 def is_packable(array: np.ndarray[Any, Any]) -> bool:

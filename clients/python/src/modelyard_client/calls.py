@@ -10,7 +10,7 @@ import msgspec
 
 from modelyard_client.errors import ModelNotFound
 from modelyard_client.exchange import Reply
-from modelyard_client.forms import Answer, Priority, Question, read, read_answer
+from modelyard_client.forms import Answer, Body, Priority, read, read_answer
 from modelyard_client.models import ModelInfo, ModelList
 
 T = TypeVar("T")
@@ -60,10 +60,10 @@ def predict_call(
     """
     if timeout_s is not None and not timeout_s > 0:
         raise ValueError(f"timeout_s must be more than 0 seconds, not {timeout_s}")
-    question = Question(instances, model=model, version=version, priority=priority)
+    content = Body(instances, model=model, version=version, priority=priority)
 
     def write(left_s: float | None) -> Request:
-        media_type, body = question.write(left_s)
+        media_type, body = content.write(left_s)
         headers = {"content-type": media_type}
         if fresh:
             headers["cache-control"] = "no-cache"

@@ -18,7 +18,7 @@ from typing import Any, Generic, Self, TypeVar
 import httpx2
 
 from modelyard_client.calls import Call, model_call, models_call, predict_call, ready_call
-from modelyard_client.errors import Unavailable
+from modelyard_client.errors import DeadlineExceeded, Unavailable
 from modelyard_client.exchange import (
     Outcome,
     Reply,
@@ -197,7 +197,7 @@ class Client:
         """Tell whether there is a gateway that wants requests; one try."""
         try:
             return self._run(ready_call(), ONCE)
-        except Unavailable:
+        except (Unavailable, DeadlineExceeded):
             return False
 
     def _run(self, call: Call[T], retry: Retry) -> T:
@@ -312,7 +312,7 @@ class AsyncClient:
         """Tell whether there is a gateway that wants requests; one try."""
         try:
             return await self._run(ready_call(), ONCE)
-        except Unavailable:
+        except (Unavailable, DeadlineExceeded):
             return False
 
     async def _run(self, call: Call[T], retry: Retry) -> T:

@@ -79,7 +79,7 @@ _read_json = msgspec.json.Decoder(_Answered).decode
 _read_msgpack = msgspec.msgpack.Decoder(_Answered, ext_hook=unpack).decode
 
 
-class Question:
+class Body:
     """The body of a request. Each try writes it anew, since less time is left then."""
 
     def __init__(
