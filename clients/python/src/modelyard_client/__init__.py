@@ -5,14 +5,15 @@
     with Client("http://127.0.0.1:8000") as client:
         client.predict("fast_iris_model", [[5.1, 3.5, 1.4, 0.2]])  # [0]
 
-On the way of a call: ``client.py`` builds it (``calls.py``, ``forms.py``), is told by
-``exchange.py`` when to send it and when again, and lets ``wire.py`` translate for the HTTP library.
-Nothing here knows the server's code. ``testing.py`` answers without a network.
+On the way of a call: ``client.py`` or ``async_client.py`` builds it (``calls.py``, ``forms.py``),
+is told by ``exchange.py`` when to send it and when again, and lets ``wire.py`` translate for the
+HTTP library. ``testing.py`` answers without a network. Nothing here knows the server's code.
 """
 
 from __future__ import annotations
 
-from modelyard_client.client import AsyncClient, Client
+from modelyard_client.async_client import AsyncClient
+from modelyard_client.client import Client
 from modelyard_client.errors import (
     ConnectionFailed,
     DeadlineExceeded,

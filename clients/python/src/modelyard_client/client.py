@@ -1,78 +1,28 @@
-"""``Client`` and ``AsyncClient``: the same calls, blocking and with asyncio.
+"""``Client``: calls that block.
 
 What a call sends is in ``calls.py``, when it is sent again in ``exchange.py``; here is only what
-blocks or is awaited.
+blocks, and in ``async_client.py`` what is awaited.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import random
 import ssl
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx2
 
 from modelyard_client.calls import Call, model_call, models_call, predict_call, ready_call
 from modelyard_client.errors import DeadlineExceeded, Unavailable
-from modelyard_client.exchange import (
-    Outcome,
-    Reply,
-    Retry,
-    Send,
-    Step,
-    Wait,
-    exchange,
-)
+from modelyard_client.exchange import Outcome, Reply, Retry, Send, Wait, advance
 from modelyard_client.forms import Answer, Priority
 from modelyard_client.models import ModelInfo
+from modelyard_client.shell import DEFAULT_URL, ONCE, Pool, begin
 from modelyard_client.wire import TimeLeft, asked, failure_of, options, reply_of
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-"""Where ``modelyard serve`` listens."""
-
 T = TypeVar("T")
-Http = TypeVar("Http")
-Steps = Generator[Step, Outcome, Reply]
-ONCE = Retry(attempts=1)
-
-
-class _Pool(Generic[Http]):
-    """The connections of one client, in the process that uses them.
-
-    A child process has its parent's sockets after a fork: were both to use them, either could read
-    the other's answers. So the child gets connections of its own.
-    """
-
-    def __init__(self, connect: Callable[[], Http]) -> None:
-        self._connect = connect
-        self._process = os.getpid()
-        self._http = connect()
-        self._inherited: list[Http] = []  # never closed here: they are still the parent's
-
-    @property
-    def http(self) -> Http:
-        """The library's client, of this process."""
-        if self._process != os.getpid():
-            self._inherited.append(self._http)
-            self._process, self._http = os.getpid(), self._connect()
-        return self._http
-
-
-def _begin(call: Call[Any], retry: Retry) -> Steps:
-    return exchange(timeout_s=call.timeout_s, retry=retry, now=time.monotonic, chance=random.random)
-
-
-def _next(steps: Steps, outcome: Outcome) -> Step | Reply:
-    try:
-        return steps.send(outcome)
-    except StopIteration as end:
-        reply: Reply = end.value
-        return reply
 
 
 class Client:
@@ -104,7 +54,7 @@ class Client:
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         with_ = options(url, headers=headers, connections=connections, tls=tls)
-        self._pool = _Pool(lambda: httpx2.Client(**with_, transport=transport))
+        self._pool = Pool(lambda: httpx2.Client(**with_, transport=transport))
         self._timeout_s = timeout_s
         self._retry = retry
 
@@ -201,14 +151,14 @@ class Client:
             return False
 
     def _run(self, call: Call[T], retry: Retry) -> T:
-        steps = _begin(call, retry)
-        step = _next(steps, None)
+        steps = begin(call, retry)
+        step = advance(steps, None)
         while not isinstance(step, Reply):
             if isinstance(step, Wait):
                 time.sleep(step.seconds)
-                step = _next(steps, None)
+                step = advance(steps, None)
             else:
-                step = _next(steps, self._send(call, step))
+                step = advance(steps, self._send(call, step))
         return call.read(step)
 
     def _send(self, call: Call[T], step: Send) -> Outcome:
@@ -217,121 +167,6 @@ class Client:
         try:
             with self._pool.http.stream(**request) as response:
                 for piece in response.iter_bytes():
-                    body += piece
-                    time_left.check()
-                return reply_of(response, body)
-        except httpx2.RequestError as error:
-            return failure_of(error)
-
-
-class AsyncClient:
-    """Asks a gateway with asyncio; see ``Client``. To be used in one event loop."""
-
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float | None = None,
-        retry: Retry = Retry(),
-        connections: int = 100,
-        tls: ssl.SSLContext | None = None,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        with_ = options(url, headers=headers, connections=connections, tls=tls)
-        self._pool = _Pool(lambda: httpx2.AsyncClient(**with_, transport=transport))
-        self._timeout_s = timeout_s
-        self._retry = retry
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._pool.http.aclose()
-
-    async def predict(
-        self,
-        model: str,
-        instances: Any,
-        *,
-        version: str | None = None,
-        timeout_s: float | None = None,
-        priority: Priority | None = None,
-        fresh: bool = False,
-    ) -> Any:
-        """Give a model's predictions; see ``Client.predict``."""
-        answer = await self.ask(
-            model,
-            instances,
-            version=version,
-            timeout_s=timeout_s,
-            priority=priority,
-            fresh=fresh,
-        )
-        return answer.predictions
-
-    async def ask(
-        self,
-        model: str,
-        instances: Any,
-        *,
-        version: str | None = None,
-        timeout_s: float | None = None,
-        priority: Priority | None = None,
-        fresh: bool = False,
-    ) -> Answer:
-        """Do as ``predict``, and say also which version answered, and whether from a cache."""
-        call = predict_call(
-            model,
-            instances,
-            version=version,
-            timeout_s=self._timeout_s if timeout_s is None else timeout_s,
-            priority=priority,
-            fresh=fresh,
-        )
-        return await self._run(call, self._retry)
-
-    async def models(self) -> list[ModelInfo]:
-        """Give all models with their versions, and how they are."""
-        return await self._run(models_call(), self._retry)
-
-    async def model(self, name: str) -> ModelInfo:
-        """Give one model, with its schemas; see ``Client.model``."""
-        return await self._run(model_call(name), self._retry)
-
-    async def ready(self) -> bool:
-        """Tell whether there is a gateway that wants requests; one try."""
-        try:
-            return await self._run(ready_call(), ONCE)
-        except (Unavailable, DeadlineExceeded):
-            return False
-
-    async def _run(self, call: Call[T], retry: Retry) -> T:
-        steps = _begin(call, retry)
-        step = _next(steps, None)
-        while not isinstance(step, Reply):
-            if isinstance(step, Wait):
-                await asyncio.sleep(step.seconds)
-                step = _next(steps, None)
-            else:
-                step = _next(steps, await self._send(call, step))
-        return call.read(step)
-
-    async def _send(self, call: Call[T], step: Send) -> Outcome:
-        time_left, body = TimeLeft(step.give_up), bytearray()
-        request = asked(call.write(step.timeout_s), time_left)
-        try:
-            async with self._pool.http.stream(**request) as response:
-                async for piece in response.aiter_bytes():
                     body += piece
                     time_left.check()
                 return reply_of(response, body)

@@ -107,6 +107,9 @@ Step: TypeAlias = Send | Wait
 Outcome: TypeAlias = Reply | Lost | TimedOut | None
 """What came of a step; None of a ``Wait``."""
 
+Steps: TypeAlias = Generator[Step, Outcome, Reply]
+"""A call in progress."""
+
 RETRIED_STATUS = 503
 
 
@@ -116,7 +119,7 @@ def exchange(
     retry: Retry,
     now: Callable[[], float],
     chance: Callable[[], float],
-) -> Generator[Step, Outcome, Reply]:
+) -> Steps:
     """Lead one call from its first try to its answer.
 
     Args:
@@ -145,6 +148,15 @@ def exchange(
             break
         left_s = None if timeout_s is None else remaining_s
     raise error from getattr(outcome, "cause", None)
+
+
+def advance(steps: Steps, outcome: Outcome) -> Step | Reply:
+    """Tell a call what came of its last step; gives the next one, or the answer."""
+    try:
+        return steps.send(outcome)
+    except StopIteration as end:
+        reply: Reply = end.value
+        return reply
 
 
 def _is_retried(outcome: Outcome) -> bool:
