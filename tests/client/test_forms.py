@@ -143,7 +143,8 @@ def test_without_numpy_it_is_nested_lists(monkeypatch: pytest.MonkeyPatch) -> No
     assert answered(pack(IMAGES)) == IMAGES.tolist()
     assert answered(pack(np.array([True, False]))) == [True, False]
     assert answered(pack(np.array([0.5], dtype="<f2"))) == [0.5]
-    assert answered(pack(np.zeros((0, 3)))) == []
+    for shape in ((0, 3), (3, 0), (2, 0, 2), (1, 1, 1, 1)):
+        assert answered(pack(np.zeros(shape))) == np.zeros(shape).tolist()
 
 
 WHOLE = bytes(pack(IMAGES).data)

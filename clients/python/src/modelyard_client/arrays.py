@@ -105,6 +105,7 @@ def _split(payload: memoryview) -> tuple[str, tuple[int, ...], memoryview]:
 
 def _as_lists(dtype: str, shape: tuple[int, ...], data: memoryview) -> Any:
     values: list[Any] = list(struct.unpack(f"<{math.prod(shape)}{_CODES[dtype]}", data))
-    for length in reversed(shape[1:]):
-        values = [values[at : at + length] for at in range(0, len(values), length)]
+    for axis in range(len(shape) - 1, 0, -1):
+        length, rows = shape[axis], math.prod(shape[:axis])
+        values = [values[row * length : (row + 1) * length] for row in range(rows)]
     return values if shape else values[0]
