@@ -13,7 +13,7 @@ VENV := .venv
 BIN = $(VENV)/bin
 RABBITMQ4 := build/rabbitmq4
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
-SOURCES := $(wildcard src tests bench deploy/local)
+SOURCES := $(wildcard src tests bench deploy/local clients/python/src)
 
 .PHONY: help
 help: ## List the targets
@@ -109,6 +109,8 @@ setup-test: setup-locust setup-cluster setup-deploy build/python.tar ## Install 
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
 	$(call system_package,buildah,buildah,The test of the images)
+	$(call system_package,curl,curl,The test of the pages)
+	$(call system_package,node,nodejs,The test of the examples in JavaScript)
 
 # A small Debian with a Python, which stands in for the image that the Dockerfiles name: its packages
 # come from where this machine gets its own, and no registry takes part.
@@ -197,7 +199,14 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 	MYPYPATH=$(DASHBOARDS) $(BIN)/mypy $(DASHBOARDS)
 	MYPYPATH=k8s-config/locust $(BIN)/mypy --python-executable .venv-locust/bin/python k8s-config/locust
 	$(BIN)/lint-imports --no-logo
+	cd clients/python/src && $(CURDIR)/$(BIN)/lint-imports --no-logo --config ../.importlinter
 	@$(MAKE) test
+
+DIST ?= dist
+
+.PHONY: client-wheel
+client-wheel: .venv/.run ## Build wheel and sdist of the Python client into DIST (dist)
+	@cd clients/python && $(CURDIR)/$(BIN)/python -m hatchling build -d $(abspath $(DIST))
 
 .PHONY: format
 format: setup-dev ## Format, and mend what the linter can mend

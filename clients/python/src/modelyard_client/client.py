@@ -1,0 +1,174 @@
+"""``Client``: calls that block.
+
+What a call sends is in ``calls.py``, when it is sent again in ``exchange.py``; here is only what
+blocks, and in ``async_client.py`` what is awaited.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from modelyard_client.calls import Call, model_call, models_call, predict_call, ready_call
+from modelyard_client.errors import DeadlineExceeded, Unavailable
+from modelyard_client.exchange import Outcome, Reply, Retry, Send, Wait, advance
+from modelyard_client.forms import Answer, Priority
+from modelyard_client.models import ModelInfo
+from modelyard_client.shell import DEFAULT_URL, ONCE, Pool, begin
+from modelyard_client.wire import TimeLeft, asked, failure_of, options, reply_of
+
+T = TypeVar("T")
+
+
+class Client:
+    """Asks a gateway, and waits for its answers. Threads may share one.
+
+    Args:
+        url: The gateway's, with the path that a proxy puts before it, if any.
+        headers: Sent with every request.
+        timeout_s: Seconds for each prediction that says nothing else; None leaves it to the model.
+        retry: How often to try what may be tried again.
+        connections: At most so many at once; who finds none free waits for one.
+        tls: Certificates and rules for https; the system's unless given.
+        transport: Answers instead of a network: see ``modelyard_client.testing``. Or one of
+            httpx2's, as for a proxy or a Unix socket.
+
+    Raises:
+        ValueError: ``url`` is not one of HTTP.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        retry: Retry = Retry(),
+        connections: int = 100,
+        tls: ssl.SSLContext | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        with_ = options(url, headers=headers, connections=connections, tls=tls)
+        self._pool = Pool(lambda: httpx2.Client(**with_, transport=transport))
+        self._timeout_s = timeout_s
+        self._retry = retry
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.http.close()
+
+    def predict(
+        self,
+        model: str,
+        instances: Any,
+        *,
+        version: str | None = None,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        fresh: bool = False,
+    ) -> Any:
+        """Give a model's predictions, one per instance in the same order.
+
+        Args:
+            model: Its name.
+            instances: A list of what the model takes, or an array with axis 0 the batch.
+            version: One of the model's versions; the default one unless given.
+            timeout_s: Seconds until the answer is worthless, retries included. The gateway gets it
+                as the deadline; here it is waited 1 s longer for what the gateway says of it.
+            priority: ``high`` goes before ``normal``.
+            fresh: Whether the model must run: no answer from a cache.
+
+        Returns:
+            A list; an array where an array was asked with and the model gives one.
+
+        Raises:
+            ModelyardError: There is no answer; the tree is in ``modelyard_client.errors``.
+            ValueError, TypeError, OverflowError: The arguments cannot be sent.
+        """
+        return self.ask(
+            model,
+            instances,
+            version=version,
+            timeout_s=timeout_s,
+            priority=priority,
+            fresh=fresh,
+        ).predictions
+
+    def ask(
+        self,
+        model: str,
+        instances: Any,
+        *,
+        version: str | None = None,
+        timeout_s: float | None = None,
+        priority: Priority | None = None,
+        fresh: bool = False,
+    ) -> Answer:
+        """Do as ``predict``, and say also which version answered, and whether from a cache."""
+        call = predict_call(
+            model,
+            instances,
+            version=version,
+            timeout_s=self._timeout_s if timeout_s is None else timeout_s,
+            priority=priority,
+            fresh=fresh,
+        )
+        return self._run(call, self._retry)
+
+    def models(self) -> list[ModelInfo]:
+        """Give all models with their versions, and how they are."""
+        return self._run(models_call(), self._retry)
+
+    def model(self, name: str) -> ModelInfo:
+        """Give one model, with the schemas of what its versions take and give.
+
+        Raises:
+            ModelNotFound: No model has this name.
+        """
+        return self._run(model_call(name), self._retry)
+
+    def ready(self) -> bool:
+        """Tell whether there is a gateway that wants requests; one try."""
+        try:
+            return self._run(ready_call(), ONCE)
+        except (Unavailable, DeadlineExceeded):
+            return False
+
+    def _run(self, call: Call[T], retry: Retry) -> T:
+        steps = begin(call, retry)
+        step = advance(steps, None)
+        while not isinstance(step, Reply):
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+                step = advance(steps, None)
+            else:
+                step = advance(steps, self._send(call, step))
+        return call.read(step)
+
+    def _send(self, call: Call[T], step: Send) -> Outcome:
+        time_left, body = TimeLeft(step.give_up), bytearray()
+        request = asked(call.write(step.timeout_s), time_left)
+        try:
+            with self._pool.http.stream(**request) as response:
+                for piece in response.iter_bytes():
+                    body += piece
+                    time_left.check()
+                return reply_of(response, body)
+        except httpx2.RequestError as error:
+            return failure_of(error)

@@ -1,0 +1,1 @@
+"""The Python client (clients/python): its rules alone, and against real servers."""
