@@ -13,6 +13,7 @@ import msgspec
 
 from modelyard.core.errors import InvalidInput
 from modelyard.core.messages import Form
+from modelyard.core.packed import EXTENSION_MARKERS, read_packed, to_lists
 
 
 class ContractError(Exception):
@@ -88,7 +89,19 @@ class Lists:
         """Give the instances in ``raw``; see Side."""
         if form == "json":
             return self._from_json(raw)
-        return self._from_msgpack(raw) if form == "msgpack" else self._from_body(raw)
+        if form != "msgpack":
+            return self._from_body(raw)
+        if raw and raw[0] in EXTENSION_MARKERS:
+            return self._from_array(raw)
+        return self._from_msgpack(raw)
+
+    def _from_array(self, raw: bytes | memoryview) -> list[Any]:
+        """Take an array: who has one sends it to any model, without knowing how that is written."""
+        packed = read_packed(memoryview(raw))
+        if packed is None:
+            return self._from_msgpack(raw)  # an extension of another type: says what is wrong
+        instances: list[Any] = msgspec.convert(to_lists(packed), self.annotation)
+        return instances
 
     def _from_body(self, raw: bytes | memoryview) -> list[Any]:
         """Take the whole of ``raw`` as one instance."""

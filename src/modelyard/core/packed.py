@@ -15,11 +15,20 @@ not needed, and a value of megabytes costs as much as a small one.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import math
+import struct
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 EXTENSION_CODE = 77
+EXTENSION_MARKERS = frozenset((*range(0xC7, 0xCA), *range(0xD4, 0xD9)))
+"""The first byte of an extension of any type and size."""
+
+_STRUCT_CODES = {  # numpy's names of dtypes, without the byte order: those of the struct module
+    **{"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q"},
+    **{"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e", "f4": "f", "f8": "d"},
+}
 
 _Kind = Literal["number", "text", "bytes", "array", "map", "extension", "other"]
 
@@ -182,6 +191,27 @@ def _read_map(reader: _Reader, length: int) -> PackedArray:
     if dtype is None or shape is None or data is None:
         raise ValueError("a map that is an array has nd, type, kind, shape and data")
     return PackedArray(dtype, shape, data)
+
+
+def to_lists(packed: PackedArray) -> Any:
+    """Give the array as nested lists, for who has no numpy.
+
+    Raises:
+        ValueError: The bytes are not what dtype and shape say, or no struct has the dtype.
+    """
+    code = _STRUCT_CODES.get(packed.dtype[1:])
+    if code is None or packed.dtype[0] not in "<>|":
+        raise ValueError(f'no bool, int, uint or float dtype: {packed.dtype!r}; write as "<f4"')
+    if 0 in packed.shape[1:]:  # a few bytes could ask for any number of empty lists
+        raise ValueError(f"instances of shape {packed.shape[1:]} hold nothing")
+    order, count = (">" if packed.dtype[0] == ">" else "<"), math.prod(packed.shape)
+    if len(packed.data) != count * struct.calcsize(f"<{code}"):
+        raise ValueError(f"{packed.dtype} of shape {packed.shape} is not {len(packed.data)} bytes")
+    values: list[Any] = list(struct.unpack(f"{order}{count}{code}", packed.data))
+    for axis in range(len(packed.shape) - 1, 0, -1):
+        length, rows = packed.shape[axis], math.prod(packed.shape[:axis])
+        values = [values[row * length : (row + 1) * length] for row in range(rows)]
+    return values if packed.shape else values[0]
 
 
 def payload_head(dtype: str, shape: tuple[int, ...]) -> bytes:
