@@ -9,33 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, Literal, Protocol, TypeVar
 
-import msgspec
-
 Priority = Literal["high", "normal"]
 
 NORMAL_EVERY = 4
 
-COUNTED_BYTES = 64 * 1024
-MANY = 1 << 30
 LARGEST_BATCH_BYTES = 16 << 20
-
-_instances = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def count_instances(raw: memoryview, *, is_json: bool) -> int:
-    """Count the instances of a small input. A large one counts as many: it is a batch of its own,
-    and counting would hold the event loop and take 40 times its size in memory.
-
-    Arrays sent as bytes do not tell their number: MessagePack counts as one.
-    """
-    if not is_json:
-        return 1
-    if len(raw) > COUNTED_BYTES:
-        return MANY
-    try:
-        return max(1, len(_instances.decode(raw)))
-    except msgspec.DecodeError:
-        return 1  # no list: the runner will say what it should have been
 
 
 class Waiting(Protocol):

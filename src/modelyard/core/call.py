@@ -21,8 +21,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, Self
 
-from modelyard.core.batch import Priority, count_instances
+from modelyard.core.batch import Priority
 from modelyard.core.errors import RequestError
+from modelyard.core.instances import count_instances
 from modelyard.core.messages import Request
 
 log = logging.getLogger(__name__)
@@ -81,9 +82,7 @@ class Call:
     def instances(self) -> int:
         """How many instances the input holds; counted once."""
         if not self._instances:
-            self._instances = count_instances(
-                self.request.input, is_json=self.request.form == "json"
-            )
+            self._instances = count_instances(self.request.input, self.request.form)
         return self._instances
 
     def watch(self, watcher: Callable[[Self], None]) -> None:

@@ -285,6 +285,7 @@ class Pool:
                 "cause": lost.cause,
                 "how": lost.how,
                 "ids": [call.request.id for call in lost.batch],
+                "last_lines": list(lost.last_lines),
             },
         )
         now = self._clock()

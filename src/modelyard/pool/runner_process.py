@@ -27,6 +27,7 @@ from modelyard.core.messages import (
     encode_frame,
     to_pool,
 )
+from modelyard.pool.output import Line, RunnerOutput
 
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -58,6 +59,7 @@ class RunnerProcess(asyncio.Protocol):
         self._is_gone = False
         self._transport: asyncio.Transport
         self._process: asyncio.subprocess.Process
+        self._output: RunnerOutput
 
     @classmethod
     async def start(
@@ -67,6 +69,7 @@ class RunnerProcess(asyncio.Protocol):
         *,
         on_answers: OnAnswers,
         on_closed: Callable[[], None],
+        on_line: Callable[[Line], None],
     ) -> RunnerProcess:
         """Start a runner for the model in ``folder``; it loads while this returns.
 
@@ -78,18 +81,27 @@ class RunnerProcess(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self = cls(on_answers, on_closed)
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-P", "-m", "modelyard.runner"),  # -P: nothing is imported from where we stand
-                *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
-                *("--name", manifest.name, "--version", manifest.version),
-                str(folder),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                start_new_session=True,  # so that Ctrl-C reaches only us, and a kill its children
-                env=_environment(manifest),
-            )
+            reading, writing = os.pipe()
+            self._output = RunnerOutput(reading, on_line)
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *("-P", "-m", "modelyard.runner"),  # -P: nothing is imported from here
+                    *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
+                    *("--name", manifest.name, "--version", manifest.version),
+                    str(folder),
+                    pass_fds=[theirs.fileno()],
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=writing,
+                    stderr=writing,
+                    start_new_session=True,  # Ctrl-C reaches only us, and a kill its children
+                    env=_environment(manifest),
+                )
+            except BaseException:
+                self._output.close()
+                raise
+            finally:
+                os.close(writing)
             channel = ours.dup()
             try:
                 channel.setblocking(False)
@@ -98,8 +110,17 @@ class RunnerProcess(asyncio.Protocol):
                 channel.close()
                 self.kill()
                 await self._process.wait()
+                self._output.close()
                 raise
         return self
+
+    def read_output(self) -> None:
+        """Read what it has printed so far: it prints before it answers."""
+        self._output.drain()
+
+    def last_lines(self) -> list[str]:
+        """Give the last lines that it printed or logged."""
+        return self._output.last_lines()
 
     def send(self, message: Batch | Stop) -> None:
         """Write a frame; the kernel or the transport's buffer takes it at once."""
@@ -132,6 +153,7 @@ class RunnerProcess(asyncio.Protocol):
             exited.cancel()
             closed.cancel()
             self._transport.abort()
+            self._output.close()
         if not self.opened.done():
             self.opened.cancel()
         return code

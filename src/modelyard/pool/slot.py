@@ -16,9 +16,11 @@ from typing import Any, NamedTuple, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
+from modelyard.core.errors import Failure
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
 from modelyard.pool.blame import Cause
+from modelyard.pool.output import Line, log_line
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,14 @@ class Runner(Protocol):
         """End it now."""
         ...
 
+    def read_output(self) -> None:
+        """Read what it has printed so far: it prints before it answers."""
+        ...
+
+    def last_lines(self) -> list[str]:
+        """Give the last lines that it printed or logged."""
+        ...
+
     async def wait(self) -> int:
         """Wait until it is gone and all that it sent is read; give its exit code."""
         ...
@@ -62,10 +72,12 @@ class Launch(Protocol):
         *,
         on_answers: Callable[[Answers], None],
         on_closed: Callable[[], None],
+        on_line: Callable[[Line], None],
     ) -> Awaitable[Runner]:
         """Start a runner for the model in ``folder``; raises OSError if the machine cannot.
 
-        ``on_closed`` is called when nothing can be sent to it any more.
+        ``on_closed`` is called when nothing can be sent to it any more, ``on_line`` with each line
+        that it prints or logs.
         """
         ...
 
@@ -100,6 +112,7 @@ class Ending(NamedTuple):
     cause: Cause
     how: str
     was_ready: bool = False
+    last_lines: tuple[str, ...] = ()
 
 
 class Lost(NamedTuple):
@@ -113,6 +126,7 @@ class Lost(NamedTuple):
     cause: Cause
     how: str
     failed_loads: int
+    last_lines: tuple[str, ...]
 
 
 class Slot:
@@ -205,7 +219,8 @@ class Slot:
             batch, ahead = self.batch, self.ahead
             self.batch, self.ahead = [], []
             if batch or not self._leaving.is_set():
-                self._owner.on_lost(self, Lost(batch, ahead, cause, ending.how, failures))
+                lost = Lost(batch, ahead, cause, ending.how, failures, ending.last_lines)
+                self._owner.on_lost(self, lost)
             if is_failed:
                 backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
                 with contextlib.suppress(TimeoutError):
@@ -220,6 +235,7 @@ class Slot:
                 self._manifest,
                 on_answers=self._on_answers,
                 on_closed=self._on_closed,
+                on_line=self._on_line,
             )
         except OSError as error:
             return Ending("load_failed", str(error))
@@ -233,7 +249,12 @@ class Slot:
                 return problem
             code = await ended
             cause: Cause = "killed" if code in FROM_OUTSIDE else "crashed"
-            return Ending("hung" if self._is_hung else cause, _describe(code), was_ready=True)
+            return Ending(
+                "hung" if self._is_hung else cause,
+                _describe(code),
+                was_ready=True,
+                last_lines=tuple(runner.last_lines()),
+            )
         finally:
             self._runner, self.is_ready = None, False
             runner.kill()
@@ -246,7 +267,7 @@ class Slot:
         await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if runner.opened.cancelled():
             how = f"the runner ended while it loaded the model: {_describe(await ended)}"
-            return Ending("crashed", how)
+            return Ending("crashed", how, last_lines=tuple(runner.last_lines()))
         if not runner.opened.done():
             return Ending("load_failed", f"loading took longer than load_timeout_s = {limit_s:g}")
         outcome = runner.opened.result()
@@ -259,11 +280,17 @@ class Slot:
             return Ending("load_failed", problem)
         return None
 
+    def _on_line(self, line: Line) -> None:
+        ids = [call.request.id for call in self.batch]
+        log_line(line, model=str(self._manifest.target), ids=ids)
+
     def _on_closed(self) -> None:
         self.is_ready = False  # it takes no batch ahead either
         self._owner.on_closed(self)
 
     def _on_answers(self, answers: Answers) -> None:
+        if self._runner and any(isinstance(outcome, Failure) for outcome in answers.outcomes):
+            self._runner.read_output()  # what it logged of them, while they are known here
         now = self._clock()
         batch, self.batch, self.ahead = self.batch, self.ahead, []
         self.took_s = now - self.started

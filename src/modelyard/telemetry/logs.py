@@ -65,9 +65,22 @@ def _on_one_line(value: object) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+class _ToStderr(logging.Handler):
+    """Writes to standard error as it is now: a live display takes its place while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except OSError:  # nobody reads any more
+            pass
+        except Exception:
+            self.handleError(record)
+
+
 def set_up_logs(*, form: LogFormat, level: str) -> None:
     """Send all logs of this process, the web server's too, to standard error in ``form``."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStderr()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
