@@ -53,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         forget_model_s: How long a gateway remembers a version that no worker announces any more;
             one that sleeps is always remembered.
         expected_model: ``name/version`` that a worker must find in its folder; empty for any.
+        default_versions: Versions that answer requests which name none, by model:
+            ``iris=2,sentiment=1``. They go before what ``model.toml`` says.
         load_attempts: After so many failed loads in a row a worker that never served ends, with the
             reason as its last line; 0 tries for ever.
     """
@@ -78,7 +80,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     queue_type: Literal["classic", "quorum"] = "classic"
     forget_model_s: Annotated[float, msgspec.Meta(gt=0)] = 3600
     expected_model: str = ""
+    default_versions: Annotated[
+        str, msgspec.Meta(pattern=r"^(\s*[a-z0-9][a-z0-9._-]*=[a-z0-9][a-z0-9._-]*\s*(,|\Z))*\Z")
+    ] = ""
     load_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    @property
+    def versions_by_default(self) -> dict[str, str]:
+        """``default_versions`` by the names of their models."""
+        pairs = (pair.strip().split("=") for pair in self.default_versions.split(",") if pair)
+        return {name: version for name, version in pairs}  # noqa: C416
 
     @property
     def broker_url(self) -> str:

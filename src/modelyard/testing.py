@@ -80,7 +80,7 @@ class ServedModel:
 
     def predict_raw(self, body: bytes) -> Any:
         """Give the prediction for a body that is one instance as it is: a file, or a text."""
-        return self._predictions([body], ["raw"])[0][0]
+        return self._predictions([msgspec.msgpack.encode([body])], ["raw"])[0][0]
 
     def _form_of(self, request: Any) -> Form:
         is_array = self._hosted.contract.takes_arrays and hasattr(request, "dtype")

@@ -50,6 +50,19 @@ def test_a_gateway_that_starts_later_learns_what_sleeps(sleeper: Cluster) -> Non
     wait_until(lambda: state_at(later) == "asleep", what="the word of the other gateway")
 
 
+def test_a_request_wakes_what_sleeps_also_when_no_gateway_was_up_since(
+    sleeper: Cluster,
+) -> None:
+    sleeper.gateway.stop()
+    sleeper.gateway = sleeper.start_gateway()
+    assert state_at(sleeper.gateway) == "asleep"
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(sleeper.ask, 1)
+        wait_until(lambda: sleeper.gateway.metric("modelyard_in_flight") == 1, what="the request")
+        sleeper.start_worker()
+    assert asked.result().json()["prediction"] == [answer_of(1)]
+
+
 @pytest.mark.own_broker
 def test_a_target_whose_queue_is_deleted_is_gone(sleeper: Cluster) -> None:
     sleeper.broker.control("delete_queue", QUEUE)

@@ -49,6 +49,10 @@ class Cluster:
         wait_until(lambda: worker.http.get("/readyz").status_code == 200, what="the worker")
         return worker
 
+    def member(self, command: str) -> Member:
+        """Give a process of the cluster; the caller starts it with ``with``."""
+        return Member(command, settings=self._settings)
+
     def worker_of(self, folder: Path) -> Member:
         """Give a worker of another model; the caller starts it with ``with``."""
         return Member("worker", folder, settings=self._settings)

@@ -33,6 +33,7 @@ def announcement(
     ttl_s: float = 60,
     timeout_s: float = 30,
     max_in_flight: int = 1000,
+    is_default: bool = False,
 ) -> Announcement:
     """Give what a pool would announce."""
     return Announcement(
@@ -46,6 +47,7 @@ def announcement(
         runners_ready=1,
         digest=digest,
         reason=reason,
+        is_default=is_default,
     )
 
 

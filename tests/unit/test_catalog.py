@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.core.errors import ModelNotFound, VersionNotFound
+from modelyard.core.errors import ModelNotFound, Unavailable, VersionNotFound
 from modelyard.core.messages import State
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog
@@ -104,3 +104,50 @@ def test_answers_can_be_kept_only_of_a_function_with_a_digest(
     catalog = Catalog()
     catalog.announce(announcement(ttl_s=ttl_s, digest=digest))
     assert (catalog.resolve("iris", None).keys is not None) == is_cacheable
+
+
+def test_a_version_that_says_so_answers_by_default_whatever_is_newer() -> None:
+    catalog = Catalog()
+    for version in ("1", "2", "3"):
+        target = Target("iris", version)
+        catalog.announce(announcement(target, is_default=version == "2"))
+    assert default_of(catalog) == "2"
+    catalog.announce(announcement(Target("iris", "2"), state="failed", is_default=True))
+    assert default_of(catalog) == "2", "what was chosen is not left without a word"
+    catalog.announce(announcement(Target("iris", "2"), state="stopped", is_default=True))
+    assert default_of(catalog) == "3"
+
+
+def test_a_setting_goes_before_what_versions_say() -> None:
+    catalog = Catalog(defaults={"iris": "1"})
+    for version in ("1", "2", "3"):
+        target = Target("iris", version)
+        catalog.announce(announcement(target, is_default=version == "2"))
+    assert default_of(catalog) == "1"
+
+
+def test_what_is_not_known_yet_is_not_said_not_to_be_there() -> None:
+    is_complete = False
+    catalog = Catalog(is_complete=lambda: is_complete)
+    catalog.announce(announcement(Target("iris", "1")))
+    assert default_of(catalog) == "1"
+    for name, version in (("rose", None), ("iris", "2")):
+        with pytest.raises(Unavailable):
+            catalog.resolve(name, version)
+    is_complete = True
+    with pytest.raises(ModelNotFound):
+        catalog.resolve("rose", None)
+
+
+def test_a_target_that_is_gone_is_forgotten() -> None:
+    catalog = Catalog()
+    for version in ("1", "2"):
+        catalog.announce(announcement(Target("iris", version)))
+    catalog.forget(Target("iris", "2"))
+    assert default_of(catalog) == "1"
+    with pytest.raises(VersionNotFound):
+        catalog.resolve("iris", "2")
+    catalog.forget(Target("iris", "1"))
+    with pytest.raises(ModelNotFound):
+        catalog.resolve("iris", None)
+    assert catalog.entries() == []

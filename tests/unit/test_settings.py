@@ -34,6 +34,7 @@ def test_the_defaults() -> None:
         "forget_model_s": 3600,
         "expected_model": "",
         "load_attempts": 0,
+        "default_versions": "",
     }
 
 

@@ -107,6 +107,7 @@ class ClusterGateway:
             metrics=metrics,
             shared_cache=self._cache,
             workers=self,
+            is_complete=lambda: self._watcher.knows_all,
         )
 
     async def run(self, listener: socket.socket) -> None:

@@ -52,6 +52,7 @@ class Process:
         metrics: Of the whole process.
         shared_cache: Behind the one in memory; None for none.
         workers: Tells of the workers of a target; None where there are none.
+        is_complete: Whether all models that there are have had the time to be announced.
     """
 
     def __init__(
@@ -64,13 +65,14 @@ class Process:
         metrics: Metrics,
         shared_cache: FarCache | None = None,
         workers: Workers | None = None,
+        is_complete: Callable[[], bool] = lambda: True,
     ) -> None:
         self._shared_cache = shared_cache
         self._settings = settings
         self._verdict = verdict
         self._on_change = on_change
         self.metrics = metrics
-        self.catalog = Catalog()
+        self.catalog = Catalog(is_complete=is_complete, defaults=settings.versions_by_default)
         self.is_draining = False
         self._transport = transport
         self._workers = workers

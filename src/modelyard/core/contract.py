@@ -46,7 +46,7 @@ class Contract:
         return _schema(self._gives.annotation, min_items=0)
 
     def decode(self, raw: bytes | memoryview, form: Form = "json") -> Instances:
-        """Give the instances in ``raw``; in the form ``raw`` it is one instance itself.
+        """Give the instances in ``raw``.
 
         Raises:
             Malformed: Not of this form, or a number or string that no type could hold.

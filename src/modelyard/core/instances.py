@@ -24,4 +24,4 @@ def count_instances(raw: memoryview, form: Form) -> int:
             return max(1, len(_instances.decode(raw)))
         except msgspec.DecodeError:
             return 1  # no list: the runner will say what it should have been
-    return max(1, leading_length(raw) or 1) if form == "msgpack" else 1
+    return max(1, leading_length(raw) or 1)

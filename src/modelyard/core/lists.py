@@ -104,18 +104,19 @@ class Lists:
         return instances
 
     def _from_body(self, raw: bytes | memoryview) -> list[Any]:
-        """Take the whole of ``raw`` as one instance."""
+        """Take each of the byte strings in ``raw`` as an instance."""
+        files: list[bytes] = _files(raw)
         if self._element is bytes:
-            instance: bytes | str = bytes(raw)
+            found: list[Any] = files
         elif self._element is str:
-            instance = str(raw, "utf-8")
+            found = [str(file, "utf-8") for file in files]
         else:
             raise InvalidInput(
                 "the model takes neither bytes nor text: "
                 "send its instances as application/json or application/msgpack",
                 where="$.input_data",
             )
-        instances: list[Any] = msgspec.convert([instance], self.annotation)
+        instances: list[Any] = msgspec.convert(found, self.annotation)
         return instances
 
     def encode(self, value: Any, form: Form, *, is_checked: bool) -> bytes:
@@ -153,6 +154,9 @@ class Lists:
             return f"returned {type(value).__name__} where a list is expected"
         given = len(value)
         return None if given == count else f"returned {given} predictions for {count} instances"
+
+
+_files = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def _to_builtin(value: Any) -> Any:

@@ -24,8 +24,8 @@ SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 
 
 Form = Literal["json", "msgpack", "raw"]
-"""What inputs and outputs are written in. An answer has the form of its question, but to ``raw``,
-where the input is one instance as it is, an image's bytes for example, the answer is JSON."""
+"""What inputs and outputs are written in. ``raw``: the input is files as they are, as a MessagePack
+list of byte strings. An answer has the form of its question, but to ``raw`` it is JSON."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +97,7 @@ class Announcement(msgspec.Struct, frozen=True):
     """What one pool says of its target, or the sum of what several say: enough to route, check and
     document.
 
+    ``is_default``: whether ``model.toml`` says that it answers requests that name no version;
     ``workers``: how many serve it.
     """
 
@@ -112,6 +113,7 @@ class Announcement(msgspec.Struct, frozen=True):
     schema: Schema | None = None
     reason: str = ""
     scale_to_zero: bool = False
+    is_default: bool = False
     workers: int = 1
 
 

@@ -6,9 +6,16 @@ target, so that a request finds all of it with one look-up.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import chain
 
-from modelyard.core.errors import ModelNotFound, ModelNotReady, RequestError, VersionNotFound
+from modelyard.core.errors import (
+    ModelNotFound,
+    ModelNotReady,
+    RequestError,
+    Unavailable,
+    VersionNotFound,
+)
 from modelyard.core.fingerprint import KeySpace
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
@@ -50,10 +57,23 @@ class Entry:
 
 
 class Catalog:
-    """All targets, by name and version."""
+    """All targets, by name and version.
 
-    def __init__(self) -> None:
+    Args:
+        is_complete: Whether all targets that there are have had the time to be announced.
+        defaults: Versions that answer requests which name none, by the names of their models. They
+            go before what the models say of themselves.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_complete: Callable[[], bool] = lambda: True,
+        defaults: Mapping[str, str] | None = None,
+    ) -> None:
         self.revision = 0
+        self._is_complete = is_complete
+        self._chosen = dict(defaults or {})
         self._entries: dict[Target, Entry] = {}
         self._versions: dict[str, list[Entry]] = {}
         self._defaults: dict[str, Entry] = {}
@@ -91,12 +111,13 @@ class Catalog:
         return self._entries.get(target)
 
     def resolve(self, name: str, version: str | None) -> Entry:
-        """Give the target that a request for ``name`` means: the newest that serves, by default,
-        else the newest that could be woken.
+        """Give the target that a request for ``name`` means; see ``is_default`` where it names no
+        version.
 
         Raises:
             ModelNotFound: No such model.
             VersionNotFound: The model is there, this version is not.
+            Unavailable: It is not known yet which models there are.
         """
         if version is None:
             entry = self._defaults.get(name)
@@ -104,6 +125,8 @@ class Catalog:
             entry = self._entries.get(Target(name, version))
         if entry is not None:
             return entry
+        if not self._is_complete():
+            raise Unavailable("this gateway does not know the models yet: no broker, or just begun")
         if name in self._defaults:
             known = ", ".join(e.target.version for e in self._versions[name])
             raise VersionNotFound(f"{name} has no such version; it has {known}")
@@ -118,12 +141,19 @@ class Catalog:
         return list(self._versions.get(name, ()))
 
     def is_default(self, entry: Entry) -> bool:
-        """Tell whether a request that names no version goes to this one."""
+        """Tell whether a request that names no version goes to this one: the one that is chosen by
+        a setting, or says so of itself, as long as it has workers or sleeps; else the newest that
+        serves, else the newest that could be woken.
+        """
         return self._defaults[entry.target.name] is entry
 
     def _choose_default(self, name: str) -> None:
         versions = self._versions[name]
         versions.sort(key=lambda entry: version_order(entry.target.version), reverse=True)
+        there = [entry for entry in versions if entry.announcement.state != "stopped"]
+        wanted = self._chosen.get(name)
+        chosen = (entry for entry in there if entry.target.version == wanted)
+        says_so = (entry for entry in there if entry.announcement.is_default)
         serving = (entry for entry in versions if entry.is_serving)
         asleep = (entry for entry in versions if entry.is_open)
-        self._defaults[name] = next(chain(serving, asleep), versions[0])
+        self._defaults[name] = next(chain(chosen, says_so, serving, asleep), versions[0])

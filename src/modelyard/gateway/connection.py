@@ -21,7 +21,7 @@ from modelyard.gateway.handover import Handover, Pages
 from modelyard.gateway.heads import Head
 from modelyard.gateway.known import KnownHeads
 from modelyard.gateway.outbox import Outbox
-from modelyard.gateway.predict import PATH, PredictEndpoint
+from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
@@ -112,12 +112,12 @@ class HttpConnection(asyncio.Protocol):
 
     def _on_head(self, head: Head) -> RequestError | None:
         """Decide how a request is answered; gives why it is refused."""
-        if self.endpoint is not None and head.path == PATH:
+        if self.endpoint is not None:
             try:
                 head.plan = self.endpoint.plan(head)
             except RequestError as error:
                 return error
-        elif head.body_bytes is not None and head.body_bytes > self.limits.max_body_bytes:
+        if (head.body_bytes or 0) > self.limits.max_body_bytes:
             return TooLarge(f"the body has more than {self.limits.max_body_bytes} bytes")
         return None
 

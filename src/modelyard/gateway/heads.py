@@ -28,11 +28,19 @@ class HeadTooLargeError(RequestError):
 
 
 class Plan(NamedTuple):
-    """What the head of a prediction says of its body and its answer."""
+    """What the head of a prediction says of its body and its answer.
+
+    ``name`` and ``version``: as the address says; None where the body does. ``upload``: the content
+    type of a body that is files.
+    """
 
     form: Form
     is_bypass: bool
     is_gzip: bool
+    name: str | None = None
+    version: str | None = None
+    upload: bytes = b""
+    query: bytes = b""
 
 
 class Head:
@@ -41,6 +49,7 @@ class Head:
     Attributes:
         raw: As it came.
         path: Without query and percent-encoding.
+        query: What stands behind the question mark, as it came.
         headers: By their names in lower case; the last one of a name.
         body_bytes: The length of the body that follows; None where it is chunked.
         is_last: Whether the client wants the connection closed after the answer.
@@ -56,15 +65,24 @@ class Head:
         "method",
         "path",
         "plan",
+        "query",
         "raw",
     )
 
     def __init__(
-        self, raw: bytes, method: bytes, path: bytes, headers: Headers, *, is_last: bool
+        self,
+        raw: bytes,
+        method: bytes,
+        path: bytes,
+        headers: Headers,
+        *,
+        is_last: bool,
+        query: bytes = b"",
     ) -> None:
         self.raw = raw
         self.method = method
         self.path = path
+        self.query = query
         self.headers = headers
         length = headers.get(b"content-length")
         if length is not None:
@@ -111,10 +129,9 @@ class HeadParser:
         if not urls:
             return None
         headers = dict(zip(map(bytes.lower, fields), fields.values(), strict=True))
-        path = urls[0] if len(urls) == 1 else b"".join(urls)
-        if path[:1] != b"/" or b"?" in path or b"%" in path:
-            path = _path_of(path)
-        return Head(raw, parser.get_method(), path, headers, is_last=self._is_last)
+        path, query = _split(b"".join(urls))
+        method = parser.get_method()
+        return Head(raw, method, path, headers, is_last=self._is_last, query=query)
 
     def pass_body(self, body: bytes) -> None:
         """Go past the body of the last head, which is here whole."""
@@ -183,9 +200,10 @@ class HeadParser:
         return parser
 
 
-def _path_of(url: bytes) -> bytes:
-    """Give the path of a request's target, without query and percent-encoding."""
+def _split(url: bytes) -> tuple[bytes, bytes]:
+    """Give path and query of a request's target, the path without percent-encoding."""
     try:
-        return unquote_to_bytes(parse_url(url).path or b"/")
+        parsed = parse_url(url)
     except HttpParserError:
-        return url  # an authority, or an asterisk: no path of ours
+        return url, b""  # an authority, or an asterisk: no path of ours
+    return unquote_to_bytes(parsed.path or b"/"), parsed.query or b""

@@ -29,8 +29,15 @@ from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
 from modelyard.gateway.preparing import Predicting, Preparing
 from modelyard.gateway.problems import MethodNotAllowed
-from modelyard.gateway.question import form_of, new_request_id, read_ask, request_id_of
+from modelyard.gateway.question import (
+    address_of,
+    form_of,
+    new_request_id,
+    read_ask,
+    request_id_of,
+)
 from modelyard.gateway.types import Respond
+from modelyard.gateway.uploads import is_upload, read_upload
 
 log = logging.getLogger(__name__)
 
@@ -84,16 +91,22 @@ class PredictEndpoint:
         self._is_access_logged = is_access_logged
         self._clock = clock
 
-    def plan(self, head: Head) -> Plan:
-        """Say how a request's body is to be read, before it has come.
+    def plan(self, head: Head) -> Plan | None:
+        """Say how a request's body is to be read, before it has come; None for one that asks for
+        no prediction.
 
         Raises:
             RequestError: The request is refused for what its head says.
         """
+        if not head.path.endswith(PATH):
+            return None
+        address = address_of(head.path)
+        if address is None and head.path != PATH:
+            return None
         size = head.body_bytes
         if size is not None and size > self._max_body_bytes:
             raise TooLarge(f"the body has more than {self._max_body_bytes} bytes")
-        return _make_plan(head)
+        return _make_plan(head, address)
 
     def begin(
         self, plan: Plan, body: bytes | bytearray, respond: Respond, *, given_id: bytes | None
@@ -105,13 +118,11 @@ class PredictEndpoint:
         request_id = request_id_of(given_id) if given_id else new_request_id()
         asked = Asked(plan, request_id, self._clock(), respond)
         if plan.is_gzip:
-            is_slow = len(body) > INLINE_INFLATE_BYTES
-        else:
-            is_slow = len(body) > INLINE_PARSE_BYTES and plan.form == "json"
-        if plan.is_gzip or is_slow:
-            return self._prepare(asked, body, is_slow=is_slow)
+            return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
+        if len(body) > INLINE_PARSE_BYTES and plan.form != "msgpack":
+            return self._prepare(asked, body, is_slow=True)
         try:
-            return self._start(asked, read_ask(body, plan.form))
+            return self._start(asked, self._read(plan, body))
         except Exception as error:
             self._fail(asked, error)
             return None
@@ -161,7 +172,11 @@ class PredictEndpoint:
     def _read(self, plan: Plan, body: bytes | bytearray) -> Ask:
         if plan.is_gzip:
             body = inflate(body, max_bytes=self._max_body_bytes)
-        ask = read_ask(body, plan.form)
+        name, version = plan.name, plan.version
+        if plan.upload and name is not None:
+            upload, query = plan.upload, plan.query
+            return read_upload(body, upload, name=name, version=version, query=query)
+        ask = read_ask(body, plan.form, name=name, version=version)
         if len(body) - len(memoryview(ask.input_data)) > SMALL_BYTES:
             # Else the small part that is the input would keep all of the body.
             ask.input_data = msgspec.Raw(bytes(ask.input_data))
@@ -229,12 +244,21 @@ class PredictEndpoint:
 _NO_PLAN = Plan("json", is_bypass=False, is_gzip=False)
 
 
-def _make_plan(head: Head) -> Plan:
+def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
     if head.method != b"POST":
         raise MethodNotAllowed(f"{head.method.decode('ascii', 'replace')} is not allowed; POST is")
-    form = form_of(head.headers.get(b"content-type", b""))
+    name, version = address or (None, None)
+    content_type = head.headers.get(b"content-type", b"")
+    form, upload = form_of(content_type), b""
+    if form is None and is_upload(content_type):
+        if name is None:
+            raise WrongMediaType("a file is sent to the address of a model: /models/NAME/predict")
+        form, upload = "raw", content_type
     if form is None:
-        raise WrongMediaType("content-type must be application/json, or application/msgpack")
+        raise WrongMediaType(
+            "content-type must be application/json or application/msgpack; at the address of a "
+            "model also multipart/form-data, or that of a file, as image/png"
+        )
     coding = head.headers.get(b"content-encoding", b"identity").lower()
     if coding not in (b"identity", b"gzip", b"x-gzip"):
         raise WrongMediaType("content-encoding must be gzip, or none")
@@ -242,4 +266,8 @@ def _make_plan(head: Head) -> Plan:
         form=form,
         is_bypass=b"no-cache" in head.headers.get(b"cache-control", b"").lower(),
         is_gzip=coding != b"identity",
+        name=name,
+        version=version,
+        upload=upload,
+        query=head.query if upload else b"",
     )

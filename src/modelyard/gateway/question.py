@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from modelyard.core.batch import Priority
 from modelyard.core.errors import InvalidInput, Malformed
 from modelyard.core.messages import Form
 from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.nesting import SEARCHED_BYTES, check_nesting
 
+T = TypeVar("T")
+
 LONGEST_REQUEST_ID = 128
 
-MEDIA_TYPES: dict[Form, bytes] = {"json": b"application/json", "msgpack": b"application/msgpack"}
+MEDIA_TYPES: dict[Form, bytes] = {
+    "json": b"application/json",
+    "msgpack": b"application/msgpack",
+    "raw": b"application/json",
+}
+"""Of answers, by the form of the question."""
+
+_ADDRESS = re.compile(rb"/models/([^/]+)(?:/versions/([^/]+))?/predict")
 _FORMS: dict[bytes, Form] = {
     MEDIA_TYPES["json"]: "json",
     MEDIA_TYPES["msgpack"]: "msgpack",
@@ -23,22 +35,63 @@ _FORMS: dict[bytes, Form] = {
     b"application/x-msgpack": "msgpack",
 }
 
+
+class _Addressed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The body of a request whose address names the model. It may name it again."""
+
+    input_data: msgspec.Raw
+    model_name: str | None = None
+    model_version: str | None = None
+    timeout_s: float | None = None
+    priority: Priority = "normal"
+
+
 _decode_ask = msgspec.json.Decoder(Ask).decode
 _unpack_ask = msgspec.msgpack.Decoder(Ask).decode
+_decode_addressed = msgspec.json.Decoder(_Addressed).decode
+_unpack_addressed = msgspec.msgpack.Decoder(_Addressed).decode
 
 
-def read_ask(body: bytes | bytearray, form: Form) -> Ask:
+def address_of(path: bytes) -> tuple[str, str | None] | None:
+    """Give the model, and maybe the version, that a path asks for predictions."""
+    found = _ADDRESS.fullmatch(path)
+    if found is None:
+        return None
+    name, version = found[1].decode("utf-8", "replace"), found[2]
+    return name, None if version is None else version.decode("utf-8", "replace")
+
+
+def read_ask(
+    body: bytes | bytearray, form: Form, *, name: str | None = None, version: str | None = None
+) -> Ask:
     """Decode a request's body; its ``input_data`` stays as it is.
+
+    ``name`` and ``version``: as the request's address says.
 
     Raises:
         Malformed: It is not of this form, or is nested too deep.
         InvalidInput: A field is missing, unknown or of the wrong type; says which.
     """
-    is_json = form == "json"
-    if is_json:
+    if form == "json":
         check_nesting(body)
+    if name is None:
+        return _decode(body, form, _decode_ask if form == "json" else _unpack_ask)
+    read = _decode_addressed if form == "json" else _unpack_addressed
+    asked = _decode(body, form, read)
+    for field, said, meant in (
+        ("model_name", asked.model_name, name),
+        ("model_version", asked.model_version, version),
+    ):
+        if said is not None and meant is not None and said != meant:
+            raise InvalidInput(f"the address says {meant!r}", where=f"$.{field}")
+    chosen = version if version is not None else asked.model_version
+    return Ask(name, asked.input_data, chosen, asked.timeout_s, asked.priority)
+
+
+def _decode(body: bytes | bytearray, form: Form, read: Callable[[bytes | bytearray], T]) -> T:
+    is_json = form == "json"
     try:
-        return _decode_ask(body) if is_json else _unpack_ask(body)
+        return read(body)
     except msgspec.ValidationError as error:
         invalid = error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -168,7 +168,9 @@ class Runners:
     # What is true of the target.
 
     def enter(self, state: State, *, reason: str = "") -> None:
-        """Enter ``state``, unless other runners make it untrue."""
+        """Enter ``state``, unless other runners make it untrue. From "stopped" there is no way."""
+        if self.state == "stopped":
+            return
         if state in ("recovering", "failed") and any(slot.is_ready for slot in self.slots):
             state = "ready"
         elif state == "recovering" and self.state != "ready":
@@ -188,6 +190,7 @@ class Runners:
                 cache_ttl_s=manifest.cache.ttl_s,
                 max_batch_size=manifest.batching.max_batch_size,
                 scale_to_zero=manifest.scaling.scale_to_zero,
+                is_default=manifest.default,
                 runners=len(self.slots),
                 runners_ready=sum(slot.is_ready for slot in self.slots),
                 digest=ready.digest if ready else "",

@@ -71,7 +71,7 @@ class Announcer:
         self._news: Announcement | None = None
         self._card = bytearray()
         self._card_sent = ""  # its id, in this session
-        self._is_leaving = False
+        self._is_leaving = self._is_keeping = False
         self._changed = asyncio.Event()
         self._session: Session | None = None
         self._supervisor = Supervisor(
@@ -155,7 +155,8 @@ class Announcer:
 
     async def _on_open(self, session: Session) -> None:
         connection = session.consuming
-        if self._news is not None and self._news.scale_to_zero:
+        if self._news is not None and self._news.scale_to_zero and not self._is_keeping:
+            self._is_keeping = True  # also if it fails: the next session does without
             await declare_kept_cards(connection, self._queue_type)
         queue = await declare_own_queue(connection, self._broker.new_name("hello"), [(HELLO, "")])
         await connection.consume(queue, self._on_hello, no_ack=True)
@@ -191,6 +192,7 @@ def _card_of(news: Announcement) -> envelope.Card:
         scale_to_zero=news.scale_to_zero,
         digest=news.digest,
         schema=news.schema and _bounded(news.schema),
+        is_default=news.is_default,
     )
 
 

@@ -57,6 +57,7 @@ class Card(msgspec.Struct, frozen=True):
     scale_to_zero: bool
     digest: str
     schema: Schema | None
+    is_default: bool = False
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True):

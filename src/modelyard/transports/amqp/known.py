@@ -147,6 +147,7 @@ class Known:
             schema=card.schema,
             reason=self._reason(state),
             scale_to_zero=card.scale_to_zero,
+            is_default=card.is_default,
             workers=sum(self._states[serving] for serving in SERVING),
         )
 

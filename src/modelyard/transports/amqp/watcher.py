@@ -9,6 +9,7 @@ nothing is up, also when all gateways have been restarted since.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -79,7 +80,7 @@ class Watcher:
         self._cards: dict[str, envelope.Card] = {}  # by id
         self._session: Session | None = None
         self._first_heard: float | None = None
-        self._tidied = 0.0
+        self._tidied = -math.inf
         self._supervisor = Supervisor(
             broker,
             role="watcher",
@@ -116,16 +117,15 @@ class Watcher:
         known = self._known.get(target)
         if known is not None and not known.workers and known.card is not None:
             known.card = msgspec.structs.replace(known.card, scale_to_zero=False)
-            self._tidied = 0.0  # so that the broker forgets it as well
+            self._tidied = -math.inf  # so that the broker forgets it as well
             self._tell(known)
 
     async def _on_open(self, session: Session) -> None:
         connection, now = session.consuming, self._broker.clock()
-        kept = await declare_kept_cards(connection, self._queue_type)
         bindings = [(CATALOG, ""), (CARDS, SENT), (CARDS, KEPT)]
         queue = await declare_own_queue(connection, self._broker.new_name("catalog"), bindings)
         await connection.consume(queue, self._on_message, no_ack=True)
-        await self._tidy(connection, kept)
+        await self._tidy(connection)
         await publish_hello(connection, envelope.Hello(self._broker.owner))
         for known in self._known.values():
             known.excuse(now)
@@ -136,11 +136,17 @@ class Watcher:
     def _on_lost(self) -> None:
         self._session = None
 
-    async def _tidy(self, connection: Connection, kept: str) -> None:
+    async def _tidy(self, connection: Connection) -> None:
         """Read the cards that the broker keeps, and keep the last one of each target alone.
 
         What another gateway reads in the same moment it publishes again, so nobody misses it.
+        Where their queue cannot be had, the session is lost, and the next one does without.
         """
+        now = self._broker.clock()
+        if now - self._tidied < TIDY_EVERY_S:
+            return
+        self._tidied = now
+        kept = await declare_kept_cards(connection, self._queue_type)
         cards: dict[Target, tuple[envelope.Card, bytes]] = {}
         tag = 0
         while (got := await connection.get(kept)) is not None:
@@ -158,7 +164,6 @@ class Watcher:
                 await publish_card(connection, body, is_kept=True)
         if tag:
             connection.tell(commands.Basic.Ack(delivery_tag=tag, multiple=True))
-        self._tidied = self._broker.clock()
 
     def _on_message(self, message: Message) -> None:
         kind = message.properties.message_type
@@ -230,9 +235,7 @@ class Watcher:
             if now - self._tidied > TIDY_EVERY_S:
                 in_use = {known.card_id for known in self._known.values()}
                 self._cards = {key: card for key, card in self._cards.items() if key in in_use}
-                await self._tidy(
-                    session.consuming, await declare_kept_cards(session.consuming, self._queue_type)
-                )
+                await self._tidy(session.consuming)
         except BlockedError:
             return
         except LOST as error:
