@@ -13,7 +13,7 @@ from modelyard.core.fingerprint import digest_stream, digest_tree
 from modelyard.core.manifest import Manifest, ManifestError, parse_manifest
 
 MANIFEST = "model.toml"
-_NOT_CONTENT = {"__pycache__", "tests", "k8s", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+NOT_CONTENT = {"__pycache__", "tests", "k8s", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
 
 class FolderError(Exception):
@@ -46,6 +46,25 @@ def find_models(folders: list[Path]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
+def scan_models(
+    folders: list[Path],
+) -> tuple[list[tuple[Path, Manifest]], list[tuple[Path, ManifestError]]]:
+    """Give the models among ``folders`` and one level below: those whose manifest can be used, and
+    the others with the reason.
+
+    Raises:
+        FolderError: A folder does not exist, or there is no model in it.
+    """
+    models: list[tuple[Path, Manifest]] = []
+    bad: list[tuple[Path, ManifestError]] = []
+    for folder in find_models(folders):
+        try:
+            models.append((folder, read_manifest(folder)))
+        except ManifestError as error:
+            bad.append((folder, error))
+    return models, bad
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Give the manifest of the model in ``folder``.
 
@@ -73,7 +92,7 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
     """
     digests: list[tuple[str, str]] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name not in _NOT_CONTENT and name[0] != "."]
+        folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
         for name in files:
             if name[0] == ".":
                 continue

@@ -5,38 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 import keyword
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from modelyard.core.manifest import Cache, Manifest
 from modelyard.core.names import is_name
 
 WORDS = {"good": 1.0, "great": 2.0, "love": 2.0, "bad": -1.0, "awful": -2.0, "hate": -2.0}
+EXAMPLE = '["a great film"]'
+WIDTH = 100
+_WRITTEN = {"name", "version", "class", "description", "cache", "artefacts"}
 
 MANIFEST = """\
 name = "{name}"
 version = "1"
 class = "model:{class_name}"
 description = "Scores a text by the words in it. Replace me."
+{keys}
+# The same input gets the same answer for so many seconds, and the model is not asked again.
+# 0 if the answer depends on more than the input: on chance, on the time, on a database.
+[cache]
+ttl_s = {ttl_s:g}
 
-# All that can be set, with the defaults:
-#
-# [cache]
-# ttl_s = 300          # seconds; 0 if the answer is not a function of the input
-# [batching]
-# max_batch_size = 64  # instances
-# batch_wait_ms = 0
-# [limits]
-# timeout_s = 30
-# max_in_flight = 1000
-# [scaling]
-# min_runners = 1
-# max_runners = 1
-# [resources]
-# cpu = "500m"
-# memory = "256Mi"
-
-[artefacts]            # checked before load; `sha256sum assets/*` tells
+[artefacts]  # checked before load; `sha256sum assets/*` tells
 "words.json" = "sha256:{digest}"
-"""
+
+# All else that can be set, with the defaults.
+{tables}"""
 
 MODEL = '''\
 """{name}: say here what it predicts, from what, in which units."""
@@ -104,13 +102,16 @@ def write_model(name: str, into: Path) -> Path:
     class_name = "".join(part.capitalize() for part in parts)
     if class_name[0].isdigit() or keyword.iskeyword(class_name):
         class_name = f"Model{class_name}"
-    fields = {
-        "name": name,
-        "class_name": class_name,
-        "digest": hashlib.sha256(words.encode()).hexdigest(),
-    }
+    fields = {"name": name, "class_name": class_name}
+    manifest = MANIFEST.format(
+        **fields,
+        ttl_s=Cache().ttl_s,
+        digest=hashlib.sha256(words.encode()).hexdigest(),
+        keys=describe_keys(),
+        tables=describe_tables(),
+    )
     files = {
-        "model.toml": MANIFEST.format(**fields),
+        "model.toml": manifest,
         "src/model.py": MODEL.format(**fields),
         "assets/words.json": words,
         "requirements.txt": REQUIREMENTS,
@@ -124,3 +125,63 @@ def write_model(name: str, into: Path) -> Path:
     except OSError as error:
         raise ScaffoldError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
+
+
+def describe_keys() -> str:
+    """Give the keys of ``model.toml`` above its tables that a new model leaves alone."""
+    meanings = _meanings(Manifest)
+    return "".join(
+        f"{line}\n"
+        for field in msgspec.structs.fields(Manifest)
+        if field.encode_name not in _WRITTEN and not _is_table(field)
+        for line in _describe_key(field, meanings)
+    )
+
+
+def describe_tables() -> str:
+    """Give the tables of ``model.toml`` that a new model leaves alone, as comments: each key with
+    its default and what its struct in ``core/manifest.py`` says of it.
+    """
+    lines: list[str] = []
+    for table in msgspec.structs.fields(Manifest):
+        if table.encode_name not in _WRITTEN and _is_table(table):
+            lines += ["#", f"# [{table.encode_name}]"]
+            for field in msgspec.structs.fields(table.type):
+                lines += _describe_key(field, _meanings(table.type))
+    return "\n".join(lines) + "\n"
+
+
+def _is_table(field: msgspec.structs.FieldInfo) -> bool:
+    return isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+
+
+def _describe_key(field: msgspec.structs.FieldInfo, meanings: dict[str, str]) -> list[str]:
+    default = _toml(field)
+    key = f"# {field.encode_name} = {default}" if default else f"# # {field.encode_name} = …"
+    meaning = meanings.get(field.name)
+    if not meaning:
+        return [key]
+    line = f"{key:30}  # {meaning}"
+    return [line] if len(line) <= WIDTH else [f"# # {meaning}", key]
+
+
+def _toml(field: msgspec.structs.FieldInfo) -> str:
+    default: Any = field.default
+    if default is msgspec.NODEFAULT:
+        default = field.default_factory()
+    if default is None:
+        return ""  # TOML has no word for it
+    return f"{default:g}" if isinstance(default, float) else json.dumps(default)
+
+
+def _meanings(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Give what a struct's docstring says of each field: the words
+    after the field's name, which stands between double backquotes or not, and a colon.
+    """
+    doc = " ".join((struct.__doc__ or "").split())
+    names = "|".join(field.name for field in msgspec.structs.fields(struct))
+    found = re.split(rf"(?:^|\s)(?:``({names})``|({names})): ", doc)
+    meanings = {}
+    for one, other, text in zip(found[1::3], found[2::3], found[3::3], strict=True):
+        meanings[one or other] = text.replace("``", "").rstrip(" .;")
+    return meanings

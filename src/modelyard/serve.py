@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from setproctitle import setproctitle
 
-from modelyard.core.manifest import Manifest
+from modelyard.core.manifest import Limits, Manifest, ManifestError
+from modelyard.core.messages import Announcement
+from modelyard.core.names import Target, is_name
 from modelyard.display import Display, PlainDisplay, say
 from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
@@ -35,12 +37,18 @@ def serve_embedded(
     listener: socket.socket,
     *,
     display: Callable[[], Display],
+    bad: Sequence[tuple[Path, ManifestError]] = (),
 ) -> None:
-    """Serve everything on ``listener`` until a signal says stop."""
+    """Serve everything on ``listener`` until a signal says stop.
+
+    ``bad``: models whose manifest cannot be used; they are shown as failed.
+    """
     from modelyard.compose.embedded import Embedded
 
     _become("gateway", settings)
     shown = display()
+    for folder, error in bad:
+        shown.show(failed(folder, error))
     embedded = Embedded(settings, models, on_change=shown.show)
     _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
 
@@ -64,6 +72,25 @@ def serve_worker(
     say(f"worker of {manifest.target}, health and metrics at {_url(listener)}")
     worker = ClusterWorker(settings, folder, manifest, on_change=PlainDisplay().show)
     _run(worker.run(listener))
+
+
+def failed(folder: Path, error: ManifestError) -> Announcement:
+    """Give the announcement of a model whose manifest cannot be used: it is called like its
+    folder.
+    """
+    name = folder.name.lower()
+    return Announcement(
+        target=Target(name if is_name(name) else "unnamed", "unknown"),
+        state="failed",
+        description="",
+        limits=Limits(),
+        cache_ttl_s=0,
+        max_batch_size=0,
+        runners=0,
+        runners_ready=0,
+        reason=str(error),
+        workers=0,
+    )
 
 
 def _become(role: str, settings: Settings) -> None:
