@@ -14,7 +14,7 @@ METHODS = ("GET", "POST")
 REQUEST_HEADERS = ("Cache-Control", "Content-Type", "X-Request-Id")
 EXPOSED_HEADERS = ("Retry-After", "X-Cache", "X-Request-Id")
 PREFLIGHT_MAX_AGE_S = 600
-_EXPOSED = ", ".join(EXPOSED_HEADERS).encode()
+_LINES = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: Origin\r\n"
 
 
 class Cors:
@@ -25,29 +25,22 @@ class Cors:
     """
 
     def __init__(self, origins: str) -> None:
-        self._origins = frozenset(filter(None, (o.strip().rstrip("/") for o in origins.split(","))))
-        self._is_any = "*" in self._origins
-        self._encoded = frozenset(origin.encode() for origin in self._origins)
+        named = (origin.strip().rstrip("/") for origin in origins.split(","))
+        self._origins = sorted(filter(None, named))
+        self._lines = {
+            origin.encode(): _LINES % (origin.encode(), ", ".join(EXPOSED_HEADERS).encode())
+            for origin in self._origins
+        }
+        self._for_any = self._lines.get(b"*")
 
     def lines_for(self, origin: bytes | None) -> bytes:
         """Give the header lines of an answer to a request with this ``Origin``; none if it has
-        none, or one that may not call. They depend on nothing else: keep them with what is known
-        of a request's head.
+        none, or one that may not call. They depend on nothing else, so that they can be kept with
+        a known head.
         """
-        if origin is None or not self._origins:
+        if origin is None:
             return b""
-        if self._is_any:
-            allowed = b"*"
-        elif origin in self._encoded:
-            allowed = origin
-        else:
-            return b""
-        vary = b"" if self._is_any else b"vary: Origin\r\n"
-        return b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\n%b" % (
-            allowed,
-            _EXPOSED,
-            vary,
-        )
+        return self._for_any or self._lines.get(origin, b"")
 
     def around(self, app: App) -> App:
         """Give ``app`` with the middleware before it, if any origin may call."""
@@ -55,7 +48,7 @@ class Cors:
             return app
         return CORSMiddleware(
             app,
-            allow_origins=sorted(self._origins),
+            allow_origins=self._origins,
             allow_methods=METHODS,
             allow_headers=REQUEST_HEADERS,
             expose_headers=EXPOSED_HEADERS,
