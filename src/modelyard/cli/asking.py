@@ -60,8 +60,8 @@ def _version_of(options: argparse.Namespace, url: str) -> dict[str, Any]:
 def _url(options: argparse.Namespace) -> str:
     if options.url:
         return str(options.url)
-    settings = load_settings({})
     for sentence in ignored_variables():
         warn(sentence)
+    settings = load_settings({})
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
     return f"http://{host}:{settings.port}"

@@ -13,9 +13,9 @@ from modelyard.settings import PREFIX, explain_settings, ignored_variables
 
 def config(options: argparse.Namespace) -> None:
     """Print every setting, its value, and where that came from."""
-    explained = explain_settings(vars(options))
     for sentence in ignored_variables():
         warn(sentence)
+    explained = explain_settings(vars(options))
     if options.json:
         fields = {e.name: {"value": e.value, "origin": e.origin} for e in explained}
         print(json.dumps(fields, indent=2))

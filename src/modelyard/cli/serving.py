@@ -49,10 +49,9 @@ def worker(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    settings = load_settings(vars(options))
     for sentence in ignored_variables():
         warn(sentence)
-    return settings
+    return load_settings(vars(options))
 
 
 def _scan(
