@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.core.manifest import ManifestError
-from modelyard.folder import FolderError, digest_folder, find_models, read_manifest
+from modelyard.folder import FolderError, digest_folder, find_models, read_manifest, scan_models
 from tests.unit.model_folders import write_folder
 
 CODE = "x = 1\n"
@@ -74,3 +74,15 @@ def test_the_digest_does_not_change_with_what_changes_no_answer(tmp_path: Path, 
 def test_the_digest_is_that_of_a_copy_elsewhere(tmp_path: Path) -> None:
     one, other = (write_folder(tmp_path / name, CODE, assets={"w": b"0"}) for name in ("a", "b"))
     assert digest_of(one) == digest_of(other)
+
+
+def test_one_bad_manifest_does_not_hide_the_others(tmp_path: Path) -> None:
+    write_folder(tmp_path / "good", CODE)
+    bad = write_folder(tmp_path / "bad", CODE, manifest="[limits]\ntimeout_s = -1\n")
+    models, unusable = scan_models([tmp_path])
+    assert [(path.name, manifest.name) for path, manifest in models] == [("good", "m")]
+    ((path, error),) = unusable
+    assert path == bad
+    assert "limits.timeout_s" in str(error)
+    with pytest.raises(FolderError, match="no such folder"):
+        scan_models([tmp_path / "nowhere"])

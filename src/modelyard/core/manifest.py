@@ -34,11 +34,7 @@ class Cache(_Table, frozen=True):
 
 
 class Batching(_Table, frozen=True):
-    """How requests are put together.
-
-    ``max_batch_size``: the most instances of one call of ``predict``.
-    ``batch_wait_ms``: how long a batch may wait to fill.
-    """
+    """``max_batch_size`` in instances; ``batch_wait_ms``: how long a batch may wait to fill."""
 
     max_batch_size: Count = 64
     batch_wait_ms: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 0
@@ -59,8 +55,6 @@ class Limits(_Table, frozen=True):
 class Scaling(_Table, frozen=True):
     """How many runners one pool keeps.
 
-    ``min_runners``: processes that are always there.
-    ``max_runners``: the most processes, while requests wait.
     ``idle_s``: a runner over ``min_runners`` that had nothing to do for so long is ended.
     ``scale_to_zero``: none while nobody asks; in a cluster no worker, by its autoscaler.
     """
@@ -72,11 +66,7 @@ class Scaling(_Table, frozen=True):
 
 
 class Resources(_Table, frozen=True):
-    """What one runner needs, in Kubernetes' units.
-
-    ``cpu``: cores; numeric libraries start as many threads, rounded up.
-    ``memory``: in a cluster a runner that takes more is ended.
-    """
+    """What one runner needs, in Kubernetes' units."""
 
     cpu: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?m?\Z")] = "500m"
     memory: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(Ki|Mi|Gi)\Z")] = "256Mi"
