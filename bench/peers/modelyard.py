@@ -18,10 +18,10 @@ import psutil
 
 from bench.load import MARK
 from bench.peers.folders import write_folders
-from bench.peers.raw import float32_bytes, float32_values
 from bench.peers.system import ENVIRONMENT, READY_WITHIN_S, Call, Program, Running, answers_rightly
 from bench.peers.told import Told
 from bench.processes import Server, ServerError
+from modelyard.arrays import ext_hook, pack_array
 from tests.support.broker import Broker
 from tests.support.cache import RedisServer
 
@@ -51,7 +51,8 @@ MSGPACK = {"Content-Type": "application/msgpack"}
 
 
 def _unpack(answer: bytes) -> Any:
-    return float32_values(msgspec.msgpack.decode(answer)["prediction"])
+    array = msgspec.msgpack.decode(answer, ext_hook=ext_hook)["prediction"]
+    return array.reshape(-1).tolist()
 
 
 class _Asked:
@@ -73,8 +74,12 @@ class _Asked:
     def call(self, model: str, instance: Any, form: str = "json") -> Call:
         """Give a request with one instance; one that no cache knows, if so set."""
         if form == "binary":
-            content = {"model_name": model, "input_data": float32_bytes(instance)}
-            return Call("/predict", msgspec.msgpack.encode(content), _unpack, MSGPACK)
+            import numpy as np
+
+            array = np.asarray([instance], dtype="<f4")
+            content = {"model_name": model, "input_data": array}
+            body = msgspec.msgpack.encode(content, enc_hook=pack_array)
+            return Call("/predict", body, _unpack, MSGPACK)
         text = json.dumps({"model_name": model, "input_data": [instance]})
         if self.caching.is_varied:
             text = text.replace("0.2]", f"0.2{MARK}]")

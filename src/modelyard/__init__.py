@@ -4,9 +4,10 @@ Here are the names for people who write models. Importing them starts nothing an
 a web framework nor an event loop.
 """
 
-from modelyard.core.codec import Tensor
+from modelyard.core.arrays import Tensor
+from modelyard.core.errors import InvalidInput
 from modelyard.model import Model
 
-__all__ = ["Model", "Tensor", "__version__"]
+__all__ = ["InvalidInput", "Model", "Tensor", "__version__"]
 
 __version__ = "0.1.0"

@@ -7,10 +7,13 @@ the settings that reads files.
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
+from typing import NamedTuple
 
 from modelyard.core.fingerprint import digest_stream, digest_tree
 from modelyard.core.manifest import Manifest, ManifestError, parse_manifest
+from modelyard.core.names import Target, is_name
 
 MANIFEST = "model.toml"
 NOT_CONTENT = {"__pycache__", "tests", "k8s", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
@@ -18,6 +21,18 @@ NOT_CONTENT = {"__pycache__", "tests", "k8s", ".pytest_cache", ".mypy_cache", ".
 
 class FolderError(Exception):
     """A folder that is no model's and holds none, or an artefact that is not what it should be."""
+
+
+class Unusable(NamedTuple):
+    """A model folder whose manifest cannot be used.
+
+    ``target``: what the manifest says it is, where it says that much, else the folder's name and
+    version 0; None if that is no name either.
+    """
+
+    folder: Path
+    target: Target | None
+    error: ManifestError
 
 
 def find_models(folders: list[Path]) -> list[Path]:
@@ -46,23 +61,31 @@ def find_models(folders: list[Path]) -> list[Path]:
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
-def scan_models(
+def read_manifests(
     folders: list[Path],
-) -> tuple[list[tuple[Path, Manifest]], list[tuple[Path, ManifestError]]]:
-    """Give the models among ``folders`` and one level below: those whose manifest can be used, and
-    the others with the reason.
-
-    Raises:
-        FolderError: A folder does not exist, or there is no model in it.
-    """
-    models: list[tuple[Path, Manifest]] = []
-    bad: list[tuple[Path, ManifestError]] = []
-    for folder in find_models(folders):
+) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
+    """Give the models in ``folders`` and, beside them, those whose manifest cannot be used."""
+    good: list[tuple[Path, Manifest]] = []
+    bad: list[Unusable] = []
+    for folder in folders:
         try:
-            models.append((folder, read_manifest(folder)))
+            good.append((folder, read_manifest(folder)))
         except ManifestError as error:
-            bad.append((folder, error))
-    return models, bad
+            bad.append(Unusable(folder, _guess_target(folder), error))
+    return good, bad
+
+
+def _guess_target(folder: Path) -> Target | None:
+    try:
+        table = tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        table = {}
+    name, version = (str(table.get(key, "")) for key in ("name", "version"))
+    if not is_name(name):
+        name = folder.name
+    if not is_name(version):
+        version = "0"
+    return Target(name, version) if is_name(name) else None
 
 
 def read_manifest(folder: Path) -> Manifest:

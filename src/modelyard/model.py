@@ -44,8 +44,11 @@ class Model(ABC):
             One prediction per instance, in the same order.
 
         Raises:
-            Exception: Any. The batch is then run again request by request, and only the callers
-                whose own instances raise get an error.
+            InvalidInput: An instance cannot be predicted on, and that is the caller's to mend: the
+                answer is 422 with the model's words.
+            Exception: Any other: the answer is 502, and the log has the traceback. In both cases
+                the batch is run again request by request, and only the callers whose own instances
+                raise get an error.
         """
 
     def unload(self) -> None:  # noqa: B027  (optional)

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import keyword
-import re
+import textwrap
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from modelyard.core.manifest import Cache, Manifest
+from modelyard.core.manifest import Cache, Key, keys
 from modelyard.core.names import is_name
 
 WORDS = {"good": 1.0, "great": 2.0, "love": 2.0, "bad": -1.0, "awful": -2.0, "hate": -2.0}
@@ -107,8 +104,8 @@ def write_model(name: str, into: Path) -> Path:
         **fields,
         ttl_s=Cache().ttl_s,
         digest=hashlib.sha256(words.encode()).hexdigest(),
-        keys=describe_keys(),
-        tables=describe_tables(),
+        keys=describe_others(in_tables=False),
+        tables=describe_others(in_tables=True),
     )
     files = {
         "model.toml": manifest,
@@ -127,61 +124,25 @@ def write_model(name: str, into: Path) -> Path:
     return folder
 
 
-def describe_keys() -> str:
-    """Give the keys of ``model.toml`` above its tables that a new model leaves alone."""
-    meanings = _meanings(Manifest)
-    return "".join(
-        f"{line}\n"
-        for field in msgspec.structs.fields(Manifest)
-        if field.encode_name not in _WRITTEN and not _is_table(field)
-        for line in _describe_key(field, meanings)
-    )
-
-
-def describe_tables() -> str:
-    """Give the tables of ``model.toml`` that a new model leaves alone, as comments: each key with
-    its default and what its struct in ``core/manifest.py`` says of it.
+def describe_others(*, in_tables: bool) -> str:
+    """Give what a new model leaves alone in its ``model.toml``, as comments: each key with its
+    default and what it means. Either the keys above the tables, or the tables.
     """
     lines: list[str] = []
-    for table in msgspec.structs.fields(Manifest):
-        if table.encode_name not in _WRITTEN and _is_table(table):
-            lines += ["#", f"# [{table.encode_name}]"]
-            for field in msgspec.structs.fields(table.type):
-                lines += _describe_key(field, _meanings(table.type))
-    return "\n".join(lines) + "\n"
+    table = ""
+    for key in keys():
+        if bool(key.table) != in_tables or (key.table or key.name) in _WRITTEN:
+            continue
+        if key.table != table:
+            table = key.table
+            lines += ["#", f"# [{table}]"]
+        lines += _describe(key)
+    return "".join(f"{line}\n" for line in lines)
 
 
-def _is_table(field: msgspec.structs.FieldInfo) -> bool:
-    return isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
-
-
-def _describe_key(field: msgspec.structs.FieldInfo, meanings: dict[str, str]) -> list[str]:
-    default = _toml(field)
-    key = f"# {field.encode_name} = {default}" if default else f"# # {field.encode_name} = …"
-    meaning = meanings.get(field.name)
-    if not meaning:
-        return [key]
-    line = f"{key:30}  # {meaning}"
-    return [line] if len(line) <= WIDTH else [f"# # {meaning}", key]
-
-
-def _toml(field: msgspec.structs.FieldInfo) -> str:
-    default: Any = field.default
-    if default is msgspec.NODEFAULT:
-        default = field.default_factory()
-    if default is None:
-        return ""  # TOML has no word for it
-    return f"{default:g}" if isinstance(default, float) else json.dumps(default)
-
-
-def _meanings(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Give what a struct's docstring says of each field: the words
-    after the field's name, which stands between double backquotes or not, and a colon.
-    """
-    doc = " ".join((struct.__doc__ or "").split())
-    names = "|".join(field.name for field in msgspec.structs.fields(struct))
-    found = re.split(rf"(?:^|\s)(?:``({names})``|({names})): ", doc)
-    meanings = {}
-    for one, other, text in zip(found[1::3], found[2::3], found[3::3], strict=True):
-        meanings[one or other] = text.replace("``", "").rstrip(" .;")
-    return meanings
+def _describe(key: Key) -> list[str]:
+    setting = f"# {key.name} = {key.default}"
+    line = f"{setting:30}  # {key.meaning}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [*(f"# # {part}" for part in textwrap.wrap(key.meaning, WIDTH - 4)), setting]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from modelyard.core.manifest import Limits, Manifest, ManifestError
+from modelyard.core.manifest import Limits, Manifest
 from modelyard.core.messages import Announcement
-from modelyard.core.names import Target, is_name
 from modelyard.display import Display, PlainDisplay, say
+from modelyard.folder import Unusable
 from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
@@ -37,7 +37,7 @@ def serve_embedded(
     listener: socket.socket,
     *,
     display: Callable[[], Display],
-    bad: Sequence[tuple[Path, ManifestError]] = (),
+    bad: Sequence[Unusable] = (),
 ) -> None:
     """Serve everything on ``listener`` until a signal says stop.
 
@@ -47,8 +47,8 @@ def serve_embedded(
 
     _become("gateway", settings)
     shown = display()
-    for folder, error in bad:
-        shown.show(failed(folder, error))
+    for announcement in failed(bad):
+        shown.show(announcement)
     embedded = Embedded(settings, models, on_change=shown.show)
     _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
 
@@ -74,23 +74,24 @@ def serve_worker(
     _run(worker.run(listener))
 
 
-def failed(folder: Path, error: ManifestError) -> Announcement:
-    """Give the announcement of a model whose manifest cannot be used: it is called like its
-    folder.
-    """
-    name = folder.name.lower()
-    return Announcement(
-        target=Target(name if is_name(name) else "unnamed", "unknown"),
-        state="failed",
-        description="",
-        limits=Limits(),
-        cache_ttl_s=0,
-        max_batch_size=0,
-        runners=0,
-        runners_ready=0,
-        reason=str(error),
-        workers=0,
-    )
+def failed(bad: Sequence[Unusable]) -> list[Announcement]:
+    """Give the announcements of models whose manifest cannot be used."""
+    return [
+        Announcement(
+            target=one.target,
+            state="failed",
+            description="",
+            limits=Limits(),
+            cache_ttl_s=0,
+            max_batch_size=0,
+            runners=0,
+            runners_ready=0,
+            reason=str(one.error),
+            workers=0,
+        )
+        for one in bad
+        if one.target is not None
+    ]
 
 
 def _become(role: str, settings: Settings) -> None:

@@ -13,8 +13,11 @@ from typing import Any
 
 import msgspec
 
+from modelyard.arrays import ext_hook, pack_array
 from modelyard.core.errors import Failure, from_failure
-from modelyard.runner.host import HostedModel, LoadError
+from modelyard.core.messages import Form
+from modelyard.runner.host import HostedModel
+from modelyard.runner.loading import LoadError
 
 __all__ = ["LoadError", "ServedModel"]
 
@@ -33,7 +36,7 @@ class ServedModel:
         self._folder = Path(folder).resolve()
 
     def __enter__(self) -> ServedModel:
-        self._hosted = HostedModel.open(self._folder)
+        self._hosted = HostedModel.open(self._folder, shows_errors=True)
         self._ready = self._hosted.warm_up()
         return self
 
@@ -53,20 +56,45 @@ class ServedModel:
     def predict(self, instances: Any) -> Any:
         """Answer one request, as a caller of the HTTP API would see it.
 
+        Args:
+            instances: What JSON can say; or a numpy array, for a model that takes one: it is sent
+                as MessagePack, and predictions that are declared as an array come back as one.
+
         Raises:
             RequestError: What the API would answer with a problem document: InvalidInput if the
-                instances do not fit the annotations, ModelFailed if the model raises.
+                instances do not fit the annotations or the model refuses them, ModelFailed if the
+                model raises.
         """
         return self.predict_batch([instances])[0]
 
     def predict_batch(self, requests: list[Any]) -> list[Any]:
         """Answer several requests in one batch; raises the first one's error."""
-        answers = self._hosted.answer([msgspec.json.encode(request) for request in requests])
-        for outcome in answers.outcomes:
+        forms = [self._form_of(request) for request in requests]
+        inputs = [
+            msgspec.msgpack.encode(request, enc_hook=pack_array)
+            if form == "msgpack"
+            else self._hosted.contract.encode_instances(request)
+            for request, form in zip(requests, forms, strict=True)
+        ]
+        return self._predictions(inputs, forms)
+
+    def predict_raw(self, body: bytes) -> Any:
+        """Give the prediction for a body that is one instance as it is: a file, or a text."""
+        return self._predictions([body], ["raw"])[0][0]
+
+    def _form_of(self, request: Any) -> Form:
+        is_array = self._hosted.contract.takes_arrays and hasattr(request, "dtype")
+        return "msgpack" if is_array else "json"
+
+    def _predictions(self, inputs: list[bytes], forms: list[Form]) -> list[Any]:
+        outcomes = self._hosted.answer(inputs, forms).outcomes
+        predictions = []
+        for outcome, form in zip(outcomes, forms, strict=True):
             if isinstance(outcome, Failure):
                 raise from_failure(outcome)
-        return [
-            msgspec.json.decode(outcome)
-            for outcome in answers.outcomes
-            if not isinstance(outcome, Failure)
-        ]
+            predictions.append(
+                msgspec.msgpack.decode(outcome, ext_hook=ext_hook)
+                if form == "msgpack"
+                else msgspec.json.decode(outcome)
+            )
+        return predictions

@@ -1,4 +1,4 @@
-"""Questions and answers in MessagePack: the same as in JSON, and arrays as their bytes."""
+"""Questions and answers in MessagePack: the same as in JSON, and arrays with dtype and shape."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from modelyard.arrays import ext_hook, pack_array
 from tests.e2e.test_odd_models import write
 from tests.support.raw import Answer, connect, request_bytes
 from tests.support.server import Server, wait_until
@@ -38,6 +39,9 @@ class Served(Model):
 """
 
 
+ONE = np.zeros((1, 2, 3), "<f4")
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A model of arrays."""
@@ -47,7 +51,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def pack(name: str, instances: Any, **more: Any) -> bytes:
-    return msgspec.msgpack.encode({"model_name": name, "input_data": instances, **more})
+    body = {"model_name": name, "input_data": instances, **more}
+    return msgspec.msgpack.encode(body, enc_hook=pack_array)
 
 
 def ask(server: Server, body: bytes, **headers: str) -> httpx.Response:
@@ -57,7 +62,7 @@ def ask(server: Server, body: bytes, **headers: str) -> httpx.Response:
 def prediction_of(response: httpx.Response) -> Any:
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/msgpack"
-    return msgspec.msgpack.decode(response.content)["prediction"]
+    return msgspec.msgpack.decode(response.content, ext_hook=ext_hook)["prediction"]
 
 
 def test_a_model_answers_in_the_form_in_which_it_is_asked(iris: Server) -> None:
@@ -68,28 +73,57 @@ def test_a_model_answers_in_the_form_in_which_it_is_asked(iris: Server) -> None:
     assert iris.predict("fast_iris_model", rows).json()["prediction"] == [0, 2]
 
 
-def test_an_array_is_its_bytes_both_ways(image: Server) -> None:
+def test_an_array_keeps_dtype_and_shape_both_ways(image: Server) -> None:
     array = np.arange(5 * 6, dtype="<f4").reshape(5, 2, 3)
-    given = prediction_of(ask(image, pack("image", array.tobytes())))
-    assert np.array_equal(np.frombuffer(given, "<f8").reshape(5, 2), array.sum(axis=2))
-    assert prediction_of(ask(image, pack("image", array.tolist()))) == given
+    given = prediction_of(ask(image, pack("image", array)))
+    assert given.dtype == np.dtype("<f8")
+    assert np.array_equal(given, array.sum(axis=2))
+    assert np.array_equal(prediction_of(ask(image, pack("image", array.tolist()))), given)
     assert image.predict("image", array.tolist()).json()["prediction"] == array.sum(axis=2).tolist()
+
+
+def test_an_array_as_msgpack_numpy_writes_it_is_taken(image: Server) -> None:
+    array = np.arange(6, dtype="<f4").reshape(1, 2, 3)
+    said = {
+        b"nd": True,
+        b"type": "<f4",
+        b"kind": b"",
+        b"shape": array.shape,
+        b"data": array.tobytes(),
+    }
+    assert np.array_equal(prediction_of(ask(image, pack("image", said))), array.sum(axis=2))
+
+
+def test_numbers_of_another_dtype_are_refused_and_not_taken_for_others(image: Server) -> None:
+    floats = np.ones((2, 2, 3))  # float64, as numpy makes them
+    refused = ask(image, pack("image", floats))
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith(
+        "the array is float64, the model takes float32 of shape (n, 2, 3)"
+    )
+    bare = ask(image, pack("image", floats.tobytes()))
+    assert bare.status_code == 422
+    assert "send modelyard.arrays.pack_array(array)" in bare.json()["detail"]
+    assert prediction_of(ask(image, pack("image", floats.astype("float16")))).tolist() == [
+        [3.0, 3.0],
+        [3.0, 3.0],
+    ]
 
 
 def test_a_large_array_gets_through(image: Server) -> None:
     array = np.ones((300_000, 2, 3), dtype="<f4")
-    given = prediction_of(ask(image, pack("image", array.tobytes())))
-    assert given == np.full((300_000, 2), 3.0).tobytes()
+    given = prediction_of(ask(image, pack("image", array)))
+    assert np.array_equal(given, np.full((300_000, 2), 3.0))
 
 
 def large_request(rows: int, value: float) -> bytes:
     array = np.full((rows, 2, 3), value, dtype="<f4")
-    return request_bytes(pack("image", array.tobytes()), "content-type: application/msgpack")
+    return request_bytes(pack("image", array), "content-type: application/msgpack")
 
 
 def is_sum_of(answer: Answer, rows: int, value: float) -> bool:
-    given = np.frombuffer(msgspec.msgpack.decode(answer.body)["prediction"], "<f8")
-    return answer.status == 200 and np.array_equal(given, np.full(rows * 2, 3 * value))
+    given = msgspec.msgpack.decode(answer.body, ext_hook=ext_hook)["prediction"]
+    return answer.status == 200 and np.array_equal(given, np.full((rows, 2), 3 * value))
 
 
 async def test_large_and_small_ones_follow_each_other_on_a_connection(image: Server) -> None:
@@ -157,8 +191,8 @@ def test_both_forms_share_a_batch(image: Server) -> None:
 
     def ask_once(number: int) -> list[float]:
         if number % 2:
-            one = prediction_of(ask(image, pack("image", (array * number).tobytes())))
-            return [float(value) for value in np.frombuffer(one, "<f8")]
+            (row,) = prediction_of(ask(image, pack("image", array * number)))
+            return [float(value) for value in row]
         (answer,) = image.predict("image", (array * number).tolist()).json()["prediction"]
         return list(answer)
 
@@ -172,19 +206,23 @@ def test_both_forms_share_a_batch(image: Server) -> None:
     [
         (b"", 400, None),
         (b"\xc1", 400, None),
-        (pack("image", bytes(24))[:-1], 400, None),
-        (pack("image", bytes(24)) + b"\0", 400, None),
+        (pack("image", ONE)[:-1], 400, None),
+        (pack("image", ONE) + b"\0", 400, None),
         (b"\x91" * 5000 + b"\x01", 400, None),
         (b'{"model_name": "image", "input_data": []}', 400, None),
         (msgspec.msgpack.encode([1]), 422, "$"),
         (msgspec.msgpack.encode({"model_name": "image"}), 422, "$"),
-        (pack("image", bytes(24), more=1), 422, "$"),
-        (pack("image", bytes(25)), 422, "$.input_data"),
+        (pack("image", ONE, more=1), 422, "$"),
+        (pack("image", bytes(24)), 422, "$.input_data"),
+        (pack("image", ONE[:0]), 422, "$.input_data"),
+        (pack("image", ONE[0]), 422, "$.input_data"),
+        (pack("image", {"a": 1}), 422, "$.input_data"),
+        (pack("image", msgspec.msgpack.Ext(5, b"")), 422, "$.input_data"),
         (pack("image", b""), 422, "$.input_data"),
         (pack("image", "text"), 422, "$.input_data"),
         (pack("image", [[[1.0, 2.0]]]), 422, "$.input_data[0]"),
-        (pack("image", bytes(24), timeout_s=float("nan")), 400, "$.timeout_s"),
-        (pack("nobody", bytes(24)), 404, None),
+        (pack("image", ONE, timeout_s=float("nan")), 400, "$.timeout_s"),
+        (pack("nobody", ONE), 404, None),
     ],
 )
 def test_bad_input_is_named(image: Server, body: bytes, status: int, where: str | None) -> None:

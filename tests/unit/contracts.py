@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelyard.core.codec import Contract, contract_of
+from modelyard.core.contract import Contract, contract_of
 
 
 def model_class(takes: Any, gives: Any = list[Any]) -> type:

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelyard.core.codec import ContractError, Tensor, contract_of
+from modelyard.core.arrays import Tensor
+from modelyard.core.contract import contract_of
+from modelyard.core.lists import ContractError
 from tests.unit.contracts import model_class
 
 A_LIST = "write list[…] of what one instance is, for example list[list[float]]"

@@ -8,15 +8,22 @@ import sys
 import pytest
 
 import modelyard
+import modelyard.arrays
 import modelyard.testing
 
 HEAVY = {"asyncio", "fastapi", "numpy", "prometheus_client"}
 
 
 def test_the_public_names() -> None:
-    assert modelyard.__all__ == ["Model", "Tensor", "__version__"]
+    assert modelyard.__all__ == ["InvalidInput", "Model", "Tensor", "__version__"]
     assert modelyard.__all__ == sorted(modelyard.__all__)
     assert all(hasattr(modelyard, name) for name in modelyard.__all__)
+
+
+def test_the_public_names_for_arrays() -> None:
+    names = ["EXTENSION_CODE", "ext_hook", "pack_array", "payload_of"]
+    assert modelyard.arrays.__all__ == names
+    assert all(hasattr(modelyard.arrays, name) for name in names)
 
 
 def test_the_public_names_for_tests() -> None:
@@ -25,7 +32,9 @@ def test_the_public_names_for_tests() -> None:
     assert all(hasattr(modelyard.testing, name) for name in modelyard.testing.__all__)
 
 
-@pytest.mark.parametrize("module", ["modelyard", "modelyard.testing", "modelyard.runner.__main__"])
+@pytest.mark.parametrize(
+    "module", ["modelyard", "modelyard.arrays", "modelyard.testing", "modelyard.runner.__main__"]
+)
 def test_importing_it_pulls_in_nothing_heavy(module: str) -> None:
     show = f"import sys, {module}; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from modelyard.core.manifest import ManifestError
-from modelyard.folder import FolderError, digest_folder, find_models, read_manifest, scan_models
+from modelyard.core.names import Target
+from modelyard.folder import FolderError, digest_folder, find_models, read_manifest, read_manifests
 from tests.unit.model_folders import write_folder
 
 CODE = "x = 1\n"
@@ -76,13 +77,19 @@ def test_the_digest_is_that_of_a_copy_elsewhere(tmp_path: Path) -> None:
     assert digest_of(one) == digest_of(other)
 
 
-def test_one_bad_manifest_does_not_hide_the_others(tmp_path: Path) -> None:
-    write_folder(tmp_path / "good", CODE)
-    bad = write_folder(tmp_path / "bad", CODE, manifest="[limits]\ntimeout_s = -1\n")
-    models, unusable = scan_models([tmp_path])
-    assert [(path.name, manifest.name) for path, manifest in models] == [("good", "m")]
-    ((path, error),) = unusable
-    assert path == bad
-    assert "limits.timeout_s" in str(error)
-    with pytest.raises(FolderError, match="no such folder"):
-        scan_models([tmp_path / "nowhere"])
+def test_one_bad_manifest_leaves_the_others_usable(tmp_path: Path) -> None:
+    good = write_folder(tmp_path / "good", CODE)
+    unknown_key = write_folder(tmp_path / "typo", CODE, manifest="[cache]\nttl = 1\n")
+    no_toml = write_folder(tmp_path / "broken", CODE, manifest="x =\n")
+    no_name = write_folder(tmp_path / "No Name", CODE)
+    (no_name / "model.toml").write_text("")
+    gone = tmp_path / "gone"
+    found, bad = read_manifests([good, unknown_key, no_toml, no_name, gone])
+    assert [(folder, manifest.target) for folder, manifest in found] == [(good, Target("m", "1"))]
+    assert [(one.folder, one.target) for one in bad] == [
+        (unknown_key, Target("m", "1")),
+        (no_toml, Target("broken", "0")),
+        (no_name, None),
+        (gone, Target("gone", "0")),
+    ]
+    assert "model.toml:5: cache.ttl: " in str(bad[0].error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -11,15 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.core.errors import Failure
-from modelyard.runner.host import HostedModel, LoadError
-from tests.unit.model_folders import DOUBLES, host, predicting
+from modelyard.runner.host import HostedModel
+from modelyard.runner.loading import LoadError
+from tests.unit.model_folders import DOUBLES, host, predicting, write_folder
 
 pytestmark = pytest.mark.usefixtures("own_imports")
 
 MAX_BATCH_SIZE = 3
 BATCHES_OF_THREE = f"[batching]\nmax_batch_size = {MAX_BATCH_SIZE}\n"
 
-UNLUCKY = Failure("model_failed", "the model raised ValueError: unlucky (src/model.py:9)")
+UNLUCKY = Failure(
+    "model_failed", "the model raised ValueError; the log has the rest, under this request's id"
+)
 
 ADDS_PAIRS = """\
 from typing import Annotated
@@ -57,8 +59,9 @@ def test_one_bad_input_fails_alone(tmp_path: Path) -> None:
 
 
 def test_what_is_late_is_not_run(tmp_path: Path) -> None:
-    now = time.monotonic()
-    answers = host(tmp_path, DOUBLES).answer([b"[1]", b"[2]"], deadlines=[now - 1, now + 60])
+    folder = write_folder(tmp_path / "m", DOUBLES)
+    hosted = HostedModel.open(folder, clock=lambda: 100.0)
+    answers = hosted.answer([b"[1]", b"[2]"], deadlines=[100.0, 100.5])
     late = answers.outcomes[0]
     assert isinstance(late, Failure)
     assert late.code == "deadline_exceeded"
@@ -137,17 +140,49 @@ def test_predictions_without_a_form_in_json_are_the_model_s_failure(tmp_path: Pa
     hosted = host(tmp_path, predicting("return [n if n < 2 else 1j for n in instances]"))
     good, bad = hosted.answer([b"[1]", b"[2]"]).outcomes
     assert good == b"[1]"
-    detail = (
-        "the predictions have no form in JSON: NotImplementedError: complex has no form in JSON"
+    detail = "Served.predict: the predictions have no form in JSON: complex has no form in JSON"
+    assert bad == Failure("model_failed", detail)
+
+
+SECRET = 'raise OSError("/etc/vault/token: hunter2")'
+
+
+def test_what_an_exception_says_is_for_the_log_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (bad,) = host(tmp_path, predicting(SECRET)).answer([b"[1]"]).outcomes
+    detail = "the model raised OSError; the log has the rest, under this request's id"
+    assert bad == Failure("model_failed", detail)
+    (record,) = caplog.records
+    assert (
+        record.getMessage() == "model_failed: OSError: /etc/vault/token: hunter2 (src/model.py:5)"
     )
+    assert "hunter2" in caplog.text.partition("Traceback")[2]
+    assert vars(record)["inputs"] == [0]
+
+
+def test_what_an_exception_says_reaches_a_caller_if_so_set(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "m", predicting(SECRET))
+    (bad,) = HostedModel.open(folder, shows_errors=True).answer([b"[1]"]).outcomes
+    detail = "the model raised OSError: /etc/vault/token: hunter2 (src/model.py:5)"
     assert bad == Failure("model_failed", detail)
 
 
 def test_the_text_of_a_model_s_error_is_cut_short(tmp_path: Path) -> None:
-    hosted = host(tmp_path, predicting('raise ValueError("x" * 100_000)'))
-    (outcome,) = hosted.answer([b"[1]"]).outcomes
+    folder = write_folder(tmp_path / "m", predicting('raise ValueError("x" * 100_000)'))
+    (outcome,) = HostedModel.open(folder, shows_errors=True).answer([b"[1]"]).outcomes
     assert isinstance(outcome, Failure)
     assert len(outcome.detail) < 600
+
+
+def test_a_failure_that_comes_and_goes_is_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hosted = host(tmp_path, predicting("assert len(instances) == 1; return instances"))
+    assert hosted.answer([b"[1]", b"[2]"]).outcomes == [b"[1]", b"[2]"]
+    (record,) = caplog.records
+    assert "a batch of 2 requests failed, and each alone was answered" in record.getMessage()
+    assert vars(record)["inputs"] == [0, 1]
 
 
 def test_two_models_in_one_process_are_two(tmp_path: Path) -> None:
@@ -206,12 +241,14 @@ def test_what_extensions_raise_is_a_failure_too(tmp_path: Path) -> None:
     panic = predicting("raise type('PanicException', (BaseException,), {})('index out of range')")
     (bad,) = host(tmp_path, panic).answer([b"[1]"]).outcomes
     assert isinstance(bad, Failure)
-    assert "PanicException: index out of range" in bad.detail
+    assert bad.detail.startswith("the model raised PanicException; ")
 
 
-def test_a_model_that_exits_fails_with_its_reason(tmp_path: Path) -> None:
+def test_a_model_that_exits_fails_and_the_log_has_its_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (bad,) = host(tmp_path, predicting("raise SystemExit('enough')")).answer([b"[1]"]).outcomes
     assert isinstance(bad, Failure)
-    assert "SystemExit: enough" in bad.detail
+    assert "SystemExit: enough" in caplog.text
     with pytest.raises(LoadError, match="SystemExit: not today"):
         host(tmp_path / "other", "raise SystemExit('not today')")

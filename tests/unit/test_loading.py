@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from modelyard.runner.host import HostedModel, LoadError
+from modelyard.runner.host import HostedModel
+from modelyard.runner.loading import LoadError
 from tests.unit.model_folders import DOUBLES, host, predicting, write_folder
 
 pytestmark = pytest.mark.usefixtures("own_imports")

@@ -7,11 +7,14 @@ import pytest
 from modelyard.core.manifest import (
     Batching,
     Cache,
+    Checks,
+    Environment,
     Limits,
     Manifest,
     ManifestError,
     Resources,
     Scaling,
+    keys,
     parse_manifest,
 )
 from modelyard.core.names import Target
@@ -26,11 +29,15 @@ def test_the_defaults_are_those_of_the_design() -> None:
         version="1",
         class_="model:Iris",
         description="",
+        default=False,
+        isolated=False,
         cache=Cache(ttl_s=300),
         batching=Batching(max_batch_size=64, batch_wait_ms=0),
         limits=Limits(timeout_s=30, max_in_flight=1000, load_timeout_s=300),
         scaling=Scaling(min_runners=1, max_runners=1, scale_to_zero=False),
-        resources=Resources(cpu="500m", memory="256Mi"),
+        resources=Resources(cpu="500m", memory="256Mi", gpu=0, gpu_kind="nvidia.com/gpu"),
+        environment=Environment(variables={}, secrets=[]),
+        checks=Checks(output="always"),
         artefacts={},
     )
 
@@ -41,6 +48,8 @@ name = "iris"
 version = "2.0-rc1"
 class = "model:Iris"
 description = "Flowers."
+default = true
+isolated = true
 [cache]
 ttl_s = 0
 [batching]
@@ -57,6 +66,14 @@ scale_to_zero = true
 [resources]
 cpu = "1.5"
 memory = "1Gi"
+gpu = 2
+gpu_kind = "amd.com/gpu"
+[environment]
+secrets = ["API_TOKEN"]
+[environment.variables]
+HF_HOME = "/cache"
+[checks]
+output = "example"
 [artefacts]
 "iris.onnx" = "{DIGEST}"
 """
@@ -66,11 +83,15 @@ memory = "1Gi"
         version="2.0-rc1",
         class_="model:Iris",
         description="Flowers.",
+        default=True,
+        isolated=True,
         cache=Cache(ttl_s=0),
         batching=Batching(max_batch_size=8, batch_wait_ms=2.5),
         limits=Limits(timeout_s=1.5, max_in_flight=10, load_timeout_s=60),
         scaling=Scaling(min_runners=2, max_runners=4, scale_to_zero=True),
-        resources=Resources(cpu="1.5", memory="1Gi"),
+        resources=Resources(cpu="1.5", memory="1Gi", gpu=2, gpu_kind="amd.com/gpu"),
+        environment=Environment(variables={"HF_HOME": "/cache"}, secrets=["API_TOKEN"]),
+        checks=Checks(output="example"),
         artefacts={"iris.onnx": DIGEST},
     )
     assert manifest.target == Target("iris", "2.0-rc1")
@@ -122,6 +143,39 @@ memory = "1Gi"
             "model.toml:5: artefacts",
             'expected "sha256:" and 64 hexadecimal digits',
         ),
+        (REQUIRED + "[resources]\ngpu = -1\n", "model.toml:5: resources.gpu: ", ">= 0"),
+        (
+            REQUIRED + '[resources]\ngpu_kind = "gpu"\n',
+            "model.toml:5: resources.gpu_kind: ",
+            '"nvidia.com/gpu"',
+        ),
+        (
+            REQUIRED + "[environment.variables]\nA = 1\n",
+            "model.toml:4: environment.variables: ",
+            "and a value in quotes",
+        ),
+        (
+            REQUIRED + '[environment]\nvariables = {"A B" = "1"}\n',
+            "model.toml:5: environment.variables: ",
+            "expected letters, digits and '_', as in HF_HOME",
+        ),
+        (
+            REQUIRED + '[environment]\nsecrets = ["A-B"]\n',
+            "model.toml:5: environment.secrets: ",
+            "expected letters, digits and '_', as in HF_HOME",
+        ),
+        (
+            REQUIRED + '[environment]\nsecrets = ["B"]\n[environment.variables]\nB = ""\n',
+            "model.toml:7: environment: ",
+            "B is both a variable and a secret",
+        ),
+        (
+            REQUIRED + '[checks]\noutput = "sometimes"\n',
+            "model.toml:5: checks.output: ",
+            'expected "always", "example" or "never"',
+        ),
+        (REQUIRED + "[checks]\ninput = 1\n", "model.toml:5: checks.input: ", "one of: output"),
+        (REQUIRED + "default = 1\n", "model.toml:4: default: ", "Expected `bool`, got `int`"),
         (REQUIRED + "x = \n", "model.toml:4: not TOML: ", "Invalid value"),
         (REQUIRED + 'name = "again"\n', "model.toml:4: not TOML: ", "Cannot overwrite a value"),
         (REQUIRED + 'x = "', "model.toml:4: not TOML: ", "Unterminated string"),
@@ -142,3 +196,14 @@ def test_a_mistake_names_its_line_and_what_was_expected(
 )
 def test_threads_are_the_cpus_rounded_up(cpu: str, threads: int) -> None:
     assert Resources(cpu=cpu).threads == threads
+
+
+def test_every_key_is_described_with_its_default() -> None:
+    found = {(key.table, key.name): key for key in keys()}
+    assert len(found) == 24
+    assert all(len(key.meaning) > 10 for key in found.values())
+    assert found["", "name"].default is None
+    assert found["cache", "ttl_s"].default == "300"
+    assert found["resources", "gpu_kind"].default == '"nvidia.com/gpu"'
+    assert found["environment", "secrets"].default == "[]"
+    assert found["checks", "output"].meaning.startswith("Which predictions are compared")

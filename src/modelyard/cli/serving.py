@@ -9,7 +9,7 @@ from pathlib import Path
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.names import Target
-from modelyard.folder import scan_models
+from modelyard.folder import Unusable, find_models, read_manifests
 from modelyard.settings import Settings, ignored_variables, load_settings
 
 # What serving needs is imported only where something is served.
@@ -20,7 +20,7 @@ def serve(options: argparse.Namespace) -> None:
     settings = _settings(options)
     models, bad = _scan(options.folders)
     if bad and (options.strict or not models):
-        raise _join([error for _, error in bad])
+        raise _join(bad)
     from modelyard.display import make_display
     from modelyard.serve import serve_embedded
 
@@ -40,7 +40,7 @@ def worker(options: argparse.Namespace) -> None:
     settings = _settings(options)
     models, bad = _scan([options.folder])
     if bad:
-        raise _join([error for _, error in bad])
+        raise _join(bad)
     if len(models) != 1:
         raise UsageError(f"{options.folder} holds {len(models)} models; a worker serves one")
     from modelyard.serve import serve_worker
@@ -54,10 +54,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     return load_settings(vars(options))
 
 
-def _scan(
-    folders: list[Path],
-) -> tuple[list[tuple[Path, Manifest]], list[tuple[Path, ManifestError]]]:
-    models, bad = scan_models(folders)
+def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
+    models, bad = read_manifests(find_models(folders))
     seen: dict[Target, Path] = {}
     for folder, manifest in models:
         other = seen.setdefault(manifest.target, folder)
@@ -66,10 +64,10 @@ def _scan(
     return models, bad
 
 
-def _join(errors: list[ManifestError]) -> ManifestError:
+def _join(bad: list[Unusable]) -> ManifestError:
     """Give one error for several, the first in full."""
-    more = f" (and {len(errors) - 1} more)" if errors[1:] else ""
-    return ManifestError(f"{errors[0]}{more}")
+    more = f" (and {len(bad) - 1} more)" if bad[1:] else ""
+    return ManifestError(f"{bad[0].error}{more}")
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -67,9 +67,34 @@ class Malformed(RequestError):
 
 
 class InvalidInput(RequestError):
-    """The request is well-formed, but not what the model accepts."""
+    """The request is well-formed, but not what the model accepts.
+
+    A model raises it from ``predict`` to refuse what no type can tell: ``raise InvalidInput("the
+    image is damaged", instance=3)``. The caller gets 422 with these words. Others whose instances
+    were in the same batch are answered.
+
+    Args:
+        detail: A sentence for the caller.
+        where: A JSON path into the request, if the place is not a whole instance.
+        retry_after_s: Not used here.
+        instance: Which of the instances that ``predict`` got, from 0. The caller sees it counted
+            from the first of its own.
+    """
 
     code = "invalid_input"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        where: str | None = None,
+        retry_after_s: int | None = None,
+        instance: int | None = None,
+    ) -> None:
+        self.instance = instance
+        if where is None and instance is not None:
+            where = f"$.input_data[{instance}]"
+        super().__init__(detail, where=where, retry_after_s=retry_after_s)
 
 
 class TooLarge(RequestError):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from modelyard.core.messages import Form
 
-KEY_FORMAT = b"1"
+KEY_FORMAT = b"2"
 
 
 class Readable(Protocol):

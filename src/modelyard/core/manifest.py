@@ -1,22 +1,26 @@
 """``model.toml``: what a model is called, where its class is, and what it may use.
 
 Reading the file is ``modelyard.folder``'s work; here is its meaning. A mistake is reported with
-file, line and what was expected there.
+file, line and what was expected there. Each key has its meaning in its type, and from there
+``keys`` gives it to the documentation.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
+from modelyard.core.manifest_errors import explain, line_of
 from modelyard.core.names import Name, Target
 
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=7 * 24 * 3600)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
+Count = Annotated[int, Meta(ge=1)]
+Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
+Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
 
 
 class ManifestError(Exception):
@@ -28,48 +32,96 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cache(_Table, frozen=True):
-    """``ttl_s``: seconds that an answer is kept; 0 means that it is no function of the input."""
+    """Whether an answer may be given again to the same input, without asking the model."""
 
-    ttl_s: Annotated[float, msgspec.Meta(ge=0, le=366 * 24 * 3600)] = 300
+    ttl_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=366 * 24 * 3600,
+            description="Seconds that an answer is kept. 0 if the answer is not a function of the "
+            "input: nothing is kept then.",
+        ),
+    ] = 300
 
 
 class Batching(_Table, frozen=True):
-    """``max_batch_size`` in instances; ``batch_wait_ms``: how long a batch may wait to fill."""
+    """How many instances one call of ``predict`` gets."""
 
-    max_batch_size: Count = 64
-    batch_wait_ms: Annotated[float, msgspec.Meta(ge=0, le=10_000)] = 0
+    max_batch_size: Annotated[Count, Meta(description="The most, in instances.")] = 64
+    batch_wait_ms: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Milliseconds that a batch may wait to fill while a runner is idle.",
+        ),
+    ] = 0
 
 
 class Limits(_Table, frozen=True):
-    """``timeout_s``: a request's time unless it says less; ``max_in_flight``: how many requests one
-    gateway may have under way.
+    """How long things may take, and how many requests may be under way."""
 
-    ``load_timeout_s``: how long the model may take to load and warm up.
-    """
-
-    timeout_s: Seconds = 30
-    max_in_flight: Count = 1000
-    load_timeout_s: Seconds = 300
+    timeout_s: Annotated[
+        Seconds, Meta(description="Seconds that a request has, unless it asks for another time.")
+    ] = 30
+    max_in_flight: Annotated[
+        Count,
+        Meta(
+            description="Requests that one gateway may have under way; more are refused with 503."
+        ),
+    ] = 1000
+    load_timeout_s: Annotated[
+        Seconds, Meta(description="Seconds that the model may take to load and warm up.")
+    ] = 300
 
 
 class Scaling(_Table, frozen=True):
-    """How many runners one pool keeps.
+    """How many runners one pool keeps. A runner is a process with the model in it."""
 
-    ``idle_s``: a runner over ``min_runners`` that had nothing to do for so long is ended.
-    ``scale_to_zero``: none while nobody asks; in a cluster no worker, by its autoscaler.
-    """
-
-    min_runners: Count = 1
-    max_runners: Count = 1
-    idle_s: Seconds = 60
-    scale_to_zero: bool = False
+    min_runners: Annotated[Count, Meta(description="Runners that are always there.")] = 1
+    max_runners: Annotated[
+        Count, Meta(description="Runners that there may be while requests wait.")
+    ] = 1
+    idle_s: Annotated[
+        Seconds,
+        Meta(description="Seconds without work after which a runner over `min_runners` is ended."),
+    ] = 60
+    scale_to_zero: Annotated[
+        bool,
+        Meta(
+            description="No runner while nobody asks; in a cluster no worker, by its autoscaler. "
+            "The first request waits until the model is loaded."
+        ),
+    ] = False
 
 
 class Resources(_Table, frozen=True):
-    """What one runner needs, in Kubernetes' units."""
+    """What one runner needs."""
 
-    cpu: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(\.[0-9]+)?m?\Z")] = "500m"
-    memory: Annotated[str, msgspec.Meta(pattern=r"^[0-9]+(Ki|Mi|Gi)\Z")] = "256Mi"
+    cpu: Annotated[
+        str,
+        Meta(
+            pattern=r"^[0-9]+(\.[0-9]+)?m?\Z",
+            description="CPUs, in Kubernetes' units. Rounded up, also the threads that numeric "
+            "libraries start.",
+        ),
+    ] = "500m"
+    memory: Annotated[
+        str,
+        Meta(pattern=r"^[0-9]+(Ki|Mi|Gi)\Z", description="Memory, in Kubernetes' units."),
+    ] = "256Mi"
+    gpu: Annotated[
+        int,
+        Meta(ge=0, description="Devices that each runner has to itself. 0 for none."),
+    ] = 0
+    gpu_kind: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z",
+            description="What a device is called as a resource in Kubernetes.",
+        ),
+    ] = "nvidia.com/gpu"
 
     @property
     def threads(self) -> int:
@@ -78,19 +130,81 @@ class Resources(_Table, frozen=True):
         return max(1, -int(-cpus // 1))
 
 
+class Environment(_Table, frozen=True):
+    """What the model finds in its environment, beside what it inherits from the server."""
+
+    variables: Annotated[
+        dict[Variable, Annotated[str, Meta(pattern=r"^[^\0]*\Z")]],
+        Meta(description="Environment variables: names and values."),
+    ] = {}
+    secrets: Annotated[
+        list[Variable],
+        Meta(
+            description="Environment variables whose values are not written here: each is taken by "
+            "name from the environment of the server or from its folder of secrets. The model does "
+            "not load where one is missing."
+        ),
+    ] = []
+
+
+class Checks(_Table, frozen=True):
+    """What is checked beside the inputs, which always are."""
+
+    output: Annotated[
+        Literal["always", "example", "never"],
+        Meta(
+            description="Which predictions are compared with the annotation of `predict`: all, "
+            "those to the model's example while it loads, or none. Number, dtype and shape are "
+            "always checked."
+        ),
+    ] = "always"
+
+
 class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     """One ``model.toml``."""
 
-    name: Name
-    version: Name
-    class_: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*\Z")]
-    description: str = ""
+    name: Annotated[Name, Meta(description="The model's name, by which requests ask for it.")]
+    version: Annotated[
+        Name, Meta(description="The version. Another version is another folder, side by side.")
+    ]
+    class_: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*\Z",
+            description='Module in `src/` and class: `"model:FastIris"` for src/model.py.',
+        ),
+    ]
+    description: Annotated[str, Meta(description="A sentence for people who look for a model.")] = (
+        ""
+    )
+    default: Annotated[
+        bool,
+        Meta(
+            description="This version answers requests that name none. Where no version says so, "
+            "the highest that is up does."
+        ),
+    ] = False
+    isolated: Annotated[
+        bool,
+        Meta(
+            description="The model runs in a Python environment of its own, made from its "
+            "`requirements.lock`."
+        ),
+    ] = False
     cache: Cache = Cache()
     batching: Batching = Batching()
     limits: Limits = Limits()
     scaling: Scaling = Scaling()
     resources: Resources = Resources()
-    artefacts: dict[str, Digest] = {}
+    environment: Environment = Environment()
+    checks: Checks = Checks()
+    artefacts: Annotated[
+        dict[str, Digest],
+        Meta(
+            description='Files in `assets/` and their digests, `"sha256:…"` as `sha256sum` tells. '
+            "They are checked before the model loads."
+        ),
+    ] = {}
 
     @property
     def target(self) -> Target:
@@ -98,14 +212,42 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
         return Target(self.name, self.version)
 
 
-_EXPLAIN = {
-    "class": 'expected "module:Class", for example "model:FastIris" for src/model.py',
-    "name": "expected lower-case letters, digits, '.', '_' and '-', at most 64",
-    "version": "expected lower-case letters, digits, '.', '_' and '-', at most 64, as a string",
-    "cpu": 'expected Kubernetes units, for example "500m" or "2"',
-    "memory": 'expected Kubernetes units, for example "256Mi" or "1Gi"',
-    "artefacts": 'expected "sha256:" and 64 hexadecimal digits (see `sha256sum`)',
-}
+class Key(msgspec.Struct, frozen=True):
+    """One key of ``model.toml``, for documentation.
+
+    ``table`` is "" at the top of the file. ``default`` is as TOML writes it; None if the key must
+    be there.
+    """
+
+    table: str
+    name: str
+    default: str | None
+    meaning: str
+
+
+def keys() -> list[Key]:
+    """Give every key, in the order of the file."""
+    return _keys_of(Manifest, table="")
+
+
+def _keys_of(struct: type[msgspec.Struct], *, table: str) -> list[Key]:
+    found: list[Key] = []
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, _Table):
+            found += _keys_of(field.type, table=field.encode_name)
+            continue
+        metas = getattr(field.type, "__metadata__", ())
+        meaning = next(meta.description for meta in reversed(metas) if meta.description)
+        found.append(Key(table, field.encode_name, _default_of(field), meaning))
+    return found
+
+
+def _default_of(field: msgspec.structs.FieldInfo) -> str | None:
+    if field.required:
+        return None
+    made = field.default_factory
+    value = field.default if made is msgspec.NODEFAULT else made()
+    return msgspec.json.encode(value).decode()
 
 
 def parse_manifest(text: str, *, source: str) -> Manifest:
@@ -123,51 +265,15 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     try:
         manifest = msgspec.convert(table, Manifest)
     except msgspec.ValidationError as error:
-        raise ManifestError(_explain(str(error), text=text, source=source)) from error
+        problem = explain(error, text=text, source=source, struct=Manifest)
+        raise ManifestError(problem) from error
     if manifest.scaling.max_runners < manifest.scaling.min_runners:
-        line = _line_of(["scaling", "max_runners"], text)
+        line = line_of(["scaling", "max_runners"], text)
         raise ManifestError(f"{source}:{line}: max_runners: expected at least min_runners")
+    both = sorted(set(manifest.environment.variables) & set(manifest.environment.secrets))
+    if both:
+        line = line_of(["environment", "variables", both[0]], text)
+        raise ManifestError(
+            f"{source}:{line}: environment: {both[0]} is both a variable and a secret"
+        )
     return manifest
-
-
-def _explain(message: str, *, text: str, source: str) -> str:
-    """Turn msgspec's ``… - at `$.a.b` `` into ``file:line: a.b: …; expected …``."""
-    problem, _, path = message.rpartition(" - at ")
-    problem, path = (problem, path) if problem else (path, "")
-    keys = re.findall(r"\.(\w+)|\[\.\.\.\]", path.strip("`"))
-    if named := re.search(r"field `([^`]+)`", problem):
-        keys.append(named[1])
-    if "unknown field" in problem:
-        problem += "; expected one of: " + ", ".join(_fields_at(keys[:-1]))
-    elif explanation := next((_EXPLAIN[key] for key in reversed(keys) if key in _EXPLAIN), None):
-        problem = f"{problem}; {explanation}"
-    place = ".".join(key for key in keys if key)
-    return f"{source}:{_line_of(keys, text)}: {place}: {problem}"
-
-
-def _fields_at(keys: list[str]) -> list[str]:
-    struct: type = Manifest
-    for key in keys:
-        struct = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}[key]
-    return [field.encode_name for field in msgspec.structs.fields(struct)]
-
-
-def _line_of(keys: list[str], text: str) -> int:
-    """Find the line on which ``keys`` stand: the key, else its table, else the first line."""
-    table, found = "", 1
-    wanted = [key for key in keys if key]
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([\w.]+)\s*\]", line):
-            table = header[1]
-            if wanted[:1] == [table]:
-                found = number
-        elif key := re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line):
-            path = ([table] if table else []) + [key[1]]
-            if path == wanted:
-                return number
-            is_bad_digest = not re.search(r'"sha256:[0-9a-f]{64}"', line)
-            if wanted == [table] == ["artefacts"] and is_bad_digest:
-                return number
-            if path == wanted[:1]:  # an inline table: cache = {ttl_s = -1}
-                found = number
-    return found

@@ -23,8 +23,9 @@ SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 """The states in which a pool takes requests."""
 
 
-Form = Literal["json", "msgpack"]
-"""What inputs and outputs are written in. An answer has the form of its question."""
+Form = Literal["json", "msgpack", "raw"]
+"""What inputs and outputs are written in. An answer has the form of its question, but to ``raw``,
+where the input is one instance as it is, an image's bytes for example, the answer is JSON."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import gc
+import logging
 import os
 import select
 import signal
@@ -26,7 +28,11 @@ from modelyard.core.messages import (
     encode_frame,
     to_runner,
 )
-from modelyard.runner.host import HostedModel, LoadError
+from modelyard.runner.host import HostedModel
+from modelyard.runner.loading import LoadError, foreign_cause
+from modelyard.runner.logs import report_to_owner
+
+log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _IDLE_MS = 500
@@ -36,14 +42,16 @@ def main() -> None:
     """Host the model in the folder given, for the process at the other end of the socket."""
     arguments = _parse_arguments()
     _die_with(arguments.parent)
-    os.dup2(2, 1)  # what a model prints must not mix with what the server prints
+    faulthandler.enable()  # so that the last lines of one that crashes say where
+    report_to_owner()
     channel = socket.socket(fileno=arguments.fd)
     channel.set_inheritable(False)
     folder = Path(arguments.folder)
     try:
         setproctitle(f"modelyard: runner {arguments.name} {arguments.version}")
-        hosted, ready = _open(folder)
+        hosted, ready = _open(folder, shows_errors=arguments.show_errors)
     except LoadError as error:
+        log.error("the model cannot be served: %s", error, exc_info=foreign_cause(error))
         channel.sendall(encode_frame(LoadFailed(str(error))))
         sys.exit(1)
     channel.sendall(encode_frame(ready))
@@ -56,14 +64,15 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", required=True)
+    parser.add_argument("--show-errors", action="store_true")
     parser.add_argument("folder")
     return parser.parse_args()
 
 
-def _open(folder: Path) -> tuple[HostedModel, Ready]:
+def _open(folder: Path, *, shows_errors: bool) -> tuple[HostedModel, Ready]:
     usual, loading = gc.get_threshold(), (50_000, 20, 100)
     gc.set_threshold(*loading)  # to look at each new module again and again takes a tenth
-    hosted = HostedModel.open(folder)
+    hosted = HostedModel.open(folder, shows_errors=shows_errors)
     ready = hosted.warm_up()
     if gc.get_threshold() == loading:  # else the model has set its own
         gc.set_threshold(*usual)

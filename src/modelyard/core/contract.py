@@ -1,0 +1,178 @@
+"""From JSON, MessagePack or a bare body to what ``Model.predict`` takes, and back from what it
+gives.
+
+The annotations of ``predict`` are the contract: ``list[T]`` with any T that msgspec understands
+(``core/lists.py``), or a numpy array with a declared dtype and instance shape
+(``core/arrays.py``). From them come decoding, validation and the schemas. Runs in the runner, the
+one process that knows the model's types.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from modelyard.core.arrays import Arrays, Tensor
+from modelyard.core.errors import InvalidInput, Malformed
+from modelyard.core.lists import ContractError, Instances, Lists, Side, to_json
+from modelyard.core.messages import Form
+
+
+class Contract:
+    """What one model takes and gives."""
+
+    def __init__(self, *, takes: Side, gives: Side) -> None:
+        self._takes = takes
+        self._gives = gives
+
+    @property
+    def takes_arrays(self) -> bool:
+        """Whether ``predict`` takes a numpy array."""
+        return self._takes.is_array
+
+    @property
+    def input_schema(self) -> bytes:
+        """JSON Schema of ``input_data``."""
+        return _schema(self._takes.annotation, min_items=1)
+
+    @property
+    def output_schema(self) -> bytes:
+        """JSON Schema of ``prediction``."""
+        return _schema(self._gives.annotation, min_items=0)
+
+    def decode(self, raw: bytes | memoryview, form: Form = "json") -> Instances:
+        """Give the instances in ``raw``; in the form ``raw`` it is one instance itself.
+
+        Raises:
+            Malformed: Not of this form, or a number or string that no type could hold.
+            InvalidInput: Well-formed, but not what the model accepts; says where.
+        """
+        try:
+            instances = self._takes.decode(raw, form)
+        except msgspec.ValidationError as error:
+            raise _as_request_error(error, raw, form) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(f"input_data: {error}", where="$.input_data") from None
+        except (OverflowError, ValueError) as error:  # as 2**64 for an array of uint64
+            raise InvalidInput(str(error), where="$.input_data") from None
+        except InvalidInput as error:
+            raise InvalidInput(error.detail, where=error.where or "$.input_data") from None
+        except Exception as error:  # from the __post_init__ of the model's own struct
+            problem = f"the model's own check raised {type(error).__name__}"
+            raise InvalidInput(problem, where="$.input_data") from error
+        if not len(instances):
+            raise InvalidInput("there are no instances", where="$.input_data")
+        return instances
+
+    def join(self, parts: Sequence[Instances]) -> Instances:
+        """Put the instances of one or more requests behind each other, for the model to have."""
+        return self._takes.join(parts)
+
+    def join_predictions(self, parts: Sequence[Any]) -> Any:
+        """Put the predictions of several calls behind each other."""
+        return parts[0] if len(parts) == 1 else self._gives.join(parts)
+
+    def check_predictions(self, predictions: Any, *, count: int) -> str | None:
+        """Say what is wrong with what ``predict`` returned for ``count`` instances as a whole, or
+        None. Of lists this looks at their length only, ``encode`` at what is in them.
+        """
+        return self._gives.check(predictions, count=count)
+
+    def encode_instances(self, instances: Any) -> bytes:
+        """Give the JSON of instances; numpy's arrays become lists."""
+        return to_json(instances)
+
+    def encode(self, predictions: Any, form: Form = "json", *, is_checked: bool = True) -> bytes:
+        """Write predictions; numpy scalars and arrays become numbers and lists, but in MessagePack
+        an array that was declared keeps its dtype and shape (``core/packed.py``). The answer to a
+        bare body is JSON.
+
+        Raises:
+            UnfitPredictions: They are not what the annotation says, which is looked at if
+                ``is_checked``; or there is a NaN or an infinity, which JSON cannot say.
+        """
+        return self._gives.encode(predictions, form, is_checked=is_checked)
+
+
+def contract_of(model_class: type) -> Contract:
+    """Read the contract from the annotations of ``model_class.predict``.
+
+    Raises:
+        ContractError: The annotations are missing, or are none that can be served.
+    """
+    name = f"{model_class.__name__}.predict"
+    predict = model_class.predict  # type: ignore[attr-defined]
+    example = "def predict(self, instances: list[list[float]]) -> list[int]:"
+    parameters = list(inspect.signature(predict).parameters)[1:]
+    if len(parameters) != 1:
+        raise ContractError(f"{name} takes {len(parameters)} arguments; write {example}")
+    try:
+        hints = typing.get_type_hints(predict, include_extras=True)
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        raise ContractError(f"{name}: {error}; import it where the class is defined") from error
+    sides = []
+    for what, key in (("its argument", parameters[0]), ("what it returns", "return")):
+        if key not in hints:
+            raise ContractError(f"{name}: {what} has no annotation; write {example}")
+        sides.append(_side(hints[key], f"{name}: {what}"))
+    return Contract(takes=sides[0], gives=sides[1])
+
+
+def _side(annotation: Any, what: str) -> Side:
+    tensors = [extra for extra in getattr(annotation, "__metadata__", ()) if _is_tensor(extra)]
+    if tensors:
+        try:
+            return Arrays(tensors[0])
+        except (TypeError, ValueError, SyntaxError) as error:
+            raise ContractError(f"{what}: {error}; write a numpy dtype, as float32") from error
+    if getattr(annotation, "__name__", "") == "ndarray":
+        raise ContractError(
+            f"{what} is an array of unknown dtype and shape; "
+            'write Annotated[np.ndarray, Tensor("float32", (4,))], the shape of one instance'
+        )
+    if typing.get_origin(annotation) is not list:
+        raise ContractError(
+            f"{what} is annotated {annotation!r}; write list[…] of what one instance is, "
+            "for example list[list[float]], or Annotated[np.ndarray, Tensor(…)]"
+        )
+    try:
+        msgspec.json.Decoder(annotation)
+        _schema(annotation, min_items=0)
+    except TypeError as error:
+        raise ContractError(f"{what}: {error}; write a type that msgspec can decode") from error
+    return Lists(annotation)
+
+
+def _is_tensor(extra: object) -> bool:
+    return isinstance(extra, Tensor)
+
+
+def _schema(annotation: Any, *, min_items: int) -> bytes:
+    schema = msgspec.json.schema(annotation)
+    if min_items and "$ref" not in schema:
+        schema.setdefault("minItems", min_items)
+    return json.dumps(schema).encode()
+
+
+def _as_request_error(
+    error: msgspec.ValidationError, raw: bytes | memoryview, form: Form
+) -> Exception:
+    """Tell malformed from invalid: what no type at all could hold is malformed.
+
+    Only requests that failed pay for this second look.
+    """
+    try:
+        if form != "raw":
+            (msgspec.json.decode if form == "json" else msgspec.msgpack.decode)(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as deeper:
+        return Malformed(f"input_data: {deeper}", where="$.input_data")
+    problem, _, path = str(error).rpartition(" - at ")
+    place = path.strip("`")
+    if not problem or not place.startswith("$"):  # msgspec names a key, not a place
+        return InvalidInput(str(error), where="$.input_data")
+    return InvalidInput(problem, where="$.input_data" + place.removeprefix("$"))

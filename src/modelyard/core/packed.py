@@ -1,0 +1,194 @@
+"""Arrays in MessagePack: how one says its dtype and shape, and how many instances a value holds.
+
+Ours is extension type 77. Its payload is a head, itself MessagePack, and at once after it the
+array's bytes in C order, little-endian:
+
+    [dtype, [length, …]] bytes        dtype as numpy writes it: "<f4", "|u1"; axis 0 is the batch
+
+In Python with nothing but msgpack:
+
+    msgpack.ExtType(77, msgpack.packb([array.dtype.str, array.shape]) + array.tobytes())
+
+The maps of msgpack-numpy say as much, and are read too. Only heads are looked at here: numpy is
+not needed, and a value of megabytes costs as much as a small one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+EXTENSION_CODE = 77
+
+_Kind = Literal["number", "text", "bytes", "array", "map", "extension", "other"]
+
+_SIZED: dict[int, tuple[_Kind, int]] = {  # marker: what follows, and how long its length is
+    **{0xC4: ("bytes", 1), 0xC5: ("bytes", 2), 0xC6: ("bytes", 4)},
+    **{0xC7: ("extension", 1), 0xC8: ("extension", 2), 0xC9: ("extension", 4)},
+    **{0xCC: ("number", 1), 0xCD: ("number", 2), 0xCE: ("number", 4), 0xCF: ("number", 8)},
+    **{0xD9: ("text", 1), 0xDA: ("text", 2), 0xDB: ("text", 4)},
+    **{0xDC: ("array", 2), 0xDD: ("array", 4), 0xDE: ("map", 2), 0xDF: ("map", 4)},
+}
+_FIRST_FIXED_EXTENSION, _LAST_FIXED_EXTENSION = 0xD4, 0xD8  # of 1, 2, 4, 8 and 16 bytes
+_NOTHING = (0xC0, 0xC2, 0xC3)  # nil, false, true
+_MOST_AXES = 64  # as many as numpy takes
+
+
+class PackedArray(NamedTuple):
+    """An array as it came: what it says of itself, and its bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+class _Reader:
+    """Reads those values of MessagePack that a head is made of.
+
+    Raises ValueError where there is something else, IndexError where there is nothing more.
+    """
+
+    def __init__(self, raw: memoryview) -> None:
+        self._raw = raw
+        self.at = 0
+
+    def begin(self) -> tuple[_Kind, int]:
+        """Give the kind of the next value, and its length; of a number, the number."""
+        marker = self._raw[self.at]
+        self.at += 1
+        if marker < 0x80:
+            return "number", marker
+        if marker < 0xC0:
+            kind: _Kind = "map" if marker < 0x90 else "array" if marker < 0xA0 else "text"
+            return kind, marker & (0x1F if kind == "text" else 0x0F)
+        if _FIRST_FIXED_EXTENSION <= marker <= _LAST_FIXED_EXTENSION:
+            return "extension", 1 << (marker - _FIRST_FIXED_EXTENSION)
+        kind, size = _SIZED.get(marker, ("other", 0))
+        if kind == "other" and marker not in _NOTHING:
+            raise ValueError("a head holds no such value")
+        return kind, int.from_bytes(self.take(size), "big")
+
+    def take(self, size: int) -> memoryview:
+        """Give the next ``size`` bytes."""
+        end = self.at + size
+        if end > len(self._raw):
+            raise IndexError
+        piece, self.at = self._raw[self.at : end], end
+        return piece
+
+    def text(self) -> str:
+        """Give a string, however it is written: old libraries know no difference to bytes."""
+        kind, length = self.begin()
+        if kind not in ("text", "bytes"):
+            raise ValueError("expected a string")
+        return str(self.take(length), "utf-8")
+
+    def shape(self) -> tuple[int, ...]:
+        """Give a list of lengths."""
+        kind, axes = self.begin()
+        if kind != "array" or axes > _MOST_AXES:
+            raise ValueError("the shape is a list of lengths")
+        return tuple([self._length() for _ in range(axes)])
+
+    def _length(self) -> int:
+        kind, length = self.begin()
+        if kind != "number":
+            raise ValueError("the shape is a list of lengths")
+        return length
+
+
+def leading_length(raw: memoryview) -> int | None:
+    """Tell from the first bytes how many instances a MessagePack value holds: the length of a
+    list, or of axis 0 of an array. None if it is neither, or is damaged.
+    """
+    reader = _Reader(raw)
+    try:
+        kind, length = reader.begin()
+        if kind == "array":
+            return length
+        if kind == "extension" and reader.take(1)[0] == EXTENSION_CODE:
+            return _axis_0_of_payload(reader)
+        found = read_packed(raw) if kind == "map" else None
+    except (ValueError, IndexError):
+        return None
+    return found.shape[0] if found and found.shape else None
+
+
+def _axis_0_of_payload(reader: _Reader) -> int | None:
+    if reader.begin() != ("array", 2):
+        return None
+    _, dtype_bytes = reader.begin()
+    reader.take(dtype_bytes)
+    _, axes = reader.begin()
+    kind, length = reader.begin()
+    return length if axes and kind == "number" else None
+
+
+def read_packed(raw: memoryview) -> PackedArray | None:
+    """Give the array that ``raw`` is, or None if it does not claim to be one.
+
+    Raises:
+        ValueError: It is damaged; says how.
+    """
+    reader = _Reader(raw)
+    try:
+        kind, length = reader.begin()
+        if kind == "extension" and reader.take(1)[0] == EXTENSION_CODE:
+            found = read_payload(reader.take(length))
+        elif kind == "map":
+            found = _read_map(reader, length)
+        else:
+            return None
+    except IndexError:
+        raise ValueError("it ends too early") from None
+    if reader.at != len(raw):
+        raise ValueError("something follows it")
+    return found
+
+
+def read_payload(payload: memoryview) -> PackedArray:
+    """Give the array in the payload of an extension.
+
+    Raises:
+        ValueError: It is damaged; says how.
+    """
+    reader = _Reader(payload)
+    try:
+        if reader.begin() != ("array", 2):
+            raise ValueError("it begins with [dtype, [length, …]]")
+        return PackedArray(reader.text(), reader.shape(), payload[reader.at :])
+    except IndexError:
+        raise ValueError("it ends too early") from None
+
+
+def _read_map(reader: _Reader, length: int) -> PackedArray:
+    """Read what msgpack-numpy makes of an array; its keys are strings or bytes."""
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    data: memoryview | None = None
+    for _ in range(length):
+        key = reader.text()
+        if key == "type":
+            dtype = reader.text()
+        elif key == "shape":
+            shape = reader.shape()
+        elif key in ("nd", "kind", "data"):
+            kind, size = reader.begin()
+            value = reader.take(size if kind in ("text", "bytes") else 0)
+            data = value if key == "data" else data
+        else:
+            raise ValueError(f"a map that is an array has no {key!r}")
+    if dtype is None or shape is None or data is None:
+        raise ValueError("a map that is an array has nd, type, kind, shape and data")
+    return PackedArray(dtype, shape, data)
+
+
+def payload_head(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Give what stands before an array's bytes in the payload of an extension."""
+    return msgspec.msgpack.encode((dtype, shape))
+
+
+def extension_head(payload_bytes: int) -> bytes:
+    """Give what stands before the payload of an extension that has so many bytes."""
+    return b"\xc9" + payload_bytes.to_bytes(4, "big") + bytes([EXTENSION_CODE])

@@ -1,0 +1,187 @@
+"""What a runner prints and logs, read line by line while it runs.
+
+Standard output and error of the runner are one pipe. A runner that prints without end costs little:
+over the limit lines are counted, not cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from modelyard.core.records import LONGEST_MESSAGE, RECORD_MARK, decode_record
+
+LINES_PER_WINDOW = 100
+WINDOW_S = 1.0
+LONGEST_LINE_BYTES = 16 * 1024
+LAST_LINES = 20
+
+_READ_BYTES = 64 * 1024
+_LAST_BYTES = 16 * 1024
+_MOST_READS = 16  # at once: what a pipe holds by default is one
+_MARK = RECORD_MARK.encode()
+
+
+class Line(NamedTuple):
+    """A line of text, or a record of the runner's logging.
+
+    ``level`` is logging's number; what is printed is at INFO. ``inputs``: positions, in the batch
+    that runs, of the requests that a record is about.
+    """
+
+    text: str
+    level: int = logging.INFO
+    logger: str = ""
+    trace: str = ""
+    inputs: tuple[int, ...] = ()
+
+
+class RunnerOutput:
+    """The reading end of a runner's output.
+
+    Args:
+        fd: Of the pipe. It is closed by ``close``.
+        on_line: Told of each line.
+        lines_per_window: So many lines are told of in ``window_s`` seconds. How many more there
+            were is told at the end of that time.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        on_line: Callable[[Line], None],
+        *,
+        lines_per_window: int = LINES_PER_WINDOW,
+        window_s: float = WINDOW_S,
+    ) -> None:
+        self._fd = fd
+        self._on_line = on_line
+        self._lines_per_window = lines_per_window
+        self._window_s = window_s
+        self._window_ends = 0.0
+        self._left = 0
+        self._dropped = 0
+        self._report: asyncio.TimerHandle | None = None
+        self._rest = b""  # the line that has not ended yet
+        self._recent = bytearray()
+        self._is_open = True
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
+
+    def drain(self) -> None:
+        """Read now what is there already: a runner logs before it answers or ends, but what it
+        logs may be seen later than that.
+        """
+        for _ in range(_MOST_READS):
+            if not self._read():
+                return
+
+    def last_lines(self) -> list[str]:
+        """Give the last lines, also those that nobody was told of."""
+        whole = bytes(self._recent)
+        if len(whole) == _LAST_BYTES:
+            whole = whole.partition(b"\n")[2]  # it begins in the middle of a line
+        texts: list[str] = []
+        for piece in whole.split(b"\n"):
+            for line in _lines_in(piece):
+                texts += [line.text, *line.trace.splitlines()]
+        return texts[-LAST_LINES:]
+
+    def close(self) -> None:
+        """Read what is left and close the pipe."""
+        if not self._is_open:
+            return
+        self.drain()
+        self._end()
+        self._loop.remove_reader(self._fd)
+        self._is_open = False
+        os.close(self._fd)
+
+    def _read(self) -> bool:
+        """Read once; tell whether there may be more (also called by the loop)."""
+        if not self._is_open:
+            return False
+        try:
+            chunk = os.read(self._fd, _READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not chunk:  # nobody can write any more
+            self._loop.remove_reader(self._fd)
+            self._end()
+            return False
+        self._recent += chunk
+        del self._recent[:-_LAST_BYTES]
+        self._cut(self._rest + chunk)
+        return True
+
+    def _cut(self, text: bytes) -> None:
+        """Tell of the lines in ``text``, as many as there is room for; keep what has no end."""
+        room = self._room()
+        *lines, rest = text.split(b"\n", room)
+        for line in lines:
+            self._tell(line)
+        if dropped := rest.count(b"\n"):
+            rest = rest[rest.rindex(b"\n") + 1 :]
+            self._drop(dropped)
+        # A progress bar never ends its line: it goes back to the start and writes over it.
+        start = rest.rfind(b"\r", 0, max(0, len(rest) - 1)) + 1
+        self._rest = rest[start : start + LONGEST_LINE_BYTES + 1]
+
+    def _room(self) -> int:
+        now = self._loop.time()
+        if now >= self._window_ends:
+            self._report_dropped()
+            self._window_ends = now + self._window_s
+            self._left = self._lines_per_window
+        return self._left
+
+    def _tell(self, piece: bytes) -> None:
+        for line in _lines_in(piece):
+            self._left = max(0, self._left - 1)
+            self._on_line(line)
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        if self._report is None:
+            self._report = self._loop.call_at(self._window_ends, self._report_dropped)
+
+    def _report_dropped(self) -> None:
+        if self._report is not None:
+            self._report.cancel()
+            self._report = None
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            limit = f"more than {self._lines_per_window} in {self._window_s:g} s"
+            self._on_line(Line(f"{dropped} lines were dropped: {limit}", logging.WARNING))
+
+    def _end(self) -> None:
+        """Tell of what has no end, as there will be none."""
+        rest, self._rest = self._rest, b""
+        self._tell(rest)
+        self._report_dropped()
+
+
+def _lines_in(piece: bytes) -> list[Line]:
+    """Give what a line holds: text, a record, or text that was not finished when one came."""
+    text, mark, rest = piece.partition(_MARK)
+    lines = [Line(text=cleaned)] if (cleaned := _clean(text)) else []
+    if not mark:
+        return lines
+    record = decode_record(rest)
+    if record is None:
+        return [*lines, Line(text=_clean(rest))]
+    return [
+        *lines,
+        Line(record.message, record.level, record.logger, record.trace, tuple(record.inputs)),
+    ]
+
+
+def _clean(raw: bytes) -> str:
+    """Give text of a bounded length, without what a progress bar has written over."""
+    visible = raw.rstrip(b"\r").rpartition(b"\r")[2]
+    text = visible.decode(errors="backslashreplace").rstrip()
+    return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "…"

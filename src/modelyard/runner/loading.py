@@ -1,0 +1,85 @@
+"""From a model folder to its class, and from whatever was raised on the way to one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+
+from modelyard.core.lists import ContractError
+from modelyard.core.manifest import ManifestError
+from modelyard.folder import FolderError
+from modelyard.model import Model
+
+LONGEST_REASON = 500  # characters of an error's own text
+
+
+class LoadError(Exception):
+    """The model cannot be served; the text says why and what to do."""
+
+
+def foreign_cause(error: LoadError) -> BaseException | None:
+    """Give what the model's code or a library raised, if that is why; its traceback helps."""
+    ours = (LoadError, ContractError, ManifestError, FolderError)
+    return None if isinstance(error.__cause__, ours) else error.__cause__
+
+
+def import_class(folder: Path, spec: str) -> type[Model]:
+    """Import ``module:Class`` from the folder's ``src/``.
+
+    Raises:
+        LoadError: There is no such class, or it is no model.
+        BaseException: Whatever importing raises.
+    """
+    module_name, _, class_name = spec.partition(":")
+    source = folder / "src"
+    loaded = sys.modules.get(module_name)
+    if loaded is not None and Path(loaded.__file__ or "").parent != source:
+        del sys.modules[module_name]  # another model's: only tests load several into one process
+    if not (source / f"{module_name}.py").exists() and not (source / module_name).is_dir():
+        raise LoadError(f"src/{module_name}.py is missing; model.toml says class = {spec!r}")
+    sys.path.insert(0, str(source))
+    importlib.invalidate_caches()
+    module = importlib.import_module(module_name)
+    found = getattr(module, class_name, None)
+    if found is None:
+        raise LoadError(
+            f"src/{module_name}.py has no {class_name}; model.toml says class = {spec!r}"
+        )
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise LoadError(f"src/{module_name}.py: write `class {class_name}(Model):`")
+    if "predict" in found.__abstractmethods__:
+        raise LoadError(
+            f"src/{module_name}.py: {class_name} has no predict; "
+            "write `def predict(self, instances: list[list[float]]) -> list[int]:`"
+        )
+    return found
+
+
+def source_of(folder: Path, spec: str) -> str:
+    """Give the module of ``module:Class`` as a path in the folder."""
+    return (folder / "src" / spec.partition(":")[0]).relative_to(folder).as_posix() + ".py"
+
+
+def describe(error: BaseException, folder: Path) -> str:
+    """Say what was raised and at which line of the model's own code."""
+    if isinstance(error, LoadError):
+        return str(error)
+    try:
+        text = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+    except Exception:
+        text = type(error).__name__  # its own __str__ raises
+    text = text.encode(errors="backslashreplace").decode()
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{text} ({error.filename}:{error.lineno})"
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(folder)
+    ]
+    where = f" ({Path(own[-1].filename).relative_to(folder)}:{own[-1].lineno})" if own else ""
+    hint = ""
+    if isinstance(error, ModuleNotFoundError):
+        hint = "; is it in the model's requirements.txt, and installed?"
+    return f"{text}{where}{hint}"

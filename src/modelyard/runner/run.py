@@ -1,0 +1,224 @@
+"""One batch on its way through the model.
+
+Each input is decoded and checked by itself, so a bad one never reaches the batch. The good ones run
+together; if ``predict`` raises, they run again request by request, so that only the culprit fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from modelyard.core.contract import Contract
+from modelyard.core.errors import (
+    DeadlineExceeded,
+    Failure,
+    InvalidInput,
+    ModelFailed,
+    RequestError,
+)
+from modelyard.core.lists import Instances, UnfitPredictions
+from modelyard.core.messages import Answers, Form
+from modelyard.model import Model
+from modelyard.runner.loading import describe
+
+log = logging.getLogger(__name__)
+
+LARGEST_ANSWER_BYTES = 8 << 20  # RabbitMQ 4 takes messages of 16 MiB
+_TITLES: dict[Form, str] = {"json": "JSON", "msgpack": "MessagePack", "raw": "JSON"}
+
+Good = list[tuple[int, Instances]]
+"""Inputs that are what the model takes: their positions in the batch, and their instances."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """How batches are run.
+
+    Attributes:
+        max_batch_size: What one ``predict`` call may get, in instances.
+        is_checked: Whether predictions are compared with their annotation.
+        shows_errors: Whether a caller learns what the model's exceptions say; else their type.
+    """
+
+    max_batch_size: int
+    is_checked: bool
+    shows_errors: bool
+
+
+class Subject(NamedTuple):
+    """The model that batches are run through.
+
+    ``folder`` is the model's, to find its own lines in a traceback; ``clock`` gives monotonic
+    seconds.
+    """
+
+    model: Model
+    contract: Contract
+    folder: Path
+    clock: Callable[[], float]
+
+
+class Run:
+    """The run of one batch; ``answers`` has the outcome.
+
+    Args:
+        subject: What it is run through, by ``rules``.
+        inputs: As they came, one per request.
+        forms: Of each input and its outcome.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        rules: Rules,
+        inputs: Sequence[bytes | memoryview],
+        forms: Sequence[Form],
+    ) -> None:
+        self._model, self._contract, self._folder, self._clock = subject
+        self._rules = rules
+        self._inputs = inputs
+        self._forms = forms
+        self._outcomes: list[bytes | Failure] = [b""] * len(inputs)
+        self._model_s = 0.0
+        self._sizes: list[int] = []
+
+    def answers(self, deadlines: Sequence[float]) -> Answers:
+        """Run it; what is past its own deadline is not run."""
+        good = self._decode_all(deadlines)
+        try:
+            self._predict_all(good)
+        except RequestError as error:
+            if len(good) == 1:
+                self._fail(good[0][0], error)
+            else:
+                self._run_apart([position for position, _ in good], error)
+        return Answers(outcomes=self._outcomes, model_s=self._model_s, sizes=self._sizes)
+
+    def _decode_all(self, deadlines: Sequence[float]) -> Good:
+        good: Good = []
+        now = self._clock()
+        for position, raw in enumerate(self._inputs):
+            try:
+                if deadlines and deadlines[position] <= now:
+                    raise DeadlineExceeded("the deadline passed while another batch ran")
+                good.append((position, self._contract.decode(raw, self._forms[position])))
+            except RequestError as error:
+                self._fail(position, error)
+        return good
+
+    def _run_apart(self, positions: list[int], error: RequestError) -> None:
+        """Answer each request by itself, decoded anew: the model may have changed what it got."""
+        is_explained = False
+        for position in positions:
+            try:
+                instances = self._contract.decode(self._inputs[position], self._forms[position])
+                self._predict_all([(position, instances)])
+            except RequestError as own_error:
+                self._fail(position, own_error)
+                is_explained = True
+        if not is_explained:
+            log.warning(
+                "%s: a batch of %d requests failed, and each alone was answered",
+                error.detail,
+                len(positions),
+                exc_info=error.__cause__,
+                extra={"inputs": positions},
+            )
+
+    def _fail(self, position: int, error: RequestError) -> None:
+        """Note how a request failed. What was raised on the way there is for the log."""
+        self._outcomes[position] = error.to_failure()
+        if (cause := error.__cause__) is not None:
+            level = logging.WARNING if isinstance(error, InvalidInput) else logging.ERROR
+            what = describe(cause, self._folder)
+            log.log(level, "%s: %s", error.code, what, exc_info=cause, extra={"inputs": [position]})
+
+    def _predict_all(self, good: Good) -> None:
+        """Answer all of ``good`` together, in calls of at most ``max_batch_size`` instances."""
+        if not good:
+            return
+        counts = [len(part) for _, part in good]
+        instances = self._contract.join([part for _, part in good])
+        total, step = len(instances), self._rules.max_batch_size
+        if total <= step:
+            pieces = [self._predict(instances, first=0)]
+        else:
+            pieces = [
+                self._predict(instances[start : start + step], first=start)
+                for start in range(0, total, step)
+            ]
+        if len(good) == len(pieces) == 1:
+            self._write(good[0][0], pieces[0])
+            return
+        try:
+            predictions = self._contract.join_predictions(pieces)
+            ends = list(accumulate(counts, initial=0))
+            parts = [predictions[start:end] for start, end in pairwise(ends)]
+        except Exception as error:
+            kind, problem = type(pieces[0]).__name__, self._told(error)
+            raise ModelFailed(f"predictions of type {kind} cannot be cut: {problem}") from error
+        for (position, _), part in zip(good, parts, strict=True):
+            self._write(position, part)
+
+    def _predict(self, instances: Instances, *, first: int) -> Any:
+        """Call the model; ``first``: the number of the first instance in the whole of them."""
+        count = len(instances)  # before the model has had them in its hands
+        started = self._clock()
+        try:
+            predictions = self._model.predict(instances)
+        except InvalidInput as error:
+            raise _refusal(error, first=first, count=count) from None
+        except BaseException as error:  # also what extensions raise that is no Exception
+            raise ModelFailed(f"the model raised {self._told(error)}") from error
+        finally:
+            self._model_s += self._clock() - started
+            self._sizes.append(count)
+        name = f"{type(self._model).__name__}.predict"
+        try:
+            problem = self._contract.check_predictions(predictions, count=count)
+        except Exception as error:  # what it returned only looks like an array
+            kind = type(predictions).__name__
+            problem = f"{name} returned {kind}, which raised {self._told(error)}"
+            raise ModelFailed(problem) from error
+        if problem:
+            raise ModelFailed(f"{name} {problem}; return one per instance, in the same order")
+        return predictions
+
+    def _write(self, position: int, predictions: Any) -> None:
+        form = self._forms[position]
+        try:
+            output = self._contract.encode(predictions, form, is_checked=self._rules.is_checked)
+        except UnfitPredictions as error:
+            raise ModelFailed(f"{type(self._model).__name__}.predict: {error}") from None
+        except Exception as error:
+            problem = self._told(error)
+            raise ModelFailed(
+                f"the predictions have no form in {_TITLES[form]}: {problem}"
+            ) from error
+        if len(output) > LARGEST_ANSWER_BYTES:
+            raise ModelFailed(
+                f"the predictions have {len(output)} bytes and may have {LARGEST_ANSWER_BYTES}; "
+                "ask for fewer instances at once"
+            )
+        self._outcomes[position] = output
+
+    def _told(self, error: BaseException) -> str:
+        """Say what a caller may know of an exception: its text may hold paths and secrets."""
+        if self._rules.shows_errors:
+            return describe(error, self._folder)
+        return f"{type(error).__name__}; the log has the rest, under this request's id"
+
+
+def _refusal(error: InvalidInput, *, first: int, count: int) -> InvalidInput:
+    """Give what the caller sees of an ``InvalidInput`` that the model raised."""
+    detail = error.detail.encode(errors="backslashreplace").decode()
+    where = error.where
+    if error.instance is not None:
+        is_there = 0 <= error.instance < count
+        where = f"$.input_data[{first + error.instance}]" if is_there else None
+    return InvalidInput(detail, where=where or "$.input_data")
