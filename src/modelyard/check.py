@@ -12,8 +12,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,26 +22,33 @@ import msgspec
 
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.messages import FRAME_HEADER_BYTES, LoadFailed, Ready, to_pool
+from modelyard.core.records import RECORD_MARK, decode_record
 from modelyard.folder import FolderError, digest_folder, read_manifest
 from modelyard.requirements import missing_from, read_requirements
 
+MOST_PRINTED = 40  # lines; the last say what happened
 State = Literal["ok", "note", "failed"]
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
 class Loaded(NamedTuple):
-    """What a runner said, or why it did not, and the most memory that it had."""
+    """What a runner said, or why it did not; the most memory that it had; what it printed."""
 
     said: Ready | str
     peak_bytes: int
+    printed: list[str]
 
 
 class Finding(NamedTuple):
-    """One line of the report: what was looked at, how it is, and what to do."""
+    """One line of the report: what was looked at, how it is, and what to do.
+
+    ``details``: lines below it; what a model printed that does not load.
+    """
 
     state: State
     what: str
     text: str
+    details: Sequence[str] = ()
 
 
 def check_model(folder: Path) -> Iterator[Finding]:
@@ -65,7 +73,7 @@ def check_model(folder: Path) -> Iterator[Finding]:
     started = time.monotonic()
     loaded = _load(folder, manifest)
     if isinstance(loaded.said, str):
-        yield Finding("failed", "load", loaded.said)
+        yield Finding("failed", "load", loaded.said, loaded.printed)
         return
     yield Finding("ok", "load", f"{time.monotonic() - started:.1f} s, with a new process")
     yield from _check_ready(loaded.said)
@@ -116,7 +124,7 @@ def _check_sizes(folder: Path, manifest: Manifest, *, peak_bytes: int) -> Findin
 def _load(folder: Path, manifest: Manifest) -> Loaded:
     """Start a runner, as a pool does, and end it when it has said what it has to say."""
     ours, theirs = socket.socketpair()
-    with ours:
+    with ours, tempfile.TemporaryFile() as output:
         with theirs:
             command = (sys.executable, "-P", "-m", "modelyard.runner", "--fd", str(theirs.fileno()))
             whose = ("--parent", str(os.getpid()), "--name", manifest.name)
@@ -124,7 +132,8 @@ def _load(folder: Path, manifest: Manifest) -> Loaded:
                 [*command, *whose, "--version", manifest.version, str(folder)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         ours.settimeout(manifest.limits.load_timeout_s)
@@ -137,11 +146,22 @@ def _load(folder: Path, manifest: Manifest) -> Loaded:
                 os.killpg(runner.pid, signal.SIGKILL)
         _, status, usage = os.wait4(runner.pid, 0)  # unlike Popen's, it tells the memory
         runner.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        printed = [line for raw in output for line in _as_text(raw)][-MOST_PRINTED:]
     if said is None:
         code = runner.returncode
         died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        said = f"its process ended with {died}; what it printed is above"
-    return Loaded(said, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+        said = f"its process ended with {died}"
+    return Loaded(said, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), printed)
+
+
+def _as_text(line: bytes) -> list[str]:
+    """Give the lines for people of one that a runner printed: text, or a record of its logging."""
+    mark = RECORD_MARK.encode()
+    record = decode_record(line.removeprefix(mark)) if line.startswith(mark) else None
+    if record is None:
+        return [line.decode(errors="backslashreplace").rstrip()]
+    return [*record.message.splitlines(), *record.trace.splitlines()]
 
 
 def _first_word(channel: socket.socket) -> Ready | str | None:

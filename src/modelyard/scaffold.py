@@ -58,7 +58,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.core.errors import InvalidInput
+from modelyard import InvalidInput
 from modelyard.testing import ServedModel
 
 FOLDER = Path(__file__).parents[1]

@@ -145,6 +145,16 @@ def test_check_tells_what_keeps_a_model_from_being_served(
     assert said in text
 
 
+def test_check_shows_what_a_model_printed_that_does_not_load(tmp_path: Path) -> None:
+    code = model_with("print('looking for weights'); raise ValueError('no weights')")
+    said = run("check", write(tmp_path / "odd", code)).stdout
+    assert "    | looking for weights\n" in said
+    assert "    | Traceback (most recent call last):\n" in said
+    assert "    | ValueError: no weights\n" in said
+    crashed = run("check", write(tmp_path / "worse", model_with("__import__('os').abort()"))).stdout
+    assert "Fatal Python error: Aborted" in crashed
+
+
 def test_check_compares_requirements_with_what_is_installed(tmp_path: Path) -> None:
     folder = write(tmp_path / "needy", ECHO, "")
     requirements = folder / "requirements.txt"

@@ -48,6 +48,8 @@ def check(options: argparse.Namespace) -> int:
         print(os.path.relpath(folder))
         for finding in check_model(folder):
             print(f"  {finding.state:6}  {finding.what:12}  {finding.text}", flush=True)
+            for line in finding.details:
+                print(f"    | {line}")
             has_failed |= finding.state == "failed"
     return int(has_failed)
 
