@@ -62,7 +62,7 @@ def check_model(folder: Path) -> Iterator[Finding]:
         yield Finding("failed", "manifest", str(error))
         return
     yield Finding("ok", "manifest", f"{manifest.target}, {manifest.class_}")
-    yield _check_requirements(folder)
+    yield _check_requirements(folder, is_isolated=manifest.isolated)
     try:
         digest = digest_folder(folder, manifest)
         yield Finding("ok", "artefacts", f"{_count(len(manifest.artefacts), 'file')} checked")
@@ -80,11 +80,14 @@ def check_model(folder: Path) -> Iterator[Finding]:
     yield _check_sizes(folder, manifest, peak_bytes=loaded.peak_bytes)
 
 
-def _check_requirements(folder: Path) -> Finding:
+def _check_requirements(folder: Path, *, is_isolated: bool) -> Finding:
     try:
         needed = read_requirements(folder)
     except FolderError as error:
         return Finding("failed", "requirements", str(error))
+    if is_isolated:
+        text = "isolated: `modelyard serve` installs requirements.lock in an environment of its own"
+        return Finding("note", "requirements", text)
     if missing := missing_from(needed):
         path = os.path.relpath(folder / "requirements.txt")
         todo = f"{os.path.relpath(sys.executable)} -m pip install -r {path}"

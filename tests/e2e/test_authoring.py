@@ -15,7 +15,8 @@ import pytest
 from modelyard import __version__
 from tests.e2e.test_command_line import check_mistake, run
 from tests.e2e.test_odd_models import write
-from tests.support.server import MODELYARD, ROOT, Server
+from tests.support.broker import Broker
+from tests.support.server import MODELYARD, ROOT, Member, Server, wait_until
 
 BIN = Path(sys.executable).parent
 
@@ -56,6 +57,15 @@ def test_what_new_prints_works_as_it_stands(tmp_path: Path) -> None:
     with Server(*(tmp_path / word for word in serve.split()[2:])) as server:
         port = server.url.rpartition(":")[2]
         assert in_folder(tmp_path, predict, MODELYARD_PORT=port).stdout == "[2.0]\n"
+
+
+def test_the_next_steps_for_a_cluster_work_too(tmp_path: Path, broker: Broker) -> None:
+    said = run("new", "sentiment", "--into", tmp_path).stdout
+    gateway, worker = (line.split()[1:] for line in said.splitlines()[-2:])
+    settings = {"MODELYARD_AMQP_URL": broker.url}
+    with Member(*gateway, settings=settings) as asked, Member(*worker, settings=settings):
+        ask = ("predict", "sentiment", '["a great film"]', "--url", asked.url)
+        wait_until(lambda: run(*ask).stdout == "[2.0]\n", what="an answer")
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,8 @@ async def test_examples_of_errors_fit_their_status(pages: Pages) -> None:
                     assert value["status"] == STATUS[code]
                     assert value["detail"].endswith(".")
                     seen.add(code)
+    not_ready = document["paths"]["/readyz"]["get"]["responses"]["503"]["content"]
+    assert not_ready["application/json"]["example"]["status"] == "starting"
     assert {"malformed", "invalid_input", "overloaded", "model_not_found"} <= seen
     assert "422" not in document["paths"]["/models/{name}"]["get"]["responses"]
     assert "HTTPValidationError" not in document["components"]["schemas"]

@@ -16,9 +16,7 @@ from modelyard.settings import ignored_variables, load_settings
 def predict(options: argparse.Namespace) -> None:
     """Send instances to a model and print its predictions."""
     url = _url(options)
-    instances = read_instances(
-        options.instances, schema=lambda: _version_of(options, url)["input_schema"] or {}
-    )
+    instances = read_instances(options.instances, schema=lambda: _input_schema(options, url))
     body = {"model_name": options.model, "input_data": instances}
     if options.version is not None:
         body["model_version"] = options.version
@@ -39,6 +37,16 @@ def models(options: argparse.Namespace) -> None:
     """Print all models and their state."""
     found = call(_url(options), "/models", field="models")
     print(json.dumps(found, indent=2) if options.json else "\n".join(table_of(found)))
+
+
+def _input_schema(options: argparse.Namespace, url: str) -> dict[str, Any]:
+    version = _version_of(options, url)
+    if version["input_schema"] is None:
+        raise UsageError(
+            f"{options.model} is {version['state']} and has not said what it takes, which CSV needs"
+        )
+    schema: dict[str, Any] = version["input_schema"]
+    return schema
 
 
 def _version_of(options: argparse.Namespace, url: str) -> dict[str, Any]:

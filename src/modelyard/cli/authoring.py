@@ -77,7 +77,7 @@ def test(options: argparse.Namespace) -> int:
 def build(options: argparse.Namespace) -> None:
     """Build an image of a model, or write what a builder needs."""
     from modelyard.image.builder import build_image, find_builder
-    from modelyard.image.context import dockerfile_of, write_context
+    from modelyard.image.context import dockerfile_of, image_of, write_context
 
     if not (options.folder / MANIFEST).is_file():
         raise UsageError(f"{options.folder} is no model's folder: it has no {MANIFEST}")
@@ -86,7 +86,7 @@ def build(options: argparse.Namespace) -> None:
     if options.dockerfile_only:
         print(dockerfile_of(manifest, base=options.base), end="")
         return
-    tag = options.tag or f"modelyard-model-{manifest.name}:{manifest.version}"
+    tag = options.tag or f"{image_of(manifest)}:{manifest.version}"
     builder = None if options.context else options.builder or find_builder()
     with tempfile.TemporaryDirectory(prefix="modelyard-build-") as temporary:
         into = options.context or Path(temporary, "context")

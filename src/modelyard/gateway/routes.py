@@ -27,6 +27,14 @@ from modelyard.gateway.schemas import (
 READY, DEGRADED = "ready", "degraded"
 """The verdicts under which requests should come here."""
 
+_NOT_READY = {
+    "content": {
+        "application/json": {
+            "example": {"status": "starting", "models": {"fast_iris_model/1": "starting"}}
+        }
+    }
+}
+
 _START_PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -124,7 +132,7 @@ def make_router(
         "/readyz",
         tags=["operations"],
         summary="Should requests come here?",
-        responses={503: {"model": Readiness, "description": "No, and why"}},
+        responses={503: {"model": Readiness, "description": "No, and why", **_NOT_READY}},
     )
     async def readiness(response: Response) -> Readiness:
         entries, said = catalog.entries(), verdict()

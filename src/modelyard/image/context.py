@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -26,11 +27,17 @@ class Context(NamedTuple):
     lock: Path | None
 
 
+def image_of(manifest: Manifest) -> str:
+    """Give the image's name without a tag, which is the one that the charts ask for."""
+    return f"modelyard-model-{re.sub('[._]', '-', manifest.name)}"
+
+
 def dockerfile_of(manifest: Manifest, *, base: str | None) -> str:
     """Give the text of the Dockerfile; ``base`` is an image with a Python like this one."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return TEMPLATE.read_text(encoding="utf-8").format(
         name=manifest.name,
+        image=image_of(manifest),
         version=manifest.version,
         modelyard=__version__,
         base=base or f"docker.io/library/python:{python}-slim-bookworm",
