@@ -175,6 +175,8 @@ def test_a_model_that_cannot_be_woken_says_why(tmp_path: Path) -> None:
         assert (problem.status_code, problem.json()["code"]) == (503, "model_not_ready")
         assert "no weights" in problem.json()["detail"]
         assert state_of(server, "broken")[0] == "failed"
+        told = server.output.partition("the model cannot be served: ValueError: no weights")[2]
+        assert "Traceback (most recent call last)" in told
 
 
 def test_a_pool_grows_while_requests_wait_and_shrinks_when_idle(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from modelyard.core.records import LONGEST_MESSAGE, Record, encode_record
-from modelyard.pool.output import LAST_LINES, Line, RunnerOutput
+from modelyard.pool.output import LAST_LINES, Line, RunnerOutput, log_line
 
 
 class Pipe:
@@ -164,3 +164,30 @@ async def test_nothing_printed_is_no_last_line(open_pipe: Callable[..., Pipe]) -
     pipe = open_pipe()
     pipe.end()
     assert pipe.output.last_lines() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        (Line("hello"), {"text": "hello", "ids": ["a", "b", "c"]}),
+        (
+            Line("no", logging.ERROR, "model", "Traceback", (1, 7)),
+            {"text": "no", "ids": ["b"], "source": "model", "trace": "Traceback"},
+        ),
+    ],
+)
+def test_a_line_is_logged_with_model_and_requests(
+    line: Line, fields: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        log_line(line, model="m/1", ids=["a", "b", "c"])
+    (record,) = caplog.records
+    assert (record.getMessage(), record.levelno) == ("model_output", line.level)
+    assert fields.items() <= vars(record).items()
+    assert vars(record)["model"] == "m/1"
+
+
+def test_a_line_while_nothing_runs_has_no_ids(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        log_line(Line("loading"), model="m/1", ids=[])
+    assert "ids" not in vars(caplog.records[0])

@@ -148,6 +148,16 @@ def test_what_is_not_the_array_that_is_taken_is_invalid(sent: Any, problem: str)
     assert (caught.value.where or "").startswith("$.input_data")
 
 
+def test_a_model_of_lists_says_what_to_send_instead_of_an_array() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        contract_for(list[list[float]]).decode(encode(np.zeros((1, 2))), "msgpack")
+    assert caught.value.detail.endswith("the model takes no numpy array here: send array.tolist()")
+    assert caught.value.where == "$.input_data"
+    with pytest.raises(InvalidInput, match=r"send array\.tolist\(\)") as caught:
+        contract_for(list[list[float]]).decode(encode([np.zeros(2)]), "msgpack")
+    assert caught.value.where == "$.input_data[0]"
+
+
 def test_a_bool_is_0_or_1() -> None:
     wrong = msgspec.msgpack.Ext(EXTENSION_CODE, payload_of(np.array([2], "u1")).replace(b"u", b"b"))
     with pytest.raises(InvalidInput, match="the bytes of a bool are 0 or 1"):

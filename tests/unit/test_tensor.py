@@ -116,6 +116,22 @@ def test_predictions_have_the_declared_shape(predictions: Any, problem: str | No
     assert arrays_of("float64", (2,)).check_predictions(predictions, count=3) == problem
 
 
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        (127, None),
+        (-128, None),
+        (128, "returned 128 where int8 is expected"),
+        (-129, "returned -129 where int8 is expected"),
+    ],
+)
+def test_a_prediction_that_the_dtype_does_not_hold_is_named(
+    number: int, problem: str | None
+) -> None:
+    predictions = np.array([7, number], dtype="int64")
+    assert arrays_of("int8").check_predictions(predictions, count=2) == problem
+
+
 def test_the_schema_shows_shape_and_range() -> None:
     pixel = {"type": "integer", "minimum": 0, "maximum": 255}
     row = {"type": "array", "items": pixel, "minItems": 3, "maxItems": 3}

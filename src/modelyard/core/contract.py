@@ -173,6 +173,8 @@ def _as_request_error(
         return Malformed(f"input_data: {deeper}", where="$.input_data")
     problem, _, path = str(error).rpartition(" - at ")
     place = path.strip("`")
+    is_array = "got `ext`" in str(error)
+    hint = "; the model takes no numpy array here: send array.tolist()" if is_array else ""
     if not problem or not place.startswith("$"):  # msgspec names a key, not a place
-        return InvalidInput(str(error), where="$.input_data")
-    return InvalidInput(problem, where="$.input_data" + place.removeprefix("$"))
+        return InvalidInput(f"{error}{hint}", where="$.input_data")
+    return InvalidInput(problem + hint, where="$.input_data" + place.removeprefix("$"))

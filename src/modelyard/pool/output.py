@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from modelyard.core.records import LONGEST_MESSAGE, RECORD_MARK, decode_record
+
+log = logging.getLogger(__name__)
 
 LINES_PER_WINDOW = 100
 WINDOW_S = 1.0
@@ -37,6 +39,20 @@ class Line(NamedTuple):
     logger: str = ""
     trace: str = ""
     inputs: tuple[int, ...] = ()
+
+
+def log_line(line: Line, *, model: str, ids: Sequence[str]) -> None:
+    """Log a line under the model's name.
+
+    ``ids``: of the requests that its runner has, in their order. A record that is about some of
+    them gets theirs; other lines get all, as nobody knows better.
+    """
+    about = [ids[position] for position in line.inputs if position < len(ids)] or list(ids)
+    extra: dict[str, object] = {"model": model, "text": line.text}
+    extra |= {"source": line.logger} if line.logger else {}
+    extra |= {"ids": about} if about else {}
+    extra |= {"trace": line.trace} if line.trace else {}
+    log.log(line.level, "model_output", extra=extra)
 
 
 class RunnerOutput:

@@ -32,7 +32,7 @@ from modelyard.runner.host import HostedModel
 from modelyard.runner.loading import LoadError, foreign_cause
 from modelyard.runner.logs import report_to_owner
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("modelyard.runner")
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _IDLE_MS = 500

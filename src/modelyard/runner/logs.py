@@ -19,7 +19,7 @@ class _RecordFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return encode_record(
             Record(
-                message=record.getMessage(),
+                message=record.getMessage().rstrip(),
                 level=record.levelno,
                 logger=record.name,
                 trace=self.formatException(record.exc_info) if record.exc_info else "",
