@@ -15,7 +15,7 @@ from setproctitle import setproctitle
 
 from modelyard.core.manifest import Limits, Manifest
 from modelyard.core.messages import Announcement
-from modelyard.display import Display, PlainDisplay, say
+from modelyard.display import Display, PlainDisplay, say, stopping
 from modelyard.folder import Unusable
 from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
@@ -47,9 +47,13 @@ def serve_embedded(
 
     _become("gateway", settings)
     shown = display()
-    for announcement in failed(bad):
-        shown.show(announcement)
-    embedded = Embedded(settings, models, on_change=shown.show)
+    embedded = Embedded(
+        settings,
+        models,
+        failed=failed(bad),
+        on_change=shown.show,
+        on_stopping=_say_what_is_finished(settings),
+    )
     _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
 
 
@@ -59,7 +63,10 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
 
     _become("gateway", settings)
     say(f"gateway at {_url(listener)}")
-    _run(ClusterGateway(settings, on_change=PlainDisplay().show).run(listener))
+    gateway = ClusterGateway(
+        settings, on_change=PlainDisplay().show, on_stopping=_say_what_is_finished(settings)
+    )
+    _run(gateway.run(listener))
 
 
 def serve_worker(
@@ -95,6 +102,14 @@ def failed(bad: Sequence[Unusable]) -> list[Announcement]:
         for one in bad
         if one.target is not None
     ]
+
+
+def _say_what_is_finished(settings: Settings) -> Callable[[int], None]:
+    def on_stopping(in_flight: int) -> None:
+        if in_flight:
+            say(stopping(in_flight, drain_s=settings.drain_s))
+
+    return on_stopping
 
 
 def _become(role: str, settings: Settings) -> None:

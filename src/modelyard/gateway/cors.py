@@ -1,14 +1,14 @@
 """Which pages of other origins may call from a browser: one decision for both ways to an answer.
 
-Starlette's middleware answers what goes through ASGI, preflight requests among it. Answers of
-``hot.py`` are written without ASGI: ``lines_for`` gives the header lines that they need.
+Starlette's middleware answers what goes through ASGI, preflight requests among it. Predictions are
+answered without ASGI: ``lines_for`` gives the header lines that they need.
 """
 
 from __future__ import annotations
 
 from starlette.middleware.cors import CORSMiddleware
 
-from modelyard.gateway.types import App
+from modelyard.gateway.types import App, Headers
 
 METHODS = ("GET", "POST")
 REQUEST_HEADERS = ("Cache-Control", "Content-Type", "X-Request-Id")
@@ -41,6 +41,11 @@ class Cors:
         if origin is None:
             return b""
         return self._for_any or self._lines.get(origin, b"")
+
+    def is_preflight(self, method: bytes, headers: Headers) -> bool:
+        """Tell whether a browser asks if a page may call: the middleware answers that."""
+        is_asked = method == b"OPTIONS" and b"access-control-request-method" in headers
+        return is_asked and bool(self._origins)
 
     def around(self, app: App) -> App:
         """Give ``app`` with the middleware before it, if any origin may call."""

@@ -28,11 +28,15 @@ class HeadTooLargeError(RequestError):
 
 
 class Plan(NamedTuple):
-    """What the head of a prediction says of its body and its answer."""
+    """What the head of a prediction says of its body and its answer.
+
+    ``cors``: header lines of the answer, for a page of another origin that may see it.
+    """
 
     form: Form
     is_bypass: bool
     is_gzip: bool
+    cors: bytes = b""
 
 
 class Head:
