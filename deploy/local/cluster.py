@@ -150,7 +150,7 @@ def is_ready(member: Member, served: set[str] | None = None) -> bool:
     models = said.get("models", {})
     if said.get("status") == "failed":
         raise StartError(f"{member.name}: {', '.join(models.values())}")
-    return said.get("status") == "ready" and all(
+    return said.get("status") in ("ready", "degraded") and all(
         models.get(model) == "ready" for model in served or ()
     )
 

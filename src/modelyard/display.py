@@ -1,4 +1,6 @@
-"""What ``modelyard serve`` shows while models start: live on a terminal, plain lines elsewhere."""
+"""What ``modelyard serve`` shows: models that start, live on a terminal and as plain lines
+elsewhere; a request to try; what is still being finished when it is told to stop.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,9 @@ from modelyard.core.names import Target
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+LONGEST_TRIED = 600  # characters of a request that a terminal shows
 
 
 class Display(Protocol):
@@ -117,20 +122,30 @@ def make_display() -> Display:
 
 
 def farewell(url: str, known: list[Announcement]) -> str:
-    """Give the address, and a curl line for the first model that is ready."""
+    """Give the address, and a line to try: a request to the first model that has a short example,
+    else one that fetches the example, for it may have a megabyte.
+    """
     lines = [f"\nModelyard is at {url}  (documentation: {url}/docs)"]
-    for model in known:
-        if model.state == "ready" and model.schema is not None:
-            example = json.loads(model.schema.example)
-            if example is not None:
-                body = json.dumps({"model_name": model.target.name, "input_data": example})
-                body = body.replace("'", "'\\''")
-                lines += [
-                    "Try:",
-                    f"  curl -s {url}/predict -H 'content-type: application/json' -d '{body}'",
-                ]
-                break
-    else:
-        if not any(model.state in ("ready", "asleep") for model in known):
-            lines.append("No model is up; the reasons are above and at /readyz.")
+    examples = [
+        (model.target.name, model.schema.example)
+        for model in known
+        if model.state == "ready" and model.schema is not None and model.schema.example != b"null"
+    ]
+    short = [example for example in examples if len(example[1]) <= LONGEST_TRIED]
+    post = f"curl -s {url}/predict -H 'content-type: application/json'"
+    if short:
+        name, example = short[0]
+        body = json.dumps({"model_name": name, "input_data": json.loads(example)})
+        body = body.replace("'", "'\\''")
+        lines += ["Try:", f"  {post} -d '{body}'"]
+    elif examples:
+        lines += ["Try:", f"  curl -s {url}/models/{examples[0][0]}/example | {post} -d @-"]
+    elif not any(model.state in ("ready", "asleep") for model in known):
+        lines.append("No model is up; the reasons are above and at /readyz.")
     return "\n".join(lines)
+
+
+def stopping(in_flight: int, *, drain_s: float) -> str:
+    """Say what a process still does that was told to stop."""
+    requests = "1 request" if in_flight == 1 else f"{in_flight} requests"
+    return f"Finishing {requests}, for {drain_s:g} s at most; Ctrl-C ends at once."

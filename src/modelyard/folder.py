@@ -16,7 +16,7 @@ from modelyard.core.manifest import Manifest, ManifestError, parse_manifest
 from modelyard.core.names import Target, is_name
 
 MANIFEST = "model.toml"
-_NOT_CONTENT = {"__pycache__", "tests", "k8s", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+NOT_CONTENT = {"__pycache__", "tests", "k8s", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
 
 class FolderError(Exception):
@@ -115,7 +115,7 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
     """
     digests: list[tuple[str, str]] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name not in _NOT_CONTENT and name[0] != "."]
+        folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
         for name in files:
             if name[0] == ".":
                 continue

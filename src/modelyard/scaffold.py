@@ -5,38 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import keyword
+import textwrap
 from pathlib import Path
 
+from modelyard.core.manifest import Cache, Key, keys
 from modelyard.core.names import is_name
 
 WORDS = {"good": 1.0, "great": 2.0, "love": 2.0, "bad": -1.0, "awful": -2.0, "hate": -2.0}
+EXAMPLE = '["a great film"]'
+WIDTH = 100
+_WRITTEN = {"name", "version", "class", "description", "cache", "artefacts"}
 
 MANIFEST = """\
 name = "{name}"
 version = "1"
 class = "model:{class_name}"
 description = "Scores a text by the words in it. Replace me."
+{keys}
+# The same input gets the same answer for so many seconds, and the model is not asked again.
+# 0 if the answer depends on more than the input: on chance, on the time, on a database.
+[cache]
+ttl_s = {ttl_s:g}
 
-# All that can be set, with the defaults:
-#
-# [cache]
-# ttl_s = 300          # seconds; 0 if the answer is not a function of the input
-# [batching]
-# max_batch_size = 64  # instances
-# batch_wait_ms = 0
-# [limits]
-# timeout_s = 30
-# max_in_flight = 1000
-# [scaling]
-# min_runners = 1
-# max_runners = 1
-# [resources]
-# cpu = "500m"
-# memory = "256Mi"
-
-[artefacts]            # checked before load; `sha256sum assets/*` tells
+[artefacts]  # checked before load; `sha256sum assets/*` tells
 "words.json" = "sha256:{digest}"
-"""
+
+# All else that can be set, with the defaults.
+{tables}"""
 
 MODEL = '''\
 """{name}: say here what it predicts, from what, in which units."""
@@ -63,7 +58,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.core.errors import InvalidInput
+from modelyard import InvalidInput
 from modelyard.testing import ServedModel
 
 FOLDER = Path(__file__).parents[1]
@@ -104,13 +99,16 @@ def write_model(name: str, into: Path) -> Path:
     class_name = "".join(part.capitalize() for part in parts)
     if class_name[0].isdigit() or keyword.iskeyword(class_name):
         class_name = f"Model{class_name}"
-    fields = {
-        "name": name,
-        "class_name": class_name,
-        "digest": hashlib.sha256(words.encode()).hexdigest(),
-    }
+    fields = {"name": name, "class_name": class_name}
+    manifest = MANIFEST.format(
+        **fields,
+        ttl_s=Cache().ttl_s,
+        digest=hashlib.sha256(words.encode()).hexdigest(),
+        keys=describe_others(in_tables=False),
+        tables=describe_others(in_tables=True),
+    )
     files = {
-        "model.toml": MANIFEST.format(**fields),
+        "model.toml": manifest,
         "src/model.py": MODEL.format(**fields),
         "assets/words.json": words,
         "requirements.txt": REQUIREMENTS,
@@ -124,3 +122,27 @@ def write_model(name: str, into: Path) -> Path:
     except OSError as error:
         raise ScaffoldError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
+
+
+def describe_others(*, in_tables: bool) -> str:
+    """Give what a new model leaves alone in its ``model.toml``, as comments: each key with its
+    default and what it means. Either the keys above the tables, or the tables.
+    """
+    lines: list[str] = []
+    table = ""
+    for key in keys():
+        if bool(key.table) != in_tables or (key.table or key.name) in _WRITTEN:
+            continue
+        if key.table != table:
+            table = key.table
+            lines += ["#", f"# [{table}]"]
+        lines += _describe(key)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _describe(key: Key) -> list[str]:
+    setting = f"# {key.name} = {key.default}"
+    line = f"{setting:30}  # {key.meaning}"
+    if len(line) <= WIDTH:
+        return [line]
+    return [*(f"# # {part}" for part in textwrap.wrap(key.meaning, WIDTH - 4)), setting]

@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from setproctitle import setproctitle
 
-from modelyard.core.manifest import Manifest
-from modelyard.display import Display, PlainDisplay, say
+from modelyard.core.manifest import Limits, Manifest
+from modelyard.core.messages import Announcement
+from modelyard.display import Display, PlainDisplay, say, stopping
+from modelyard.folder import Unusable
 from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
@@ -35,13 +37,23 @@ def serve_embedded(
     listener: socket.socket,
     *,
     display: Callable[[], Display],
+    bad: Sequence[Unusable] = (),
 ) -> None:
-    """Serve everything on ``listener`` until a signal says stop."""
+    """Serve everything on ``listener`` until a signal says stop.
+
+    ``bad``: models whose manifest cannot be used; they are shown as failed.
+    """
     from modelyard.compose.embedded import Embedded
 
     _become("gateway", settings)
     shown = display()
-    embedded = Embedded(settings, models, on_change=shown.show)
+    embedded = Embedded(
+        settings,
+        models,
+        failed=failed(bad),
+        on_change=shown.show,
+        on_stopping=_say_what_is_finished(settings),
+    )
     _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
 
 
@@ -51,7 +63,10 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
 
     _become("gateway", settings)
     say(f"gateway at {_url(listener)}")
-    _run(ClusterGateway(settings, on_change=PlainDisplay().show).run(listener))
+    gateway = ClusterGateway(
+        settings, on_change=PlainDisplay().show, on_stopping=_say_what_is_finished(settings)
+    )
+    _run(gateway.run(listener))
 
 
 def serve_worker(
@@ -67,6 +82,34 @@ def serve_worker(
         _run(worker.run(listener))
     except LoadError as error:
         sys.exit(f"modelyard: {error}")  # the last line: Kubernetes shows it as the pod's message
+
+
+def failed(bad: Sequence[Unusable]) -> list[Announcement]:
+    """Give the announcements of models whose manifest cannot be used."""
+    return [
+        Announcement(
+            target=one.target,
+            state="failed",
+            description="",
+            limits=Limits(),
+            cache_ttl_s=0,
+            max_batch_size=0,
+            runners=0,
+            runners_ready=0,
+            reason=str(one.error),
+            workers=0,
+        )
+        for one in bad
+        if one.target is not None
+    ]
+
+
+def _say_what_is_finished(settings: Settings) -> Callable[[int], None]:
+    def on_stopping(in_flight: int) -> None:
+        if in_flight:
+            say(stopping(in_flight, drain_s=settings.drain_s))
+
+    return on_stopping
 
 
 def _become(role: str, settings: Settings) -> None:

@@ -7,11 +7,13 @@ a file called ``port`` in the folder of secrets, which is how Kubernetes hands t
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -21,6 +23,10 @@ from modelyard.core.manifest import Seconds
 PREFIX = "MODELYARD_"
 FILE_VARIABLE = "MODELYARD_CONFIG"
 SECRETS_VARIABLE = "MODELYARD_SECRETS"
+MASK = "********"
+_ORIGIN = r"(\*|https?://[^/,\s]+/?)"
+_ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
+_PASSWORD_IN_URL = re.compile(r"(://[^:@,/]*:)[^@,]*(?=@)|([?&]password=)[^&,]*")
 
 
 class SettingsError(Exception):
@@ -33,7 +39,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one and says which.
-        log_format: ``json`` for machines, ``text`` for people.
+        log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
+            and ``json`` elsewhere.
         log_level: The least severe level that is logged.
         access_log: Whether every request is logged.
         max_body_bytes: Larger request bodies are refused with 413, also after inflation.
@@ -43,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         max_timeout_s: No request may take longer than this, whatever it asks for.
         cache_bytes: What the memory cache may take; 0 switches caching off.
         drain_s: How long a stopping process finishes what is under way.
+        cors_origins: Origins, separated by commas, whose pages may call this from a browser; ``*``
+            for any, empty for none.
         amqp_url: The broker of a gateway or worker; several, with commas, are tried in turn.
         amqp_username: The broker's user, where ``amqp_url`` names none.
         amqp_password: That user's password.
@@ -61,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
-    log_format: Literal["json", "text"] = "json"
+    log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 8 * 1024 * 1024
@@ -71,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_timeout_s: Seconds = 300
     cache_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 * 1024 * 1024
     drain_s: Seconds = 30
+    cors_origins: Annotated[str, msgspec.Meta(pattern=_ORIGINS)] = ""
     amqp_url: str = "amqp://guest:guest@127.0.0.1:5672/"
     amqp_username: str = ""
     amqp_password: str = ""
@@ -102,6 +112,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return _with_user(self.redis_url, self.redis_username, self.redis_password)
 
 
+class Explained(NamedTuple):
+    """One setting as it applies; ``origin`` is the flag, variable or file that gave its value."""
+
+    name: str
+    value: Any
+    origin: str
+
+
 def load_settings(
     flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> Settings:
@@ -114,8 +132,46 @@ def load_settings(
     Raises:
         SettingsError: A value or a name is wrong.
     """
+    return _convert(*_gather(flags, os.environ if environment is None else environment))
+
+
+def explain_settings(
+    flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
+) -> list[Explained]:
+    """Give every setting with its value, secrets masked, and where the value came from.
+
+    Raises:
+        SettingsError: A value or a name is wrong.
+    """
+    values, origin = _gather(flags, os.environ if environment is None else environment)
+    settings = msgspec.structs.asdict(_convert(values, origin))
+    return [
+        Explained(name, _mask(name, value), origin.get(name, "default"))
+        for name, value in settings.items()
+    ]
+
+
+def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Give a sentence for each variable that looks like a setting and is none."""
     environment = os.environ if environment is None else environment
-    known = {field.name for field in msgspec.structs.fields(Settings)}
+    variables = {PREFIX + name.upper() for name in _names()} | {FILE_VARIABLE, SECRETS_VARIABLE}
+    known = {variable.removeprefix(PREFIX) for variable in variables}
+    return [
+        f"{variable} is no setting and is ignored; {_suggest(name, known, prefix=PREFIX)}"
+        for variable in sorted(environment)
+        if variable.startswith(PREFIX) and (name := variable.removeprefix(PREFIX)) not in known
+    ]
+
+
+def _names() -> set[str]:
+    return {field.name for field in msgspec.structs.fields(Settings)}
+
+
+def _gather(
+    flags: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Give what was set, and by what."""
+    known = _names()
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     path = flags.get("config") or environment.get(FILE_VARIABLE)
@@ -131,6 +187,10 @@ def load_settings(
             values[name], origin[name] = value, PREFIX + name.upper()
         if (flag := flags.get(name)) is not None:
             values[name], origin[name] = flag, "--" + name.replace("_", "-")
+    return values, origin
+
+
+def _convert(values: dict[str, Any], origin: dict[str, str]) -> Settings:
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -139,13 +199,27 @@ def load_settings(
         raise SettingsError(f"{origin.get(name, name)}: {problem}") from error
 
 
+def _suggest(name: str, known: Collection[str], *, prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else "`modelyard config` lists all settings"
+
+
+def _mask(name: str, value: Any) -> Any:
+    if name.endswith("_password") and value:
+        return MASK
+    if name.endswith("_url") and isinstance(value, str):
+        return _PASSWORD_IN_URL.sub(lambda found: (found[1] or found[2]) + MASK, value)
+    return value
+
+
 def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
     if unknown := sorted(set(values) - known):
-        raise SettingsError(f"{path}: no setting is called {unknown[0]}; see `modelyard --help`")
+        hint = _suggest(unknown[0], known)
+        raise SettingsError(f"{path}: no setting is called {unknown[0]}; {hint}")
     return values
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
 from pathlib import Path
@@ -192,3 +193,17 @@ def test_new_code_leaves_the_layer_of_the_dependencies(images: Images) -> None:
     # The base, the dependencies; then the code; then the model, which is what it was.
     assert changed[:2] == [False, False]
     assert changed.count(True) == 1
+
+
+def test_an_image_of_ones_own_needs_no_repository(images: Images, tmp_path: Path) -> None:
+    modelyard = Path(sys.executable).with_name("modelyard")
+    images.buildah.run(modelyard, "new", "sentiment", "--into", tmp_path)
+    images.buildah.run(
+        *(modelyard, "build", tmp_path / "sentiment", "--tag", "localhost/sentiment:1"),
+        *("--builder", "buildah", "--base", "localhost/python:local"),
+        *("--", "--isolation", "chroot", "--pull-never", *pip_volumes(tmp_path)),
+    )
+    container = images.buildah("from", "--pull-never", "localhost/sentiment:1")
+    run = ("run", "--isolation", "chroot", container, "--")
+    assert images.buildah(*run, "modelyard", "--version") == f"modelyard {__version__}"
+    assert "sentiment/1" in images.buildah(*run, "modelyard", "check", "/opt/model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -26,6 +27,10 @@ from tests.support.server import MODELYARD, ROOT, Server, wait_until
 FAST = ROOT / "models" / "fast_iris_model"
 
 
+# What the tests themselves are told in the environment is no setting.
+_OWN = {key: value for key, value in os.environ.items() if not key.startswith("MODELYARD_TEST_")}
+
+
 def run(
     *arguments: str | Path, stdin: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
@@ -36,7 +41,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **settings},
+        env={**_OWN, **settings},
         timeout=60,
     )
 
@@ -153,6 +158,67 @@ def test_predict_and_models_talk_to_a_gateway(iris: Server) -> None:
     heads = "MODEL VERSION STATE WORKERS RUNNERS IN FLIGHT QUEUED WHY"
     assert listed[0].split() == heads.split()
     assert listed[1].split() == ["fast_iris_model", "1*", "ready", "1", "1/1", "0", "-"]
+
+
+def test_predict_takes_files_of_json_and_csv(iris: Server, tmp_path: Path) -> None:
+    there = ("--url", iris.url)
+    (tmp_path / "rows.csv").write_text("a,b,c,d\n5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n")
+    (tmp_path / "rows.json").write_text("[[6.7, 3.0, 5.2, 2.3]]")
+    csv = run("predict", "fast_iris_model", f"@{tmp_path / 'rows.csv'}", *there)
+    assert csv.stdout == "[0, 2]\n"
+    as_json = run("predict", "fast_iris_model", f"@{tmp_path / 'rows.json'}", *there)
+    assert as_json.stdout == "[2]\n"
+    (tmp_path / "rows.csv").write_text("5.1,3.5,1.4,0.2\n6.7,3.0,5.2,wide\n")
+    bad = run("predict", "fast_iris_model", f"@{tmp_path / 'rows.csv'}", *there)
+    check_mistake(bad, "rows.csv, row 2, column 4", "'wide'")
+
+
+def test_an_example_is_what_predict_takes(iris: Server) -> None:
+    there = ("--url", iris.url)
+    example = run("example", "fast_iris_model", *there).stdout
+    assert run("predict", "fast_iris_model", "-", *there, stdin=example).stdout == "[0]\n"
+    check_mistake(run("example", "nobody", *there), "404 model_not_found")
+    other = run("example", "fast_iris_model", "--version", "7", *there)
+    check_mistake(other, "fast_iris_model has no version 7")
+
+
+def test_models_for_programs(iris: Server) -> None:
+    listed = json.loads(run("models", "--json", "--url", iris.url).stdout)
+    assert listed == iris.http.get("/models").json()["models"]
+
+
+def test_config_tells_every_setting_and_masks_secrets() -> None:
+    settings = {"MODELYARD_PORT": "1", "MODELYARD_AMQP_PASSWORD": "hunter2"}
+    shown = run("config", **settings)
+    rows = {line.split()[0]: line.split()[1:] for line in shown.stdout.splitlines()}
+    assert rows["port"] == ["1", "MODELYARD_PORT"]
+    assert rows["access_log"] == ["false", "default"]
+    found = json.loads(run("config", "--json", **settings).stdout)
+    assert found["port"] == {"value": 1, "origin": "MODELYARD_PORT"}
+    assert set(found) <= set(rows)
+    assert "hunter2" not in shown.stdout + json.dumps(found)
+
+
+@pytest.mark.parametrize("command", [["config"], ["models", "--url", ""], ["serve", "nowhere"]])
+def test_a_variable_that_is_no_setting_is_told(command: list[str]) -> None:
+    said = run(*command, MODELYARD_PROT=str(free_port())).stderr
+    assert "MODELYARD_PROT is no setting and is ignored; did you mean MODELYARD_PORT?" in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    script = run("completion", shell).stdout
+    for word in ("predict", "log-format", "dockerfile-only"):
+        assert word in script
+
+
+def test_bash_completes_by_the_script() -> None:
+    script = run("completion", "bash").stdout
+    asked = "COMP_WORDS=(modelyard pred) COMP_CWORD=1; _shtab_modelyard; echo ${COMPREPLY[@]}"
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "predict\n", done
 
 
 def test_predict_tells_problems(iris: Server) -> None:

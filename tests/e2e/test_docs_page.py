@@ -6,7 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.server import Server
+from tests.e2e.test_odd_models import write
+from tests.support.server import Server, wait_until
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update"]
@@ -30,12 +31,40 @@ def rendered(url: str, profile: Path) -> str:
     return done.stdout
 
 
-def test_the_page_shows_predict_and_the_models_schemas(iris: Server, tmp_path: Path) -> None:
-    page = rendered(f"{iris.url}/docs", tmp_path)
+def test_the_page_shows_predict_with_an_example_of_each_model(iris: Server, tmp_path: Path) -> None:
+    page = rendered(f"{iris.url}/docs#/predictions/post_predict", tmp_path)
     assert 'id="operations-predictions-post_predict"' in page
     for name in ("fast", "intermediate", "slow"):
-        assert f"{name}_iris_model/1 request" in page.lower()
-        assert f"{name}_iris_model/1 answer" in page.lower()
+        assert f"{name}_iris_model/1: Iris species" in page
+    assert '"input_data": [' in page
+
+
+IMAGES = """\
+from typing import Annotated
+import numpy as np
+from modelyard import Model, Tensor
+
+class Served(Model):
+    example = np.full((1, 3, 224, 224), 0.123456789, dtype="float32")
+
+    def predict(
+        self, instances: Annotated[np.ndarray, Tensor("float32", (3, 224, 224))]
+    ) -> Annotated[np.ndarray, Tensor("float32", (1000,))]:
+        return np.zeros((len(instances), 1000), dtype="float32")
+"""
+
+
+def test_a_model_of_images_makes_neither_page_nor_terminal_large(tmp_path: Path) -> None:
+    with Server(write(tmp_path / "images", IMAGES)) as server:
+        wait_until(lambda: "Try:" in server.output, what="a request to try")
+        assert len(server.output) < 2_000
+        assert len(server.http.get("/openapi.json").text) < 40_000
+        page = rendered(f"{server.url}/docs#/predictions/post_predict", tmp_path / "profile")
+        assert "images/1, cut: GET /models/images/example has it whole" in page
+        assert len(page) < 200_000
+        (curl,) = (line for line in server.output.splitlines() if line.startswith("  curl"))
+        done = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith('{"model_name":"images","model_version":"1","prediction":[[')
 
 
 def test_the_document_refers_only_to_what_is_in_it(iris: Server) -> None:

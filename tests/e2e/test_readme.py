@@ -1,4 +1,6 @@
-"""The commands and code of the pages, executed from top to bottom in a copy of the repository."""
+"""The commands and code of the pages, executed from top to bottom: in a copy of the repository, but
+what comes before the README's part about clones in an empty folder.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from tests.support.broker import Broker
 from tests.support.ports import free_port, two_free_ports
 from tests.support.server import PATIENCE_S, ROOT
 
+IN_A_CLONE = "## In a clone\n"
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
@@ -33,7 +36,7 @@ class Copy:
     """A copy of the repository with the same environment."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.clone = self.folder = folder
         self._servers: list[subprocess.Popen[str]] = []
         path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
         # The environment is the tests' own: `make serve` must not install the copy into it.
@@ -46,6 +49,9 @@ class Copy:
         if words[0] == "export":
             name, _, value = words[1].partition("=")
             self._environment[name] = value
+        elif words[0] == "source":
+            bin_folder = self.folder / Path(words[1]).parent
+            self._environment["PATH"] = f"{bin_folder}{os.pathsep}{self._environment['PATH']}"
         elif words[:2] == ["make", "serve"] or words[1] == "serve":
             self.start(command, "Modelyard is at")
         elif words == ["make", "cluster"]:
@@ -96,6 +102,7 @@ class Copy:
             server.stdout.read()  # until all that it started, make and its children, are gone
             server.stdout.close()
             server.wait(PATIENCE_S)
+        self._servers.clear()
 
 
 @pytest.fixture
@@ -120,10 +127,10 @@ def copy(tmp_path: Path) -> Iterator[Copy]:
         copy.stop()
 
 
-def execute(page: str, copy: Copy, replacements: dict[str, str]) -> None:
+def execute(text: str, copy: Copy, replacements: dict[str, str]) -> None:
     """Do what a page says, from top to bottom."""
     documented = "|".join(map(re.escape, replacements))
-    text = re.sub(documented, lambda m: replacements[m[0]], (copy.folder / page).read_text())
+    text = re.sub(documented, lambda m: replacements[m[0]], text)
     blocks = [Block(*found) for found in BLOCK.findall(text)]
     assert blocks
     for block in blocks:
@@ -137,17 +144,27 @@ def execute(page: str, copy: Copy, replacements: dict[str, str]) -> None:
             assert block.language == "text", "code without a title is not executed"
 
 
-def test_every_command_and_code_block_of_the_readme_works(copy: Copy) -> None:
-    ports = {port: str(free_port()) for port in ("8000", "8001")}
-    copy.do(f"export MODELYARD_PORT={ports['8000']}", "")  # what `make serve` and the rest use
-    execute("README.md", copy, ports)
+def test_every_command_and_code_block_of_the_readme_works(copy: Copy, tmp_path: Path) -> None:
+    replacements = {
+        "8000": str(free_port()),
+        "git+https://github.com/OWNER/modelyard": str(copy.clone),
+    }
+    copy.do(f"export MODELYARD_PORT={replacements['8000']}", "")  # what all commands use
+    installed, clone = (copy.clone / "README.md").read_text().split(IN_A_CLONE)
+    copy.folder = tmp_path / "empty"
+    copy.folder.mkdir()
+    execute(installed, copy, replacements)
+    copy.stop()
+    copy.folder = copy.clone
+    execute(clone, copy, replacements)
 
 
 def test_every_command_of_the_cluster_page_works(copy: Copy, broker: Broker) -> None:
     ports = {port: str(free_port()) for port in ("8002", "8101")}
     ports |= dict(zip(("8000", "8001"), map(str, two_free_ports()), strict=True))
     copy.do(f"export MODELYARD_PORT={ports['8000']}", "")
-    execute("docs/cluster.md", copy, {**ports, "amqp://guest:guest@127.0.0.1:5672/": broker.url})
+    text = (copy.clone / "docs" / "cluster.md").read_text()
+    execute(text, copy, {**ports, "amqp://guest:guest@127.0.0.1:5672/": broker.url})
 
 
 def test_links_lead_somewhere() -> None:

@@ -23,6 +23,7 @@ from modelyard.caches.memory import MemoryCache
 from modelyard.core.call import Call
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Dispatch
+from modelyard.gateway.cors import Cors
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.reader import Limits
 from modelyard.gateway.server import make_server
@@ -122,6 +123,7 @@ def gateway(*, is_cached: bool) -> uvicorn.Config:
         max_bodies_bytes=1 << 20,
         is_access_logged=False,
         clock=time.monotonic,
+        cors=Cors(""),
     )
     limits = Limits(header_timeout_s=10, body_timeout_s=10, max_body_bytes=1 << 20)
     return make_server(no_pages, endpoint=endpoint, limits=limits, drain_s=1).config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -123,6 +124,19 @@ def test_all_logs_go_to_standard_error(
     lines = output.err.splitlines()
     assert [re.findall("begun|not shown|odd", line) for line in lines] == [["begun"], ["odd"]]
     assert all(line.startswith(start) for line in lines)
+
+
+@pytest.mark.usefixtures("own_logging")
+@pytest.mark.parametrize(("is_terminal", "start"), [(False, '{"time":"'), (True, "20")])
+def test_auto_is_text_on_a_terminal_and_json_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool, start: str
+) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up_logs(form="auto", level="info")
+    logging.getLogger("modelyard.x").info("begun")
+    assert stream.getvalue().startswith(start)
 
 
 @pytest.mark.usefixtures("own_logging")

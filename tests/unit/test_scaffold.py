@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelyard.core.errors import InvalidInput
+from modelyard.core.manifest import Manifest
 from modelyard.folder import read_manifest
 from modelyard.scaffold import ScaffoldError, write_model
 from modelyard.testing import ServedModel
@@ -50,10 +53,31 @@ def test_the_manifest_shows_the_defaults(tmp_path: Path) -> None:
     folder = write_model("film_score", tmp_path)
     before = read_manifest(folder)
     path = folder / "model.toml"
-    shown = path.read_text().replace("\n# ", "\n").replace("\nAll that", "\n# All that")
+    shown = re.sub(r"^# (?=\[|[a-z_]+ = )", "", path.read_text(), flags=re.MULTILINE)
     assert "\n[batching]\nmax_batch_size = 64" in shown
     path.write_text(shown)
     assert read_manifest(folder) == before
+
+
+def test_the_manifest_shows_every_key_and_what_it_means(tmp_path: Path) -> None:
+    text = (write_model("film_score", tmp_path) / "model.toml").read_text()
+    for table in msgspec.structs.fields(Manifest):
+        is_table = isinstance(table.type, type) and issubclass(table.type, msgspec.Struct)
+        if is_table and table.name != "cache":  # that is written out: see below
+            section = re.split(rf"^#? ?\[{table.encode_name}\]", text, flags=re.MULTILINE)[1]
+            for field in msgspec.structs.fields(table.type):
+                line = rf"^(#.*\n)?(# )?{field.encode_name} = [^#\n]*(#.+)?$"
+                found = re.search(line, section.split("\n[")[0], flags=re.MULTILINE)
+                assert found, f"{table.encode_name}.{field.encode_name}"
+                assert found[1] or found[3], f"{field.encode_name} says what it means"
+        else:
+            assert re.search(rf"^#? ?\[?{table.encode_name}\b", text, flags=re.MULTILINE)
+
+
+def test_the_cache_is_a_decision_in_the_manifest(tmp_path: Path) -> None:
+    text = (write_model("film_score", tmp_path) / "model.toml").read_text()
+    assert "the model is not asked again.\n" in text
+    assert "\n[cache]\nttl_s = 300\n" in text
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "..", "a b", "a\n", "-", "a" * 65])

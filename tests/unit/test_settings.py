@@ -7,14 +7,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from modelyard.settings import Settings, SettingsError, load_settings
+from modelyard.settings import (
+    MASK,
+    Settings,
+    SettingsError,
+    explain_settings,
+    ignored_variables,
+    load_settings,
+)
 
 
 def test_the_defaults() -> None:
     assert msgspec.structs.asdict(load_settings({}, environment={})) == {
         "host": "127.0.0.1",
         "port": 8000,
-        "log_format": "json",
+        "log_format": "auto",
         "log_level": "info",
         "access_log": False,
         "max_body_bytes": 8_388_608,
@@ -24,6 +31,7 @@ def test_the_defaults() -> None:
         "max_timeout_s": 300,
         "cache_bytes": 16_777_216,
         "drain_s": 30,
+        "cors_origins": "",
         "amqp_url": "amqp://guest:guest@127.0.0.1:5672/",
         "amqp_username": "",
         "amqp_password": "",
@@ -99,7 +107,7 @@ def test_a_wrong_value_is_told_with_where_it_came_from(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"ports = 1\n", "no setting is called ports; see `modelyard --help`"),
+        (b"ports = 1\n", "no setting is called ports; did you mean port?"),
         (b"port = \n", "Invalid value (at line 1, column 8)"),
         (b"[port]\n", "Expected `int`, got `object`"),
         (b'host = "\xff"\n', "'utf-8' codec can't decode"),
@@ -157,3 +165,72 @@ def test_the_user_is_put_into_urls_that_name_none(given: str, expected: str) -> 
     assert settings.broker_url == expected
     assert Settings(amqp_url=given).broker_url == given
     assert Settings(redis_password="x").cache_url == ""
+
+
+def test_each_setting_is_explained_by_where_it_came_from(tmp_path: Path) -> None:
+    file, secrets = tmp_path / "modelyard.toml", tmp_path / "secrets"
+    file.write_text("drain_s = 1\n")
+    secrets.mkdir()
+    (secrets / "redis_url").write_text("redis://cache/")
+    explained = explain_settings(
+        {"port": 1, "config": str(file)},
+        environment={"MODELYARD_HOST": "::", "MODELYARD_SECRETS": str(secrets)},
+    )
+    assert [one.name for one in explained] == list(Settings.__struct_fields__)
+    found = {one.name: (one.value, one.origin) for one in explained}
+    assert found["port"] == (1, "--port")
+    assert found["host"] == ("::", "MODELYARD_HOST")
+    assert found["drain_s"] == (1, str(file))
+    assert found["redis_url"] == ("redis://cache/", str(secrets / "redis_url"))
+    assert found["log_level"] == ("info", "default")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("amqp_password", "hunter2", MASK),
+        ("amqp_password", "", ""),
+        ("amqp_url", "amqp://me:hunter2@one:5672/", f"amqp://me:{MASK}@one:5672/"),
+        ("amqp_url", "amqp://me:hun/ter2@one", f"amqp://me:{MASK}@one"),
+        (
+            "amqp_url",
+            "amqp://one:5672/,amqps://me:hunter2@two:5671/v",
+            f"amqp://one:5672/,amqps://me:{MASK}@two:5671/v",
+        ),
+        ("redis_url", "redis://:hunter2@one/0", f"redis://:{MASK}@one/0"),
+        ("redis_url", "redis://one/0?password=hunter2&db=1", f"redis://one/0?password={MASK}&db=1"),
+        ("redis_url", "redis://one:6379/0", "redis://one:6379/0"),
+    ],
+)
+def test_secrets_are_masked_where_settings_are_shown(name: str, value: str, shown: str) -> None:
+    explained = explain_settings({name: value}, environment={})
+    assert next(one.value for one in explained if one.name == name) == shown
+
+
+def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one() -> None:
+    environment = {
+        "MODELYARD_PROT": "1",
+        "MODELYARD_COLOUR_OF_THE_YARD": "green",
+        "MODELYARD_PORT": "1",
+        "MODELYARD_CONFIG": "x",
+        "MODELYARD_SECRETS": "x",
+        "OTHER": "x",
+    }
+    assert ignored_variables(environment) == [
+        "MODELYARD_COLOUR_OF_THE_YARD is no setting and is ignored; "
+        "`modelyard config` lists all settings",
+        "MODELYARD_PROT is no setting and is ignored; did you mean MODELYARD_PORT?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "origins", ["", "*", "https://a.example", "http://a:1, https://b.example/"]
+)
+def test_origins_are_accepted(origins: str) -> None:
+    assert load_settings({"cors_origins": origins}, environment={}).cors_origins == origins
+
+
+@pytest.mark.parametrize("origins", ["a.example", "https://a.example/page", "https://a b", ","])
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    with pytest.raises(SettingsError, match="--cors-origins"):
+        load_settings({"cors_origins": origins}, environment={})

@@ -14,7 +14,13 @@ from pathlib import Path
 from random import SystemRandom
 
 from modelyard.caches.redis import RedisCache
-from modelyard.compose.process import OnChange, Process, spare_the_collector, stop_on_signals
+from modelyard.compose.process import (
+    OnChange,
+    OnStopping,
+    Process,
+    spare_the_collector,
+    stop_on_signals,
+)
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement, Member
@@ -77,9 +83,12 @@ class ClusterGateway:
     Args:
         settings: What the process was told; ``amqp_url`` among it.
         on_change: Told of every change of a target.
+        on_stopping: Told how many requests are under way when a signal says stop.
     """
 
-    def __init__(self, settings: Settings, *, on_change: OnChange) -> None:
+    def __init__(
+        self, settings: Settings, *, on_change: OnChange, on_stopping: OnStopping | None = None
+    ) -> None:
         metrics = Metrics()
         broker = _broker(settings, metrics)
         self._watcher = Watcher(
@@ -104,6 +113,7 @@ class ClusterGateway:
             verdict=self._verdict,
             transport=self._transport,
             on_change=on_change,
+            on_stopping=on_stopping,
             metrics=metrics,
             shared_cache=self._cache,
             workers=self,

@@ -10,11 +10,18 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from modelyard.compose.process import OnChange, Process, spare_the_collector, stop_on_signals
+from modelyard.compose.process import (
+    OnChange,
+    OnStopping,
+    Process,
+    spare_the_collector,
+    stop_on_signals,
+)
 from modelyard.core.manifest import Manifest
+from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
 from modelyard.pool.runner_process import RunnerProcess
@@ -29,12 +36,21 @@ class Embedded:
     Args:
         settings: What the process was told.
         models: Folder and manifest of each model.
+        failed: What is said of models that cannot be started at all.
         on_change: Told of every change of a target.
+        on_stopping: Told how many requests are under way when a signal says stop.
     """
 
     def __init__(
-        self, settings: Settings, models: list[tuple[Path, Manifest]], *, on_change: OnChange
+        self,
+        settings: Settings,
+        models: list[tuple[Path, Manifest]],
+        *,
+        failed: Sequence[Announcement] = (),
+        on_change: OnChange,
+        on_stopping: OnStopping | None = None,
     ) -> None:
+        self._failed = failed
         self._transport = LocalTransport()
         metrics = Metrics()
         self._process = Process(
@@ -42,6 +58,7 @@ class Embedded:
             verdict=self._verdict,
             transport=self._transport,
             on_change=on_change,
+            on_stopping=on_stopping,
             metrics=metrics,
         )
         self._pools = [
@@ -61,6 +78,8 @@ class Embedded:
         """Serve on ``listener`` until a signal says stop; ``on_settled`` is called once every
         model has loaded or failed to.
         """
+        for announcement in self._failed:
+            self._process.announce(announcement)
         with stop_on_signals(self._process.stop):
             async with contextlib.AsyncExitStack() as stack:
                 for pool in self._pools:

@@ -25,6 +25,7 @@ from modelyard.settings import Settings
 from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
+    from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
     from modelyard.gateway.routes import Workers
     from modelyard.gateway.server import Server
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OnChange = Callable[[Announcement], None]
+OnStopping = Callable[[int], None]
 
 
 class Stop(Protocol):
@@ -53,6 +55,7 @@ class Process:
         shared_cache: Behind the one in memory; None for none.
         workers: Tells of the workers of a target; None where there are none.
         is_complete: Whether all models that there are have had the time to be announced.
+        on_stopping: Told how many requests are under way when the process is told to stop.
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class Process:
         shared_cache: FarCache | None = None,
         workers: Workers | None = None,
         is_complete: Callable[[], bool] = lambda: True,
+        on_stopping: OnStopping | None = None,
     ) -> None:
+        self._on_stopping = on_stopping
         self._shared_cache = shared_cache
         self._settings = settings
         self._verdict = verdict
@@ -113,16 +118,19 @@ class Process:
 
     def stop(self, *, is_forced: bool) -> None:
         """Accept no more, finish what is under way; ``serve`` returns then."""
+        if not self.is_draining and self._on_stopping is not None:
+            self._on_stopping(sum(entry.in_flight for entry in self.catalog.entries()))
         self.is_draining = True
         if self._server is not None:
             self._server.stop(is_forced=is_forced)
 
     def _make_server(self) -> Server:
         from modelyard.gateway.app import make_pages
+        from modelyard.gateway.cors import Cors
         from modelyard.gateway.reader import Limits
         from modelyard.gateway.server import make_server
 
-        settings = self._settings
+        settings, cors = self._settings, Cors(self._settings.cors_origins)
         pages: App = make_pages(
             catalog=self.catalog,
             version=__version__,
@@ -131,8 +139,8 @@ class Process:
             workers=self._workers,
         )
         return make_server(
-            pages,
-            endpoint=None if self._transport is None else self._make_predict(self._transport),
+            cors.around(pages),
+            endpoint=None if self._transport is None else self._make_predict(self._transport, cors),
             limits=Limits(
                 header_timeout_s=settings.header_timeout_s,
                 body_timeout_s=settings.body_timeout_s,
@@ -149,7 +157,7 @@ class Process:
         is_any = near.max_bytes or self._shared_cache is not None
         return LayeredCache(near, self._shared_cache) if is_any else None
 
-    def _make_predict(self, transport: Transport) -> PredictEndpoint:
+    def _make_predict(self, transport: Transport, cors: Cors) -> PredictEndpoint:
         from modelyard.gateway.predict import PredictEndpoint
 
         settings = self._settings
@@ -167,6 +175,7 @@ class Process:
             max_body_bytes=settings.max_body_bytes,
             max_bodies_bytes=settings.max_bodies_bytes,
             is_access_logged=settings.access_log,
+            cors=cors,
             clock=time.monotonic,
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -12,11 +14,13 @@ from starlette.exceptions import HTTPException
 from modelyard.core.errors import RequestError
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
-from modelyard.gateway.openapi import add_predict
+from modelyard.gateway.openapi import add_predict, without_validation
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.routes import Workers, make_router
 
+# Of the page /docs: what nobody has opened is not drawn, which with many models takes seconds.
+_PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
 
 
@@ -34,10 +38,15 @@ def make_pages(
         version=version,
         description="One HTTP API in front of many machine-learning models.",
         redoc_url=None,
+        swagger_ui_parameters=_PAGE,
     )
     pages.include_router(
         make_router(
-            catalog=catalog, render_metrics=render_metrics, verdict=verdict, workers=workers
+            catalog=catalog,
+            version=version,
+            render_metrics=render_metrics,
+            verdict=verdict,
+            workers=workers,
         )
     )
     pages.add_exception_handler(RequestError, _on_request_error)
@@ -49,8 +58,9 @@ def make_pages(
     def openapi() -> dict[str, Any]:
         nonlocal made
         if made[0] != catalog.revision:
-            pages.openapi_schema = None  # FastAPI would give the same object again
-            made = (catalog.revision, add_predict(without_predict(), catalog))
+            if not pages.openapi_schema:  # FastAPI makes it once
+                without_validation(without_predict())
+            made = (catalog.revision, add_predict(copy.deepcopy(without_predict()), catalog))
         return made[1]
 
     pages.openapi = openapi  # type: ignore[method-assign]
@@ -64,13 +74,13 @@ async def _on_request_error(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    is_unknown = error.status_code == 404 and error.detail == title
     problem = Problem(
-        title=error.detail,
+        title=title,
         status=error.status_code,
         code=_CODES.get(error.status_code, "malformed"),
-        detail="there is nothing here; /docs tells what there is"
-        if error.status_code == 404
-        else error.detail,
+        detail="there is nothing here; /docs tells what there is" if is_unknown else error.detail,
         request_id=_id_of(request),
     )
     return _respond(problem, dict(error.headers or {}))

@@ -134,7 +134,7 @@ class HttpConnection(asyncio.Protocol):
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:
-            self._refuse_whole(refusal)
+            self._refuse_whole(refusal, origin=head.headers.get(b"origin"))
         else:
             self._outbox.flush()
             self._work = handover = self.pages.answer(
@@ -181,12 +181,13 @@ class HttpConnection(asyncio.Protocol):
 
     # Refusals.
 
-    def _refuse_whole(self, error: RequestError) -> None:
+    def _refuse_whole(self, error: RequestError, *, origin: bytes | None) -> None:
         """Answer a request that is refused for what its head says; the next one may be better."""
         if self.endpoint is None:
             self._respond(*problem_answer(error, new_request_id()))
         else:
-            self.endpoint.refuse(error, self._respond, given_id=self._reader.given_id)
+            given_id = self._reader.given_id
+            self.endpoint.refuse(error, self._respond, given_id=given_id, origin=origin)
 
     def _refuse(self, error: RequestError) -> None:
         """Answer a request of which not all has been read, and close the connection.

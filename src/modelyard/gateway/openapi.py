@@ -1,6 +1,7 @@
 """The OpenAPI document: FastAPI's, and ``POST /predict`` with every model's own schemas.
 
-Made anew when the catalog has changed, so that ``/docs`` shows the models that are there.
+Made anew when the catalog has changed, so that ``/docs`` shows the models that are there. It is for
+people: what would be long is shortened (``shortening.py``), and ``/models`` has it whole.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import json
 from typing import Any
 
 from modelyard.core.errors import BY_CODE, GivenUp, RequestError
+from modelyard.core.messages import Schema
 from modelyard.dispatch.catalog import Catalog, Entry
-from modelyard.gateway.problems import MEDIA_TYPE, STATUS
+from modelyard.gateway.problems import MEDIA_TYPE, STATUS, problem_of
+from modelyard.gateway.shortening import shorten_example, shorten_schema
 
 _DESCRIPTION = """\
 One prediction per instance of `input_data`, in the same order.
@@ -21,7 +24,10 @@ and at once after it the array's bytes in C order. So is an array that is predic
 `modelyard.arrays` writes and reads it.
 """
 _UNSEEN = (RequestError.code, GivenUp.code)  # the one is a defect, of the other nobody hears
+# Every reference is one that the page resolves before it shows anything.
+_IN_MSGPACK = {"type": "object", "description": "The same fields as in JSON."}
 _PROBLEM = "#/components/schemas/Problem"
+_WHERE = {"invalid_input": "$.input_data[0]", "malformed": "$.input_data"}
 
 
 def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
@@ -30,19 +36,25 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     schemas["Problem"] = _problem_schema()
     requests, answers, examples = [], [], {}
     for entry in catalog.entries():
-        known = entry.announcement
-        if known.schema is None:
+        known = entry.announcement.schema
+        if known is None:
             continue
         prefix = f"{entry.target.name}.{entry.target.version}"
-        given = _hoist(json.loads(known.schema.input), f"{prefix}.input", schemas)
-        gives = _hoist(json.loads(known.schema.output), f"{prefix}.output", schemas)
-        schemas[f"{prefix}.request"] = _request_schema(entry, given)
-        schemas[f"{prefix}.answer"] = _answer_schema(entry, gives)
+        whole = f"GET /models/{entry.target.name}"
+        given = shorten_schema(json.loads(known.input), whole=whole)
+        gives = shorten_schema(json.loads(known.output), whole=whole)
+        schemas[f"{prefix}.request"] = _request_schema(
+            entry, _hoist(given, f"{prefix}.input", schemas)
+        )
+        schemas[f"{prefix}.answer"] = _answer_schema(
+            entry, _hoist(gives, f"{prefix}.output", schemas)
+        )
         requests.append({"$ref": f"#/components/schemas/{prefix}.request"})
         answers.append({"$ref": f"#/components/schemas/{prefix}.answer"})
-        if (example := json.loads(known.schema.example)) is not None:
-            value = {"model_name": entry.target.name, "input_data": example}
-            examples[prefix] = {"summary": known.description or prefix, "value": value}
+        if (example := _example(entry, known)) is not None:
+            examples[prefix] = example
+    # The page opens with the first: one that can be sent as it stands.
+    examples = dict(sorted(examples.items(), key=lambda item: item[1]["x-is-cut"]))
     operation = {
         "tags": ["predictions"],
         "summary": "Predict",
@@ -51,7 +63,7 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {"schema": _any_of(requests), "examples": examples},
-                "application/msgpack": {"schema": _any_of(requests)},
+                "application/msgpack": {"schema": _IN_MSGPACK},
             },
         },
         "parameters": [_header("X-Request-Id", "Comes back with the answer, and is in the logs.")],
@@ -67,14 +79,40 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
                 },
                 "content": {
                     "application/json": {"schema": _any_of(answers)},
-                    "application/msgpack": {"schema": _any_of(answers)},
+                    "application/msgpack": {"schema": _IN_MSGPACK},
                 },
             },
-            **_problem_responses(),
+            **problem_responses(*(code for code in BY_CODE if code not in _UNSEEN)),
         },
     }
     document["paths"] = {"/predict": {"post": operation}, **document.get("paths", {})}
     return document
+
+
+def without_validation(document: dict[str, Any]) -> dict[str, Any]:
+    """Take out the 422 that FastAPI documents for every path with a parameter: ours take any
+    text, and their errors are problem documents.
+    """
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
+
+
+def _example(entry: Entry, known: Schema) -> dict[str, Any] | None:
+    """Give the model's example, named by the model."""
+    example, is_cut = shorten_example(known.example)
+    if example is None:
+        return None
+    summary = str(entry.target)
+    if is_cut:
+        summary += f", cut: GET /models/{entry.target.name}/example has it whole"
+    elif entry.announcement.description:
+        summary += f": {entry.announcement.description}"
+    value = {"model_name": entry.target.name, "input_data": example}
+    return {"summary": summary, "value": value, "x-is-cut": is_cut}
 
 
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
@@ -142,18 +180,31 @@ def _problem_schema() -> dict[str, Any]:
     }
 
 
-def _problem_responses() -> dict[str, Any]:
-    codes: dict[int, list[str]] = {}
-    for code in BY_CODE:
-        if code not in _UNSEEN:
-            codes.setdefault(STATUS[code].value, []).append(code)
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Give the responses that are problem documents with one of ``codes``, by status."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(STATUS[code].value, []).append(code)
     return {
         str(status): {
             "description": " or ".join(f"`{code}`" for code in found),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": _PROBLEM}}},
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": _PROBLEM},
+                    "examples": {code: {"value": _problem(code)} for code in found},
+                }
+            },
         }
-        for status, found in sorted(codes.items())
+        for status, found in sorted(by_status.items())
     }
+
+
+def _problem(code: str) -> dict[str, Any]:
+    """Give a problem document with this code, as it could be answered."""
+    kind = BY_CODE[code]
+    error = kind((kind.__doc__ or code).splitlines()[0], where=_WHERE.get(code))
+    example: dict[str, Any] = json.loads(problem_of(error, request_id="0f3e5a7c91b24d68").body)
+    return example
 
 
 def _header(name: str, description: str) -> dict[str, Any]:

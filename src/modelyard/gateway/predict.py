@@ -25,6 +25,7 @@ from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
+from modelyard.gateway.cors import Cors
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
 from modelyard.gateway.preparing import Predicting, Preparing
@@ -72,6 +73,7 @@ class PredictEndpoint:
         max_bodies_bytes: Upper bound on the bodies of all requests in progress.
         is_access_logged: Whether to log a line per request.
         clock: For the seconds that answers take.
+        cors: Which pages of other origins may see the answers.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class PredictEndpoint:
         max_bodies_bytes: int,
         is_access_logged: bool,
         clock: Clock,
+        cors: Cors,
     ) -> None:
+        self.cors = cors
         self.budget = Budget(max_bodies_bytes)
         self._dispatch = dispatch
         self._metrics = metrics
@@ -98,7 +102,7 @@ class PredictEndpoint:
         Raises:
             RequestError: The request is refused for what its head says.
         """
-        if not head.path.endswith(PATH):
+        if not head.path.endswith(PATH) or self.cors.is_preflight(head.method, head.headers):
             return None
         address = address_of(head.path)
         if address is None and head.path != PATH:
@@ -106,7 +110,9 @@ class PredictEndpoint:
         size = head.body_bytes
         if size is not None and size > self._max_body_bytes:
             raise TooLarge(f"the body has more than {self._max_body_bytes} bytes")
-        return _make_plan(head, address)
+        plan = _make_plan(head, address)
+        lines = self.cors.lines_for(head.headers.get(b"origin"))
+        return plan._replace(cors=lines) if lines else plan
 
     def begin(
         self, plan: Plan, body: bytes | bytearray, respond: Respond, *, given_id: bytes | None
@@ -127,9 +133,17 @@ class PredictEndpoint:
             self._fail(asked, error)
             return None
 
-    def refuse(self, error: RequestError, respond: Respond, *, given_id: bytes | None) -> None:
+    def refuse(
+        self,
+        error: RequestError,
+        respond: Respond,
+        *,
+        given_id: bytes | None,
+        origin: bytes | None = None,
+    ) -> None:
         """Answer a request that is refused for what its head says."""
-        asked = Asked(_NO_PLAN, request_id_of(given_id), self._clock(), respond)
+        plan = _NO_PLAN._replace(cors=self.cors.lines_for(origin))
+        asked = Asked(plan, request_id_of(given_id), self._clock(), respond)
         self._answer_problem(asked, error, None)
 
     def note_refused(self, error: RequestError) -> None:
@@ -215,6 +229,8 @@ class PredictEndpoint:
             form, request_id = asked.plan.form, asked.request_id
             body = prediction_body(target, outcome, form)
             head = prediction_head(form, len(body), request_id=request_id, cache_use=call.cache_use)
+            if asked.plan.cors:
+                head += asked.plan.cors
             asked.respond(head, body)
             self._note(target, "ok", self._clock() - asked.started, request_id)
         elif isinstance(outcome, GivenUp):
@@ -231,7 +247,8 @@ class PredictEndpoint:
         return error
 
     def _answer_problem(self, asked: Asked, error: RequestError, target: Target | None) -> None:
-        asked.respond(*problem_answer(error, asked.request_id))
+        head, body = problem_answer(error, asked.request_id)
+        asked.respond(head + asked.plan.cors, body)
         self._note(target, error.code, self._clock() - asked.started, asked.request_id)
 
     def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:

@@ -4,28 +4,68 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
-from fastapi import APIRouter, Response, status
+from fastapi import APIRouter, Header, HTTPException, Response, status
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from modelyard.core.demand import Demand
 from modelyard.core.errors import ModelNotFound, VersionNotFound
 from modelyard.core.messages import Member
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.gateway.openapi import problem_responses
 from modelyard.gateway.schemas import (
     DemandAnswer,
     Health,
+    Links,
     ModelDetails,
     ModelList,
     ModelSummary,
+    Question,
     Readiness,
     Version,
     details_of,
     summary_of,
 )
+
+READY, DEGRADED = "ready", "degraded"
+"""The second: ready, but some model has failed."""
+
+_NOT_READY = {
+    "content": {
+        "application/json": {
+            "example": {"status": "starting", "models": {"fast_iris_model/1": "starting"}}
+        }
+    }
+}
+
+_START_PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Modelyard</title>
+<style>
+body {{ font: 1rem/1.6 system-ui; margin: 3rem auto; max-width: 40rem; padding: 0 1rem }}
+</style>
+<h1>Modelyard {version}</h1>
+<p>One HTTP API in front of many machine-learning models.
+<ul>
+<li><a href="docs">Documentation</a>, with every model's schemas, and a form to try them
+<li><a href="models">Models</a> and their state
+<li><a href="readyz">Readiness</a> and <a href="metrics">metrics</a>
+</ul>
+</html>
+"""
+
+
+class MetricsResponse(PlainTextResponse):
+    """Prometheus' text format."""
+
+    media_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Workers(Protocol):
@@ -47,6 +87,7 @@ class Workers(Protocol):
 def make_router(
     *,
     catalog: Catalog,
+    version: str,
     render_metrics: Callable[[], tuple[bytes, str]],
     verdict: Callable[[], Verdict],
     workers: Workers | None,
@@ -55,11 +96,18 @@ def make_router(
 
     Args:
         catalog: What they tell of.
+        version: Of Modelyard.
         render_metrics: Gives the metrics and their content type.
         verdict: Says whether requests should come here.
         workers: Tells of the workers; None where there are none.
     """
     router = APIRouter()
+
+    @router.get("/", include_in_schema=False)
+    async def start(accept: Annotated[str, Header()] = "") -> Response:
+        if "text/html" in accept:
+            return HTMLResponse(_START_PAGE.format(version=version))
+        return JSONResponse(Links(version=version).model_dump())
 
     @router.get("/models", tags=["models"], summary="All models")
     async def list_models() -> ModelList:
@@ -76,7 +124,12 @@ def make_router(
             ]
         )
 
-    @router.get("/models/{name}", tags=["models"], summary="One model, with its schemas")
+    @router.get(
+        "/models/{name}",
+        tags=["models"],
+        summary="One model, with its schemas",
+        responses=problem_responses("model_not_found"),
+    )
     async def get_model(name: str) -> ModelDetails:
         versions = catalog.versions(name)
         if not versions:
@@ -96,25 +149,53 @@ def make_router(
                 raise VersionNotFound("no such model and version; GET /models lists them")
             return DemandAnswer(**msgspec.structs.asdict(workers.demand(target)))
 
+    @router.get(
+        "/models/{name}/example",
+        tags=["models"],
+        summary="A request that the model answers: a body for POST /predict",
+        response_model=Question,
+        responses=problem_responses("model_not_found"),
+    )
+    async def get_example(name: str) -> Response:
+        entry = catalog.resolve(name, None)
+        schema = entry.announcement.schema
+        if schema is None or schema.example == b"null":
+            raise HTTPException(404, f"{entry.target} has no example, or has not been loaded yet")
+        body = b'{"model_name":"%b","input_data":%b}' % (name.encode(), schema.example)
+        return Response(body, media_type="application/json")
+
     @router.get("/healthz", tags=["operations"], summary="Is the process alive?")
     async def health() -> Health:
         return Health()
 
-    @router.get("/readyz", tags=["operations"], summary="Should requests come here?")
+    @router.get(
+        "/readyz",
+        tags=["operations"],
+        summary="Should requests come here?",
+        responses={503: {"model": Readiness, "description": "No, and why", **_NOT_READY}},
+    )
     async def readiness(response: Response) -> Readiness:
-        states = {}
-        for entry in catalog.entries():
-            known = entry.announcement
-            states[str(entry.target)] = known.state + (f": {known.reason}" if known.reason else "")
-        said = verdict()
+        entries, said = catalog.entries(), verdict()
         if not said.is_ready:
             response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-        return Readiness(status=said.status, models=states)
+        has_failed = any(entry.announcement.state == "failed" for entry in entries)
+        shown = DEGRADED if said.status == READY and has_failed else said.status
+        return Readiness(status=shown, models={str(e.target): _state_of(e) for e in entries})
 
-    @router.get("/metrics", tags=["operations"], summary="Metrics for Prometheus")
+    @router.get(
+        "/metrics",
+        tags=["operations"],
+        summary="Metrics for Prometheus",
+        response_class=MetricsResponse,
+    )
     async def metrics() -> Response:
         # In a thread: with hundreds of models it takes longer than the loop should be held.
         text, content_type = await asyncio.to_thread(render_metrics)
         return Response(text, media_type=content_type)
 
     return router
+
+
+def _state_of(entry: Entry) -> str:
+    known = entry.announcement
+    return known.state + (f": {known.reason}" if known.reason else "")

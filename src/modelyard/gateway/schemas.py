@@ -22,8 +22,14 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     """Whether requests should come here, and the state of every target."""
 
-    status: str = Field(examples=["ready"])
-    models: dict[str, str] = Field(examples=[{"fast_iris_model/1": "ready"}])
+    status: str = Field(
+        description="ready; degraded: ready, but some model has failed; else why not",
+        examples=["degraded"],
+    )
+    models: dict[str, str] = Field(
+        description="the state of each, and the reason where there is one",
+        examples=[{"fast_iris_model/1": "ready", "sentiment/2": "failed: no such file"}],
+    )
 
 
 class Capacity(BaseModel):
@@ -79,6 +85,25 @@ class VersionDetails(Version):
     input_schema: dict[str, Any] | None
     output_schema: dict[str, Any] | None
     example: Any | None
+
+
+class Question(BaseModel):
+    """What ``POST /predict`` takes."""
+
+    model_name: str
+    input_data: list[Any]
+
+
+class Links(BaseModel):
+    """What this is, and where to go on."""
+
+    name: str = "Modelyard"
+    version: str
+    docs: str = "/docs"
+    models: str = "/models"
+    predict: str = "/predict"
+    readiness: str = "/readyz"
+    metrics: str = "/metrics"
 
 
 class ModelSummary(BaseModel):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-LogFormat = Literal["json", "text"]
+LogFormat = Literal["auto", "json", "text"]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -79,8 +79,13 @@ class _ToStderr(logging.Handler):
 
 
 def set_up_logs(*, form: LogFormat, level: str) -> None:
-    """Send all logs of this process, the web server's too, to standard error in ``form``."""
+    """Send all logs of this process, the web server's too, to standard error in ``form``.
+
+    ``auto`` is text on a terminal, for who looks at it, and JSON elsewhere.
+    """
     handler = _ToStderr()
+    if form == "auto":
+        form = "text" if sys.stderr is not None and sys.stderr.isatty() else "json"
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -1,4 +1,4 @@
-"""The command line's way to a gateway: HTTP by the standard library, answers for people."""
+"""The command line's way to a gateway: HTTP by the standard library, problems as sentences."""
 
 from __future__ import annotations
 
@@ -53,29 +53,3 @@ def _describe(error: HTTPError) -> str:
         return f"{error.code} {problem['code']}: {problem['detail']}{where}"
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
         return f"{error.code} {error.reason}"
-
-
-def list_models(url: str) -> list[str]:
-    """Give the lines of a table of all models at ``url``."""
-    rows = [("MODEL", "VERSION", "STATE", "WORKERS", "RUNNERS", "IN FLIGHT", "QUEUED", "WHY")]
-    for model in call(url, "/models", field="models"):
-        for version in model["versions"]:
-            capacity = version["capacity"]
-            rows.append(
-                (
-                    model["name"],
-                    version["version"] + ("*" if version["is_default"] else ""),
-                    version["state"],
-                    str(capacity["workers"]),
-                    f"{capacity['runners_ready']}/{capacity['runners']}",
-                    str(capacity["in_flight"]),
-                    "-" if capacity["queued"] is None else str(capacity["queued"]),
-                    version["reason"],
-                )
-            )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return [*lines, "* answers requests that name no version"]

@@ -1,0 +1,8 @@
+"""``python -m modelyard``: the command line, for who has no ``modelyard`` on the path."""
+
+from __future__ import annotations
+
+from modelyard.cli import main
+
+if __name__ == "__main__":
+    main()

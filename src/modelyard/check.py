@@ -1,0 +1,229 @@
+"""``modelyard check``: all that could keep a model from being served, found without serving it.
+
+Manifest, requirements and artefacts are looked at here. The rest is what a real runner says,
+started as a pool starts it: so a model that crashes while it loads is a line of the report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from modelyard.core.manifest import Manifest, ManifestError
+from modelyard.core.messages import FRAME_HEADER_BYTES, LoadFailed, Ready, to_pool
+from modelyard.core.records import RECORD_MARK, decode_record
+from modelyard.folder import FolderError, digest_folder, read_manifest
+from modelyard.requirements import missing_from, read_requirements
+
+MOST_PRINTED = 40  # lines; the last say what happened
+State = Literal["ok", "note", "failed"]
+_UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+class Loaded(NamedTuple):
+    """What a runner said, or why it did not; the most memory that it had; what it printed."""
+
+    said: Ready | str
+    peak_bytes: int
+    printed: list[str]
+
+
+class Finding(NamedTuple):
+    """One line of the report: what was looked at, how it is, and what to do.
+
+    ``details``: lines below it; what a model printed that does not load.
+    """
+
+    state: State
+    what: str
+    text: str
+    details: Sequence[str] = ()
+
+
+def check_model(folder: Path) -> Iterator[Finding]:
+    """Look at the model in ``folder``, one thing after the other; ends where nothing more can be
+    said.
+    """
+    folder = folder.resolve()
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError as error:
+        yield Finding("failed", "manifest", str(error))
+        return
+    yield Finding("ok", "manifest", f"{manifest.target}, {manifest.class_}")
+    yield _check_requirements(folder, is_isolated=manifest.isolated)
+    try:
+        digest = digest_folder(folder, manifest)
+        yield Finding("ok", "artefacts", f"{_count(len(manifest.artefacts), 'file')} checked")
+        yield Finding("ok", "digest", digest)
+    except FolderError as error:
+        yield Finding("failed", "artefacts", str(error))
+        return
+    started = time.monotonic()
+    loaded = _load(folder, manifest)
+    if isinstance(loaded.said, str):
+        yield Finding("failed", "load", loaded.said, loaded.printed)
+        return
+    yield Finding("ok", "load", f"{time.monotonic() - started:.1f} s, with a new process")
+    yield from _check_ready(loaded.said)
+    yield _check_sizes(folder, manifest, peak_bytes=loaded.peak_bytes)
+
+
+def _check_requirements(folder: Path, *, is_isolated: bool) -> Finding:
+    try:
+        needed = read_requirements(folder)
+    except FolderError as error:
+        return Finding("failed", "requirements", str(error))
+    if is_isolated:
+        text = "isolated: `modelyard serve` installs requirements.lock in an environment of its own"
+        return Finding("note", "requirements", text)
+    if missing := missing_from(needed):
+        path = os.path.relpath(folder / "requirements.txt")
+        todo = f"{os.path.relpath(sys.executable)} -m pip install -r {path}"
+        return Finding("failed", "requirements", f"{'; '.join(missing)}: {todo}")
+    if needed and not (folder / "requirements.lock").exists():
+        text = "installed; `modelyard build` will pin them in requirements.lock"
+        return Finding("note", "requirements", f"{_count(len(needed), 'package')} {text}")
+    text = f"{_count(len(needed), 'package')} installed" if needed else "none beside Modelyard"
+    return Finding("ok", "requirements", text)
+
+
+def _check_ready(ready: Ready) -> Iterator[Finding]:
+    takes, gives = (
+        describe(msgspec.json.decode(schema).get("items", {}))
+        for schema in (ready.input_schema, ready.output_schema)
+    )
+    yield Finding("ok", "contract", f"an instance: {takes}; its prediction: {gives}")
+    example = msgspec.json.decode(ready.example)
+    if example is None:
+        text = "none; with `example = […]` in the class it is warmed up, checked and documented"
+        yield Finding("note", "example", text)
+    else:
+        size = f"{_count(len(example), 'instance')}, {_in_units(len(ready.example))} of JSON"
+        yield Finding("ok", "example", f"{size}, answered in {ready.warm_up_s:.3f} s")
+
+
+def _check_sizes(folder: Path, manifest: Manifest, *, peak_bytes: int) -> Finding:
+    on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    memory = manifest.resources.memory
+    text = f"{_in_units(on_disk)} on disk; {_in_units(peak_bytes)} of memory once warm"
+    if peak_bytes > int(memory[:-2]) * _UNITS[memory[-2:]]:
+        todo = f'write memory = "{peak_bytes * 3 // 2 >> 20}Mi" or so under [resources]'
+        return Finding("failed", "sizes", f"{text}; model.toml asks for {memory}: {todo}")
+    return Finding("ok", "sizes", f"{text}, and model.toml asks for {memory}")
+
+
+def _load(folder: Path, manifest: Manifest) -> Loaded:
+    """Start a runner, as a pool does, and end it when it has said what it has to say."""
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as output:
+        with theirs:
+            command = (sys.executable, "-P", "-m", "modelyard.runner", "--fd", str(theirs.fileno()))
+            whose = ("--parent", str(os.getpid()), "--name", manifest.name)
+            runner = subprocess.Popen(
+                [*command, *whose, "--version", manifest.version, str(folder)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        ours.settimeout(manifest.limits.load_timeout_s)
+        try:
+            said = _first_word(ours)
+        except TimeoutError:
+            said = f"took longer than load_timeout_s = {ours.gettimeout():g} under [limits]"
+        if said is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(runner.pid, signal.SIGKILL)
+        _, status, usage = os.wait4(runner.pid, 0)  # unlike Popen's, it tells the memory
+        runner.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        printed = [line for raw in output for line in _as_text(raw)][-MOST_PRINTED:]
+    if said is None:
+        code = runner.returncode
+        died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        said = f"its process ended with {died}"
+    return Loaded(said, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), printed)
+
+
+def _as_text(line: bytes) -> list[str]:
+    """Give the lines for people of one that a runner printed: text, or a record of its logging."""
+    mark = RECORD_MARK.encode()
+    record = decode_record(line.removeprefix(mark)) if line.startswith(mark) else None
+    if record is None:
+        return [line.decode(errors="backslashreplace").rstrip()]
+    return [*record.message.splitlines(), *record.trace.splitlines()]
+
+
+def _first_word(channel: socket.socket) -> Ready | str | None:
+    """Give what a runner says once it has loaded, why it cannot, or None if it ended before.
+
+    Raises:
+        TimeoutError: It took too long.
+    """
+    while header := _receive(channel, FRAME_HEADER_BYTES):
+        message = to_pool.decode(_receive(channel, int.from_bytes(header, "big")))
+        if isinstance(message, LoadFailed):
+            return message.reason
+        if isinstance(message, Ready):
+            return message
+    return None
+
+
+def _receive(channel: socket.socket, size: int) -> bytes:
+    """Give ``size`` bytes; none if the other side has closed."""
+    pieces, left = [], size
+    while left and (piece := channel.recv(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"" if left else b"".join(pieces)
+
+
+def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
+    """Say in a few words what a JSON Schema allows: ``lists of 3 x 4 numbers``."""
+    lengths = []
+    while (length := _length_of(schema)) is not None:
+        lengths.append(str(length))
+        schema = schema["items"]
+    if lengths:
+        return f"{' x '.join(lengths)} {describe(schema, is_plural=True)}"
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(describe(choice, is_plural=is_plural) for choice in schema["anyOf"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    kind, end = schema.get("type", "anything"), "s" if is_plural else ""
+    if kind == "array" and "items" in schema:
+        return f"list{end} of {describe(schema['items'], is_plural=True)}"
+    return f"{kind}{end}"
+
+
+def _length_of(schema: dict[str, Any]) -> int | None:
+    """Give the length of an array that has one and no other."""
+    length = schema.get("maxItems")
+    is_exact = length is not None and length == schema.get("minItems") and "items" in schema
+    return length if is_exact else None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _in_units(count: int) -> str:
+    for unit, size in (("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

@@ -1,0 +1,34 @@
+"""The command line: what a person types, one module per kind of command, and no work of its own.
+
+``parser.py`` says what can be typed, ``serving.py``, ``asking.py``, ``authoring.py`` and
+``looking.py`` do it. A user's mistake ends in one line and exit code 2, never in a traceback.
+Heavy imports are late: ``modelyard --help`` waits for nothing that it does not use.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from modelyard.cli.mistakes import MISTAKES, complain
+from modelyard.cli.parser import parse
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line (console script ``modelyard``)."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code: int | None = options.run(options)
+        if sys.stdout is not None:  # None: closed
+            sys.stdout.flush()  # here, where a reader that has left can still be handled
+    except MISTAKES as error:
+        sys.exit(complain(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)  # as a shell counts it
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        sys.exit(code)

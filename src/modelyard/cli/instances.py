@@ -1,0 +1,130 @@
+"""What ``modelyard predict`` sends: JSON that was typed or piped, a JSON file, or rows of CSV.
+
+A CSV file has no types, so its cells are read as the model's input schema says.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from modelyard.cli.mistakes import UsageError
+
+Schema = dict[str, Any]
+
+
+def read_instances(given: str, *, schema: Callable[[], Schema]) -> Any:
+    """Give the instances that ``given`` stands for: JSON, ``-`` for standard input, or ``@FILE``.
+
+    ``schema`` gives the model's input schema; asked only for CSV.
+
+    Raises:
+        UsageError: There is no such file, or it holds something else.
+    """
+    if not given.startswith("@"):
+        return _parse(sys.stdin.read() if given == "-" else given, "the input")
+    path = Path(given[1:])
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets write it
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path} cannot be read: {reason}") from error
+    if path.suffix.lower() == ".csv":
+        return read_rows(text, schema=schema(), source=str(path))
+    return _parse(text, str(path))
+
+
+def _parse(text: str, source: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{source} is not JSON: {error}") from error
+
+
+def read_rows(text: str, *, schema: Schema, source: str) -> list[Any]:
+    """Give an instance per row, as ``schema`` (of all of the input) wants them.
+
+    Objects: the first row names the fields. Lists and single values: a first row that cannot be
+    read as one is taken for the names of the columns, and left out.
+
+    Raises:
+        UsageError: A cell is not what the schema says; the text names row and column.
+    """
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    wanted = _resolve(schema.get("items", {}), schema)
+    kinds = _kinds(wanted, schema)
+    if "object" in kinds:
+        return _objects(rows, wanted, schema, source)
+    is_list = "array" in kinds
+    cell = wanted.get("items", {}) if is_list else wanted
+    instances: list[Any] = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            values = [_value(text, cell, schema, f"column {i}") for i, text in enumerate(row, 1)]
+        except ValueError as error:
+            if number == 1 and len(rows) > 1:
+                continue  # the names of the columns
+            raise UsageError(f"{source}, row {number}, {error}") from error
+        if not is_list and len(values) != 1:
+            raise UsageError(f"{source}, row {number}: {len(values)} cells; the model takes one")
+        instances.append(values if is_list else values[0])
+    return instances
+
+
+def _objects(rows: list[list[str]], wanted: Schema, document: Schema, source: str) -> list[Any]:
+    fields, names = wanted.get("properties", {}), rows[0] if rows else []
+    required = wanted.get("required", names)
+    instances = []
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(names):
+            raise UsageError(f"{source}, row {number}: {len(row)} cells, and {len(names)} names")
+        try:
+            instances.append(
+                {
+                    name: _value(cell, fields.get(name, {}), document, name)
+                    for name, cell in zip(names, row, strict=True)
+                    if cell or name in required  # an empty cell leaves a field out that may be
+                }
+            )
+        except ValueError as error:
+            raise UsageError(f"{source}, row {number}, {error}") from error
+    return instances
+
+
+def _value(cell: str, schema: Schema, document: Schema, column: str) -> Any:
+    kinds = _kinds(schema, document)
+    if not cell and "null" in kinds:
+        return None
+    if "string" in kinds and not kinds & {"number", "integer", "boolean"}:
+        return cell
+    text = cell.strip()
+    if "boolean" in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return json.loads(text)
+    except ValueError:
+        if "string" in kinds or not kinds:
+            return cell
+        raise ValueError(f"{column}: {cell!r} is no {' or '.join(sorted(kinds))}") from None
+
+
+def _resolve(schema: Schema, document: Schema) -> Schema:
+    while "$ref" in schema:
+        schema = document["$defs"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def _kinds(schema: Schema, document: Schema) -> set[str]:
+    """Give the JSON types that ``schema`` allows; none where it says nothing."""
+    schema = _resolve(schema, document)
+    if "anyOf" in schema:
+        return set().union(*(_kinds(choice, document) for choice in schema["anyOf"]))
+    if "enum" in schema:
+        return {"string" if isinstance(value, str) else "integer" for value in schema["enum"]}
+    kinds = schema.get("type", [])
+    return {kinds} if isinstance(kinds, str) else set(kinds)

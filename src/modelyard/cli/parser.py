@@ -1,0 +1,230 @@
+"""What can be typed: commands, arguments and options, each with its help."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+from modelyard import __version__
+from modelyard.cli import asking, authoring, looking, serving
+
+EPILOG = """\
+first steps:
+  modelyard new sentiment                 write a model into models/sentiment
+  modelyard check models/sentiment        see whether it can be served, and what is missing
+  modelyard serve models/                 serve every model in models/
+  modelyard predict sentiment '["good"]'  ask one of them
+  modelyard models                        see which are there, and how they are
+
+settings: flags, or MODELYARD_HOST, MODELYARD_PORT, MODELYARD_LOG_LEVEL, … in the environment,
+or the same names in a TOML file named by --config or MODELYARD_CONFIG. `modelyard config` lists
+all of them, with their values.
+"""
+SHELLS = ("bash", "zsh", "fish")
+HANDING_ON = ("build", "test")
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Give what was typed; ``rest`` is what ``build`` and ``test`` hand on: all behind ``--``."""
+    rest: list[str] = []
+    if arguments[:1] and arguments[0] in HANDING_ON and "--" in arguments:
+        cut = arguments.index("--")
+        arguments, rest = arguments[:cut], arguments[cut + 1 :]
+    return make_parser().parse_args(arguments, argparse.Namespace(rest=rest))
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Give the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="modelyard",
+        description="One HTTP API in front of many machine-learning models.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"modelyard {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_serving(commands)
+    _add_asking(commands)
+    _add_authoring(commands)
+    _add_looking(commands)
+    return parser
+
+
+def _add_serving(commands: _Commands) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="serve models on this machine, with nothing to install beside",
+        description="Start the HTTP API and, for each model found, a process that hosts it.",
+    )
+    serve.add_argument(
+        "folders",
+        nargs="*",
+        type=Path,
+        default=[Path("models")],
+        metavar="FOLDER",
+        help="a model's folder, or one that holds models (models/)",
+    )
+    serve.add_argument(
+        "--strict",
+        action="store_true",
+        help="do not start if any model.toml is wrong; else that model alone is failed",
+    )
+    serve.set_defaults(run=serving.serve)
+
+    gateway = commands.add_parser(
+        "gateway",
+        help="be the HTTP side of a cluster",
+        description="Answer HTTP, and send requests through RabbitMQ to the models' workers.",
+    )
+    gateway.set_defaults(run=serving.gateway)
+
+    worker = commands.add_parser(
+        "worker",
+        help="serve one model of a cluster",
+        description="Take one model's requests from RabbitMQ. HTTP is for health and metrics.",
+    )
+    worker.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
+    worker.set_defaults(run=serving.worker)
+
+    for command in (serve, gateway, worker):
+        command.add_argument("--host", help="address to listen on (127.0.0.1)")
+        command.add_argument("--port", type=int, help="port to listen on; 0: any free one (8000)")
+        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+        command.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+        command.add_argument(
+            "--log-format",
+            choices=["auto", "json", "text"],
+            help="auto (unless given): text on a terminal, json elsewhere",
+        )
+        command.add_argument(
+            "--access-log", action="store_true", default=None, help="log a line per request"
+        )
+    gateway.add_argument("--redis-url", metavar="URL", help="of a cache that gateways share")
+    for command in (serve, gateway):
+        command.add_argument(
+            "--cors-origins",
+            metavar="ORIGINS",
+            help="whose pages may call this from a browser: https://a.example,https://b.example; *",
+        )
+    for command in (gateway, worker):
+        command.add_argument("--amqp-url", metavar="URL", help="of the RabbitMQ broker")
+
+
+def _add_asking(commands: _Commands) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="ask a model",
+        description="Send instances to a model and print its predictions.",
+        epilog="examples: modelyard predict fast_iris_model '[[5.1, 3.5, 1.4, 0.2]]'\n"
+        "          modelyard predict fast_iris_model @flowers.csv\n"
+        "          modelyard example fast_iris_model | modelyard predict fast_iris_model -",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predict.add_argument("model", metavar="MODEL")
+    predict.add_argument(
+        "instances",
+        metavar="INSTANCES",
+        help="a list of instances as JSON; - for standard input, @FILE for a file of JSON or CSV",
+    )
+    predict.add_argument("--timeout-s", type=float, help="seconds to wait (the model's own)")
+    predict.set_defaults(run=asking.predict)
+
+    example = commands.add_parser(
+        "example",
+        help="print instances that a model answers",
+        description="Print a model's own example, as `modelyard predict` takes it.",
+    )
+    example.add_argument("model", metavar="MODEL")
+    example.set_defaults(run=asking.example)
+    for command in (predict, example):
+        command.add_argument("--version", help="a model version (the default one)")
+
+    models = commands.add_parser("models", help="list the models of a gateway and their state")
+    models.add_argument("--json", action="store_true", help="all that the gateway tells")
+    models.set_defaults(run=asking.models)
+    for command in (predict, example, models):
+        command.add_argument("--url", help="of the gateway (http://127.0.0.1:8000)")
+
+
+def _add_authoring(commands: _Commands) -> None:
+    new = commands.add_parser(
+        "new",
+        help="write a new model that serves and passes its own test",
+        description="Write a model folder to start from.",
+    )
+    new.add_argument("name", metavar="NAME", help="lower-case letters, digits, '.', '_' and '-'")
+    new.add_argument("--into", type=Path, default=Path("models"), help="parent folder (models)")
+    new.set_defaults(run=authoring.new)
+
+    check = commands.add_parser(
+        "check",
+        help="see whether a model can be served, and what is missing",
+        description="Load a model as `serve` would and let it answer its example, without serving.",
+    )
+    check.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    check.set_defaults(run=authoring.check)
+
+    test = commands.add_parser(
+        "test",
+        help="run a model's own tests",
+        description="Run the tests in a model's folder with pytest, whatever is around the folder.",
+        epilog="What follows -- is handed to pytest: modelyard test models/sentiment -- -k words",
+    )
+    test.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
+    test.set_defaults(run=authoring.test)
+
+    build = commands.add_parser(
+        "build",
+        help="build a container image of a model",
+        description="Build an image of a model and of the Modelyard that is installed here. "
+        "It runs `modelyard worker`; `docker run IMAGE serve /opt/model` serves it alone.",
+        epilog="What follows -- is handed to the builder: modelyard build models/x -- --no-cache",
+    )
+    build.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
+    build.add_argument("--tag", help="of the image (modelyard-model-NAME:VERSION)")
+    build.add_argument(
+        "--builder",
+        choices=["docker", "podman", "buildah"],
+        help="the first that is installed and works",
+    )
+    build.add_argument(
+        "--base", metavar="IMAGE", help="an image with Python (python:X.Y-slim, X.Y as here)"
+    )
+    build.add_argument("--platform", help="for example linux/arm64 (this machine's)")
+    build.add_argument(
+        "--dockerfile-only", action="store_true", help="print the Dockerfile and build nothing"
+    )
+    build.add_argument(
+        "--context",
+        type=Path,
+        metavar="FOLDER",
+        help="write all that a builder needs into a new folder, and build nothing",
+    )
+    build.set_defaults(run=authoring.build)
+
+
+def _add_looking(commands: _Commands) -> None:
+    config = commands.add_parser(
+        "config",
+        help="show every setting, its value and where that came from",
+        description="Show every setting as it applies here; passwords are masked.",
+    )
+    config.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    config.add_argument("--json", action="store_true", help="the same for programs")
+    config.set_defaults(run=looking.config)
+
+    completion = commands.add_parser(
+        "completion",
+        help="complete commands and options in a shell",
+        description="Print a script for the shell.",
+        epilog='bash: eval "$(modelyard completion bash)" in ~/.bashrc\n'
+        "zsh:  modelyard completion zsh >FOLDER/_modelyard, for a FOLDER in $fpath\n"
+        "fish: modelyard completion fish >~/.config/fish/completions/modelyard.fish",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(run=looking.completion)

@@ -1,0 +1,82 @@
+"""``serve``, ``gateway`` and ``worker``: from what was typed to ``modelyard.serve``."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from pathlib import Path
+
+from modelyard.cli.mistakes import UsageError, warn
+from modelyard.core.manifest import Manifest, ManifestError
+from modelyard.core.names import Target
+from modelyard.folder import Unusable, find_models, read_manifests
+from modelyard.settings import Settings, ignored_variables, load_settings
+
+# What serving needs is imported only where something is served.
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve models on this machine."""
+    settings = _settings(options)
+    models, bad = _scan(options.folders)
+    if bad and (options.strict or not models):
+        raise _join(bad)
+    from modelyard.display import make_display
+    from modelyard.serve import serve_embedded
+
+    serve_embedded(settings, models, _listen(settings), display=make_display, bad=bad)
+
+
+def gateway(options: argparse.Namespace) -> None:
+    """Be the HTTP side of a cluster."""
+    settings = _settings(options)
+    from modelyard.serve import serve_gateway
+
+    serve_gateway(settings, _listen(settings))
+
+
+def worker(options: argparse.Namespace) -> None:
+    """Serve one model of a cluster."""
+    settings = _settings(options)
+    models, bad = _scan([options.folder])
+    if bad:
+        raise _join(bad)
+    if len(models) != 1:
+        raise UsageError(f"{options.folder} holds {len(models)} models; a worker serves one")
+    from modelyard.serve import serve_worker
+
+    serve_worker(settings, *models[0], _listen(settings))
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    for sentence in ignored_variables():
+        warn(sentence)
+    return load_settings(vars(options))
+
+
+def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
+    models, bad = read_manifests(find_models(folders))
+    seen: dict[Target, Path] = {}
+    for folder, manifest in models:
+        other = seen.setdefault(manifest.target, folder)
+        if other is not folder:
+            raise UsageError(f"{folder} and {other} are both {manifest.target}; change one version")
+    return models, bad
+
+
+def _join(bad: list[Unusable]) -> ManifestError:
+    """Give one error for several, the first in full."""
+    more = f" (and {len(bad) - 1} more)" if bad[1:] else ""
+    return ManifestError(f"{bad[0].error}{more}")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    from modelyard.serve import listen
+
+    try:
+        return listen(settings)
+    except OSError as error:
+        text = error.strerror or str(error)
+        raise UsageError(
+            f"cannot listen on {settings.host}:{settings.port}: {text}; choose another --port"
+        ) from error

@@ -1,0 +1,50 @@
+"""``modelyard models`` as a table: a row per version, and one per worker that does not serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEADS = ("MODEL", "VERSION", "STATE", "WORKERS", "RUNNERS", "IN FLIGHT", "QUEUED", "WHY")
+
+
+def table_of(models: list[dict[str, Any]]) -> list[str]:
+    """Give the lines for what ``GET /models`` lists.
+
+    In a cluster a version also lists its workers; of these, the ones that serve are in the sums
+    already.
+    """
+    rows: list[tuple[str, ...]] = [HEADS]
+    for model in models:
+        for version in model["versions"]:
+            rows.append(_version_row(model["name"], version))
+            rows += [
+                _worker_row(worker)
+                for worker in version.get("workers") or ()
+                if worker["state"] != "ready"
+            ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return [*lines, "* answers requests that name no version"]
+
+
+def _version_row(name: str, version: dict[str, Any]) -> tuple[str, ...]:
+    capacity = version["capacity"]
+    return (
+        name,
+        version["version"] + ("*" if version["is_default"] else ""),
+        version["state"],
+        str(capacity["workers"]),
+        f"{capacity['runners_ready']}/{capacity['runners']}",
+        str(capacity["in_flight"]),
+        "-" if capacity["queued"] is None else str(capacity["queued"]),
+        version["reason"],
+    )
+
+
+def _worker_row(worker: dict[str, Any]) -> tuple[str, ...]:
+    runners = f"{worker['runners_ready']}/{worker['runners']}"
+    place = worker.get("host") or worker["name"]
+    return (f"  on {place}", "", worker["state"], "", runners, "", "", worker["reason"])

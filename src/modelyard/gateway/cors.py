@@ -1,0 +1,61 @@
+"""Which pages of other origins may call from a browser: one decision for both ways to an answer.
+
+Starlette's middleware answers what goes through ASGI, preflight requests among it. Predictions are
+answered without ASGI: ``lines_for`` gives the header lines that they need.
+"""
+
+from __future__ import annotations
+
+from starlette.middleware.cors import CORSMiddleware
+
+from modelyard.gateway.types import App, Headers
+
+METHODS = ("GET", "POST")
+REQUEST_HEADERS = ("Cache-Control", "Content-Type", "X-Request-Id")
+EXPOSED_HEADERS = ("Retry-After", "X-Cache", "X-Request-Id")
+PREFLIGHT_MAX_AGE_S = 600
+_LINES = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: Origin\r\n"
+
+
+class Cors:
+    """The origins that may call.
+
+    Args:
+        origins: Origins, separated by commas; ``*`` for any, empty for none.
+    """
+
+    def __init__(self, origins: str) -> None:
+        named = (origin.strip().rstrip("/") for origin in origins.split(","))
+        self._origins = sorted(filter(None, named))
+        self._lines = {
+            origin.encode(): _LINES % (origin.encode(), ", ".join(EXPOSED_HEADERS).encode())
+            for origin in self._origins
+        }
+        self._for_any = self._lines.get(b"*")
+
+    def lines_for(self, origin: bytes | None) -> bytes:
+        """Give the header lines of an answer to a request with this ``Origin``; none if it has
+        none, or one that may not call. They depend on nothing else, so that they can be kept with
+        a known head.
+        """
+        if origin is None:
+            return b""
+        return self._for_any or self._lines.get(origin, b"")
+
+    def is_preflight(self, method: bytes, headers: Headers) -> bool:
+        """Tell whether a browser asks if a page may call: the middleware answers that."""
+        is_asked = method == b"OPTIONS" and b"access-control-request-method" in headers
+        return is_asked and bool(self._origins)
+
+    def around(self, app: App) -> App:
+        """Give ``app`` with the middleware before it, if any origin may call."""
+        if not self._origins:
+            return app
+        return CORSMiddleware(
+            app,
+            allow_origins=self._origins,
+            allow_methods=METHODS,
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+            max_age=PREFLIGHT_MAX_AGE_S,
+        )

@@ -1,0 +1,100 @@
+"""``modelyard serve`` when not all is well, when it is told to stop, and when a page calls it."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.e2e.test_command_line import check_mistake, run
+from tests.e2e.test_odd_models import ECHO, SLOW, write
+from tests.support.server import Server, wait_until
+
+PAGE = "https://shop.example"
+BAD = "[limits]\ntimeout_s = -1\n"
+
+
+def test_one_bad_manifest_fails_that_model_alone(tmp_path: Path) -> None:
+    write(tmp_path / "good", ECHO)
+    write(tmp_path / "bad", ECHO, BAD)
+    with Server(tmp_path) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the good model")
+        ready = server.http.get("/readyz").json()
+        assert ready["status"] == "degraded"
+        assert ready["models"]["good/1"] == "ready"
+        reason = ready["models"]["bad/1"]
+        assert reason.startswith("failed: ")
+        assert "model.toml:" in reason
+        assert "limits.timeout_s" in reason
+        assert reason.removeprefix("failed: ") in server.output
+        assert server.predict("good", [7]).json()["prediction"] == [7]
+        refused = server.predict("bad", [7])
+        assert (refused.status_code, refused.json()["code"]) == (503, "model_not_ready")
+        assert "limits.timeout_s" in refused.json()["detail"]
+
+
+def test_strict_starts_nothing_while_a_manifest_is_bad(tmp_path: Path) -> None:
+    write(tmp_path / "good", ECHO)
+    write(tmp_path / "bad", ECHO, BAD)
+    check_mistake(run("serve", tmp_path, "--strict"), "bad/model.toml", "limits.timeout_s")
+    write(tmp_path / "all" / "bad", ECHO, BAD)
+    write(tmp_path / "all" / "worse", ECHO, BAD)
+    check_mistake(run("serve", tmp_path / "all"), "limits.timeout_s", "(and 1 more)")
+
+
+def test_the_first_ctrl_c_says_what_is_finished_and_finishes_it(tmp_path: Path) -> None:
+    with Server(write(tmp_path / "slow", SLOW)) as server, ThreadPoolExecutor(1) as thread:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        asked = thread.submit(server.predict, "slow", [1.0])
+        wait_until(lambda: in_flight(server) == 1, what="a request under way")
+        server.process.send_signal(signal.SIGINT)
+        assert asked.result().json()["prediction"] == [1.0]
+        assert server.process.wait(60) == 0
+    assert "Finishing 1 request, for 30 s at most; Ctrl-C ends at once.\n" in server.output
+
+
+def test_the_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    with Server(write(tmp_path / "slow", SLOW)) as server, ThreadPoolExecutor(1) as thread:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        asked = thread.submit(server.predict, "slow", [25.0])
+        wait_until(lambda: in_flight(server) == 1, what="a request under way")
+        server.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "Finishing 1 request" in server.output, what="what is finished")
+        server.process.send_signal(signal.SIGINT)
+        assert asked.result().json()["code"] == "shutting_down"
+        assert server.process.wait(60) == 0
+
+
+def in_flight(server: Server) -> int:
+    (model,) = server.http.get("/models").json()["models"]
+    count: int = model["versions"][0]["capacity"]["in_flight"]
+    return count
+
+
+def test_pages_of_other_origins_may_call_if_a_setting_says_so(tmp_path: Path) -> None:
+    settings = {"MODELYARD_CORS_ORIGINS": PAGE}
+    with Server(write(tmp_path / "echo", ECHO), settings=settings) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        asked = {
+            "origin": PAGE,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type",
+        }
+        preflight = server.http.options("/predict", headers=asked)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-origin"] == PAGE
+        for path in ("/models", "/readyz"):
+            answer = server.http.get(path, headers={"origin": PAGE})
+            assert answer.headers["access-control-allow-origin"] == PAGE
+        known = {"origin": PAGE}
+        for answer in (  # parsed, known by its head, refused, and refused for its head
+            server.predict("echo", [7], headers=known),
+            server.predict("echo", [7], headers=known),
+            server.predict("echo", ["x"], headers=known),
+            server.http.post("/predict", content=b"x", headers={**known, "content-type": "x/y"}),
+        ):
+            assert answer.headers["access-control-allow-origin"] == PAGE, answer
+            assert "X-Request-Id" in answer.headers["access-control-expose-headers"]
+        assert "access-control-allow-origin" not in server.predict("echo", [7]).headers
+        stranger = server.http.get("/models", headers={"origin": "https://other.example"})
+        assert "access-control-allow-origin" not in stranger.headers
