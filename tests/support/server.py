@@ -19,6 +19,8 @@ from typing import Any, Self
 import httpx
 import psutil
 
+from tests.support.bound import start
+
 ROOT = Path(__file__).parents[2]
 MODELYARD = str(Path(sys.executable).with_name("modelyard"))
 PATIENCE_S = 60.0
@@ -72,7 +74,7 @@ class Member:
         self._lines: list[str] = []
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
+        self.process = start(
             self._command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
