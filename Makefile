@@ -159,7 +159,7 @@ comma := ,
 
 .PHONY: cluster
 cluster: .venv/.run setup-cluster ## Serve MODELS through RabbitMQ, with two gateways, at PORT and the next
-	@exec $(BIN)/python -m deploy.local $(MODELS) --host $(HOST) --port $(PORT)
+	@exec setpriv --pdeathsig TERM $(BIN)/python -m deploy.local $(MODELS) --host $(HOST) --port $(PORT)
 
 ## Developing
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import TRICK
-from tests.support.server import ROOT, wait_until
+from tests.support.server import ROOT, runs, wait_until
 
 # In place of pytest: starts one thing, says so, and would end it in an orderly way.
 _PARENT = """
@@ -58,19 +58,12 @@ class Parent:
         for process in psutil.process_iter(["environ"]):
             if (process.info["environ"] or {}).get(_MARK) == self._mark:
                 self._seen.add(process)
-        return [one for one in self._seen if one.pid != self._process.pid and _runs(one)]
+        return [one for one in self._seen if one.pid != self._process.pid and runs(one)]
 
     def kill(self) -> None:
         """Kill it, and nothing else."""
         with self._process:  # waits, and closes the pipes; what else holds them may read on
             self._process.kill()
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:  # who adopts it may be slow to take note of its end
-        return bool(process.status() != psutil.STATUS_ZOMBIE) and process.is_running()
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

@@ -36,6 +36,14 @@ def wait_until(condition: Callable[[], Any], *, what: str) -> Any:
         threading.Event().wait(0.02)
 
 
+def runs(process: psutil.Process) -> bool:
+    """Whether it still does; one that has ended need not have been reaped."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def wait_for_the_end_of(processes: list[psutil.Process]) -> None:
     """Wait until none of ``processes`` runs."""
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
