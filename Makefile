@@ -168,10 +168,10 @@ test: setup-dev setup-test ## Run the tests; ARGS goes to pytest
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: test-rabbitmq4
-test-rabbitmq4: setup-dev setup-cluster $(if $(MODELYARD_TEST_AMQP_URL),,$(RABBITMQ4)/.installed) ## Run contract and fault tests on RabbitMQ 4, of DEBIAN (forky: 4.3; trixie: 4.0), as root
+test-rabbitmq4: setup-dev setup-cluster setup-deploy $(if $(MODELYARD_TEST_AMQP_URL),,$(RABBITMQ4)/.installed) ## Run what needs a broker on RabbitMQ 4 from DEBIAN (forky: 4.3; trixie: 4.0), as root
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS \
 	  $(if $(MODELYARD_TEST_AMQP_URL),,MODELYARD_TEST_RABBITMQ_ROOT=$(RABBITMQ4)) \
-	  $(BIN)/pytest tests/contract tests/faults $(ARGS)
+	  $(BIN)/pytest $(or $(TESTS),tests/contract tests/faults tests/deploy/test_processes.py) $(ARGS)
 
 # Another Debian in a folder, for its RabbitMQ, from where this machine gets its own packages. The
 # script for sid is the one for every release, also for those that this debootstrap does not know.
