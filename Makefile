@@ -11,7 +11,8 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN = $(VENV)/bin
-RABBITMQ4 := build/rabbitmq4
+DEBIAN ?= forky
+RABBITMQ4 = build/rabbitmq4-$(DEBIAN)
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
 SOURCES := $(wildcard src tests bench deploy/local clients/python/src)
 
@@ -160,7 +161,7 @@ comma := ,
 
 .PHONY: cluster
 cluster: .venv/.run setup-cluster ## Serve MODELS through RabbitMQ, with two gateways, at PORT and the next
-	@exec $(BIN)/python -m deploy.local $(MODELS) --host $(HOST) --port $(PORT)
+	@exec setpriv --pdeathsig TERM $(BIN)/python -m deploy.local $(MODELS) --host $(HOST) --port $(PORT)
 
 ## Developing
 
@@ -169,21 +170,23 @@ test: setup-dev setup-test ## Run the tests; ARGS goes to pytest
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 .PHONY: test-rabbitmq4
-test-rabbitmq4: setup-dev setup-cluster $(if $(MODELYARD_TEST_AMQP_URL),,$(RABBITMQ4)/.installed) ## Run contract and fault tests on RabbitMQ 4 (as root, or MODELYARD_TEST_AMQP_URL)
+test-rabbitmq4: setup-dev setup-cluster setup-deploy $(if $(MODELYARD_TEST_AMQP_URL),,$(RABBITMQ4)/.installed) ## Run what needs a broker on RabbitMQ 4 from DEBIAN (forky: 4.3; trixie: 4.0), as root
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS \
 	  $(if $(MODELYARD_TEST_AMQP_URL),,MODELYARD_TEST_RABBITMQ_ROOT=$(RABBITMQ4)) \
-	  $(BIN)/pytest tests/contract tests/faults $(ARGS)
+	  $(BIN)/pytest $(or $(TESTS),tests/contract tests/faults tests/deploy/test_processes.py) $(ARGS)
 
-# Debian 13 in a folder, for its RabbitMQ 4.0, from where this machine gets its own packages.
-$(RABBITMQ4)/.installed:
+# Another Debian in a folder, for its RabbitMQ, from where this machine gets its own packages. The
+# script for sid is the one for every release, also for those that this debootstrap does not know.
+build/rabbitmq4-%/.installed:
 	@if [ "$$(id -u)" != 0 ]; then \
 	  echo "A RabbitMQ 4 of our own needs root, for debootstrap and chroot. Or name one that runs:" >&2; \
 	  echo "  MODELYARD_TEST_AMQP_URL=amqp://USER:PASSWORD@HOST:5672/ make test-rabbitmq4" >&2; exit 1; fi
 	$(call system_package,debootstrap,debootstrap,RabbitMQ 4)
-	@echo "Installing RabbitMQ 4 in $(@D), once …"
+	@echo "Installing the RabbitMQ of Debian's $* in $(@D), once …"
 	@rm -rf --one-file-system $(@D); mkdir -p $(@D)
 	@$(find_mirror); \
-	log=$$(debootstrap --variant=minbase --include=rabbitmq-server trixie $(@D) $$mirror 2>&1) || { echo "$$log" >&2; exit 1; }
+	log=$$(debootstrap --variant=minbase --include=rabbitmq-server $* $(@D) "$$mirror" \
+	  sid 2>&1) || { echo "$$log" >&2; exit 1; }
 	@echo "127.0.0.1 localhost" >$(@D)/etc/hosts
 	@touch $@
 

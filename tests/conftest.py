@@ -12,19 +12,24 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.broker import Broker, RunningBroker
-from tests.support.rabbitmq import URL_VARIABLE, strict_config
+from tests.support.rabbitmq import URL_VARIABLE, release_at, strict_config
 
 LEFT_OUT = pytest.StashKey[list[str]]()
+RELEASE = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def broker(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Broker]:
     """A real RabbitMQ."""
-    if url := os.environ.get(URL_VARIABLE):
-        yield RunningBroker(url)
-        return
-    folder = tmp_path_factory.mktemp("broker")
-    with Broker(folder, more_config=strict_config()) as broker:
+    with ExitStack() as stack:
+        if url := os.environ.get(URL_VARIABLE):
+            broker: Broker = RunningBroker(url)
+        else:
+            folder = tmp_path_factory.mktemp("broker")
+            broker = stack.enter_context(Broker(folder, more_config=strict_config()))
+        pytestconfig.stash[RELEASE] = release_at(broker.url)
         yield broker
 
 
@@ -41,7 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Name what was left out."""
+    """Say which release the tests saw, and name what was left out."""
+    if release := config.stash.get(RELEASE, ""):
+        terminalreporter.section(f"the broker: {release}")
     if left_out := config.stash.get(LEFT_OUT, []):
         terminalreporter.section(f"not run: they need the processes of the broker ({URL_VARIABLE})")
         for name in left_out:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 NAME_WIDTH = 32
 LINES_KEPT = 20
+BOUND = ("setpriv", "--pdeathsig", "KILL")  # the kernel ends it, should we be killed
 
 
 class StartError(Exception):
@@ -63,7 +64,7 @@ class Member:
     def start(self) -> None:
         """Start the process."""
         self._process = subprocess.Popen(
-            self._command,
+            [*BOUND, *self._command],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

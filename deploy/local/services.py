@@ -52,6 +52,8 @@ def make_rabbitmq(folder: Path, port: int) -> list[Member]:
         "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _LOOPBACK,
         "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK,
+        # The start script becomes Erlang's virtual machine: what ends it ends the broker.
+        "RUNNING_UNDER_SYSTEMD": "true",
     }
     return [
         Member(

@@ -29,7 +29,8 @@ def confine(user: int) -> list[str]:
         *("unshare", "--user", f"--map-user={user}", f"--map-group={user}"),
         *("--keep-caps", "--mount", "sh", "-ec"),
         "mount --make-rprivate / && mount -o remount,bind,ro / && "
-        "exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all "
+        "exec setpriv --pdeathsig KILL --no-new-privs "
+        "--inh-caps=-all --ambient-caps=-all --bounding-set=-all "
         '"$@"',
         "sh",
     ]

@@ -21,6 +21,7 @@ import pytest
 from modelyard import __version__
 from tests.e2e.conftest import TRICK
 from tests.e2e.test_odd_models import write
+from tests.support.bound import start
 from tests.support.ports import free_port
 from tests.support.server import MODELYARD, ROOT, Server, wait_until
 
@@ -70,7 +71,7 @@ class Terminal:
     def __init__(self, folder: Path) -> None:
         self._ours, theirs = pty.openpty()
         self.shown = b""
-        self.process = subprocess.Popen(
+        self.process = start(
             [MODELYARD, "serve", str(folder), "--port", "0"],
             stdin=theirs,
             stdout=theirs,

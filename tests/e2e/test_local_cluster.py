@@ -15,9 +15,11 @@ import httpx
 import psutil
 import pytest
 
+from tests.support import bound
 from tests.support.server import (
     PATIENCE_S,
     ROOT,
+    runs,
     wait_for_the_end_of,
     wait_until,
 )
@@ -31,7 +33,7 @@ class Run:
     def __init__(self, *variables: str) -> None:
         # The environment is the tests' own: `make` must not install into it.
         environment = {**os.environ, "MAKEFLAGS": "--old-file=.venv/.run"}
-        self.make = subprocess.Popen(
+        self.make = bound.start(
             ["make", "cluster", *variables],
             cwd=ROOT,
             env=environment,
@@ -163,6 +165,19 @@ def test_ctrl_c_while_it_starts_leaves_nothing(stack: ExitStack) -> None:
     run.finish()
     assert "Modelyard is at" not in run.output
     wait_for_the_end_of(family)
+
+
+@pytest.mark.parametrize("killed", ["make", "launcher"])
+def test_kill_9_leaves_no_process(
+    stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # nobody removes the launcher's folder
+    run = start(stack, "PORT=0")
+    run.wait_for("Ctrl-C ends them all.")
+    family = run.family()
+    assert {"epmd", "beam.smp", "redis-server"} <= {member.name() for member in family}
+    (run.make if killed == "make" else family[0]).kill()
+    wait_until(lambda: not any(map(runs, family)), what="the end of all")
 
 
 def test_many_signals_at_once_end_it_like_one(stack: ExitStack) -> None:

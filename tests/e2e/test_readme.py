@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.bound import start
 from tests.support.broker import Broker
 from tests.support.ports import free_port, two_free_ports
 from tests.support.server import PATIENCE_S, ROOT
@@ -63,9 +64,8 @@ class Copy:
 
     def start(self, command: str, sign: str) -> None:
         """Run a server in the background, and wait for a line with ``sign``."""
-        server = subprocess.Popen(
-            command,
-            shell=True,
+        server = start(
+            ["sh", "-c", command],
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.PIPE,

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import psutil
 
+from tests.support.bound import start
 from tests.support.ports import free_port
 from tests.support.rabbitmq import URL_VARIABLE, Programs
 from tests.support.server import frozen, wait_for_the_end_of, wait_until
@@ -26,11 +27,12 @@ NOT_MARKED = "this test needs a broker's processes: mark it own_broker"
 _CONFIG = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 log.console = false
-vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 10MB
 prometheus.tcp.ip = 127.0.0.1
 prometheus.tcp.port = {metrics_port}
 """
+# Not beside a share of the memory: which of the two counts depends on the release.
+_MEMORY = "vm_memory_high_watermark.absolute = 1GB\n"
 
 
 class Broker:
@@ -47,16 +49,18 @@ class Broker:
         self._programs = Programs(folder)
         self.port, self.metrics_port = free_port(), free_port()
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
-        self._folder = folder
+        self._folder, self._output = folder, folder / "output"
         self._epmd_port, distribution = free_port(), free_port()
         config = folder / "rabbitmq.conf"
         settings = _CONFIG.format(port=self.port, metrics_port=self.metrics_port)
-        config.write_text(settings + more_config)
+        memory = "" if "vm_memory_high_watermark" in more_config else _MEMORY
+        config.write_text(settings + memory + more_config)
         (folder / "plugins").write_text("[rabbitmq_prometheus]." if has_metrics else "[].")
         loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
         self._environment = {
             **os.environ,
             "HOME": str(folder),
+            "ERL_CRASH_DUMP": str(folder / "erl_crash.dump"),
             "ERL_EPMD_PORT": str(self._epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"test{secrets.token_hex(4)}@localhost",
@@ -68,10 +72,12 @@ class Broker:
             "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
             "RABBITMQ_CTL_ERL_ARGS": loopback,
+            # The start script becomes Erlang's virtual machine instead of waiting for it.
+            "RUNNING_UNDER_SYSTEMD": "true",
         }
 
     def __enter__(self) -> Broker:
-        self._epmd = subprocess.Popen(
+        self._epmd = start(
             self._programs.command("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"),
             env=self._environment,
         )
@@ -94,13 +100,14 @@ class Broker:
 
     def start(self) -> None:
         """Start the broker, and wait until it accepts connections."""
-        self._process = subprocess.Popen(
-            self._programs.command("rabbitmq-server"),
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with self._output.open("wb") as output:
+            self._process = start(
+                self._programs.command("rabbitmq-server"),
+                env=self._environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         wait_until(self._is_up, what="the broker")
 
     def kill(self) -> None:
@@ -143,7 +150,7 @@ class Broker:
         return done.stdout
 
     def _is_up(self) -> bool:
-        assert self._process.poll() is None, "the broker ended; see its logs"
+        assert self._process.poll() is None, f"the broker ended:\n{self._output.read_text()}"
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
                 probe.sendall(b"AMQP\0\0\x09\x01")

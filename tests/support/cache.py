@@ -10,6 +10,7 @@ from types import TracebackType
 
 import psutil
 
+from tests.support.bound import start
 from tests.support.ports import free_port
 from tests.support.server import frozen, wait_until
 
@@ -28,7 +29,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, again after a death, and wait until it answers."""
-        self._process = subprocess.Popen(
+        self._process = start(
             [
                 *("redis-server", "--bind", "127.0.0.1", "--port", str(self.port)),
                 *("--save", "", "--appendonly", "no", "--dir", str(self._folder)),
@@ -59,6 +60,7 @@ class RedisServer:
         return frozen(*self.tree())
 
     def _is_up(self) -> bool:
+        assert self._process.poll() is None, "Redis ended, or is not installed"
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
                 probe.sendall(b"PING\r\n")

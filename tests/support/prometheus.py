@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import httpx
 import yaml
 
+from tests.support.bound import start
 from tests.support.ports import free_port
 from tests.support.server import PATIENCE_S, ROOT, wait_until
 
@@ -48,7 +48,7 @@ class Prometheus:
         shutil.copytree(SHIPPED / "rules", folder / "rules")
 
     def __enter__(self) -> Prometheus:
-        self._process = subprocess.Popen(
+        self._process = start(
             [
                 *("prometheus", "--log.level=error", f"--config.file={self.config}"),
                 f"--storage.tsdb.path={self._folder / 'data'}",

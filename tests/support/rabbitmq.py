@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import aio_pika
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")  # Debian's; the wrappers in PATH change the user
 ROOT_VARIABLE = "MODELYARD_TEST_RABBITMQ_ROOT"
@@ -33,6 +38,23 @@ deprecated_features.permit.transient_nonexcl_queues = false
 def strict_config() -> str:
     """Give configuration that denies what is deprecated, if the release knows how."""
     return _STRICT if ROOT_VARIABLE in os.environ else ""
+
+
+def release_at(url: str) -> str:
+    """Give what the broker at ``url`` says that it is, and what it runs on."""
+    with ThreadPoolExecutor(1) as thread:  # this one may be running an event loop
+        said = thread.submit(asyncio.run, _properties_at(url)).result()
+    return "{product} {version} on {platform}".format_map(said)
+
+
+async def _properties_at(url: str) -> dict[str, Any]:
+    async with await aio_pika.connect(url) as connection:
+        assert connection.transport is not None
+        properties = connection.transport.connection.server_properties
+    return {
+        name: value.decode() if isinstance(value, bytes) else value
+        for name, value in properties.items()
+    }
 
 
 class Programs:

@@ -19,6 +19,8 @@ from typing import Any, Self
 import httpx
 import psutil
 
+from tests.support.bound import start
+
 ROOT = Path(__file__).parents[2]
 MODELYARD = str(Path(sys.executable).with_name("modelyard"))
 PATIENCE_S = 60.0
@@ -32,6 +34,14 @@ def wait_until(condition: Callable[[], Any], *, what: str) -> Any:
             return found
         assert time.monotonic() < give_up, f"waited {PATIENCE_S} s in vain: {what}"
         threading.Event().wait(0.02)
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it still does; one that has ended need not have been reaped."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for_the_end_of(processes: list[psutil.Process]) -> None:
@@ -72,7 +82,7 @@ class Member:
         self._lines: list[str] = []
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
+        self.process = start(
             self._command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
