@@ -31,7 +31,8 @@ class Plan(NamedTuple):
     """What the head of a prediction says of its body and its answer.
 
     ``name`` and ``version``: as the address says; None where the body does. ``upload``: the content
-    type of a body that is files. ``cors``: header lines of the answer, for a page of another origin that may see it.
+    type of a body that is files. ``cors``: header lines of the answer, for a page of another origin
+    that may see it.
     """
 
     form: Form
