@@ -21,6 +21,8 @@ from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
 
+Scan = Callable[[], tuple[list[tuple[Path, Manifest]], list[Unusable]]]
+
 
 def listen(settings: Settings) -> socket.socket:
     """Give a socket that listens where the settings say.
@@ -38,10 +40,12 @@ def serve_embedded(
     *,
     display: Callable[[], Display],
     bad: Sequence[Unusable] = (),
+    scan: Scan | None = None,
 ) -> None:
     """Serve everything on ``listener`` until a signal says stop.
 
-    ``bad``: models whose manifest cannot be used; they are shown as failed.
+    ``bad``: models whose manifest cannot be used; they are shown as failed. ``scan``: reads the
+    folders again, if they are watched for changes.
     """
     from modelyard.compose.embedded import Embedded
 
@@ -53,6 +57,7 @@ def serve_embedded(
         failed=failed(bad),
         on_change=shown.show,
         on_stopping=_say_what_is_finished(settings),
+        scan=scan,
     )
     _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
 

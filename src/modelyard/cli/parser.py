@@ -73,6 +73,12 @@ def _add_serving(commands: _Commands) -> None:
         action="store_true",
         help="do not start if any model.toml is wrong; else that model alone is failed",
     )
+    serve.add_argument(
+        "--reload",
+        action="store_true",
+        help="serve folders that change, come or go as they are now; what cannot load changes "
+        "nothing",
+    )
     serve.set_defaults(run=serving.serve)
 
     gateway = commands.add_parser(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+from functools import partial
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
@@ -24,7 +25,14 @@ def serve(options: argparse.Namespace) -> None:
     from modelyard.display import make_display
     from modelyard.serve import serve_embedded
 
-    serve_embedded(settings, models, _listen(settings), display=make_display, bad=bad)
+    serve_embedded(
+        settings,
+        models,
+        _listen(settings),
+        display=make_display,
+        bad=bad,
+        scan=partial(_scan, options.folders) if options.reload else None,
+    )
 
 
 def gateway(options: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from random import SystemRandom
 
@@ -18,6 +17,7 @@ from modelyard.compose.process import (
     OnChange,
     OnStopping,
     Process,
+    background,
     spare_the_collector,
     stop_on_signals,
 )
@@ -65,16 +65,6 @@ def _broker(settings: Settings, metrics: Metrics) -> Broker:
         wall_clock=time.time,
         chance=SystemRandom(),
     )
-
-
-@contextlib.asynccontextmanager
-async def _background(*runs: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run ``runs`` as long as the block; should one fail, the block is cancelled."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run) for run in runs]
-        yield
-        for task in tasks:
-            task.cancel()
 
 
 class ClusterGateway:
@@ -125,7 +115,7 @@ class ClusterGateway:
         with stop_on_signals(self._process.stop):
             async with (
                 self._cache or contextlib.nullcontext(),
-                _background(self._transport.run(), self._watcher.run()),
+                background(self._transport.run(), self._watcher.run()),
             ):
                 await self._process.serve(listener)
                 log.info("drained")
@@ -237,7 +227,7 @@ class ClusterWorker:
         with stop_on_signals(self._stop):
             async with (
                 self._pool,
-                _background(self._announcer.run(), self._consume_while_serving()),
+                background(self._announcer.run(), self._consume_while_serving()),
             ):
                 await self._process.serve(listener)
                 await self._drain()
@@ -249,7 +239,7 @@ class ClusterWorker:
         while True:
             await self._pool.wait_until(is_serving=True)
             spare_the_collector()
-            async with _background(self._consumer.run()):
+            async with background(self._consumer.run()):
                 await self._pool.wait_until(is_serving=False)
 
     def _stop(self, *, is_forced: bool) -> None:

@@ -10,7 +10,8 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
 
 from modelyard import __version__
@@ -27,7 +28,7 @@ from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
-    from modelyard.gateway.routes import Workers
+    from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
 
@@ -82,6 +83,7 @@ class Process:
         self._transport = transport
         self._workers = workers
         self._server: Server | None = None
+        self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
         """Take over what is said of a target."""
@@ -137,6 +139,7 @@ class Process:
             render_metrics=lambda: (self.metrics.render(), CONTENT_TYPE),
             verdict=self._full_verdict,
             workers=self._workers,
+            by_hand=self.by_hand if is_loopback(settings.host) else None,
         )
         return make_server(
             cors.around(pages),
@@ -180,6 +183,26 @@ class Process:
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         return endpoint
+
+
+@contextlib.asynccontextmanager
+async def background(*runs: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``runs`` as long as the block; should one fail, the block is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run) for run in runs]
+        yield
+        for task in tasks:
+            task.cancel()
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server that listens on ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def spare_the_collector() -> None:

@@ -17,7 +17,7 @@ from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.openapi import add_predict, without_validation
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
-from modelyard.gateway.routes import Workers, make_router
+from modelyard.gateway.routes import ByHand, Workers, make_router
 
 # Of the page /docs: what nobody has opened is not drawn, which with many models takes seconds.
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
@@ -31,6 +31,7 @@ def make_pages(
     render_metrics: Callable[[], tuple[bytes, str]],
     verdict: Callable[[], Verdict],
     workers: Workers | None = None,
+    by_hand: ByHand | None = None,
 ) -> FastAPI:
     """Give the FastAPI application: models, probes, metrics, documentation."""
     pages = FastAPIOffline(
@@ -47,6 +48,7 @@ def make_pages(
             render_metrics=render_metrics,
             verdict=verdict,
             workers=workers,
+            by_hand=by_hand,
         )
     )
     pages.add_exception_handler(RequestError, _on_request_error)

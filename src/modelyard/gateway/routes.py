@@ -68,6 +68,18 @@ class MetricsResponse(PlainTextResponse):
     media_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class ByHand(Protocol):
+    """Loads and unloads models when somebody asks for it."""
+
+    async def load(self, name: str) -> None:
+        """Load all versions of a model from their folders, in place of what is served of it."""
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no longer, until it is loaded again."""
+        ...
+
+
 class Workers(Protocol):
     """What a gateway of a cluster knows of the workers of a target."""
 
@@ -91,6 +103,7 @@ def make_router(
     render_metrics: Callable[[], tuple[bytes, str]],
     verdict: Callable[[], Verdict],
     workers: Workers | None,
+    by_hand: ByHand | None,
 ) -> APIRouter:
     """Give the routes.
 
@@ -100,6 +113,7 @@ def make_router(
         render_metrics: Gives the metrics and their content type.
         verdict: Says whether requests should come here.
         workers: Tells of the workers; None where there are none.
+        by_hand: Loads and unloads models; None where nobody may.
     """
     router = APIRouter()
 
@@ -135,6 +149,28 @@ def make_router(
         if not versions:
             raise ModelNotFound("no model has this name; GET /models lists them")
         return ModelDetails(name=name, versions=[details_of(e, catalog, workers) for e in versions])
+
+    if by_hand is not None:
+
+        @router.post(
+            "/models/{name}/load",
+            tags=["models"],
+            summary="Load a model from its folder, in place of what is served of it",
+            responses=problem_responses("model_not_found", "model_not_ready"),
+        )
+        async def load_model(name: str) -> ModelDetails:
+            await by_hand.load(name)
+            return await get_model(name)
+
+        @router.post(
+            "/models/{name}/unload",
+            tags=["models"],
+            summary="Serve a model no longer, until it is loaded again",
+            responses=problem_responses("model_not_found"),
+            status_code=status.HTTP_204_NO_CONTENT,
+        )
+        async def unload_model(name: str) -> None:
+            await by_hand.unload(name)
 
     if workers is not None:
 

@@ -172,6 +172,11 @@ class Pool:
         """Wait until the model can be asked, or until it cannot."""
         await self._runners.wait_while(lambda state: (state in SERVING) is not is_serving)
 
+    async def drained(self) -> None:
+        """Wait until nothing waits or runs: for a pool that gets no more calls."""
+        while self._waiting or self._runners.is_busy:  # noqa: ASYNC110 (it is looked at rarely)
+            await asyncio.sleep(TICK_S)
+
     # From what waits to the runners.
 
     def _wake(self) -> None:

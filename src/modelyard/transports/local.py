@@ -26,6 +26,10 @@ class LocalTransport:
         """Send the requests of ``target`` to ``submit``."""
         self._submits[target] = submit
 
+    def disconnect(self, target: Target) -> None:
+        """Refuse the requests of ``target``."""
+        self._submits.pop(target, None)
+
     def send(self, call: Call) -> None:
         """Carry a call; see ``dispatch.Transport``."""
         submit = self._submits.get(call.request.target)
