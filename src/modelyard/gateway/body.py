@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from modelyard.core.errors import RequestError, TooLarge
+from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.direct import DIRECT_BYTES, DirectReader
 from modelyard.gateway.heads import HeadParser, HeadTooLargeError
 
@@ -46,6 +47,7 @@ class BodyReader:
         self._begun = b""
         self._pieces: list[bytes] = []  # of a chunked body
         self._pieces_bytes = 0
+        self._unreserved = 0  # of those bytes
         self._framing_left = 0
 
     def begin(
@@ -54,7 +56,7 @@ class BodyReader:
         """Read a body of ``size`` bytes, or in chunks if that is None; ``begun``: what is here."""
         self._size, self._max_bytes = size, max_bytes
         self._begun = b""
-        self._pieces_bytes, self._framing_left = 0, FRAMING_BYTES
+        self._pieces_bytes, self._unreserved, self._framing_left = 0, 0, FRAMING_BYTES
         if size is not None and size - len(begun) > DIRECT_BYTES:
             if self._direct is None:
                 self._direct = DirectReader(self._owner)
@@ -99,7 +101,10 @@ class BodyReader:
             raise TooLarge(f"the body has more than {self._max_bytes} bytes")
         if self._framing_left < 0 and not is_whole:
             raise HeadTooLargeError("there is too much around the chunks of the body")
-        self._reserve(came)
+        self._unreserved += came
+        if self._unreserved > SMALL_BYTES:  # less is not counted
+            self._reserve(self._unreserved)
+            self._unreserved = 0
         if is_whole:
             body = b"".join(self._pieces)
             self._pieces.clear()

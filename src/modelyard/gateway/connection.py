@@ -26,10 +26,13 @@ from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
 from modelyard.gateway.stall import Stall
+from modelyard.gateway.types import Respond
 
 KEEP_ALIVE_S = 75
 IDLE_LINGER_S = 0.5  # a stopping server still answers what is on its way for so long
 LINGER_S = 5.0  # what still comes after a refusal is dropped for so long
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpConnection(asyncio.Protocol):
@@ -60,6 +63,7 @@ class HttpConnection(asyncio.Protocol):
             self.known,
             on_head=self._on_head,
             on_request=self._on_request,
+            on_expecting=self._on_expecting,
             on_refused=self._refuse,
             reserve=self._reserve,
         )
@@ -134,7 +138,9 @@ class HttpConnection(asyncio.Protocol):
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:
-            self._refuse_whole(refusal, origin=head.headers.get(b"origin"))
+            is_head = head.method == b"HEAD"  # a client takes a body for the next response
+            respond = self._respond_without_body if is_head else self._respond
+            self._answer_refusal(refusal, head, respond)
         else:
             self._outbox.flush()
             self._work = handover = self.pages.answer(
@@ -154,6 +160,9 @@ class HttpConnection(asyncio.Protocol):
         dated = self._outbox.date_lines(self._server.default_headers)
         self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, dated, body))
         self._on_answered()
+
+    def _respond_without_body(self, head: bytes, body: bytes) -> None:
+        self._respond(head, b"")
 
     def _on_page_done(self, is_closed: bool) -> None:
         self._is_leaving = self._is_leaving or is_closed
@@ -181,15 +190,15 @@ class HttpConnection(asyncio.Protocol):
 
     # Refusals.
 
-    def _refuse_whole(self, error: RequestError, *, origin: bytes | None) -> None:
-        """Answer a request that is refused for what its head says; the next one may be better."""
+    def _answer_refusal(self, error: RequestError, head: Head | None, respond: Respond) -> None:
         if self.endpoint is None:
-            self._respond(*problem_answer(error, new_request_id()))
-        else:
-            given_id = self._reader.given_id
-            self.endpoint.refuse(error, self._respond, given_id=given_id, origin=origin)
+            respond(*problem_answer(error, new_request_id()))
+            return
+        given_id = self._reader.given_id if head is not None else None
+        origin = head.headers.get(b"origin") if head is not None else None
+        self.endpoint.refuse(error, respond, given_id=given_id, origin=origin)
 
-    def _refuse(self, error: RequestError) -> None:
+    def _refuse(self, error: RequestError, head: Head | None) -> None:
         """Answer a request of which not all has been read, and close the connection.
 
         What still comes is read and dropped for a bounded while: a client that is still sending
@@ -200,14 +209,18 @@ class HttpConnection(asyncio.Protocol):
         self._is_leaving = True
         self._reader.close()
         self._give_room_back()
-        if self.endpoint is not None:
-            self.endpoint.note_refused(error)
-        head, body = problem_answer(error, new_request_id())
+        self._answer_refusal(error, head, self._write_last)
+        self._loop.call_later(LINGER_S, self.transport.close)
+
+    def _write_last(self, head: bytes, body: bytes) -> None:
         self._outbox.flush()
         self.transport.write(b"%bconnection: close\r\n\r\n%b" % (head, body))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._loop.call_later(LINGER_S, self.transport.close)
+
+    def _on_expecting(self) -> None:
+        self._outbox.flush()
+        self.transport.write(_CONTINUE)
 
     def _reserve(self, size: int) -> None:
         """Take room of the budget for so many more bytes of a body."""
@@ -259,10 +272,10 @@ class HttpConnection(asyncio.Protocol):
         """Answer what is under way with ``error``: the server does not wait any longer."""
         if isinstance(self._work, Handover):
             self._work.cancel()
-            self.transport.close()
         elif self._work is not None:
             self._work.settle(error)
         elif self._reader.state is State.BODY:
-            self._refuse(error)
+            self._refuse(error, None)
+            return  # the end of the process closes it: so the client can read the answer
         if self._is_write_paused or self._reader.state is State.CLOSED:
             self.transport.abort()  # its client does not read, and we would wait for it

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from modelyard.core.errors import ShuttingDown
 from modelyard.gateway.heads import Head
-from modelyard.gateway.types import App
+from modelyard.gateway.problems import MEDIA_TYPE, problem_of
+from modelyard.gateway.types import App, Message, Receive, Scope, Send
 
 _FRAMING = re.compile(
     rb"^(transfer-encoding|content-length|expect)[ \t]*:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE
@@ -32,7 +35,8 @@ class Pages:
 
     def __init__(self, app: App) -> None:
         self._config = uvicorn.Config(
-            app,
+            partial(_or_refuse, app),
+            interface="asgi3",
             http="httptools",
             ws="none",
             lifespan="off",
@@ -63,6 +67,27 @@ class Pages:
         raw = head.raw if head.body_bytes == len(body) == 0 else _reframed(head.raw, len(body))
         protocol.data_received(raw + bytes(body))
         return Handover(protocol, proxy, state, on_done)
+
+
+async def _or_refuse(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer by ``app``; one that is given up before it has begun to answer is refused."""
+    has_begun = False
+
+    async def noting_send(message: Message) -> None:
+        nonlocal has_begun
+        has_begun = True
+        await send(message)
+
+    try:
+        await app(scope, receive, noting_send)
+    except asyncio.CancelledError:
+        if has_begun:
+            raise
+        problem = problem_of(ShuttingDown("this gateway is shutting down"), request_id="-")
+        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1")]
+        status = problem.status
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": problem.body})
 
 
 class Handover:

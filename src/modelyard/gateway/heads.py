@@ -104,6 +104,7 @@ class HeadParser:
         self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._is_whole = self._is_last = False
+        self._tail = b""  # of what was fed of a chunked body
         # Called by the parser.
         self.on_url = self._urls.append
         self.on_header = self._fields.__setitem__
@@ -125,6 +126,7 @@ class HeadParser:
             Malformed: It is no HTTP.
         """
         urls, fields = self._urls, self._fields
+        self._tail = b""
         urls.clear()
         fields.clear()
         raw, parser = self._feed(raw), self._parser
@@ -153,12 +155,17 @@ class HeadParser:
         """
         self._is_whole = False
         position = 0
+        # A chunked body ends with an empty line, and nowhere else: so the parser is fed up to the
+        # next one at a time. The first may have begun in what came before.
+        seam = (self._tail + data[: len(END) - 1]).find(END)
+        end = seam + len(END) - len(self._tail) if seam >= 0 else 0
         while position < len(data) and not self._is_whole:
-            # A chunked body ends with an empty line, and nowhere else.
-            end = data.find(END, position)
-            end = len(data) if end < 0 else end + len(END)
+            if end <= position:
+                found = data.find(END, position)
+                end = len(data) if found < 0 else found + len(END)
             self._feed_parser(data[position:end])
             position = end
+        self._tail = (self._tail + data)[1 - len(END) :]
         pieces = self._pieces[:]
         self._pieces.clear()
         return pieces, data[position:], self._is_whole

@@ -146,10 +146,6 @@ class PredictEndpoint:
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond)
         self._answer_problem(asked, error, None)
 
-    def note_refused(self, error: RequestError) -> None:
-        """Count a request that was refused before its body had come."""
-        self._note(None, error.code, 0.0, new_request_id())
-
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
         return self._dispatch.start(

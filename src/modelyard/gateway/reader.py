@@ -24,8 +24,6 @@ from modelyard.gateway.known import KnownHeads
 
 MOST_AHEAD_BYTES = 64 * 1024  # what may wait behind the request that is answered, before we stop
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 
 class State(Enum):
     """What a reader does now."""
@@ -54,7 +52,9 @@ class RequestReader:
         known: Heads that were parsed before, on whatever connection.
         on_head: Called with each head; gives why the request is refused, or None.
         on_request: Called with the head of a request, its body, and why it is refused if it is.
-        on_refused: Called with why a request is refused of which not all is here.
+        on_expecting: Called when a client waits for a word of ours before it sends a body.
+        on_refused: Called with why a request is refused of which not all is here, and with its
+            head if that could be read.
         reserve: Called before memory for so many bytes of a body is taken; raises if there is none.
     """
 
@@ -66,7 +66,8 @@ class RequestReader:
         *,
         on_head: Callable[[Head], RequestError | None],
         on_request: Callable[[Head, bytes | bytearray, RequestError | None], None],
-        on_refused: Callable[[RequestError], None],
+        on_expecting: Callable[[], None],
+        on_refused: Callable[[RequestError, Head | None], None],
         reserve: Callable[[int], None],
     ) -> None:
         self.state = State.IDLE
@@ -75,6 +76,7 @@ class RequestReader:
         self._known = known
         self._on_head = on_head
         self._on_request = on_request
+        self._on_expecting = on_expecting
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -84,7 +86,7 @@ class RequestReader:
             self._parser,
             reserve=reserve,
             on_whole=self._on_body,
-            on_refused=on_refused,
+            on_refused=lambda error: on_refused(error, self._head),
         )
         self._head: Head | None = None  # whose body is being read
         self._begun = b""  # of a head that is not whole
@@ -99,13 +101,13 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Take what has arrived."""
         state = self.state
-        if state is State.IDLE:
+        if state is State.IDLE and not self._ahead:
             self._read_head(data)
         elif state is State.BODY:
             self._body.feed(data)
         elif state is State.HEAD:
             self._read_head(self._begun + data)
-        elif state is State.ANSWERING:
+        elif state is not State.CLOSED:  # it comes behind what waits already
             self._ahead += data
             if len(self._ahead) > MOST_AHEAD_BYTES:
                 self._transport.pause_reading()
@@ -160,11 +162,11 @@ class RequestReader:
                 raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
             head = self._parser.parse(raw)
         except RequestError as error:
-            self._on_refused(error)
+            self._on_refused(error, None)
             return
         if head is None:  # empty lines
             self.state = State.IDLE
-            if rest:
+            if rest := rest.lstrip(b"\r\n"):
                 self._read_head(rest)
             return
         self.given_id = head.headers.get(b"x-request-id")
@@ -190,7 +192,7 @@ class RequestReader:
                 raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
             HeadParser.check(begun)
         except RequestError as error:
-            self._on_refused(error)
+            self._on_refused(error, None)
             return
         self.state = State.HEAD
         if self._timer is None:
@@ -199,13 +201,13 @@ class RequestReader:
     def _await_body(self, head: Head, begun: bytes, refusal: RequestError | None) -> None:
         """Wait for the rest of a body, but not for ever, nor for one that is not wanted."""
         if refusal is not None:
-            self._on_refused(refusal)
+            self._on_refused(refusal, head)
             return
         self.state, self._head = State.BODY, head
         self._disarm()
         self._arm(self._limits.body_timeout_s, self._on_body_late)
         if head.is_expecting:
-            self._transport.write(_CONTINUE)
+            self._on_expecting()
         self._body.begin(
             head.body_bytes,
             begun,
@@ -233,10 +235,10 @@ class RequestReader:
     def _on_head_late(self) -> None:
         if self.state is State.HEAD:
             limit = f"{self._limits.header_timeout_s:g} s"
-            self._on_refused(TooSlow(f"the headers were not complete after {limit}"))
+            self._on_refused(TooSlow(f"the headers were not complete after {limit}"), None)
         else:
             self._transport.close()  # it never asked anything: an answer would puzzle it
 
     def _on_body_late(self) -> None:
         limit = f"{self._limits.body_timeout_s:g} s"
-        self._on_refused(TooSlow(f"the body was not complete after {limit}"))
+        self._on_refused(TooSlow(f"the body was not complete after {limit}"), self._head)

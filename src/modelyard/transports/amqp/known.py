@@ -50,11 +50,14 @@ class Known:
 
     @property
     def state(self) -> State:
-        """The best of its workers'; without any, whether it could be woken."""
+        """The best of its workers'; without any, whether it could be woken. A target that sleeps
+        does so until a worker has loaded the model: requests wait.
+        """
+        may_sleep = self.card is not None and self.card.scale_to_zero
         for state in _BEST_FIRST:
             if self._states[state]:
-                return state
-        return "asleep" if self.card is not None and self.card.scale_to_zero else "stopped"
+                return "asleep" if state == "starting" and may_sleep else state
+        return "asleep" if may_sleep else "stopped"
 
     @property
     def instance_s(self) -> float:
