@@ -5,10 +5,11 @@ Each gateway tells of its own requests, in runners:
     demand = busy + (least - busy x instances per request) x seconds per instance / target_wait_s
     busy   = instances asked for per second x seconds per instance
 
-``busy`` runners are what the load takes, counted over the time of sixty requests, but 15 s to 120 s;
-``least`` is the smallest number of instances in flight in the last 10 s, so what stands there, not
-what a burst left; less those that run when nobody waits it is the backlog, and that should be gone
-in ``target_wait_s``. KEDA adds the gateways up, and room for chance on top (``staff``).
+``busy`` runners are what the load takes, counted over the time of sixty requests, but 15 s to
+120 s; ``least`` is the smallest number of instances in flight in the last 10 s, so what stands
+there, not what a burst left; less those that run when nobody waits it is the backlog, and that
+should be gone in ``target_wait_s``. KEDA adds the gateways up, and room for chance on top
+(``staff``).
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def staff(demand: float) -> float:
     (the square-root rule of Halfin and Whitt 1981), and one or so for what is not chance.
     """
     spare = min(p.SPARE.value, p.SPARE_SHARE.value * demand)
-    return demand + p.SPARE_ROOT.value * demand**0.5 + spare
+    return demand + p.SPARE_ROOT.value * math.sqrt(demand) + spare
 
 
 class DemandSignal:

@@ -11,9 +11,9 @@ from pathlib import Path
 from bench.processes import ROOT
 from bench.simulate import parameters as p
 from bench.simulate.checks import Agreement, Check, Wait
+from bench.simulate.comparison import Comparison
 from bench.simulate.data import FILE, Measured
 from bench.simulate.paper import Costs, Need
-from bench.simulate.comparison import Comparison
 from bench.simulate.scenarios import SUBJECTS, Outcome
 
 PAGE = ROOT / "docs" / "scaling.md"

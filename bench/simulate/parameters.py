@@ -40,9 +40,9 @@ STANDING_S = Parameter(10, "s", "of which the least number in flight counts", "c
 WAIT_SHARE = Parameter(
     0.25, "of `timeout_s`", "`target_wait_s`, in which a backlog should be gone", "chosen"
 )
-SPARE_ROOT = Parameter(1.1, "× √demand runners", "spare, for chance", "chosen")
+SPARE_ROOT = Parameter(1.1, "√demand runners", "spare, for chance", "chosen")
 SPARE = Parameter(1.25, "runners", "spare beside that", "chosen")
-SPARE_SHARE = Parameter(2.0, "× demand", "most of what is spare beside that", "chosen")
+SPARE_SHARE = Parameter(2.0, "of the demand", "most of what is spare beside that", "chosen")
 PACE_S = Parameter(3, "s", "between two announcements of a worker's pace", "chosen")
 MIN_PODS = Parameter(2, "pods", "minReplicas", "the charts")
 SYNC_S = Parameter(15, "s", "between two decisions of the HPA", HPA)
