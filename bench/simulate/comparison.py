@@ -10,7 +10,13 @@ from bench.simulate.scenarios import Outcome
 SLOWEST = 1.1
 """Times the p99 of the better one, at most, with no more pods in the mean."""
 
-MISSED: frozenset[tuple[str, str]] = frozenset()
+MISSED = frozenset(
+    {
+        ("intermediate_iris_model", "step"),
+        ("intermediate_iris_model", "spike"),
+        ("intermediate_iris_model", "day"),
+    }
+)
 """What is known not to be held, as (model, load); the page says why."""
 
 
