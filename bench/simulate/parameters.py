@@ -31,6 +31,19 @@ QUEUE_TARGET = Parameter(
 READY_TARGET = Parameter(
     2.0, "messages per pod", "what KEDA aims at if it counts ready ones only", "chosen"
 )
+COUNTED = Parameter(
+    60, "requests' time", "over which a gateway counts what is asked for,", "chosen"
+)
+SHORTEST_S = Parameter(15, "s", "but at least this, which is what the HPA waits,", HPA)
+LONGEST_S = Parameter(120, "s", "and at most this", "chosen")
+STANDING_S = Parameter(10, "s", "of which the least number in flight counts", "chosen")
+WAIT_SHARE = Parameter(
+    0.25, "of `timeout_s`", "`target_wait_s`, in which a backlog should be gone", "chosen"
+)
+SPARE_ROOT = Parameter(1.1, "√demand runners", "spare, for chance", "chosen")
+SPARE = Parameter(1.25, "runners", "spare beside that", "chosen")
+SPARE_SHARE = Parameter(2.0, "of the demand", "most of what is spare beside that", "chosen")
+PACE_S = Parameter(3, "s", "between two announcements of a worker's pace", "chosen")
 MIN_PODS = Parameter(2, "pods", "minReplicas", "the charts")
 SYNC_S = Parameter(15, "s", "between two decisions of the HPA", HPA)
 TOLERANCE = Parameter(0.1, "", "ratio to the target that changes nothing", HPA)
