@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import simpy
 
 from bench.simulate.gateway import Bundle
-from bench.simulate.pace import Pace
+from modelyard.core.pace import Pace
 
 if TYPE_CHECKING:
     from bench.simulate.farm import Farm

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.simulate.demand import staff
 from modelyard.core.manifest import Manifest as ModelManifest
 from modelyard.core.manifest import parse_manifest
 from tests.deploy.charts import MODEL, PLATFORM, Manifest, helm, only, render
@@ -171,7 +172,13 @@ def test_keda_adds_up_what_each_gateway_would_keep_busy(chosen: str, target: str
     port = gateway["ports"][0]["containerPort"]
     assert asked["url"] == f"http://{host}:{port}/models/iris/versions/1/demand"
     assert (asked["aggregateFromKubeServiceEndpoints"], asked["aggregationType"]) == ("true", "sum")
-    assert (asked["valueLocation"], asked["targetValue"]) == ("runners", target)
+    assert asked["valueLocation"] == "runners"
+    staffed = spec["advanced"]["scalingModifiers"]
+    assert (staffed["target"], staffed["metricType"]) == (target, "AverageValue")
+    assert trigger["name"] in staffed["formula"]
+    for demand in (0.0, 0.001, 0.5, 3.0, 40.0):  # Python reads the formula as KEDA's language does
+        given = eval(staffed["formula"], {"demand": demand, "min": min})
+        assert given == pytest.approx(staff(demand)), "what was simulated is another formula"
     # It looks by itself: no user of the broker, and no autoscaler beside it.
     kinds = {one["kind"] for one in rendered}
     assert not kinds & {"HorizontalPodAutoscaler", "TriggerAuthentication"}

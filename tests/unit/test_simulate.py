@@ -19,13 +19,14 @@ from bench.simulate.autoscaler import Autoscaler, CpuSignal, QueueSignal
 from bench.simulate.checks import CHECKS, Check
 from bench.simulate.comparison import MISSED, compare
 from bench.simulate.data import load
-from bench.simulate.demand import DemandSignal, Meter, Sample, staff
+from bench.simulate.demand import DemandSignal, staff
 from bench.simulate.farm import Farm, Rules
 from bench.simulate.gateway import EXPIRED, REFUSED, Process
-from bench.simulate.pace import Pace
 from bench.simulate.paper import Costs, cells_for, costs_of, need
 from bench.simulate.scenarios import Outcome
 from bench.simulate.service import Busy, Cost
+from modelyard.core.demand import Meter, Sample
+from modelyard.core.pace import Pace
 
 
 def takes(seconds: float, cpu_s: float = 0.0) -> Busy:
@@ -216,30 +217,35 @@ def test_a_pace_follows_a_model_that_becomes_slower() -> None:
 
 def metered(*counts: tuple[int, int]) -> Meter:
     """Give a gateway's meter after a sample a second of (asked, in flight)."""
-    meter = Meter(target_wait_s=10)
+    meter = Meter()
     for second, (asked, in_flight) in enumerate(counts):
-        meter.add(Sample(second, asked, in_flight))
+        meter.add(Sample(second, asked, asked, in_flight))
     return meter
+
+
+def wanted_by(meter: Meter, instance_s: float) -> float:
+    """Give the runners that a meter asks for."""
+    return meter.runners(instance_s, target_wait_s=10)
 
 
 def test_demand_is_what_the_load_keeps_busy_and_what_clears_the_backlog_in_time() -> None:
     steady = metered(*((20 * second, 2) for second in range(31)))
-    assert steady.demand(0.1, instances_per_request=1) == pytest.approx(2)
+    assert wanted_by(steady, 0.1) == pytest.approx(2)
     behind = metered(*((20 * second, 102) for second in range(31)))
-    assert behind.demand(0.1, instances_per_request=1) == pytest.approx(2 + 100 * 0.1 / 10)
+    assert wanted_by(behind, 0.1) == pytest.approx(2 + 100 * 0.1 / 10)
 
 
 def test_a_burst_that_is_gone_at_once_is_no_backlog() -> None:
     burst = metered(*((20 * second, 500 if second == 25 else 2) for second in range(31)))
-    assert burst.demand(0.1, instances_per_request=1) == pytest.approx(2)
+    assert wanted_by(burst, 0.1) == pytest.approx(2)
 
 
 def test_demand_is_zero_while_nobody_asks_and_wakes_a_model_of_unknown_pace() -> None:
     idle, first = metered(*[(0, 0)] * 30), metered((0, 0), (1, 1))
-    assert idle.demand(0.1, instances_per_request=1) == staff(0) == 0
-    assert idle.demand(None, instances_per_request=1) == 0
-    assert first.demand(None, instances_per_request=1) == 1
-    assert first.demand(0.1, instances_per_request=1) > 0
+    assert wanted_by(idle, 0.1) == staff(0) == 0
+    assert wanted_by(idle, 0) == 0
+    assert wanted_by(first, 0) == 1
+    assert wanted_by(first, 0.1) > 0
 
 
 def test_demand_sees_a_busy_runner_where_the_queue_sees_one_bundle() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from modelyard.caches.redis import RedisCache
+from modelyard.compose.demands import Demands
 from modelyard.compose.process import (
     OnChange,
     OnStopping,
@@ -110,12 +111,19 @@ class ClusterGateway:
             is_complete=lambda: self._watcher.knows_all,
         )
 
+        self._demands = Demands(
+            self._process.catalog,
+            transport=self._transport,
+            watcher=self._watcher,
+            clock=time.monotonic,
+        )
+
     async def run(self, listener: socket.socket) -> None:
         """Serve on ``listener`` until a signal says stop."""
         with stop_on_signals(self._process.stop):
             async with (
                 self._cache or contextlib.nullcontext(),
-                background(self._transport.run(), self._watcher.run()),
+                background(self._transport.run(), self._watcher.run(), self._demands.run()),
             ):
                 await self._process.serve(listener)
                 log.info("drained")
@@ -131,9 +139,7 @@ class ClusterGateway:
 
     def demand(self, target: Target) -> Demand:
         """See ``gateway.routes.Workers``."""
-        known = self._watcher.known(target)
-        instance_s = known.instance_s if known else 0.0
-        return Demand.of(self._transport.instances(target), instance_s=instance_s)
+        return self._demands.of(target)
 
     def _announce(self, announcement: Announcement) -> None:
         self._process.announce(announcement)

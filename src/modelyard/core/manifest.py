@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from modelyard.core.demand import WAIT_SHARE
 from modelyard.core.manifest_errors import explain, line_of
 from modelyard.core.names import Name, Target
 
@@ -87,6 +88,15 @@ class Scaling(_Table, frozen=True):
         Seconds,
         Meta(description="Seconds without work after which a runner over `min_runners` is ended."),
     ] = 60
+    target_wait_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=7 * 24 * 3600,
+            description="Seconds in which a backlog should be gone, where a cluster scales by "
+            "demand. 0 for a quarter of `timeout_s`.",
+        ),
+    ] = 0
     scale_to_zero: Annotated[
         bool,
         Meta(
@@ -205,6 +215,11 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
             "They are checked before the model loads."
         ),
     ] = {}
+
+    @property
+    def target_wait_s(self) -> float:
+        """The time in which a backlog should be gone."""
+        return self.scaling.target_wait_s or WAIT_SHARE * self.limits.timeout_s
 
     @property
     def target(self) -> Target:

@@ -98,7 +98,7 @@ class Announcement(msgspec.Struct, frozen=True):
     document.
 
     ``is_default``: whether ``model.toml`` says that it answers requests that name no version;
-    ``workers``: how many serve it.
+    ``target_wait_s``: the time in which a backlog should be gone; ``workers``: how many serve it.
     """
 
     target: Target
@@ -114,6 +114,7 @@ class Announcement(msgspec.Struct, frozen=True):
     reason: str = ""
     scale_to_zero: bool = False
     is_default: bool = False
+    target_wait_s: float = 1.0
     workers: int = 1
 
 

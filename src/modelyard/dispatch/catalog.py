@@ -24,11 +24,12 @@ from modelyard.core.names import Target, version_order
 class Entry:
     """One target as the asking side knows it."""
 
-    __slots__ = ("announcement", "in_flight", "is_serving", "keys", "target")
+    __slots__ = ("announcement", "in_flight", "is_serving", "keys", "refused", "target")
 
     def __init__(self, announcement: Announcement) -> None:
         self.target = announcement.target
         self.in_flight = 0
+        self.refused = 0  # requests, since too many were in flight
         self.keys: KeySpace | None = None
         self.update(announcement)
 

@@ -264,6 +264,7 @@ class Dispatch:
         if not entry.is_open:
             raise entry.why_not()
         if entry.in_flight >= entry.announcement.limits.max_in_flight:
+            entry.refused += 1
             raise Overloaded(
                 f"{entry.target} has max_in_flight = {entry.in_flight} requests in progress"
             )

@@ -19,6 +19,7 @@ from modelyard.core.clock import Clock
 from modelyard.core.errors import DeadlineExceeded, Failure, ModelCrashed, from_failure
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Answers, Ready
+from modelyard.core.pace import Pace
 from modelyard.pool.blame import Patience, judge
 from modelyard.pool.runners import Runners
 from modelyard.pool.slot import Launch, Lost, Slot
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 SLOW_S = 0.03  # beside that, the way from the broker is nothing
-NEWEST_SHARE = 0.1  # of the last batch, in what an instance takes
 AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
 
 
@@ -69,9 +69,6 @@ class Pool:
         clock: Deadlines are readings of it.
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
-
-    Attributes:
-        instance_s: What an instance takes in a runner, in seconds; 0 before the first batch.
     """
 
     def __init__(
@@ -103,7 +100,7 @@ class Pool:
             clock=clock,
         )
         self._is_feeding = self._is_ticking = False
-        self.instance_s = 0.0
+        self._pace = Pace()
 
     async def __aenter__(self) -> Pool:
         self._loop = asyncio.get_running_loop()
@@ -129,6 +126,11 @@ class Pool:
     def digest(self) -> str:
         """That of the model folder; empty until it is loaded."""
         return self._runners.ready.digest if self._runners.ready else ""
+
+    @property
+    def instance_s(self) -> float:
+        """What an instance takes in a full batch, in seconds; 0 before the first batch."""
+        return self._pace.seconds_per_instance(self.manifest.batching.max_batch_size) or 0.0
 
     @property
     def failed_loads(self) -> int:
@@ -250,16 +252,9 @@ class Pool:
             else:
                 call.settle(outcome)
         self._metrics.batch_answered(answers)
-        self._measure(answers)
+        if calls := len(answers.sizes):
+            self._pace.add(sum(answers.sizes) / calls, slot.took_s / calls)
         self._after_batch()
-
-    def _measure(self, answers: Answers) -> None:
-        """Keep ``instance_s``: a weighted mean of the last batches, the newest most."""
-        instances = sum(answers.sizes)
-        if instances:
-            took_s = answers.model_s / instances
-            share = NEWEST_SHARE if self.instance_s else 1.0
-            self.instance_s += share * (took_s - self.instance_s)
 
     def on_ready(self, slot: Slot, ready: Ready) -> str:
         """Take a loaded runner into service; gives a reason if it cannot be."""

@@ -191,6 +191,7 @@ class Runners:
                 max_batch_size=manifest.batching.max_batch_size,
                 scale_to_zero=manifest.scaling.scale_to_zero,
                 is_default=manifest.default,
+                target_wait_s=manifest.target_wait_s,
                 runners=len(self.slots),
                 runners_ready=sum(slot.is_ready for slot in self.slots),
                 digest=ready.digest if ready else "",

@@ -193,6 +193,7 @@ def _card_of(news: Announcement) -> envelope.Card:
         digest=news.digest,
         schema=news.schema and _bounded(news.schema),
         is_default=news.is_default,
+        target_wait_s=news.target_wait_s,
     )
 
 

@@ -58,6 +58,7 @@ class Card(msgspec.Struct, frozen=True):
     digest: str
     schema: Schema | None
     is_default: bool = False
+    target_wait_s: float = 1.0
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True):
@@ -69,7 +70,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
         target: Whose requests it takes.
         card: The id of the card that describes the target.
         queued: How many bundles wait in the target's queues, if the broker tells.
-        instance_s: What an instance takes in a runner, in seconds; 0 if none has run.
+        instance_s: What an instance takes in a full batch of a runner, in seconds; 0 if none has
+            run.
         is_last: Whether it goes away.
         queue_lost_s: So many seconds ago a queue of the target was deleted under it, and all that
             waited there.

@@ -41,7 +41,8 @@ class Known:
         self._states: Counter[State] = Counter()
         self._cards: Counter[str] = Counter()  # of workers that serve
         self._runners = self._ready = 0
-        self._instance_s = 0.0  # summed over the workers that serve
+        self._instance_s, self._paces = 0.0, 0  # summed over the workers that know, and these
+        self._last_instance_s = 0.0
 
     @property
     def workers(self) -> int:
@@ -61,9 +62,12 @@ class Known:
 
     @property
     def instance_s(self) -> float:
-        """What an instance takes in a runner: the mean over the workers that serve."""
-        serving = sum(self._states[state] for state in SERVING)
-        return max(0.0, self._instance_s / serving) if serving else 0.0
+        """What an instance takes in a runner: the mean over the workers that know. Once they are
+        gone, what they said last.
+        """
+        if self._paces:
+            self._last_instance_s = max(0.0, self._instance_s / self._paces)
+        return self._last_instance_s
 
     @property
     def members(self) -> list[Member]:
@@ -101,6 +105,7 @@ class Known:
         heard = self._workers.pop(worker, None)
         if heard is None:
             return False
+        self._last_instance_s = self.instance_s
         self._count(heard.status, -1)
         if not self._workers:
             self.queued, self.empty_since = None, now
@@ -151,6 +156,7 @@ class Known:
             reason=self._reason(state),
             scale_to_zero=card.scale_to_zero,
             is_default=card.is_default,
+            target_wait_s=card.target_wait_s,
             workers=sum(self._states[serving] for serving in SERVING),
         )
 
@@ -168,7 +174,9 @@ class Known:
         self._ready += by * status.runners_ready
         if status.state in SERVING:
             self._cards[status.card] += by
+        if status.instance_s:
             self._instance_s += by * status.instance_s
+            self._paces += by
 
 
 def _is_changed(before: Status, after: Status) -> bool:

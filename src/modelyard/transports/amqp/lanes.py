@@ -71,6 +71,9 @@ class Lane:
         depart: Sends a bundle.
         clock: For the moment at which a bundle leaves.
         new_id: Gives a bundle's id.
+
+    Attributes:
+        asked: How many instances have come so far, in how many ``requests``.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[int, Pending] = OrderedDict()  # by key; whoever is next, first
         self._instances = 0  # of all that wait
+        self.asked = self.requests = 0
         self._under_way = 0  # bundles
         self._unanswered = 0  # requests in them
         self._flush_soon: asyncio.Handle | None = None
@@ -102,6 +106,16 @@ class Lane:
     def is_empty(self) -> bool:
         """Whether nothing waits, and nothing is under way."""
         return not (self._waiting or self._unanswered)
+
+    def enter(self, pending: Pending) -> None:
+        """Let a request that is new wait for the next bundle."""
+        self.asked += self.weigh(pending)
+        self.requests += 1
+        self.add(pending)
+
+    def weigh(self, pending: Pending) -> int:
+        """Give how many instances a request holds; more than a batch takes count as a batch."""
+        return min(pending.call.instances, self._capacity(self.target).batch_size)
 
     def add(self, pending: Pending) -> None:
         """Let a request wait for the next bundle."""

@@ -106,16 +106,20 @@ class AmqpTransport:
         """How many requests are not answered yet."""
         return len(self._pending)
 
-    def instances(self, target: Target) -> int:
-        """Give how many instances of a target wait or run, of those that were sent from here. What
-        is larger than a batch counts as a batch.
+    def in_flight(self) -> dict[Target, int]:
+        """Give how many instances of each target wait or run, of those that were sent from here.
+        What is larger than a batch counts as a batch.
         """
-        most = self._capacity(target).batch_size
-        return sum(
-            min(pending.call.instances, most)
-            for pending in list(self._pending.values())  # metrics are rendered in a thread
-            if pending.lane.target == target
-        )
+        counts: dict[Target, int] = {}
+        for pending in list(self._pending.values()):  # metrics are rendered in a thread
+            target = pending.lane.target
+            counts[target] = counts.get(target, 0) + pending.lane.weigh(pending)
+        return counts
+
+    def asked(self, target: Target) -> tuple[int, int]:
+        """Give how many instances of a target were ever sent from here, in how many requests."""
+        lanes = [lane for lane in list(self._lanes.values()) if lane.target == target]
+        return sum(lane.asked for lane in lanes), sum(lane.requests for lane in lanes)
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -134,7 +138,7 @@ class AmqpTransport:
         pending = Pending(next(self._keys), call, lane)
         self._pending[pending.key] = pending
         call.watch(partial(self._forget, pending))
-        lane.add(pending)
+        lane.enter(pending)
 
     def forget(self, target: Target) -> None:
         """Forget a target that is gone; what is under way for it is answered first."""
