@@ -64,7 +64,7 @@ class BodyReader:
             self._direct.expect(
                 size, begun, reserve=self._try_to_reserve, on_whole=self._on_direct_body
             )
-        else:
+        elif size is None or self._try_to_reserve(size):
             self.feed(begun)
 
     def feed(self, data: bytes) -> None:

@@ -132,7 +132,8 @@ class HeadParser:
         raw, parser = self._feed(raw), self._parser
         if not urls:
             return None
-        headers = dict(zip(map(bytes.lower, fields), fields.values(), strict=True))
+        values = map(bytes.strip, fields.values())
+        headers = dict(zip(map(bytes.lower, fields), values, strict=True))
         path, query = _split(b"".join(urls))
         method = parser.get_method()
         return Head(raw, method, path, headers, is_last=self._is_last, query=query)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from modelyard.core.errors import RequestError, TooSlow
 from modelyard.gateway.body import BodyReader
+from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.heads import END, MAX_HEAD_BYTES, Head, HeadParser, HeadTooLargeError
 from modelyard.gateway.known import KnownHeads
 
@@ -77,6 +78,7 @@ class RequestReader:
         self._on_head = on_head
         self._on_request = on_request
         self._on_expecting = on_expecting
+        self._reserve = reserve
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -175,7 +177,13 @@ class RequestReader:
         if size is None or size > len(rest) or head.is_expecting:
             self._await_body(head, rest, refusal)
             return
-        if head.plan is not None and size == len(rest):
+        if size > SMALL_BYTES:
+            try:
+                self._reserve(size)
+            except RequestError as error:
+                self._on_refused(error, head)
+                return
+        elif head.plan is not None and size == len(rest):
             self._known.learn(raw, head)
         self._disarm()
         if size:

@@ -178,7 +178,7 @@ class Announcer:
             return
         if hello.cards_of:
             self._card_sent = ""  # so it is sent again
-        delay_s = self._broker.chance.uniform(0, SPREAD_S)
+        delay_s = 0.0 if hello.cards_of else self._broker.chance.uniform(0, SPREAD_S)
         asyncio.get_running_loop().call_later(delay_s, self._changed.set)
 
 

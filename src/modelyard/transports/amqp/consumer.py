@@ -88,6 +88,7 @@ class AmqpConsumer:
         self._metrics = broker.metrics
         self._session: Session | None = None
         self._replies: Replies | None = None
+        self._is_queue_lost = False
         self._queue_lost_at: float | None = None
         self._consumers: list[str] = []
         # Queues whose head may hold what was given back because sessions were lost, ours among
@@ -170,12 +171,15 @@ class AmqpConsumer:
                 self._excused.add(queue)
             handler = partial(self._on_bundle, self._replies, queue, priority)
             self._consumers.append(await session.consuming.consume(queue, handler))
+        if self._is_queue_lost:  # what left before now may be lost, also if another one went since
+            self._is_queue_lost = False
+            self._queue_lost_at = self._broker.clock()
         self._session = session  # from here on: who counts asks for queues that are there
         self._on_consuming()
 
     def _on_lost(self) -> None:
         if self._session is not None and self._session.consuming.is_cancelled:
-            self._queue_lost_at = self._broker.clock()
+            self._is_queue_lost = True
         self._session = None
         self._consumers.clear()
         if self._replies is not None:

@@ -9,6 +9,7 @@ nothing is up, also when all gateways have been restarted since.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -42,6 +43,7 @@ from modelyard.transports.amqp.topology import (
 
 TICK_S = 1.0
 KNOWS_ALL_AFTER_S = 2 * SPREAD_S + 0.5  # from the first hello on
+LACKS_AT_MOST_S = 10.0  # a worker whose card does not come keeps no gateway unready for ever
 TIDY_EVERY_S = 3600.0  # kept cards that were replaced are dropped so often
 
 
@@ -80,6 +82,8 @@ class Watcher:
         self._cards: dict[str, envelope.Card] = {}  # by id
         self._session: Session | None = None
         self._first_heard: float | None = None
+        self._is_complete = False
+        self._hurried = asyncio.Event()
         self._tidied = -math.inf
         self._supervisor = Supervisor(
             broker,
@@ -93,9 +97,11 @@ class Watcher:
     @property
     def knows_all(self) -> bool:
         """Whether every worker that is up has had the time to announce itself, once."""
-        if self._first_heard is None:
-            return False
-        return self._broker.clock() - self._first_heard > KNOWS_ALL_AFTER_S
+        if not self._is_complete and self._first_heard is not None:
+            waited_s = self._broker.clock() - self._first_heard
+            is_lacking = waited_s < LACKS_AT_MOST_S and bool(self._lacking())
+            self._is_complete = waited_s > KNOWS_ALL_AFTER_S and not is_lacking
+        return self._is_complete
 
     def known(self, target: Target) -> Known | None:
         """Give what is known of a target: its load, and its workers one by one."""
@@ -183,6 +189,8 @@ class Watcher:
             known = self._known[status.target] = Known(status.target, now)
         if known.hear(status, now):
             self._tell(known)
+            if known.newer_card() is not None:
+                self._hurried.set()  # its card is not known: ask for it now
         if status.queue_lost_s is not None:
             self._on_queue_lost(status.target, now - status.queue_lost_s)
 
@@ -205,7 +213,10 @@ class Watcher:
 
     async def _tick_on_and_on(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S * self._broker.chance.uniform(0.5, 1.0))
+            self._hurried.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S * self._broker.chance.uniform(0.5, 1.0)):
+                    await self._hurried.wait()
             now = self._broker.clock()
             if self._is_blocked():
                 for known in self._known.values():
@@ -224,12 +235,15 @@ class Watcher:
                 del self._known[target]
                 self._forget(target)
 
+    def _lacking(self) -> list[str]:
+        """Give the workers whose cards are missing, one for each target."""
+        newer = [known.newer_card() for known in self._known.values()]
+        return [s.worker for s in newer if s is not None and s.card not in self._cards]
+
     async def _ask(self, session: Session, now: float) -> None:
         """Fetch the cards that are missing, and tidy up now and then."""
         try:
-            newer = [known.newer_card() for known in self._known.values()]
-            lacking = [s.worker for s in newer if s is not None and s.card not in self._cards]
-            if lacking:
+            if lacking := self._lacking():
                 hello = envelope.Hello(self._broker.owner, lacking)
                 await publish_hello(session.publishing, hello)
             if now - self._tidied > TIDY_EVERY_S:
