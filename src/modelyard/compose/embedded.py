@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import (
     OnChange,
     OnStopping,
@@ -24,7 +25,6 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
-from modelyard.pool.runner_process import RunnerProcess
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
@@ -61,13 +61,14 @@ class Embedded:
             on_stopping=on_stopping,
             metrics=metrics,
         )
+        launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._pools = [
             Pool(
                 folder=folder,
                 manifest=manifest,
                 metrics=metrics.of_pool(manifest.target),
                 announce=self._process.announce,
-                launch=RunnerProcess.start,
+                launch=launcher.start,
                 clock=time.monotonic,
                 may_sleep=True,
             )

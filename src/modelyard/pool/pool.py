@@ -256,6 +256,10 @@ class Pool:
             share = NEWEST_SHARE if self.instance_s else 1.0
             self.instance_s += share * (took_s - self.instance_s)
 
+    def on_step(self, text: str) -> None:
+        """Say what a start waits for."""
+        self._runners.waits_for(text)
+
     def on_ready(self, slot: Slot, ready: Ready) -> str:
         """Take a loaded runner into service; gives a reason if it cannot be."""
         problem = self._runners.took_up(slot, ready)
