@@ -40,10 +40,12 @@ class PlainDisplay:
         self._known: dict[Target, Announcement] = {}
 
     def show(self, announcement: Announcement) -> None:
-        """Print a line if the state is another one."""
+        """Print a line if the state is another one, or what a start waits for."""
         known = self._known.get(announcement.target)
         self._known[announcement.target] = announcement
-        if known is None or known.state != announcement.state:
+        is_waiting = announcement.state == "starting" and bool(announcement.reason)
+        is_news = known is None or known.state != announcement.state
+        if is_news or (is_waiting and known is not None and known.reason != announcement.reason):
             seconds = time.monotonic() - self._started
             reason = f"  {announcement.reason}" if announcement.reason else ""
             say(f"{announcement.state:10} {announcement.target}  {seconds:.1f} s{reason}")
@@ -108,7 +110,8 @@ class LiveDisplay:
                 mark, seconds = Text("✗", style="red"), ""
             else:
                 mark, seconds = Text("✓", style="green"), f"{self._seconds[target]:.1f} s"
-            note = Text(known.reason, style="red") if known.reason else Text(known.description)
+            style = "red" if known.state == "failed" else "yellow"
+            note = Text(known.reason, style=style) if known.reason else Text(known.description)
             table.add_row(mark, target.name, target.version, known.state, seconds, note)
         return table
 

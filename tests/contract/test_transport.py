@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from modelyard.compose.launching import make_launcher
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.errors import (
@@ -28,7 +29,7 @@ from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Transport
 from modelyard.folder import read_manifest
 from modelyard.pool.pool import Pool
-from modelyard.pool.runner_process import RunnerProcess
+from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.consumer import AmqpConsumer
@@ -54,7 +55,7 @@ async def local() -> AsyncIterator[Transport]:
         manifest=manifest,
         metrics=Metrics().of_pool(manifest.target),
         announce=lambda _: None,
-        launch=RunnerProcess.start,
+        launch=make_launcher(Settings(), [manifest]).start,
         clock=time.monotonic,
     )
     async with pool:
@@ -89,7 +90,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         manifest=manifest,
         metrics=metrics.of_pool(manifest.target),
         announce=lambda _: None,
-        launch=RunnerProcess.start,
+        launch=make_launcher(Settings(), [manifest]).start,
         clock=time.monotonic,
     )
     consumer = AmqpConsumer(

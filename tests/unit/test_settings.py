@@ -43,6 +43,10 @@ def test_the_defaults() -> None:
         "expected_model": "",
         "load_attempts": 0,
         "default_versions": "",
+        "show_model_errors": False,
+        "gpus": "auto",
+        "make_environments": True,
+        "environments_folder": "",
     }
 
 

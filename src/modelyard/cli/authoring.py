@@ -14,6 +14,7 @@ from pathlib import Path
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.folder import MANIFEST, find_models, read_manifest
 from modelyard.scaffold import EXAMPLE, write_model
+from modelyard.settings import load_settings
 
 
 def new(options: argparse.Namespace) -> None:
@@ -42,11 +43,13 @@ def new(options: argparse.Namespace) -> None:
 def check(options: argparse.Namespace) -> int:
     """Look at models as `serve` would; gives 1 if one of them cannot be served."""
     from modelyard.check import check_model
+    from modelyard.compose.launching import make_equipper
 
     has_failed = False
+    equipper = make_equipper(load_settings({}), [])
     for folder in find_models(options.folders):
         print(os.path.relpath(folder))
-        for finding in check_model(folder):
+        for finding in check_model(folder, equipper):
             print(f"  {finding.state:6}  {finding.what:12}  {finding.text}", flush=True)
             for line in finding.details:
                 print(f"    | {line}")

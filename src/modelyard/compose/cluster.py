@@ -14,6 +14,7 @@ from random import SystemRandom
 
 from modelyard.caches.redis import RedisCache
 from modelyard.compose.demands import Demands
+from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import (
     OnChange,
     OnStopping,
@@ -28,7 +29,6 @@ from modelyard.core.messages import Announcement, Member
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
-from modelyard.pool.runner_process import RunnerProcess
 from modelyard.settings import Settings, SettingsError
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
@@ -201,7 +201,7 @@ class ClusterWorker:
             manifest=manifest,
             metrics=metrics.of_pool(target),
             announce=self._announce,
-            launch=RunnerProcess.start,
+            launch=make_launcher(settings, [manifest]).start,
             clock=time.monotonic,
         )
         self._consumer = AmqpConsumer(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models
 from modelyard.compose.process import (
     OnChange,
@@ -25,7 +26,6 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
-from modelyard.pool.runner_process import RunnerProcess
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
@@ -64,6 +64,7 @@ class Embedded:
             on_stopping=on_stopping,
             metrics=metrics,
         )
+        launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models
         self._scan = scan
 
@@ -75,7 +76,7 @@ class Embedded:
                 manifest=manifest,
                 metrics=metrics.of_pool(manifest.target),
                 announce=announce,
-                launch=RunnerProcess.start,
+                launch=launcher.start,
                 clock=time.monotonic,
                 may_sleep=True,
             )

@@ -13,9 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from modelyard.image import ImageError
-from modelyard.requirements import read_requirements
-
-LOCK = "requirements.lock"
+from modelyard.requirements import LOCK, read_requirements
 
 
 def pins_of(root: Distribution) -> list[str]:

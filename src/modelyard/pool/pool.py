@@ -256,6 +256,10 @@ class Pool:
             self._pace.add(sum(answers.sizes) / calls, slot.took_s / calls)
         self._after_batch()
 
+    def on_step(self, text: str) -> None:
+        """Say what a start waits for."""
+        self._runners.waits_for(text)
+
     def on_ready(self, slot: Slot, ready: Ready) -> str:
         """Take a loaded runner into service; gives a reason if it cannot be."""
         problem = self._runners.took_up(slot, ready)

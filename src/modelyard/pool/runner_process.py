@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -27,16 +26,8 @@ from modelyard.core.messages import (
     encode_frame,
     to_pool,
 )
+from modelyard.equipment.equipper import Equipment
 from modelyard.pool.output import Line, RunnerOutput
-
-_THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-_MEMORY_SETTINGS = {
-    # Batches of large arrays come and go. Left alone, the C library may hand their memory back to
-    # the kernel each time and get it anew, page by page: a third of the answers per second.
-    "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
-}
 
 EXIT_GRACE_S = 0.5
 
@@ -57,6 +48,7 @@ class RunnerProcess(asyncio.Protocol):
         self._received = bytearray()
         self._closed = asyncio.Event()
         self._is_gone = False
+        self._give_back: Callable[[], None] = lambda: None
         self._transport: asyncio.Transport
         self._process: asyncio.subprocess.Process
         self._output: RunnerOutput
@@ -67,12 +59,15 @@ class RunnerProcess(asyncio.Protocol):
         folder: Path,
         manifest: Manifest,
         *,
+        equipment: Equipment,
+        shows_errors: bool,
         on_answers: OnAnswers,
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
     ) -> RunnerProcess:
         """Start a runner for the model in ``folder``; it loads while this returns.
 
+        ``equipment`` is given back once the runner is gone, unless this raises.
         ``on_closed`` is told when nothing can be sent to it any more: it ends, or has ended.
 
         Raises:
@@ -85,17 +80,18 @@ class RunnerProcess(asyncio.Protocol):
             self._output = RunnerOutput(reading, on_line)
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
+                    equipment.python,
                     *("-P", "-m", "modelyard.runner"),  # -P: nothing is imported from here
                     *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
                     *("--name", manifest.name, "--version", manifest.version),
+                    *(["--show-errors"] if shows_errors else []),
                     str(folder),
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=writing,
                     stderr=writing,
                     start_new_session=True,  # Ctrl-C reaches only us, and a kill its children
-                    env=_environment(manifest),
+                    env=equipment.variables,
                 )
             except BaseException:
                 self._output.close()
@@ -112,6 +108,7 @@ class RunnerProcess(asyncio.Protocol):
                 await self._process.wait()
                 self._output.close()
                 raise
+        self._give_back = equipment.give_back
         return self
 
     def read_output(self) -> None:
@@ -154,6 +151,7 @@ class RunnerProcess(asyncio.Protocol):
             closed.cancel()
             self._transport.abort()
             self._output.close()
+            self._give_back()
         if not self.opened.done():
             self.opened.cancel()
         return code
@@ -183,12 +181,3 @@ class RunnerProcess(asyncio.Protocol):
         if not self.opened.done():
             self.opened.cancel()
         self._on_closed()
-
-
-def _environment(manifest: Manifest) -> dict[str, str]:
-    """Give each runner as many numeric threads as ``[resources] cpu`` says, unless set already.
-
-    Left alone, numeric libraries start a thread per core in every runner and fight for the cores.
-    """
-    threads = dict.fromkeys(_THREAD_SETTINGS, str(manifest.resources.threads))
-    return threads | _MEMORY_SETTINGS | dict(os.environ)

@@ -106,6 +106,12 @@ class Runners:
 
     # What slots report.
 
+    def waits_for(self, text: str) -> None:
+        """Say why the target is still starting; ``""`` for no reason that is worth a word."""
+        if self.state == "starting" and text != self._reason:
+            self._reason = text
+            self.publish()
+
     def took_up(self, slot: Slot, ready: Ready) -> str:
         """Take a loaded runner into service; gives a reason if it cannot be."""
         is_changed = self.ready is not None and ready.digest != self.ready.digest

@@ -73,17 +73,23 @@ class Launch(Protocol):
         on_answers: Callable[[Answers], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
+        on_step: Callable[[str], None],
     ) -> Awaitable[Runner]:
         """Start a runner for the model in ``folder``; raises OSError if the machine cannot.
 
         ``on_closed`` is called when nothing can be sent to it any more, ``on_line`` with each line
-        that it prints or logs.
+        that it prints or logs. ``on_step`` is told what takes its time before the process starts,
+        and ``""`` when that is over: in between, and only then, the start may be cancelled.
         """
         ...
 
 
 class SlotOwner(Protocol):
     """Whom a slot tells what happens to its runner."""
+
+    def on_step(self, text: str) -> None:
+        """A runner is not started yet, for what ``text`` says; ``""`` when that is over."""
+        ...
 
     def on_ready(self, slot: Slot, ready: Ready) -> str:
         """The model is loaded; gives a reason if it cannot be taken into service."""
@@ -162,6 +168,7 @@ class Slot:
         self._launch = launch
         self._clock = clock
         self._runner: Runner | None = None
+        self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
         self._is_hung = False
         self._leaving = asyncio.Event()
 
@@ -195,6 +202,8 @@ class Slot:
         if self._leaving.is_set():
             return
         self._leaving.set()
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._runner is None:
             return
         if self.is_ready:
@@ -230,15 +239,11 @@ class Slot:
     async def _run_one(self) -> Ending:
         """Start a runner, see it to its end, and tell how that came."""
         try:
-            runner = await self._launch(
-                self._folder,
-                self._manifest,
-                on_answers=self._on_answers,
-                on_closed=self._on_closed,
-                on_line=self._on_line,
-            )
+            runner = await self._start()
         except OSError as error:
             return Ending("load_failed", str(error))
+        if runner is None:
+            return Ending("crashed", "")
         self._runner, self._is_hung = runner, False
         ended = asyncio.create_task(runner.wait())
         try:
@@ -259,6 +264,32 @@ class Slot:
             self._runner, self.is_ready = None, False
             runner.kill()
             await ended
+
+    async def _start(self) -> Runner | None:
+        """Start a runner; gives None if that was cancelled, since it should leave."""
+
+        def on_step(text: str) -> None:
+            self._preparing = starting if text else None
+            self._owner.on_step(text)
+
+        starting = asyncio.ensure_future(
+            self._launch(
+                self._folder,
+                self._manifest,
+                on_answers=self._on_answers,
+                on_closed=self._on_closed,
+                on_line=self._on_line,
+                on_step=on_step,
+            )
+        )
+        try:
+            return await starting
+        except asyncio.CancelledError:
+            if not self._leaving.is_set():
+                raise
+            return None
+        finally:
+            self._preparing = None
 
     async def _open(self, runner: Runner, ended: asyncio.Task[int]) -> Ending | None:
         """Wait for the model to load, and take it into service; gives what went wrong."""
