@@ -140,7 +140,9 @@ def test_predictions_without_a_form_in_json_are_the_model_s_failure(tmp_path: Pa
     hosted = host(tmp_path, predicting("return [n if n < 2 else 1j for n in instances]"))
     good, bad = hosted.answer([b"[1]", b"[2]"]).outcomes
     assert good == b"[1]"
-    detail = "Served.predict: the predictions have no form in JSON: complex has no form in JSON"
+    detail = (
+        "Served.predict: the predictions cannot be written as JSON: type complex is not supported"
+    )
     assert bad == Failure("model_failed", detail)
 
 

@@ -1,8 +1,8 @@
-"""Demand: how many runners a gateway's own share of a target's work asks for, for autoscaling.
+"""Demand: how many runners one gateway's share of a target's load needs, for autoscaling.
 
-Work is in seconds: instances that wait or run, times what one takes. Divided by the time in which
-it should be done, that is a number of runners. Each gateway tells its own, and an autoscaler adds
-them up.
+Load is measured in seconds: the instances that wait or run, times the seconds per instance. Divided
+by the time in which it should be done, that is a number of runners. Each gateway reports its own
+share, and an autoscaler adds them up.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class Demand(msgspec.Struct, frozen=True):
     """One gateway's share of the demand for a target.
 
     Attributes:
-        runners: How many are wanted for it; 0 if there is no work.
-        instances: How many wait or run.
-        instance_s: What one takes in a runner, in seconds; 0 if that is not known yet.
-        target_wait_s: The time in which they should be done, in seconds.
+        runners: Runners needed; 0 if there is no load.
+        instances: Instances that wait or run.
+        instance_s: Mean seconds per instance in a runner; 0 if not known yet.
+        target_wait_s: Seconds in which all of them should be done.
     """
 
     runners: float
@@ -29,6 +29,6 @@ class Demand(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, instances: int, *, instance_s: float) -> Demand:
-        """Give the demand of ``instances`` under way."""
+        """Return the demand of ``instances`` that are in flight."""
         runners = instances * instance_s / TARGET_WAIT_S
         return cls(runners, instances, instance_s, TARGET_WAIT_S)
