@@ -20,7 +20,7 @@ MAX_BATCH_SIZE = 3
 BATCHES_OF_THREE = f"[batching]\nmax_batch_size = {MAX_BATCH_SIZE}\n"
 
 UNLUCKY = Failure(
-    "model_failed", "the model raised ValueError; the log has the rest, under this request's id"
+    "model_failed", "the model raised ValueError; see the server's log for this request id"
 )
 
 ADDS_PAIRS = """\
@@ -153,7 +153,7 @@ def test_what_an_exception_says_is_for_the_log_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (bad,) = host(tmp_path, predicting(SECRET)).answer([b"[1]"]).outcomes
-    detail = "the model raised OSError; the log has the rest, under this request's id"
+    detail = "the model raised OSError; see the server's log for this request id"
     assert bad == Failure("model_failed", detail)
     (record,) = caplog.records
     assert (

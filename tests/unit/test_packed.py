@@ -126,7 +126,10 @@ FLOATS_OF_2 = "the model takes float32 of shape (n, 2)"
         (np.zeros((0, 2), "f4"), "there are no instances"),
         (np.zeros((1, 2), "f4").tobytes(), "these bytes have neither dtype nor shape: send"),
         (b"", "these bytes have neither dtype nor shape: send modelyard.arrays.pack_array(array)"),
-        ({"a": 1}, "not an array: a map that encodes an array has no key 'a'; the model takes float32"),
+        (
+            {"a": 1},
+            "not an array: a map that encodes an array has no key 'a'; the model takes float32",
+        ),
         ({1: 1}, "not an array: expected a string"),
         ({}, "not an array: a map that encodes an array has nd, type, kind, shape and data"),
         ({"type": "<f4", "shape": "x"}, "not an array: the shape must be a list of lengths"),
