@@ -157,12 +157,12 @@ output = "example"
         (
             REQUIRED + '[environment]\nvariables = {"A B" = "1"}\n',
             "model.toml:5: environment.variables: ",
-            "expected letters, digits and '_', as in HF_HOME",
+            "expected letters, digits and '_', for example HF_HOME",
         ),
         (
             REQUIRED + '[environment]\nsecrets = ["A-B"]\n',
             "model.toml:5: environment.secrets: ",
-            "expected letters, digits and '_', as in HF_HOME",
+            "expected letters, digits and '_', for example HF_HOME",
         ),
         (
             REQUIRED + '[environment]\nsecrets = ["B"]\n[environment.variables]\nB = ""\n',
@@ -206,4 +206,4 @@ def test_every_key_is_described_with_its_default() -> None:
     assert found["cache", "ttl_s"].default == "300"
     assert found["resources", "gpu_kind"].default == '"nvidia.com/gpu"'
     assert found["environment", "secrets"].default == "[]"
-    assert found["checks", "output"].meaning.startswith("Which predictions are compared")
+    assert found["checks", "output"].meaning.startswith("Which predictions are checked")

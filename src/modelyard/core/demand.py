@@ -1,4 +1,4 @@
-"""Demand: how many runners a gateway's own share of a target's work asks for, for autoscaling.
+"""Demand: how many runners one gateway's share of a target's load needs, for autoscaling.
 
     demand = busy + (least - busy x instances per request) x seconds per instance / target_wait_s
     busy   = instances asked for per second x seconds per instance

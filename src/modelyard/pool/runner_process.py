@@ -1,4 +1,4 @@
-"""One runner process, seen from the pool: frames out, messages in, and the certainty of its end.
+"""One runner process as its pool sees it: writes frames, reads messages, and makes sure it ends.
 
 The other side is ``runner/__main__.py``.
 """
@@ -37,7 +37,7 @@ OnAnswers = Callable[[Answers], None]
 class RunnerProcess(asyncio.Protocol):
     """A started runner, made by ``start``; see ``slot.Runner``.
 
-    ``opened`` tells how the load ended.
+    ``opened`` holds the outcome of loading.
     """
 
     def __init__(self, on_answers: OnAnswers, on_closed: Callable[[], None]) -> None:
@@ -65,13 +65,13 @@ class RunnerProcess(asyncio.Protocol):
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
     ) -> RunnerProcess:
-        """Start a runner for the model in ``folder``; it loads while this returns.
+        """Start a runner for the model in ``folder``. Returns before the model is loaded.
 
         ``equipment`` is given back once the runner is gone, unless this raises.
         ``on_closed`` is told when nothing can be sent to it any more: it ends, or has ended.
 
         Raises:
-            OSError: The machine has no room for another process.
+            OSError: The process cannot be started.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -112,39 +112,39 @@ class RunnerProcess(asyncio.Protocol):
         return self
 
     def read_output(self) -> None:
-        """Read what it has printed so far: it prints before it answers."""
+        """Read the output so far: a runner prints before it answers."""
         self._output.drain()
 
     def last_lines(self) -> list[str]:
-        """Give the last lines that it printed or logged."""
+        """Return the last lines that were printed or logged."""
         return self._output.last_lines()
 
     def send(self, message: Batch | Stop) -> None:
-        """Write a frame; the kernel or the transport's buffer takes it at once."""
+        """Write a frame; does not wait."""
         if isinstance(message, Batch):
             self._transport.writelines(encode_batch(message))
         else:
             self._transport.write(encode_frame(message))
 
     def kill(self) -> None:
-        """End the process and all that it started, now."""
+        """Kill the process and its children."""
         if self._is_gone:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Wait until the runner is gone and all that it sent is read; give its exit code."""
+        """Wait until the process has ended and its messages are read; return the exit code."""
         exited = asyncio.ensure_future(self._process.wait())
         closed = asyncio.ensure_future(self._closed.wait())
         try:
             await asyncio.wait([exited, closed], return_when=asyncio.FIRST_COMPLETED)
-            # It closes the socket a moment before it exits: let it, to learn how it ended.
+            # The socket closes a moment before the exit: wait for it, to get the exit code.
             await asyncio.wait([exited], timeout=EXIT_GRACE_S)
-            self.kill()  # it closed the socket and lives on, or left children behind
+            self.kill()  # it closed the socket but did not exit, or left children behind
             code = await exited
-            self._is_gone = True  # from here on its id may be another's
-            # What it sent is still to be read; a child that got away may hold the socket open.
+            self._is_gone = True  # from here on its pid may be reused
+            # Its messages may still be unread; a detached child may hold the socket open.
             await asyncio.wait([closed], timeout=EXIT_GRACE_S)
         finally:
             exited.cancel()
@@ -161,7 +161,7 @@ class RunnerProcess(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Cut what arrives into messages (called by the loop)."""
+        """Split the data into messages (called by the loop)."""
         received = self._received
         received += data
         while len(received) >= FRAME_HEADER_BYTES:

@@ -1,6 +1,4 @@
-"""The runners of one target: how many there are, in which state that puts the target, and telling
-the catalog so.
-"""
+"""The runners of one target: scaling them, deriving the target's state, and announcing it."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from modelyard.pool.slot import Slot
 
 log = logging.getLogger(__name__)
 
-GROW_AFTER_S = 0.1  # a request has waited this long and no runner is free: start another
+GROW_AFTER_S = 0.1  # start another runner if a request has waited this long and none is free
 
 
 class Runners:
@@ -25,9 +23,9 @@ class Runners:
 
     Args:
         manifest: The model's.
-        make_slot: Gives a new slot.
-        announce: Called with what the catalog should know, at every change.
-        may_sleep: Whether no runner is kept while nobody asks.
+        make_slot: Returns a new slot.
+        announce: Called with the target's announcement at every change.
+        may_sleep: Whether to honour ``scale_to_zero``.
         clock: Idle times are readings of it.
     """
 
@@ -57,7 +55,7 @@ class Runners:
         self._changed = asyncio.Event()
 
     def start(self) -> None:
-        """Announce the target, and start the runners that it always has."""
+        """Announce the target, and start its ``min_runners``."""
         self.publish()
         for _ in range(self._least):
             self.add()
@@ -72,34 +70,34 @@ class Runners:
         self.publish()
 
     def stop(self) -> None:
-        """Let all unload and end; ``left`` waits for it."""
+        """Let all runners unload and end; ``left`` waits for that."""
         self.enter("stopped")
         for slot in self.slots:
             slot.stop()
 
     async def left(self) -> None:
-        """Wait until all are gone."""
+        """Wait until all runners have ended."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def wait_while(self, is_so: Callable[[State], bool]) -> None:
-        """Wait as long as ``is_so`` holds of the target's state."""
+        """Wait while ``is_so`` holds for the target's state."""
         while is_so(self.state):
             self._changed.clear()
             await self._changed.wait()
 
     @property
     def is_busy(self) -> bool:
-        """Whether one runs a batch."""
+        """Whether any runner runs a batch."""
         return any(slot.batch for slot in self.slots)
 
     @property
     def surplus(self) -> int:
-        """How many slots there are beyond those that it always has."""
+        """Number of slots beyond ``min_runners``."""
         return len(self.slots) - self._least
 
     def why_not(self) -> RequestError:
-        """Give the error of a request that comes while the target takes none."""
+        """Return the error for a request that comes while the target does not serve."""
         if self.state == "stopped":
             return ShuttingDown(f"{self._target} is shutting down")
         return ModelNotReady(f"{self._target} has failed to load: {self._reason}")
@@ -113,7 +111,7 @@ class Runners:
             self.publish()
 
     def took_up(self, slot: Slot, ready: Ready) -> str:
-        """Take a loaded runner into service; gives a reason if it cannot be."""
+        """Take a loaded runner into service; returns why not, or an empty string."""
         is_changed = self.ready is not None and ready.digest != self.ready.digest
         is_alone = not any(other.is_ready for other in self.slots if other is not slot)
         if is_changed and not (self._may_sleep and is_alone):
@@ -125,31 +123,31 @@ class Runners:
         return ""
 
     def closed(self, slot: Slot) -> None:
-        """Hand nothing more to a runner that cannot take it."""
+        """Note that a runner takes no more batches."""
         if slot in self.idle:
             self.idle.remove(slot)
 
     def lost(self, slot: Slot, *, cause: Cause, how: str, failed_loads: int) -> None:
-        """Note that a runner ended unasked; its slot starts another."""
+        """Note that a runner ended unexpectedly; its slot starts another."""
         self.failed_loads = failed_loads
         self.enter("failed" if cause == "load_failed" else "recovering", reason=how)
         if cause == "load_failed" and len(self.slots) > max(1, self._least):
-            slot.stop()  # one that was to help, and cannot: not tried again and again
+            slot.stop()  # an extra runner that cannot load: do not retry it for ever
 
     def emptied(self, slot: Slot, *, is_work_waiting: bool) -> None:
-        """Forget a slot whose runner ended because it should."""
+        """Drop a slot whose runner ended as requested."""
         self.closed(slot)
         self.slots.remove(slot)
         if self._may_sleep and not self.slots and self.state != "stopped":
             self.state = "asleep"
-            if is_work_waiting:  # it came while the last runner left
+            if is_work_waiting:  # a request came while the last runner ended
                 self.add()
         self.publish()
 
     # Scaling.
 
     def scale(self, now: float, *, oldest_wait_s: float, is_work_waiting: bool) -> None:
-        """Start one more where requests wait; end one that has been idle for ``idle_s``."""
+        """Start a runner if requests wait; stop one that has been idle for ``idle_s``."""
         if self.state == "stopped":
             return
         if is_work_waiting:
@@ -171,10 +169,10 @@ class Runners:
                 slot.stop()
                 return
 
-    # What is true of the target.
+    # The target's state.
 
     def enter(self, state: State, *, reason: str = "") -> None:
-        """Enter ``state``, unless other runners make it untrue. From "stopped" there is no way."""
+        """Enter ``state``, unless other runners contradict it. "stopped" is final."""
         if self.state == "stopped":
             return
         if state in ("recovering", "failed") and any(slot.is_ready for slot in self.slots):
@@ -185,7 +183,7 @@ class Runners:
         self.publish()
 
     def publish(self) -> None:
-        """Tell the catalog what is true now."""
+        """Announce the current state."""
         manifest, ready = self._manifest, self.ready
         self._announce(
             Announcement(
