@@ -57,10 +57,10 @@ _SETTINGS = """\
 What `modelyard serve`, `gateway` and `worker` may be told. Each setting has one name. Where it is given several times,
 the first of these counts:
 
-1. a flag, for those that `modelyard serve --help` lists: `--cache-bytes` would be `cache_bytes`;
-2. a variable of the environment, in capitals and with `MODELYARD_` before it: `MODELYARD_CACHE_BYTES`;
-3. a file of this name in the folder that `MODELYARD_SECRETS` names, as Kubernetes and Docker hand secrets over;
-4. a key of the TOML file that `--config` or `MODELYARD_CONFIG` names;
+1. a flag, for those that `modelyard serve --help` lists: `--log-level`;
+2. a variable of the environment, in capitals and with `MODELYARD_` before it: `MODELYARD_LOG_LEVEL`;
+3. a file `log_level` in the folder that `MODELYARD_SECRETS` names, as Kubernetes and Docker hand secrets over;
+4. a key `log_level` in the TOML file that `--config` or `MODELYARD_CONFIG` names;
 5. the default.
 
 `modelyard config` shows each value and where it came from. A variable `MODELYARD_…` that is no setting is told at the
@@ -157,7 +157,7 @@ def _heading(section: str, *, is_struct: bool) -> str:
     if not section:
         return f"## At the top\n\n{columns}"
     meaning = f"{_meaning_of_table(section)}\n\n" if is_struct else ""
-    return f"\n## [{section}]\n\n{meaning}{columns}"
+    return f"\n## `[{section}]`\n\n{meaning}{columns}"
 
 
 def _meaning_of_table(name: str) -> str:
