@@ -14,7 +14,7 @@ BIN = $(VENV)/bin
 DEBIAN ?= forky
 RABBITMQ4 = build/rabbitmq4-$(DEBIAN)
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
-SOURCES := $(wildcard src tests bench deploy/local clients/python/src)
+SOURCES := $(wildcard src tests bench deploy/docs deploy/local clients/python/src)
 
 .PHONY: help
 help: ## List the targets
@@ -190,6 +190,28 @@ build/rabbitmq4-%/.installed:
 	@echo "127.0.0.1 localhost" >$(@D)/etc/hosts
 	@touch $@
 
+# The recipes of docs/recipes.md whose frameworks are too large for .venv. TORCH may be another build or
+# a file: on Linux the one that pip finds may bring several GB for GPUs.
+TORCH ?= torch==2.13.0
+
+build/recipes/.done: VENV := build/recipes
+build/recipes/.done: requirements/run.txt requirements/models.txt requirements/build.txt requirements/dev.txt requirements/recipes.txt
+	@echo "Making $(@D), once …"
+	$(call install,requirements/run.txt requirements/models.txt requirements/build.txt requirements/dev.txt)
+	@exec </dev/null; if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(BIN)/python $(TORCH) && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  $(BIN)/python -m pip install $(PIP_QUIET) $(TORCH) && \
+	  $(BIN)/python -m pip install $(PIP_QUIET) --no-deps --no-build-isolation -e .; \
+	fi
+	$(call install,requirements/recipes.txt,--no-deps)
+	@touch $@
+
+.PHONY: test-recipes
+test-recipes: build/recipes/.done ## Run the recipes of docs/recipes.md with XGBoost, PyTorch and embeddings, in an environment of their own
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/recipes/bin/pytest tests/docs/own_environment.py $(ARGS)
+
 .PHONY: check
 check: setup-dev setup-locust ## Format check, lint, types, layers, then the tests: what CI runs
 	$(BIN)/ruff format --check .
@@ -221,6 +243,15 @@ DASHBOARDS := k8s-config/monitoring/dashboards
 .PHONY: monitoring
 monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for the operator
 	$(BIN)/python $(DASHBOARDS)/render.py
+
+.PHONY: docs
+docs: setup-dev reference ## Build the documentation as a site in build/docs, every link checked
+	@$(BIN)/zensical build --clean --strict
+	@echo "Open build/docs/index.html"
+
+.PHONY: reference
+reference: .venv/.run ## Write the pages of docs/ that come from the code: model.toml, settings
+	@$(BIN)/python -m deploy.docs.reference
 
 .PHONY: manifests
 manifests: setup-deploy ## Render the charts into k8s-config/, app/k8s/ and models/*/k8s/
@@ -284,6 +315,7 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	  $(call lock_model,$$folder) || exit 1; \
 	done
 	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) $(ARGS) --override requirements/recipes-without.in requirements/recipes.in -o requirements/recipes.txt
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/deploy.in -o requirements/deploy.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
