@@ -24,7 +24,6 @@ SIMULATING = (
     "demand",
     "farm",
     "gateway",
-    "pace",
     "parameters",
     "scenarios",
     "service",
@@ -57,6 +56,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def fingerprint() -> str:
     """Give a digest of all that the simulated figures depend on."""
     files = [FILE, *(Path(__file__).with_name(f"{name}.py") for name in SIMULATING)]
+    files += [ROOT / "src" / "modelyard" / "core" / f"{name}.py" for name in ("demand", "pace")]
     manifests = [ROOT / subject.folder / "model.toml" for subject in SUBJECTS]
     digest = hashlib.sha256()
     for file in [*files, *manifests]:

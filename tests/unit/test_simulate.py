@@ -27,6 +27,7 @@ from bench.simulate.scenarios import Outcome
 from bench.simulate.service import Busy, Cost
 from modelyard.core.demand import Meter, Sample
 from modelyard.core.pace import Pace
+from modelyard.transports.amqp.announcer import EVERY_S
 
 
 def takes(seconds: float, cpu_s: float = 0.0) -> Busy:
@@ -303,8 +304,8 @@ def costs() -> Costs:
 
 def test_on_paper_workers_times_gateways_is_what_announcements_grow_with() -> None:
     one = need(costs(), models=10, rate=100)
-    assert one.announcements == one.workers * one.gateways == 20
-    deaf = need(costs(), models=2000, rate=2000)  # 4,000 workers x 200 µs are over 0.6 of a core
+    assert one.announcements * EVERY_S == one.workers * one.gateways == 20
+    deaf = need(costs(), models=10_000, rate=2000)  # 20,000 workers x 200 µs / 5 s: 0.8 of a core
     assert math.isinf(deaf.gateways)
     assert deaf.first == "announcements at each gateway"
 
@@ -340,6 +341,10 @@ def test_what_is_said_to_come_from_the_charts_does() -> None:
     }
     said = {name: one.value for name, one in p.TABLE.items() if one.source == "the charts"}
     down = said.pop("DOWN_SHARE")
+    formula = (chart / "templates" / "scaledobject.yaml").read_text(encoding="utf-8")
+    root, share = said.pop("SPARE_ROOT"), said.pop("SPARE_SHARE")
+    spare = f"demand + {root:g} * demand ** 0.5 + min({said.pop('SPARE'):g}, {share:g} * demand)"
+    assert spare in formula
     assert said == charts
     for scaler in ("horizontalpodautoscaler", "scaledobject"):
         template = (chart / "templates" / f"{scaler}.yaml").read_text(encoding="utf-8")
