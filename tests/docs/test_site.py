@@ -1,4 +1,4 @@
-"""The site: it builds, every page is in its navigation, and every link and anchor leads somewhere."""
+"""The site builds, has every page in its navigation, and no link that leads nowhere."""
 
 from __future__ import annotations
 
