@@ -1,0 +1,118 @@
+"""Runs many seeds; of one that fails it gives the shortest schedule that still does, and the log."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from tests.simulation.scenario import draw
+from tests.simulation.schedule import Event, Schedule
+from tests.simulation.world import World, simulate
+
+COLLECT_EVERY = 20
+MOST_TRIES = 400
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the command line says; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser.add_argument("--seeds", type=int, default=1000, help="how many")
+    parser.add_argument("--from", dest="first", type=int, default=1, help="the first seed")
+    parser.add_argument("--mutants", action="store_true", help="show that each mutant is found")
+    parser.add_argument("--keep-going", action="store_true", help="name all seeds that fail")
+    parser.add_argument("--verbose", action="store_true", help="print the log of each seed")
+    chosen = parser.parse_args(arguments)
+    if chosen.mutants:
+        from tests.simulation.mutants import hunt
+
+        return hunt(range(chosen.first, chosen.first + chosen.seeds))
+    return explore(
+        range(chosen.first, chosen.first + chosen.seeds),
+        is_stopping=not chosen.keep_going,
+        is_verbose=chosen.verbose,
+    )
+
+
+def explore(seeds: Sequence[int], *, is_stopping: bool = True, is_verbose: bool = False) -> int:
+    """Run seeds until one fails."""
+    began, failed, asked = time.monotonic(), 0, 0
+    for number, seed in enumerate(seeds, start=1):
+        world = run_seed(seed, is_verbose=is_verbose)
+        asked += len(world.ledger.asked)
+        if is_verbose:
+            print("\n".join(world.ledger.lines))
+        if world.ledger.problems:
+            failed += 1
+            if is_stopping:
+                report(world.schedule)
+                break
+            print(f"seed {seed}: {world.ledger.problems[0]} (+{len(world.ledger.problems) - 1})", flush=True)
+    took_s = time.monotonic() - began
+    print(
+        f"{number} seeds from {seeds[0]}, {failed} failed; {took_s:.1f} s, "
+        f"{number / took_s:.1f} seeds/s, {asked / took_s:.0f} requests/s"
+    )
+    return 1 if failed else 0
+
+
+_ran = 0
+
+
+def run_seed(seed: int, *, is_verbose: bool = False) -> World:
+    """Run one seed."""
+    return run(draw(str(seed)), is_verbose=is_verbose)
+
+
+def run(schedule: Schedule, *, is_verbose: bool = False) -> World:
+    """Run a schedule, and tidy up now and then."""
+    global _ran  # noqa: PLW0603
+    _ran += 1
+    if _ran % COLLECT_EVERY == 0:
+        gc.collect()
+    return simulate(schedule, is_verbose=is_verbose)
+
+
+def report(schedule: Schedule) -> None:
+    """Print the seed, the shortest schedule that still fails, and its log."""
+    world = run(schedule)
+    print(f"seed {schedule.seed} fails:")
+    for problem in world.ledger.problems[:10]:
+        print(f"  {problem}")
+    shortest = shorten(schedule, lambda shorter: bool(run(shorter).ledger.problems))
+    world = run(shortest, is_verbose=True)
+    print(f"\n{len(shortest.events)} of {len(schedule.events)} events still fail:")
+    for problem in world.ledger.problems[:10]:
+        print(f"  {problem}")
+    print(msgspec.structs.replace(shortest, events=[]))
+    for event in shortest.events:
+        print(f"  {event}")
+    print("\nlog:")
+    print("\n".join(world.ledger.lines))
+
+
+def shorten(schedule: Schedule, fails: Callable[[Schedule], bool]) -> Schedule:
+    """Give the shortest schedule that still fails, as far as delta debugging finds it."""
+    tries = 0
+
+    def still_fails(events: list[Event]) -> bool:
+        nonlocal tries
+        tries += 1
+        return tries <= MOST_TRIES and fails(msgspec.structs.replace(schedule, events=events))
+
+    events, pieces = list(schedule.events), 2
+    while len(events) > 1:
+        size = -(-len(events) // pieces)
+        for start in range(0, len(events), size):
+            rest = events[:start] + events[start + size :]
+            if rest and still_fails(rest):
+                events, pieces = rest, max(2, pieces - 1)
+                break
+        else:
+            if size == 1:
+                break
+            pieces = min(len(events), pieces * 2)
+    return msgspec.structs.replace(schedule, events=events)
