@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
+LEAST_S = 1e-6
 MOST_TURNS_AT_ONCE = 20_000
 
 PROCESS: ContextVar[Process | None] = ContextVar("PROCESS", default=None)
@@ -136,6 +137,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
+        if delay > 0:  # a real clock goes on while we look at it
+            delay = max(delay, LEAST_S)
         return self.call_at(self._now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]

@@ -79,6 +79,8 @@ class Network:
         """Reset the connections of a process that was killed."""
         for link in self.of(process):
             link.client.vanish()
+            link.client.is_over = True
+            link.closed()
 
 
 class Link:

@@ -45,7 +45,7 @@ ALLOWED: dict[FaultKind, set[str]] = {
     "add_worker": set(),
     "kill_gateway": set(),
     "freeze_gateway": _SILENT,
-    "stop_gateway": {"model_not_found", "version_not_found"},  # the new one is still learning
+    "stop_gateway": set(),
     "restart_broker": set(),
     "crash_broker": set(),
     "hang_broker": {"unavailable"},
@@ -83,6 +83,7 @@ class Checks:
         self._world = world
         self._idle: set[tuple[str, int, int]] = set()
         self._unjust: defaultdict[str, int] = defaultdict(int)
+        self._handed: set[tuple[str, str]] = set()
         self.tasks: dict[str, int] = {}
 
     def begin(self) -> None:
@@ -200,8 +201,9 @@ class Checks:
         late = [call.request.id for call in calls if call.deadline <= now]
         if late:
             self._problem(f"{pooled.life} was handed {late}, which are late")
-        if any(call.blame for call in calls) or len(calls) == 1 and self._is_redelivered(calls[0]):
+        if len(calls) == 1 and self._may_be_suspect(pooled, calls[0]):
             return
+        self._handed.update((pooled.life, call.request.id) for call in calls)
         line = pooled.pool._waiting._backlog._lines["high"]
         left = [call for _, _, call in line if not call.is_settled and call.deadline > now]
         is_unjust = bool(left) and all(call.priority == "normal" for call in calls)
@@ -209,8 +211,12 @@ class Checks:
         if self._unjust[pooled.life] >= 2:
             self._problem(f"{pooled.life} let what is urgent wait behind two batches that are not")
 
-    def _is_redelivered(self, call: Call) -> bool:
-        return any(fault.kind != "junk" for _, _, fault in self._world.faults)
+    def _may_be_suspect(self, pooled: Pooled, call: Call) -> bool:
+        """Whether a call may run alone, in turn with batches: it was in one whose runner ended, or
+        was delivered again.
+        """
+        is_again = (pooled.life, call.request.id) in self._handed
+        return is_again or (not self._world.schedule.is_embedded and bool(self._world.faults))
 
     # Now and then.
 
@@ -316,6 +322,7 @@ def _judge_pool(world: World, pooled: Pooled) -> None:
     )
     if not has_load_faults:
         seen = Counter(death.cause for death in world.ledger.deaths if death.life == life)
+        del pooled.counts.lost["load_failed"]  # it was frozen while it loaded
         if +seen != +pooled.counts.lost:
             problem(f"{life} counts {dict(pooled.counts.lost)} lost, the ledger {dict(seen)}")
 
@@ -352,6 +359,9 @@ def _judge_runs(world: World) -> None:
         times[run.life, run.nonce] += 1
         if run.is_first_of_batch and all(a.deadline + grace_s < run.at for a in meant):
             problem(f"{run.life} ran {run.nonce} {run.at - meant[0].deadline:.3f} s too late")
+    for death in world.ledger.deaths:
+        if death.cause == "hung":  # beside what hung; that says nothing of the others
+            times.subtract((death.life, nonce) for nonce in death.nonces)
     for (life, nonce), ran in times.items():
         ask = asks[life.partition(":")[2], nonce][0].ask
         most = {"exit": 2, "oom": 4}.get(ask.act)

@@ -156,6 +156,11 @@ class Front(Part):
         self.calls: dict[Asked, ClientCall] = {}
         self.refused_expired = 0
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a load balancer sends requests here."""
+        return True
+
     def take(self, asked: Asked) -> None:
         """A client's request has arrived."""
         ask = asked.ask
@@ -255,6 +260,10 @@ class Gateway(Front):
         async with background(self.transport.run(), self.watcher.run()):
             await self._stop.wait()
             await self._finish()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.watcher.knows_all
 
     def _announce(self, announcement: Announcement) -> None:
         self.catalog.announce(announcement)

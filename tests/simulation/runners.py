@@ -87,7 +87,6 @@ class Launcher:
         self.on_handed = on_handed
         self.trouble = Trouble()
         self.runners: list[SimulatedRunner] = []
-        self.deaths = 0  # of runners that were ready, and not asked to end
 
     async def __call__(
         self,
@@ -309,8 +308,8 @@ class SimulatedRunner:
             if self.was_killed:
                 cause = "hung"
             nonces = [one[0] for some in self._instances for one in some or []]
-            launcher.ledger.deaths.append(Death(nonces, launcher.life, cause))
-            launcher.deaths += 1
+            if nonces or cause != "hung":  # else it took too long to be taken into service
+                launcher.ledger.deaths.append(Death(nonces, launcher.life, cause))
         self._arrive(self._closed)
         launcher.runners.remove(self)
         self._arrive(self._gone, code, later_s=launcher.chance.uniform(0, 0.003))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from tests.simulation.schedule import Act, Ask, Event, Fault, FaultKind, Model, Schedule
@@ -28,10 +29,10 @@ EXCLUDED: set[FaultKind] = set()
 """Temporary: faults whose defects are reported and not mended yet."""
 
 
-def draw(seed: str) -> Schedule:
-    """Give the schedule of a seed."""
+def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
+    """Give the schedule of a seed; ``only``: with no other faults than these."""
     chance = Random(f"schedule:{seed}")
-    is_embedded = chance.random() < 0.25
+    is_embedded = chance.random() < 0.25 and set(only) <= set(RUNNER_FAULTS)
     is_heavy = chance.random() < 0.2
     models = [_draw_model(chance, number, is_embedded) for number in range(chance.choice((1, 1, 2, 3)))]
     if chance.random() < 0.15 and not is_embedded:
@@ -39,7 +40,10 @@ def draw(seed: str) -> Schedule:
     gateways = 1 if is_embedded else chance.choice((1, 1, 2, 3))
     events: list[Event] = []
     events += _draw_load(chance, models, is_embedded=is_embedded, is_heavy=is_heavy)
-    events += _draw_faults(chance, is_embedded=is_embedded)
+    if only:
+        events += [_draw_fault(chance, chance.choice(only)) for _ in range(chance.choice((1, 2, 4)))]
+    else:
+        events += _draw_faults(chance, is_embedded=is_embedded)
     is_far = chance.random() < 0.2
     return Schedule(
         seed=seed,

@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from random import Random
+from types import CoroutineType
 
 from modelyard.core.call import Call
 from modelyard.core.messages import SERVING
@@ -27,6 +29,7 @@ from tests.simulation.schedule import Ask, Fault, Schedule
 
 START_S = 40.0
 STOP_S = 60.0
+QUIET_S = 150.0  # a hung batch may take several times as long as the longest before it
 PROBES = 3
 CLOSED = "the simulation is over"
 
@@ -137,7 +140,7 @@ class World:
 
     def ask(self, ask: Ask, *, is_probe: bool = False) -> Asked | None:
         """Have a client ask a gateway that is up."""
-        up = [front for front in self.fronts if front.process.state != "dead"]
+        up = [front for front in self.fronts if front.is_ready]
         if not up:
             return None
         front = up[ask.gateway % len(up)]
@@ -164,9 +167,10 @@ class World:
             self.ledger.problem(f"stuck: {stuck}")
         finally:
             logger.removeHandler(self.log_handler)
+            gc.collect()  # what was raised in a future that nobody looked at shows only now
+            for defect in self.loop.defects:
+                self.ledger.problem(f"raised: {defect}")
             self._bury()
-        for defect in self.loop.defects:
-            self.ledger.problem(f"raised: {defect}")
         return self.ledger.problems
 
     async def _live(self) -> None:
@@ -196,6 +200,8 @@ class World:
             self.ledger.problem(f"not serving again {RECOVERY_S} s after it should: {self._where()}")
             return
         await self._probe()
+        if not await self._wait_for(self._is_quiet, QUIET_S):
+            self.ledger.problem(f"something still runs {QUIET_S} s after all is answered")
         await asyncio.sleep(0.7)
         self.broker.purge_expired()
         judge_rest(self)
@@ -223,6 +229,10 @@ class World:
             worker.consumer.is_consuming and worker.pool._runners.state in SERVING
             for worker in self.workers
         )
+
+    def _is_quiet(self) -> bool:
+        slots = [slot for pooled in self.pools() for slot in pooled.pool._runners.slots]
+        return not any(slot.batch or not slot.is_ready for slot in slots)
 
     def _where(self) -> str:
         """Say who is not up."""
@@ -284,14 +294,21 @@ class World:
         for part in self.parts:
             for task in part.process.tasks:
                 if not task.done():
-                    task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    with suppress(BaseException):
-                        task.get_coro().close()  # type: ignore[union-attr]
-        defects = list(self.loop.defects)
+                    _bury(task)
         for part in self.parts:
             part.process.tasks.clear()
-            part.process._held.clear()
-        self.loop.defects = defects
+
+
+def _bury(task: asyncio.Task[object]) -> None:
+    """Close what a task runs, whose ``finally`` may wait for something again and again."""
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    work = task.get_coro()
+    assert isinstance(work, CoroutineType)
+    for _ in range(20):
+        if work.cr_frame is None:
+            return
+        with suppress(BaseException):
+            work.close()
 
 
 class _Log(logging.Handler):
@@ -334,7 +351,14 @@ def simulate(schedule: Schedule, *, is_verbose: bool = False) -> World:
     logging.getLogger("modelyard").setLevel(logging.INFO if is_verbose else logging.ERROR)
     logging.getLogger("modelyard").propagate = False
     make_repeatable()
-    gc.disable()
+    if gc.isenabled():
+        gc.disable()
+        gc.freeze()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # of the dead
     world = World(schedule, is_verbose=is_verbose)
-    world.run()
+    try:
+        world.run()
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
     return world
