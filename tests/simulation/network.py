@@ -102,6 +102,10 @@ class Link:
         self.client.peer, self.server.peer = self.server, self.client
         self.client.link = self.server.link = self
 
+    def consumers(self) -> list[str]:
+        """Give the tags that the client consumes under."""
+        return list(getattr(self.client._protocol, "_consumers", ()))
+
     def closed(self) -> None:
         """Forget a connection that has ended on both sides."""
         if self.client.is_over and self.server.is_over and self in self.network.links:
