@@ -29,6 +29,7 @@ SAMPLE_S = 0.05
 IDLE_GRACE_S = 0.03
 BROKER_AWAY = "the broker was away, or took no messages"
 
+_LOADS = ("load_fails", "load_crashes", "load_hangs", "no_room")
 _SILENT = {"unavailable", "deadline_exceeded"}
 _NO_CAPACITY = {"model_not_ready"}
 ALLOWED: dict[FaultKind, set[str]] = {
@@ -135,11 +136,16 @@ class Checks:
         allowed = set(OF_ACT[ask.act])
         if asked.is_probe:
             return allowed
+        kinds: set[FaultKind] = set()
         for since, until, fault in self._world.faults:
             if since <= asked.answered_at and asked.at <= until:
+                kinds.add(fault.kind)
                 allowed |= ALLOWED[fault.kind]
                 if ask.timeout_s < ROOMY_S:
                     allowed |= _SILENT
+        if kinds & {"kill_gateway", "stop_gateway"} and len(kinds) > 1:
+            # A gateway that has never heard a worker of the target does not wait for one.
+            allowed |= {"model_not_ready", "model_not_found", "version_not_found"}
         model = schedule.models[ask.model]
         if ask.timeout_s < ROOMY_S or schedule.is_heavy or self._hangs(ask.model):
             allowed.add("deadline_exceeded")
@@ -318,7 +324,7 @@ def _judge_pool(world: World, pooled: Pooled) -> None:
     if len(pool._runners.idle) > len(pool._runners.slots):
         problem(f"{life} has more idle runners than runners")
     has_load_faults = any(
-        fault.kind in ("load_fails", "load_crashes", "load_hangs", "no_room", "kill_runner")
+        fault.kind in _LOADS or fault.kind in ("freeze_worker", "freeze_gateway", "kill_runner")
         for _, _, fault in world.faults
     )
     if not has_load_faults:
@@ -359,6 +365,17 @@ def _judge_runs(world: World) -> None:
         if run.is_first_of_batch and all(a.deadline + grace_s < run.at for a in meant):
             problem(f"{run.life} ran {run.nonce} {run.at - meant[0].deadline:.3f} s too late")
     _judge_poison(world, asks)
+    _judge_submissions(world)
+
+
+def _judge_submissions(world: World) -> None:
+    """See that each request comes to a pool once, where nothing broke."""
+    times: Counter[str] = Counter()
+    for (_, request_id), number in world.ledger.submissions.items():
+        times[request_id] += number
+    again = [request_id for request_id, number in times.items() if number > 1]
+    if again and not world.faults and not world.has_retries():
+        world.checks._problem(f"{again} came to a pool more than once")
 
 
 def _judge_poison(

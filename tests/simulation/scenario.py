@@ -40,10 +40,12 @@ def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
     gateways = 1 if is_embedded else chance.choice((1, 1, 2, 3))
     events: list[Event] = []
     events += _draw_load(chance, models, is_embedded=is_embedded, is_heavy=is_heavy)
+    times = [event.at for event in events]
     if only:
-        events += [_draw_fault(chance, chance.choice(only)) for _ in range(chance.choice((1, 2, 4)))]
+        kinds = [chance.choice(only) for _ in range(chance.choice((1, 2, 4)))]
     else:
-        events += _draw_faults(chance, is_embedded=is_embedded)
+        kinds = _draw_kinds(chance, is_embedded=is_embedded)
+    events += [_draw_fault(chance, kind, times) for kind in kinds]
     is_far = chance.random() < 0.2
     return Schedule(
         seed=seed,
@@ -158,7 +160,7 @@ def _draw_ask(
     )
 
 
-def _draw_faults(chance: Random, *, is_embedded: bool) -> list[Event]:
+def _draw_kinds(chance: Random, *, is_embedded: bool) -> list[FaultKind]:
     if chance.random() < 0.15:
         return []
     families = [RUNNER_FAULTS] if is_embedded else list(FAMILIES)
@@ -167,10 +169,14 @@ def _draw_faults(chance: Random, *, is_embedded: bool) -> list[Event]:
     kinds = [kind for family in families for kind in family if kind not in EXCLUDED]
     if chance.random() < 0.3:
         kinds = [chance.choice(kinds)]
-    return [_draw_fault(chance, chance.choice(kinds)) for _ in range(chance.choice((1, 1, 2, 3, 6)))]
+    return [chance.choice(kinds) for _ in range(chance.choice((1, 1, 2, 3, 6)))]
 
 
-def _draw_fault(chance: Random, kind: FaultKind) -> Fault:
+def _draw_fault(chance: Random, kind: FaultKind, asked: Sequence[float]) -> Fault:
+    """Draw when and how something breaks: mostly soon after somebody has asked."""
+    at = chance.uniform(0.0, LOAD_S)
+    if asked and chance.random() < 0.7:
+        at = chance.choice(asked) + chance.expovariate(chance.choice((5.0, 50.0, 500.0)))
     lasts_s = chance.choice((0.05, 0.5, 1.0, 2.5))
     if kind == "hang_broker":
         lasts_s = chance.choice((0.5, 3.0, 8.0))
@@ -179,7 +185,7 @@ def _draw_fault(chance: Random, kind: FaultKind) -> Fault:
     elif kind == "stop_worker":
         lasts_s = chance.choice((0.0, 1.0, 2.0))
     return Fault(
-        at=round(chance.uniform(0.0, LOAD_S), 4),
+        at=round(at, 5),
         kind=kind,
         whose=chance.randrange(60),
         lasts_s=lasts_s,

@@ -31,7 +31,6 @@ START_S = 40.0
 STOP_S = 60.0
 QUIET_S = 150.0  # a hung batch may take several times as long as the longest before it
 PROBES = 3
-CLOSED = "the simulation is over"
 
 
 class BrokerProcess:
@@ -135,6 +134,11 @@ class World:
             if isinstance(front, Embedded):
                 pools += front.pools
         return pools
+
+    def has_retries(self) -> bool:
+        """Whether a request may be asked again by itself: a flight's deadline was not the last."""
+        ids = [asked.ask.id for asked in self.ledger.asked if asked.code == "deadline_exceeded"]
+        return bool(ids)
 
     # Clients.
 
@@ -291,6 +295,7 @@ class World:
     def _bury(self) -> None:
         """Let go of all, also of the dead, whose tasks never end by themselves."""
         self.loop.close()
+        logging.getLogger("modelyard").setLevel(logging.CRITICAL + 1)
         for part in self.parts:
             for task in part.process.tasks:
                 if not task.done():
@@ -320,8 +325,6 @@ class _Log(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a record."""
-        if CLOSED in self._world.ledger.lines:
-            return
         error = record.exc_info[1] if record.exc_info else None
         extra = {k: v for k, v in vars(record).items() if k in _EXTRA}
         self._world.log(f"  log {record.levelname.lower()} {record.getMessage()} {extra} {error!r}")
