@@ -1,5 +1,5 @@
-"""What every transport must do: the local one, and the one through a broker, be it a real RabbitMQ or
-the one in memory that the simulator uses.
+"""What every transport must do: the local one, and the one through a broker. That is a real
+RabbitMQ, or the one in memory that the simulator uses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs many seeds; of one that fails it gives the shortest schedule that still does, and the log."""
+"""Runs many seeds; for one that fails, gives the shortest schedule that still does, and the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import msgspec
 
 from tests.simulation.scenario import draw
 from tests.simulation.schedule import Event, FaultKind, Schedule
-from tests.simulation.world import World, simulate
+from tests.simulation.simulate import simulate
+from tests.simulation.world import World
 
 SHORTEN_S = 40.0
 
@@ -46,8 +47,9 @@ def explore(
     only: Sequence[FaultKind] = (),
 ) -> int:
     """Run seeds until one fails."""
-    began, failed, asked = time.monotonic(), 0, 0
-    for number, seed in enumerate(seeds, start=1):
+    began, failed, asked, ran = time.monotonic(), 0, 0, 0
+    for seed in seeds:
+        ran += 1
         world = run(draw(str(seed), only), is_verbose=is_verbose)
         asked += len(world.ledger.asked)
         if is_verbose:
@@ -57,11 +59,14 @@ def explore(
             if is_stopping:
                 report(world.schedule)
                 break
-            print(f"seed {seed}: {world.ledger.problems[0]} (+{len(world.ledger.problems) - 1})", flush=True)
+            print(
+                f"seed {seed}: {world.ledger.problems[0]} (+{len(world.ledger.problems) - 1})",
+                flush=True,
+            )
     took_s = time.monotonic() - began
     print(
-        f"{number} seeds from {seeds[0]}, {failed} failed; {took_s:.1f} s, "
-        f"{number / took_s:.1f} seeds/s, {asked / took_s:.0f} requests/s"
+        f"{ran} seeds from {seeds[0]}, {failed} failed; {took_s:.1f} s, "
+        f"{ran / took_s:.1f} seeds/s, {asked / took_s:.0f} requests/s"
     )
     return 1 if failed else 0
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 from typing import TYPE_CHECKING
 
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.topology import REPLIES, queue_name
-from tests.simulation.network import Link
-from tests.simulation.parts import Gateway, Part, Pooled, Worker
+from tests.simulation import links
+from tests.simulation.links import later
+from tests.simulation.part import Part
+from tests.simulation.parts import Worker
+from tests.simulation.pooled import Pooled
 from tests.simulation.rabbitmq.queue import Queue
 from tests.simulation.schedule import Fault, FaultKind
 
@@ -19,9 +21,6 @@ if TYPE_CHECKING:
 
 RECOVERY_S = 12.0
 SLOW_RECOVERY_S = 45.0  # where a silence must be found by heartbeats
-WATCHER_DAMAGE_EXCLUDED = True
-"""Temporary: damage that makes a frame longer leaves a gateway's watcher deaf."""
-
 _SLOW: frozenset[FaultKind] = frozenset(
     ("silent", "half_open", "damage", "hang_broker", "freeze_gateway", "freeze_worker")
 )
@@ -41,10 +40,6 @@ def strike(world: World, fault: Fault) -> None:
     world.faults.append((now, now + fault.lasts_s + recovery_s, fault))
     world.log(f"FAULT {fault}")
     _STRIKES[fault.kind](world, fault)
-
-
-def _later(world: World, fault: Fault, deed: Callable[[], object]) -> None:
-    world.loop.call_later(fault.lasts_s, deed)
 
 
 # Runners.
@@ -72,7 +67,7 @@ def _spoil_loads(name: str) -> Callable[[World, Fault], None]:
             return
         trouble = pooled.launcher.trouble
         setattr(trouble, name, True)
-        _later(world, fault, lambda: setattr(trouble, name, False))
+        later(world, fault, lambda: setattr(trouble, name, False))
         _kill_runner(world, fault)
 
     return strike_
@@ -91,7 +86,7 @@ def _kill_worker(world: World, fault: Fault) -> None:
     if worker is not None:
         number = worker.model.number
         world.kill(worker)
-        _later(world, fault, lambda: world.add_worker(number))
+        later(world, fault, lambda: world.add_worker(number))
 
 
 def _stop_worker(world: World, fault: Fault) -> None:
@@ -102,10 +97,10 @@ def _stop_worker(world: World, fault: Fault) -> None:
     number = worker.model.number
     if fault.amount % 2:
         world.add_worker(number)
-        _later(world, fault, lambda: world.stop(worker) if worker in world.workers else None)
+        later(world, fault, lambda: world.stop(worker) if worker in world.workers else None)
     else:
         world.stop(worker)
-        _later(world, fault, lambda: world.add_worker(number))
+        later(world, fault, lambda: world.add_worker(number))
 
 
 def _add_worker(world: World, fault: Fault) -> None:
@@ -116,7 +111,7 @@ def _add_worker(world: World, fault: Fault) -> None:
 def _freeze(world: World, fault: Fault, part: Part | None) -> None:
     if part is not None:
         part.process.freeze()
-        _later(world, fault, part.process.thaw)
+        later(world, fault, part.process.thaw)
 
 
 def _gateway(world: World, fault: Fault) -> Part | None:
@@ -128,14 +123,14 @@ def _kill_gateway(world: World, fault: Fault) -> None:
     gateway = _gateway(world, fault)
     if gateway is not None:
         world.kill(gateway)
-        _later(world, fault, world.add_gateway)
+        later(world, fault, world.add_gateway)
 
 
 def _stop_gateway(world: World, fault: Fault) -> None:
     gateway = _gateway(world, fault)
     if gateway is not None:
         world.add_gateway()
-        _later(world, fault, lambda: world.stop(gateway) if gateway in world.fronts else None)
+        later(world, fault, lambda: world.stop(gateway) if gateway in world.fronts else None)
 
 
 # The broker.
@@ -149,19 +144,19 @@ def _end_broker(*, is_polite: bool) -> Callable[[World, Fault], None]:
     def strike_(world: World, fault: Fault) -> None:
         if world.broker.is_listening:
             world.broker.stop(is_polite=is_polite)
-            _later(world, fault, world.broker.start)
+            later(world, fault, world.broker.start)
 
     return strike_
 
 
 def _hang_broker(world: World, fault: Fault) -> None:
     world.broker_process.freeze()
-    _later(world, fault, world.broker_process.thaw)
+    later(world, fault, world.broker_process.thaw)
 
 
 def _alarm(world: World, fault: Fault) -> None:
     _on_broker(world, lambda: world.broker.set_alarm(True))
-    _later(world, fault, lambda: _on_broker(world, lambda: world.broker.set_alarm(False)))
+    later(world, fault, lambda: _on_broker(world, lambda: world.broker.set_alarm(False)))
 
 
 def _delete_queue(world: World, fault: Fault) -> None:
@@ -189,7 +184,7 @@ def _full_queue(world: World, fault: Fault) -> None:
         world,
         lambda: world.broker.set_policy(name, r"^infer\.", max_length=fault.amount % 4),
     )
-    _later(world, fault, lambda: _on_broker(world, lambda: world.broker.clear_policy(name)))
+    later(world, fault, lambda: _on_broker(world, lambda: world.broker.clear_policy(name)))
 
 
 def _junk(world: World, fault: Fault) -> None:
@@ -217,87 +212,6 @@ def _junk(world: World, fault: Fault) -> None:
     )
 
 
-# Connections.
-
-
-def _victim(world: World, fault: Fault) -> Part | None:
-    parts: list[Part] = [p for p in [*world.fronts, *world.workers] if p.process.state == "up"]
-    return parts[fault.whose % len(parts)] if parts else None
-
-
-def _link(world: World, fault: Fault) -> Link | None:
-    part = _victim(world, fault)
-    links = world.network.of(part.process) if part is not None else []
-    return links[fault.amount % len(links)] if links else None
-
-
-def _on_link(deed: Callable[[World, Fault, Link], None]) -> Callable[[World, Fault], None]:
-    def strike_(world: World, fault: Fault) -> None:
-        link = _link(world, fault)
-        if link is not None:
-            deed(world, fault, link)
-
-    return strike_
-
-
-def _reset(_: World, __: Fault, link: Link) -> None:
-    link.client.reset()
-
-
-def _cut(world: World, fault: Fault, link: Link) -> None:
-    end = link.client if fault.amount % 2 else link.server
-    end.cut_after = fault.amount // 8 % 400
-    _later(world, fault, lambda: setattr(end, "cut_after", None))
-
-
-def _stall(world: World, fault: Fault, link: Link) -> None:
-    ends = [link.client, link.server]
-    for end in ends if fault.amount % 3 == 0 else ends[:1] if fault.amount % 3 == 1 else ends[1:]:
-        end.stalled_until = world.loop.time() + fault.lasts_s
-
-
-def _silent(world: World, fault: Fault) -> None:
-    """Let nothing of a part through, and no news of it; then reset what is left."""
-    part = _victim(world, fault)
-    if part is None:
-        return
-    links = world.network.of(part.process)
-    for link in links:
-        link.client.is_dropping = link.server.is_dropping = True
-    world.network.unheard.add(part.name)
-
-    def heal() -> None:
-        world.network.unheard.discard(part.name)
-        for link in links:
-            link.client.reset()
-
-    _later(world, fault, heal)
-
-
-def _half_open(_: World, fault: Fault, link: Link) -> None:
-    end = link.client if fault.amount % 2 else link.server
-    end.leave_unnoticed(is_told_when_written=bool(fault.amount // 2 % 2))
-
-
-def _refuse(world: World, fault: Fault) -> None:
-    """Reset all connections of a part, and let it make none."""
-    part = _victim(world, fault)
-    if part is None:
-        return
-    world.network.refused.add(part.name)
-    for link in world.network.of(part.process):
-        link.client.reset()
-    _later(world, fault, lambda: world.network.refused.discard(part.name))
-
-
-def _damage(world: World, fault: Fault, link: Link) -> None:
-    if WATCHER_DAMAGE_EXCLUDED and any(tag.startswith("catalog.") for tag in link.consumers()):
-        return
-    end = link.client if fault.amount % 2 else link.server
-    end.flip_after = Random(fault.amount).randrange(600)
-    _later(world, fault, lambda: setattr(end, "flip_after", None))
-
-
 # The cache.
 
 
@@ -306,7 +220,7 @@ def _cache(name: str) -> Callable[[World, Fault], None]:
         store = world.store
         if store is not None:
             setattr(store, name, True)
-            _later(world, fault, lambda: setattr(store, name, False))
+            later(world, fault, lambda: setattr(store, name, False))
 
     return strike_
 
@@ -332,17 +246,9 @@ _STRIKES: dict[FaultKind, Callable[[World, Fault], None]] = {
     "delete_own_queue": _delete_own_queue,
     "full_queue": _full_queue,
     "junk": _junk,
-    "reset": _on_link(_reset),
-    "cut": _on_link(_cut),
-    "stall": _on_link(_stall),
-    "silent": _silent,
-    "half_open": _on_link(_half_open),
-    "refuse": _refuse,
-    "damage": _on_link(_damage),
+    **links.STRIKES,
     "cache_slow": _cache("is_slow"),
     "cache_away": _cache("is_away"),
     "cache_full": _cache("is_full"),
     "cache_damaged": _cache("is_damaged"),
 }
-
-__all__ = ["RECOVERY_S", "SLOW_RECOVERY_S", "Gateway", "strike"]

@@ -89,7 +89,7 @@ class Ledger:
 
 
 class GatewayMetrics:
-    """What a gateway's parts report; see ``dispatch.DispatchMetrics`` and ``session.BrokerMetrics``."""
+    """What parts report; see ``dispatch.DispatchMetrics`` and ``session.BrokerMetrics``."""
 
     def __init__(self) -> None:
         self.uses: Counter[str] = Counter()

@@ -5,7 +5,6 @@ the function has changed, and so must the mutant.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import contextlib
@@ -84,10 +83,10 @@ MUTANTS: tuple[Mutant, ...] = (
         0,
     ),
     _one("blame is lost", f"{POOL}.on_lost", "call.blame, verdict", "_, verdict"),
-    _one("the backlog ignores deadlines", f"{BACKLOG}.take", "elif deadline <= now:", "elif False:"),
     _one(
-        "suspects run late", f"{WAITING}._next_suspect", "if suspect.deadline > now:", "if True:"
+        "the backlog ignores deadlines", f"{BACKLOG}.take", "elif deadline <= now:", "elif False:"
     ),
+    _one("suspects run late", f"{WAITING}._next_suspect", "if suspect.deadline > now:", "if True:"),
     _one(
         "what lies before a runner runs late",
         f"{SLOT}.run_next",
@@ -124,7 +123,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "model=model, digest=digest",
         'model="", digest="same"',
     ),
-    _one("a flight is never removed", "dispatch.flights:Flights.start", "del self._flights[place]", "pass"),
+    _one(
+        "a flight is never removed",
+        "dispatch.flights:Flights.start",
+        "del self._flights[place]",
+        "pass",
+    ),
     _one("in_flight is not decremented", "dispatch.catalog:Entry.left", "-= 1", "-= 0"),
     _one(
         "returned messages are ignored",
@@ -175,9 +179,21 @@ MUTANTS: tuple[Mutant, ...] = (
         "zip(batch, answers.outcomes, strict=True)",
         "zip(batch, reversed(answers.outcomes), strict=True)",
     ),
-    _one("a lane forgets its timer", f"{LANE}._schedule", "elif self._flush_later is None:", "elif False:"),
-    _one("a lane does not forget what was lost", f"{LANE}.close", "self._under_way = self._unanswered = 0", "pass"),
-    _one("a lane does not forget what is answered", f"{LANE}.release", "self._under_way -= 1", "pass"),
+    _one(
+        "a lane forgets its timer",
+        f"{LANE}._schedule",
+        "elif self._flush_later is None:",
+        "elif False:",
+    ),
+    _one(
+        "a lane does not forget what was lost",
+        f"{LANE}.close",
+        "self._under_way = self._unanswered = 0",
+        "pass",
+    ),
+    _one(
+        "a lane does not forget what is answered", f"{LANE}.release", "self._under_way -= 1", "pass"
+    ),
     _one(
         "missing pongs are ignored",
         "transports.amqp.selfping:SelfPing._ping",
@@ -185,7 +201,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "elif False:",
     ),
     _one("silence is ignored", f"{CONNECTION}._tick", "> 2 * HEARTBEAT_S", "> 1e9"),
-    _one("deliveries of a lost session stay open", f"{REPLIES}.abandon", "self.open.clear()", "pass"),
+    _one(
+        "deliveries of a lost session stay open", f"{REPLIES}.abandon", "self.open.clear()", "pass"
+    ),
     _one(
         "a worker that leaves refuses what another could run",
         "transports.amqp.consumer:_on_outcome",

@@ -18,8 +18,15 @@ SPLIT_SHARE = 0.03  # of what arrives, comes in two pieces
 class Listener(Protocol):
     """Whoever takes connections."""
 
-    process: Process
-    is_listening: bool
+    @property
+    def process(self) -> Process:
+        """Where it runs."""
+        ...
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it takes any now."""
+        ...
 
     def accept(self) -> asyncio.Protocol:
         """Give the protocol of a new connection."""

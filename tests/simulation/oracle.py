@@ -1,4 +1,7 @@
-"""The oracle: what must be true of every simulation, whatever its seed."""
+"""The oracle: what must be true once all is over, and once everybody has left, whatever the seed.
+
+What must be true at every moment is in ``checks``.
+"""
 
 from __future__ import annotations
 
@@ -6,260 +9,23 @@ import asyncio
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from modelyard.core.call import Call
 from modelyard.core.errors import RequestError
 from tests.simulation.ledger import Asked
 from tests.simulation.loop import SimulatedTask
-from tests.simulation.parts import Embedded, Front, Gateway, Part, Pooled, Worker
-from tests.simulation.runners import Instance
-from tests.simulation.schedule import FaultKind
+from tests.simulation.part import count_tasks
+from tests.simulation.parts import Embedded, Front, Gateway, Worker
+from tests.simulation.pooled import Pooled
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-GRACE_S = 0.15
-"""So late may an answer come: two ticks of the expiry, and a far cache that is waited for."""
-
-ROOMY_S = 10.0
-"""A request with so much time is late only where its faults say so."""
-
-SAMPLE_S = 0.05
-IDLE_GRACE_S = 0.03
 BROKER_AWAY = "the broker was away, or took no messages"
-
 _LOADS = ("load_fails", "load_crashes", "load_hangs", "no_room")
-_SILENT = {"unavailable", "deadline_exceeded"}
-_NO_CAPACITY = {"model_not_ready"}
-ALLOWED: dict[FaultKind, set[str]] = {
-    # The rows of docs/reliability.md: what a request with a roomy deadline may get beside its
-    # answer, while the fault lasts and until all have come back.
-    "kill_runner": set(),
-    "load_fails": _NO_CAPACITY | {"deadline_exceeded"},
-    "load_crashes": _NO_CAPACITY | {"deadline_exceeded"},
-    "load_hangs": _NO_CAPACITY | {"deadline_exceeded"},
-    "no_room": _NO_CAPACITY | {"deadline_exceeded"},
-    "kill_worker": set(),
-    "freeze_worker": set(),
-    "stop_worker": _NO_CAPACITY,
-    "add_worker": set(),
-    "kill_gateway": set(),
-    "freeze_gateway": _SILENT,
-    "stop_gateway": set(),
-    "restart_broker": set(),
-    "crash_broker": set(),
-    "hang_broker": {"unavailable"},
-    "alarm": {"unavailable"},
-    "delete_queue": _NO_CAPACITY,
-    "delete_own_queue": set(),
-    "full_queue": {"overloaded"},
-    "junk": set(),
-    "reset": set(),
-    "cut": set(),
-    "stall": {"unavailable"},
-    "silent": _SILENT,
-    "half_open": _SILENT,
-    "refuse": set(),
-    "damage": _SILENT | _NO_CAPACITY | {"malformed"},
-    "cache_slow": set(),
-    "cache_away": set(),
-    "cache_full": set(),
-    "cache_damaged": set(),
-}
-OF_ACT: dict[str, set[str]] = {
-    "": {"ok"},
-    "raise": {"model_failed"},
-    "refuse": {"invalid_input"},
-    "exit": {"model_crashed"},
-    "oom": {"model_crashed"},
-    "hang": {"deadline_exceeded"},
-}
-
-
-class Checks:
-    """What is checked as it happens."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._idle: set[tuple[str, int, int]] = set()
-        self._unjust: defaultdict[str, int] = defaultdict(int)
-        self._handed: set[tuple[str, str]] = set()
-        self.tasks: dict[str, int] = {}
-
-    def begin(self) -> None:
-        """Begin to look, now and then."""
-        self._world.loop.call_later(SAMPLE_S, self._sample)
-        self.tasks = {part.name: count_tasks(part) for part in self._world.fronts}
-
-    # Answers.
-
-    def on_answer(self, asked: Asked) -> None:
-        """See that an answer is the only one, right, and in time."""
-        world, ask = self._world, asked.ask
-        if asked.answers > 1:
-            self._problem(f"{ask.id} has {asked.answers} answers")
-        late_s = asked.answered_at - asked.deadline
-        if late_s > GRACE_S and not self._was_frozen(asked):
-            self._problem(f"{ask.id} was answered {late_s:.3f} s after its deadline: {asked.code}")
-        if asked.code == "deadline_exceeded" and late_s < -0.001 - 2 * world.schedule.skew_s:
-            self._problem(f"{ask.id} was called late {-late_s:.3f} s too early")
-        if asked.has_left:
-            if asked.code != "client_gone":
-                self._problem(f"{ask.id} left, and got {asked.code}")
-            return
-        allowed = self._allowed(asked)
-        if asked.code not in allowed:
-            detail = getattr(asked.outcome, "detail", "")
-            self._problem(f"{ask.id} ({ask.act}) got {asked.code} ({detail}), not one of {allowed}")
-        if isinstance(asked.outcome, bytes):
-            self._check_answer(asked, asked.outcome)
-
-    def _check_answer(self, asked: Asked, outcome: bytes) -> None:
-        ask, models = asked.ask, self._world.schedule.models
-        model = models[ask.model]
-        target = asked.target
-        if target is None or (target.name, target.version) != (model.name, model.version):
-            self._problem(f"{ask.id} was answered by {target}")
-        right = [model.answer(nonce) for nonce in range(ask.nonce, ask.nonce + ask.instances)]
-        codec = msgspec.json if ask.form == "json" else msgspec.msgpack
-        try:
-            given = codec.decode(outcome)
-        except msgspec.DecodeError:
-            given = None
-        if given != right:
-            self._problem(f"{ask.id} got a wrong answer: {outcome!r:.80}, not {right}")
-
-    def _allowed(self, asked: Asked) -> set[str]:
-        """Give the codes that the table of faults allows."""
-        ask, schedule = asked.ask, self._world.schedule
-        allowed = set(OF_ACT[ask.act])
-        if asked.is_probe:
-            return allowed
-        kinds: set[FaultKind] = set()
-        for since, until, fault in self._world.faults:
-            if since <= asked.answered_at and asked.at <= until:
-                kinds.add(fault.kind)
-                allowed |= ALLOWED[fault.kind]
-                if ask.timeout_s < ROOMY_S:
-                    allowed |= _SILENT
-        if kinds & {"kill_gateway", "stop_gateway"} and len(kinds) > 1:
-            # A gateway that has never heard a worker of the target does not wait for one.
-            allowed |= {"model_not_ready", "model_not_found", "version_not_found"}
-        model = schedule.models[ask.model]
-        if ask.timeout_s < ROOMY_S or schedule.is_heavy or self._hangs(ask.model):
-            allowed.add("deadline_exceeded")
-        if schedule.is_heavy:
-            allowed.add("overloaded")
-        in_flight = sum(a.ask.model == ask.model for a in self._world.ledger.asked)
-        if in_flight >= model.max_in_flight:
-            allowed.add("overloaded")
-        if self._blame(ask.nonce, model.name) >= 4:
-            allowed.add("model_crashed")
-        elif ask.act in ("exit", "oom"):
-            allowed.discard("model_crashed")
-        return allowed
-
-    def _hangs(self, model: int) -> bool:
-        """Whether something that hangs was asked of a model: its mates then wait."""
-        return any(
-            asked.ask.model == model and asked.ask.act in ("hang", "oom")
-            for asked in self._world.ledger.asked
-        )
-
-    def _blame(self, nonce: int, model: str) -> int:
-        """Give the most blame that an input may have gathered in one life of a pool."""
-        blames: Counter[str] = Counter()
-        for death in self._world.ledger.deaths:
-            if nonce in death.nonces and death.life.endswith(f":{model}"):
-                blames[death.life] += {"crashed": 2, "killed": 1}.get(death.cause, 0)
-        return max(blames.values(), default=0)
-
-    def _was_frozen(self, asked: Asked) -> bool:
-        return any(
-            fault.kind == "freeze_gateway" and since <= asked.answered_at and asked.at <= until
-            for since, until, fault in self._world.faults
-        )
-
-    # Batches.
-
-    def on_batch(self, pooled: Pooled, batch: list[list[Instance] | None]) -> None:
-        """See that a batch is no larger than it may be."""
-        sizes = [len(instances) for instances in batch if instances is not None]
-        limit = pooled.model.max_batch_size
-        if len(batch) > 1 and sum(sizes) > limit and not self._world.checks.has_msgpack(pooled):
-            self._problem(f"{pooled.life} ran {sum(sizes)} instances at once, not {limit}")
-
-    def has_msgpack(self, pooled: Pooled) -> bool:
-        """Whether some ask in a form whose instances are not counted."""
-        return any(
-            asked.ask.form == "msgpack" and asked.ask.model == pooled.model.number
-            for asked in self._world.ledger.asked
-        )
-
-    def on_handed(self, pooled: Pooled, calls: list[Call]) -> None:
-        """See that what is urgent goes first, but for every fourth batch; and that a suspect goes
-        alone.
-        """
-        now = pooled.part.clock()
-        if any(call.blame for call in calls) and len(calls) > 1:
-            self._problem(f"{pooled.life} runs a suspect together with others")
-        late = [call.request.id for call in calls if call.deadline <= now]
-        if late:
-            self._problem(f"{pooled.life} was handed {late}, which are late")
-        if len(calls) == 1 and self._may_be_suspect(pooled, calls[0]):
-            self._unjust[pooled.life] = 0
-            return
-        self._handed.update((pooled.life, call.request.id) for call in calls)
-        line = pooled.pool._waiting._backlog._lines["high"]
-        left = [call for _, _, call in line if not call.is_settled and call.deadline > now]
-        is_unjust = bool(left) and all(call.priority == "normal" for call in calls)
-        self._unjust[pooled.life] = self._unjust[pooled.life] + 1 if is_unjust else 0
-        if self._unjust[pooled.life] >= 2:
-            self._problem(f"{pooled.life} let what is urgent wait behind two batches that are not")
-
-    def _may_be_suspect(self, pooled: Pooled, call: Call) -> bool:
-        """Whether a call may run alone, in turn with batches: it was in one whose runner ended, or
-        was delivered again.
-        """
-        is_again = (pooled.life, call.request.id) in self._handed
-        return is_again or (not self._world.schedule.is_embedded and bool(self._world.faults))
-
-    # Now and then.
-
-    def _sample(self) -> None:
-        self._world.loop.call_later(SAMPLE_S, self._sample)
-        idle: set[tuple[str, int, int]] = set()
-        for pooled in self._world.pools():
-            if pooled.part.process.state != "up" or not pooled.pool._waiting:
-                continue
-            free = [s for s in pooled.pool._runners.slots if s.is_ready and not s.batch]
-            if not free:
-                continue
-            now = pooled.part.clock()
-            wait_s = pooled.model.batch_wait_ms / 1000 + IDLE_GRACE_S
-            for call in pooled.pool._waiting:
-                may_run = not call.is_settled and call.deadline > now
-                if may_run and now - call.arrived > wait_s:
-                    idle |= {(pooled.life, id(slot), id(call)) for slot in free}
-        if stuck := idle & self._idle:
-            lives = {life for life, _, _ in stuck}
-            self._problem(f"a runner of {lives} is idle while its pool holds work")
-        self._idle = idle
-
-    def _problem(self, text: str) -> None:
-        self._world.log(f"PROBLEM {text}")
-        self._world.ledger.problem(text)
-
-
-def count_tasks(part: Part) -> int:
-    """Count the tasks of a part that are not done."""
-    return sum(not task.done() for task in part.process.tasks)
 
 
 def judge_rest(world: World) -> None:
     """See that nothing is left lying once all is over, and that the books agree."""
-    problem = world.checks._problem
+    problem = world.checks.problem
     for asked in world.ledger.asked:
         if not asked.answers and not asked.is_excused:
             problem(f"{asked.ask.id} of {asked.gateway} has no answer")
@@ -278,7 +44,7 @@ def judge_rest(world: World) -> None:
 
 
 def _judge_front(world: World, front: Front) -> None:
-    problem, name = world.checks._problem, front.name
+    problem, name = world.checks.problem, front.name
     if front.calls:
         problem(f"{name} has calls left: {[asked.ask.id for asked in front.calls]}")
     for entry in front.catalog.entries():
@@ -294,6 +60,12 @@ def _judge_front(world: World, front: Front) -> None:
         for lane in front.transport._lanes.values():
             if not lane.is_empty or lane._under_way or lane._instances:
                 problem(f"{name} has a lane that is not empty: {lane.queue}")
+    _judge_books(world, front)
+
+
+def _judge_books(world: World, front: Front) -> None:
+    """See that the metrics agree with the ledger."""
+    problem, name = world.checks.problem, front.name
     tasks = world.checks.tasks.get(name)
     if not isinstance(front, Embedded) and tasks is not None and count_tasks(front) != tasks:
         problem(f"{name} has {count_tasks(front)} tasks, and had {tasks}")
@@ -312,7 +84,7 @@ def _judge_front(world: World, front: Front) -> None:
 
 
 def _judge_pool(world: World, pooled: Pooled) -> None:
-    problem, pool, life = world.checks._problem, pooled.pool, pooled.life
+    problem, pool, life = world.checks.problem, pooled.pool, pooled.life
     if any(not call.is_settled for call in pool._waiting):
         problem(f"{life} has calls that wait")
     for slot in pool._runners.slots:
@@ -335,7 +107,7 @@ def _judge_pool(world: World, pooled: Pooled) -> None:
 
 
 def _judge_broker(world: World) -> None:
-    problem = world.checks._problem
+    problem = world.checks.problem
     if any(fault.kind == "damage" for _, _, fault in world.faults):
         return  # an ack may have been damaged into one of another message
     for queue in world.broker.queues.values():
@@ -354,7 +126,7 @@ def _judge_broker(world: World) -> None:
 
 def _judge_runs(world: World) -> None:
     """See that nothing ran late, or more often than it may."""
-    problem, models = world.checks._problem, world.schedule.models
+    problem, models = world.checks.problem, world.schedule.models
     asks: defaultdict[tuple[str, int], list[Asked]] = defaultdict(list)
     for asked in world.ledger.asked:
         for nonce in range(asked.ask.nonce, asked.ask.nonce + asked.ask.instances):
@@ -375,12 +147,10 @@ def _judge_submissions(world: World) -> None:
         times[request_id] += number
     again = [request_id for request_id, number in times.items() if number > 1]
     if again and not world.faults and not world.has_retries():
-        world.checks._problem(f"{again} came to a pool more than once")
+        world.checks.problem(f"{again} came to a pool more than once")
 
 
-def _judge_poison(
-    world: World, asks: defaultdict[tuple[str, int], list[Asked]]
-) -> None:
+def _judge_poison(world: World, asks: defaultdict[tuple[str, int], list[Asked]]) -> None:
     """See that what ends runners is given up in time: one that was to blame enough ran no more."""
     weights: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for death in world.ledger.deaths:
@@ -392,12 +162,12 @@ def _judge_poison(
         submissions = sum(world.ledger.submissions[life, asked.ask.id] for asked in meant)
         if sum(gathered[:-1]) >= 4 * max(1, submissions):
             act = meant[0].ask.act
-            world.checks._problem(f"{life} ran {nonce} ({act}) on and on: {gathered}")
+            world.checks.problem(f"{life} ran {nonce} ({act}) on and on: {gathered}")
 
 
 def judge_end(world: World) -> None:
     """See that everybody has left, and nothing lives on."""
-    problem = world.checks._problem
+    problem = world.checks.problem
     for part in world.parts:
         if part.process.state == "dead":
             continue

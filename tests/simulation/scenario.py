@@ -9,7 +9,8 @@ from tests.simulation.schedule import Act, Ask, Event, Fault, FaultKind, Model, 
 
 LOAD_S = 5.0
 RUNNER_FAULTS: tuple[FaultKind, ...] = (
-    "kill_runner", "kill_runner", "kill_runner", "load_fails", "load_crashes", "load_hangs", "no_room",
+    "kill_runner", "kill_runner", "kill_runner", "load_fails", "load_crashes", "load_hangs",
+    "no_room",
 )  # fmt: skip
 PART_FAULTS: tuple[FaultKind, ...] = (
     "kill_worker", "kill_worker", "freeze_worker", "stop_worker", "stop_worker", "add_worker",
@@ -34,7 +35,9 @@ def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
     chance = Random(f"schedule:{seed}")
     is_embedded = chance.random() < 0.25 and set(only) <= set(RUNNER_FAULTS)
     is_heavy = chance.random() < 0.2
-    models = [_draw_model(chance, number, is_embedded) for number in range(chance.choice((1, 1, 2, 3)))]
+    models = [
+        _draw_model(chance, number, is_embedded) for number in range(chance.choice((1, 1, 2, 3)))
+    ]
     if chance.random() < 0.15 and not is_embedded:
         models = [_replace_version(model, models[0]) for model in models]
     gateways = 1 if is_embedded else chance.choice((1, 1, 2, 3))
@@ -111,10 +114,20 @@ def _draw_load(
         is_bursty = chance.random() < 0.5 or is_heavy
         for _ in range(count):
             number += 1
-            at = chance.choice(bursts) + chance.expovariate(300) if is_bursty else chance.uniform(0, LOAD_S)
+            at = (
+                chance.choice(bursts) + chance.expovariate(300)
+                if is_bursty
+                else chance.uniform(0, LOAD_S)
+            )
             asks.append(
                 _draw_ask(
-                    chance, model, number, at, has_odd=has_odd, has_msgpack=has_msgpack, shared=shared
+                    chance,
+                    model,
+                    number,
+                    at,
+                    has_odd=has_odd,
+                    has_msgpack=has_msgpack,
+                    shared=shared,
                 )
             )
     return asks

@@ -1,4 +1,4 @@
-"""What happens in a simulation: explicit events, so that a schedule can be shortened and printed."""
+"""What happens in a simulation: a list of events, which can be shortened and printed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from modelyard.core.messages import Form
 Act = Literal["", "raise", "refuse", "exit", "oom", "hang"]
 """What an input makes its runner do beside answering: ``refuse`` is no input that the model takes,
 ``oom`` has the kernel kill the runner."""
+
+Instance = tuple[int, Act, float]
+"""What a client sends: a nonce, what it does, and how many milliseconds it takes by itself."""
 
 FaultKind = Literal[
     "kill_runner", "load_fails", "load_crashes", "load_hangs", "no_room",
@@ -102,3 +105,10 @@ class Schedule(msgspec.Struct, frozen=True):
     has_far_cache: bool
     is_heavy: bool
     events: list[Event]
+
+
+def encode_input(ask: Ask) -> bytes:
+    """Give what a client sends."""
+    nonces = range(ask.nonce, ask.nonce + ask.instances)
+    rows: list[Instance] = [(nonce, ask.act, ask.work_ms) for nonce in nonces]
+    return msgspec.json.encode(rows) if ask.form == "json" else msgspec.msgpack.encode(rows)

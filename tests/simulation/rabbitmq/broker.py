@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 from tests.simulation.rabbitmq.peer import Peer
 from tests.simulation.rabbitmq.queue import Consumer, Queue, Stored
 
-HEARTBEAT_S = 60  # what it proposes; a client may choose less
-
 
 class Exchange:
     """An exchange: ``direct`` or ``fanout``."""
@@ -106,6 +104,10 @@ class InMemoryBroker:
             queue.put(one, now)
         return True, True
 
+    def declare_exchange(self, name: str, kind: str, *, is_durable: bool) -> None:
+        """Add an exchange."""
+        self.exchanges[name] = Exchange(kind, is_durable=is_durable)
+
     def declare(self, queue: Queue) -> None:
         """Add a queue."""
         self.queues[queue.name] = queue
@@ -161,7 +163,9 @@ class InMemoryBroker:
 
     def _apply_policies(self) -> None:
         for queue in self.queues.values():
-            limits = [p.max_length for p in self.policies.values() if re.match(p.pattern, queue.name)]
+            limits = [
+                p.max_length for p in self.policies.values() if re.match(p.pattern, queue.name)
+            ]
             queue.max_length = min(limits, default=None)
 
     def delete_queue(self, name: str) -> None:
