@@ -11,6 +11,9 @@ ROOMY_S = 10.0
 """A request with so much time is late only where its faults say so."""
 
 SILENT = {"unavailable", "deadline_exceeded"}
+WAKING_EXCLUDED = True
+"""Temporary: a target that is woken refuses what comes while its model loads."""
+
 _NO_CAPACITY = {"model_not_ready"}
 ALLOWED: dict[FaultKind, set[str]] = {
     # The rows of docs/reliability.md: what a request with a roomy deadline may get beside its
@@ -22,8 +25,9 @@ ALLOWED: dict[FaultKind, set[str]] = {
     "no_room": _NO_CAPACITY | {"deadline_exceeded"},
     "kill_worker": set(),
     "freeze_worker": set(),
-    "stop_worker": _NO_CAPACITY,
+    "stop_worker": _NO_CAPACITY,  # if it is the only one
     "add_worker": set(),
+    "sleep": _NO_CAPACITY if WAKING_EXCLUDED else set(),
     "kill_gateway": set(),
     "freeze_gateway": SILENT,
     "stop_gateway": set(),
@@ -33,6 +37,7 @@ ALLOWED: dict[FaultKind, set[str]] = {
     "alarm": {"unavailable"},
     "delete_queue": _NO_CAPACITY,
     "delete_own_queue": set(),
+    "unbind": set(),
     "full_queue": {"overloaded"},
     "junk": set(),
     "reset": set(),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modelyard.core.call import Call
-from tests.simulation.allowed import ALLOWED, GRACE_S, OF_ACT, ROOMY_S, SILENT
+from tests.simulation.allowed import GRACE_S, OF_ACT, ROOMY_S, SILENT
 from tests.simulation.ledger import Asked
 from tests.simulation.part import count_tasks
 from tests.simulation.parts import Gateway
 from tests.simulation.pooled import Pooled
-from tests.simulation.schedule import FaultKind, Instance
+from tests.simulation.schedule import Ask, FaultKind, Instance
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -28,6 +28,11 @@ class Checks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._idle: set[tuple[str, int, int]] = set()
+        asks = [event for event in world.schedule.events if isinstance(event, Ask)]
+        self._asks = Counter(ask.model for ask in asks)
+        # What is asked together with something that hangs may have to wait for it.
+        self._hanging = {ask.model for ask in asks if ask.act in ("hang", "oom")}
+        self._uncounted = {ask.model for ask in asks if ask.form == "msgpack"}
         self._held: set[tuple[str, int]] = set()
         self._unjust: defaultdict[str, int] = defaultdict(int)
         self._handed: set[tuple[str, str]] = set()
@@ -83,35 +88,27 @@ class Checks:
         if asked.is_probe:
             return allowed
         kinds: set[FaultKind] = set()
-        for since, until, fault in self._world.faults:
-            if since <= asked.answered_at and asked.at <= until:
-                kinds.add(fault.kind)
-                allowed |= ALLOWED[fault.kind]
+        for struck in self._world.faults:
+            if struck.since <= asked.answered_at and asked.at <= struck.until:
+                kinds.add(struck.fault.kind)
+                allowed |= struck.allowed
                 if ask.timeout_s < ROOMY_S:
                     allowed |= SILENT
         if kinds & {"kill_gateway", "stop_gateway"} and len(kinds) > 1:
             # A gateway that has never heard a worker of the target does not wait for one.
             allowed |= {"model_not_ready", "model_not_found", "version_not_found"}
         model = schedule.models[ask.model]
-        if ask.timeout_s < ROOMY_S or schedule.is_heavy or self._hangs(ask.model):
+        if ask.timeout_s < ROOMY_S or schedule.is_heavy or ask.model in self._hanging:
             allowed.add("deadline_exceeded")
         if schedule.is_heavy:
             allowed.add("overloaded")
-        in_flight = sum(a.ask.model == ask.model for a in self._world.ledger.asked)
-        if in_flight >= model.max_in_flight:
+        if self._asks[ask.model] >= model.max_in_flight:
             allowed.add("overloaded")
         if self._blame(ask.nonce, model.name) >= 4:
             allowed.add("model_crashed")
         elif ask.act in ("exit", "oom"):
             allowed.discard("model_crashed")
         return allowed
-
-    def _hangs(self, model: int) -> bool:
-        """Whether something that hangs was asked of a model: its mates then wait."""
-        return any(
-            asked.ask.model == model and asked.ask.act in ("hang", "oom")
-            for asked in self._world.ledger.asked
-        )
 
     def _blame(self, nonce: int, model: str) -> int:
         """Give the most blame that an input may have gathered in one life of a pool."""
@@ -123,8 +120,10 @@ class Checks:
 
     def _was_frozen(self, asked: Asked) -> bool:
         return any(
-            fault.kind == "freeze_gateway" and since <= asked.answered_at and asked.at <= until
-            for since, until, fault in self._world.faults
+            struck.fault.kind == "freeze_gateway"
+            and struck.since <= asked.answered_at
+            and asked.at <= struck.until
+            for struck in self._world.faults
         )
 
     # Batches.
@@ -133,15 +132,8 @@ class Checks:
         """See that a batch is no larger than it may be."""
         sizes = [len(instances) for instances in batch if instances is not None]
         limit = pooled.model.max_batch_size
-        if len(batch) > 1 and sum(sizes) > limit and not self._world.checks.has_msgpack(pooled):
+        if len(batch) > 1 and sum(sizes) > limit and pooled.model.number not in self._uncounted:
             self.problem(f"{pooled.life} ran {sum(sizes)} instances at once, not {limit}")
-
-    def has_msgpack(self, pooled: Pooled) -> bool:
-        """Whether some ask in a form whose instances are not counted."""
-        return any(
-            asked.ask.form == "msgpack" and asked.ask.model == pooled.model.number
-            for asked in self._world.ledger.asked
-        )
 
     def on_handed(self, pooled: Pooled, calls: list[Call]) -> None:
         """See that what is urgent goes first, but for every fourth batch; and that a suspect goes

@@ -68,7 +68,7 @@ class Course:
 
     def _recovered_at(self) -> float:
         world = self._world
-        return max(world.loop.time(), *(until for _, until, _ in world.faults))
+        return max(world.loop.time(), *(struck.until for struck in world.faults))
 
     def _is_serving(self) -> bool:
         world = self._world

@@ -9,16 +9,18 @@ from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.topology import REPLIES, queue_name
 from tests.simulation import links
+from tests.simulation.allowed import ALLOWED, SILENT
 from tests.simulation.links import later
 from tests.simulation.part import Part
 from tests.simulation.parts import Worker
 from tests.simulation.pooled import Pooled
 from tests.simulation.rabbitmq.queue import Queue
-from tests.simulation.schedule import Fault, FaultKind
+from tests.simulation.schedule import Fault, FaultKind, Struck
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+LONGEST_PAUSE_S = 5.0
 RECOVERY_S = 12.0
 SLOW_RECOVERY_S = 45.0  # where a silence must be found by heartbeats
 _SLOW: frozenset[FaultKind] = frozenset(
@@ -37,9 +39,22 @@ def strike(world: World, fault: Fault) -> None:
         recovery_s = SLOW_RECOVERY_S
     elif fault.kind in _INSTANT:
         recovery_s = 0.1
-    world.faults.append((now, now + fault.lasts_s + recovery_s, fault))
+    until = now + fault.lasts_s + recovery_s
+    world.faults.append(Struck(now, until, fault, _allowed(world, fault)))
     world.log(f"FAULT {fault}")
     _STRIKES[fault.kind](world, fault)
+
+
+def _allowed(world: World, fault: Fault) -> set[str]:
+    """Give what clients may see of a fault, beside their answers."""
+    if fault.kind == "stop_worker":
+        worker = _worker(world, fault)
+        mates = [w for w in world.workers if worker is not None and w.model is worker.model]
+        if len(mates) > 1 and all(mate.consumer.is_consuming for mate in mates):
+            return set()
+    if fault.kind == "freeze_worker" and fault.lasts_s > LONGEST_PAUSE_S:
+        return set(SILENT)  # what it has is with nobody else until the broker gives it up
+    return ALLOWED[fault.kind]
 
 
 # Runners.
@@ -101,6 +116,17 @@ def _stop_worker(world: World, fault: Fault) -> None:
     else:
         world.stop(worker)
         later(world, fault, lambda: world.add_worker(number))
+
+
+def _sleep(world: World, fault: Fault) -> None:
+    """Stop all workers of a model that may sleep, and start one later, as an autoscaler does."""
+    models = world.schedule.models
+    model = models[fault.whose % len(models)]
+    workers = [w for w in world.workers if w.model is model and w.process.state == "up"]
+    if model.scale_to_zero and workers:
+        for worker in workers:
+            world.stop(worker)
+        later(world, fault, lambda: world.add_worker(model.number))
 
 
 def _add_worker(world: World, fault: Fault) -> None:
@@ -178,11 +204,19 @@ def _delete_own_queue(world: World, fault: Fault) -> None:
         _on_broker(world, lambda: world.broker.delete(queue))
 
 
+def _unbind(world: World, fault: Fault) -> None:
+    """Have no answers reach a gateway, whose reply queue is there."""
+    queues = _own_queues(world, "replies.")
+    if queues:
+        queue = queues[fault.whose % len(queues)]
+        _on_broker(world, lambda: world.broker.exchanges[REPLIES].unbind(queue))
+
+
 def _full_queue(world: World, fault: Fault) -> None:
     name = f"full{world.loop.time()}"
     _on_broker(
         world,
-        lambda: world.broker.set_policy(name, r"^infer\.", max_length=fault.amount % 4),
+        lambda: world.broker.set_policy(name, r"^infer\.", max_length=fault.amount % 4 // 2),
     )
     later(world, fault, lambda: _on_broker(world, lambda: world.broker.clear_policy(name)))
 
@@ -235,6 +269,7 @@ _STRIKES: dict[FaultKind, Callable[[World, Fault], None]] = {
     "freeze_worker": lambda world, fault: _freeze(world, fault, _worker(world, fault)),
     "stop_worker": _stop_worker,
     "add_worker": _add_worker,
+    "sleep": _sleep,
     "kill_gateway": _kill_gateway,
     "freeze_gateway": lambda world, fault: _freeze(world, fault, _gateway(world, fault)),
     "stop_gateway": _stop_gateway,
@@ -244,6 +279,7 @@ _STRIKES: dict[FaultKind, Callable[[World, Fault], None]] = {
     "alarm": _alarm,
     "delete_queue": _delete_queue,
     "delete_own_queue": _delete_own_queue,
+    "unbind": _unbind,
     "full_queue": _full_queue,
     "junk": _junk,
     **links.STRIKES,

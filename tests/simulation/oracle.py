@@ -96,8 +96,8 @@ def _judge_pool(world: World, pooled: Pooled) -> None:
     if len(pool._runners.idle) > len(pool._runners.slots):
         problem(f"{life} has more idle runners than runners")
     has_load_faults = any(
-        fault.kind in _LOADS or fault.kind in ("freeze_worker", "freeze_gateway", "kill_runner")
-        for _, _, fault in world.faults
+        struck.fault.kind in (*_LOADS, "freeze_worker", "freeze_gateway", "kill_runner")
+        for struck in world.faults
     )
     if not has_load_faults:
         seen = Counter(death.cause for death in world.ledger.deaths if death.life == life)
@@ -108,7 +108,7 @@ def _judge_pool(world: World, pooled: Pooled) -> None:
 
 def _judge_broker(world: World) -> None:
     problem = world.checks.problem
-    if any(fault.kind == "damage" for _, _, fault in world.faults):
+    if any(struck.fault.kind == "damage" for struck in world.faults):
         return  # an ack may have been damaged into one of another message
     for queue in world.broker.queues.values():
         if queue.name.startswith("infer.") and (queue.ready or queue.unacked):
@@ -187,7 +187,7 @@ def judge_end(world: World) -> None:
             if pooled.launcher.live:
                 problem(f"{part.name} has left {len(pooled.launcher.live)} runners behind")
     left_links = [link.owner for link in world.network.links]
-    if left_links and not any(f.kind in ("silent", "half_open") for _, _, f in world.faults):
+    if left_links and not any(s.fault.kind in ("silent", "half_open") for s in world.faults):
         problem(f"connections are left: {left_links}")
 
 

@@ -14,11 +14,14 @@ RUNNER_FAULTS: tuple[FaultKind, ...] = (
 )  # fmt: skip
 PART_FAULTS: tuple[FaultKind, ...] = (
     "kill_worker", "kill_worker", "freeze_worker", "stop_worker", "stop_worker", "add_worker",
+    "sleep",
     "kill_gateway", "freeze_gateway", "stop_gateway",
 )  # fmt: skip
 BROKER_FAULTS: tuple[FaultKind, ...] = (
-    "restart_broker", "crash_broker", "hang_broker", "alarm", "delete_queue", "delete_own_queue",
-    "full_queue", "junk",
+    "restart_broker", "crash_broker", "hang_broker", "alarm", "delete_queue", "delete_queue",
+    "delete_own_queue",
+    "unbind",
+    "full_queue", "full_queue", "junk",
 )  # fmt: skip
 NETWORK_FAULTS: tuple[FaultKind, ...] = (
     "reset", "reset", "cut", "cut", "stall", "silent", "half_open", "refuse", "damage",
@@ -193,6 +196,8 @@ def _draw_fault(chance: Random, kind: FaultKind, asked: Sequence[float]) -> Faul
     lasts_s = chance.choice((0.05, 0.5, 1.0, 2.5))
     if kind == "hang_broker":
         lasts_s = chance.choice((0.5, 3.0, 8.0))
+    elif kind == "freeze_worker":
+        lasts_s = chance.choice((0.5, 2.5, 30.0))
     elif kind == "silent":
         lasts_s = chance.choice((0.5, 6.0))
     elif kind == "stop_worker":

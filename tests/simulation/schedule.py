@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -18,10 +18,10 @@ Instance = tuple[int, Act, float]
 
 FaultKind = Literal[
     "kill_runner", "load_fails", "load_crashes", "load_hangs", "no_room",
-    "kill_worker", "freeze_worker", "stop_worker", "add_worker",
+    "kill_worker", "freeze_worker", "stop_worker", "add_worker", "sleep",
     "kill_gateway", "freeze_gateway", "stop_gateway",
     "restart_broker", "crash_broker", "hang_broker", "alarm",
-    "delete_queue", "delete_own_queue", "full_queue", "junk",
+    "delete_queue", "delete_own_queue", "unbind", "full_queue", "junk",
     "reset", "cut", "stall", "silent", "half_open", "refuse", "damage",
     "cache_slow", "cache_away", "cache_full", "cache_damaged",
 ]  # fmt: skip
@@ -61,6 +61,15 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 Event = Ask | Fault
+
+
+class Struck(NamedTuple):
+    """A fault that has happened: until when all may take to be well, and which codes it excuses."""
+
+    since: float
+    until: float
+    fault: Fault
+    allowed: set[str]
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import logging
 import sys
 from contextlib import suppress
 from types import CoroutineType
+from unittest import mock
 
 from modelyard.core.call import Call
 from modelyard.transports.amqp.replies import Delivery
@@ -77,7 +78,8 @@ def simulate(schedule: Schedule, *, is_verbose: bool = False) -> World:
     handler = _Log(world)
     log.addHandler(handler)
     try:
-        world.loop.run_until_complete(Course(world).run())
+        with mock.patch("os.sched_yield"):  # a runner that is simulated needs no processor
+            world.loop.run_until_complete(Course(world).run())
     except Stuck as stuck:
         world.ledger.problem(f"stuck: {stuck}")
     finally:

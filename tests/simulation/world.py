@@ -17,7 +17,7 @@ from tests.simulation.part import PORT, Part
 from tests.simulation.parts import Embedded, Front, Gateway, Worker
 from tests.simulation.pooled import Pooled
 from tests.simulation.rabbitmq.broker import InMemoryBroker
-from tests.simulation.schedule import Ask, Fault, Schedule
+from tests.simulation.schedule import Ask, Schedule, Struck
 
 START_S = 40.0
 STOP_S = 60.0
@@ -69,7 +69,7 @@ class World:
         self.fronts: list[Front] = []
         self.workers: list[Worker] = []
         self.parts: list[Part] = []  # all that ever were
-        self.faults: list[tuple[float, float, Fault]] = []  # from, until
+        self.faults: list[Struck] = []
         self.began = 0.0
         self._lives = count(1)
 
