@@ -129,6 +129,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "del self._flights[place]",
         "pass",
     ),
+    _one(
+        "identical requests share nothing",
+        "dispatch.flights:Flights.find",
+        'return self._flights.get((key, "high")) or self._flights.get((key, priority))',
+        "return None",
+    ),
+    _one(
+        "an alarm is waited for",
+        "transports.amqp.selfping:SelfPing._ping",
+        "self._on_blocked()",
+        "pass",
+    ),
     _one("in_flight is not decremented", "dispatch.catalog:Entry.left", "-= 1", "-= 0"),
     _one(
         "returned messages are ignored",

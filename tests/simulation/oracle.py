@@ -19,6 +19,8 @@ from tests.simulation.pooled import Pooled
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+LONG_TTL_S = 60.0
+ALARM_ANSWER_S = 5.5
 BROKER_AWAY = "the broker was away, or took no messages"
 _LOADS = ("load_fails", "load_crashes", "load_hangs", "no_room")
 
@@ -138,6 +140,8 @@ def _judge_runs(world: World) -> None:
             problem(f"{run.life} ran {run.nonce} {run.at - meant[0].deadline:.3f} s too late")
     _judge_poison(world, asks)
     _judge_submissions(world)
+    _judge_sharing(world)
+    _judge_alarms(world)
 
 
 def _judge_submissions(world: World) -> None:
@@ -148,6 +152,43 @@ def _judge_submissions(world: World) -> None:
     again = [request_id for request_id, number in times.items() if number > 1]
     if again and not world.faults and not world.has_retries():
         world.checks.problem(f"{again} came to a pool more than once")
+
+
+def _judge_sharing(world: World) -> None:
+    """See that identical requests run once for each gateway, where nothing broke or expired."""
+    if world.faults:
+        return
+    models = world.schedule.models
+    groups: defaultdict[tuple[int, int], list[Asked]] = defaultdict(list)
+    for asked in world.ledger.asked:
+        if asked.ask.nonce < 0 and models[asked.ask.model].cache_ttl_s >= LONG_TTL_S:
+            groups[asked.ask.model, asked.ask.nonce].append(asked)
+    for (number, nonce), group in groups.items():
+        if any(asked.code != "ok" for asked in group):
+            continue
+        ids = {asked.ask.id for asked in group}
+        runs = sum(n for (_, one), n in world.ledger.submissions.items() if one in ids)
+        # What is urgent does not wait for what is not, nor MessagePack for JSON.
+        kinds = {(asked.gateway, asked.ask.priority, asked.ask.form) for asked in group}
+        most = len(kinds) + sum(asked.ask.is_bypass for asked in group)
+        if runs > most:
+            world.checks.problem(
+                f"{nonce} of {models[number].name} came to a pool {runs} times, not {most}"
+            )
+
+
+def _judge_alarms(world: World) -> None:
+    """See that nobody waits long for a broker that takes no messages."""
+    if len(world.faults) != 1 or world.schedule.is_heavy:
+        return
+    (struck,) = world.faults
+    if struck.fault.kind != "alarm":
+        return
+    over = struck.since + struck.fault.lasts_s
+    for asked in world.ledger.asked:
+        is_during = struck.since < asked.at and asked.at + ALARM_ANSWER_S < over
+        if is_during and asked.answered_at - asked.at > ALARM_ANSWER_S and not asked.ask.act:
+            world.checks.problem(f"{asked.ask.id} waited for the end of an alarm")
 
 
 def _judge_poison(world: World, asks: defaultdict[tuple[str, int], list[Asked]]) -> None:

@@ -226,7 +226,10 @@ class SimulatedRunner:
         nonces = [nonce for nonce, _, _ in self._instances[position] or []]
         answer = [self._launcher.model.answer(nonce) for nonce in nonces]
         is_json = not self._batch.forms or self._batch.forms[position] == "json"
-        return msgspec.json.encode(answer) if is_json else msgspec.msgpack.encode(answer)
+        if not is_json:
+            return msgspec.msgpack.encode(answer)
+        padding = self._batch.inputs[position].tobytes().index(b"[")
+        return b" " * padding + msgspec.json.encode(answer)
 
     def _die(self, code: int) -> None:
         if self.is_dead:

@@ -153,9 +153,15 @@ def _draw_ask(
     if chance.random() < 0.2:
         instances = chance.choice((2, 3, 5, model.max_batch_size, model.max_batch_size + 1, 20))
     nonce = number * 100
-    is_shared = not act and chance.random() < shared
+    padding_bytes = 0
+    if chance.random() < 0.01:
+        padding_bytes = chance.choice((70_000, 300_000, 1_100_000))
+    is_shared = not act and not padding_bytes and chance.random() < shared
     if is_shared:
         nonce, instances = -100 * chance.randint(1, 5), 1
+    work_ms = chance.choice((0.0, 0.0, 0.0, 5.0, 30.0))
+    if is_shared:  # the same, to the byte
+        work_ms = 30.0 if nonce == -100 else 0.0
     timeout_s = chance.choice((30.0, 30.0, 30.0, 12.0, 2.0, 0.3))
     if act == "hang":
         timeout_s = chance.choice((0.3, 1.0))
@@ -167,12 +173,13 @@ def _draw_ask(
         gateway=chance.randrange(3),
         instances=instances,
         act=act,
-        work_ms=chance.choice((0.0, 0.0, 0.0, 5.0, 30.0)),
+        work_ms=work_ms,
         timeout_s=timeout_s,
         priority="high" if chance.random() < 0.2 else "normal",
         is_bypass=chance.random() < 0.1,
         leaves_after_s=chance.expovariate(20) if chance.random() < 0.1 else None,
         form="msgpack" if has_msgpack and chance.random() < 0.4 else "json",
+        padding_bytes=padding_bytes,
     )
 
 
@@ -198,6 +205,8 @@ def _draw_fault(chance: Random, kind: FaultKind, asked: Sequence[float]) -> Faul
         lasts_s = chance.choice((0.5, 3.0, 8.0))
     elif kind == "freeze_worker":
         lasts_s = chance.choice((0.5, 2.5, 30.0))
+    elif kind == "alarm":
+        lasts_s = chance.choice((0.5, 2.5, 9.0))
     elif kind == "silent":
         lasts_s = chance.choice((0.5, 6.0))
     elif kind == "stop_worker":

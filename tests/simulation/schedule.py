@@ -31,7 +31,7 @@ class Ask(msgspec.Struct, frozen=True):
     """A client asks.
 
     ``nonce`` is that of the first instance; ``work_ms`` what it takes by itself; ``leaves_after_s``
-    is when the client is gone.
+    is when the client is gone; ``padding_bytes`` is white space, of input and answer alike.
     """
 
     at: float
@@ -47,6 +47,7 @@ class Ask(msgspec.Struct, frozen=True):
     is_bypass: bool = False
     leaves_after_s: float | None = None
     form: Form = "json"
+    padding_bytes: int = 0
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -120,4 +121,6 @@ def encode_input(ask: Ask) -> bytes:
     """Give what a client sends."""
     nonces = range(ask.nonce, ask.nonce + ask.instances)
     rows: list[Instance] = [(nonce, ask.act, ask.work_ms) for nonce in nonces]
-    return msgspec.json.encode(rows) if ask.form == "json" else msgspec.msgpack.encode(rows)
+    if ask.form == "msgpack":
+        return msgspec.msgpack.encode(rows)
+    return b" " * ask.padding_bytes + msgspec.json.encode(rows)
