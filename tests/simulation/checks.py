@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modelyard.core.call import Call
-from tests.simulation.allowed import GRACE_S, OF_ACT, ROOMY_S, SILENT
+from tests.simulation.allowed import DELETED_TWICE_EXCLUDED, GRACE_S, OF_ACT, ROOMY_S, SILENT
 from tests.simulation.ledger import Asked
 from tests.simulation.part import count_tasks
 from tests.simulation.parts import Gateway
@@ -94,6 +94,8 @@ class Checks:
                 allowed |= struck.allowed
                 if ask.timeout_s < ROOMY_S:
                     allowed |= SILENT
+        if DELETED_TWICE_EXCLUDED and "delete_queue" in kinds and len(self._world.faults) > 1:
+            allowed.add("deadline_exceeded")
         if kinds & {"kill_gateway", "stop_gateway"} and len(kinds) > 1:
             # A gateway that has never heard a worker of the target does not wait for one.
             allowed |= {"model_not_ready", "model_not_found", "version_not_found"}

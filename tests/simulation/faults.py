@@ -53,7 +53,8 @@ def _allowed(world: World, fault: Fault) -> set[str]:
         if len(mates) > 1 and all(mate.consumer.is_consuming for mate in mates):
             return set()
     if fault.kind == "freeze_worker" and fault.lasts_s > LONGEST_PAUSE_S:
-        return set(SILENT)  # what it has is with nobody else until the broker gives it up
+        # What it has is with nobody else until the broker gives it up; and it is given up itself.
+        return SILENT | {"model_not_ready"}
     return ALLOWED[fault.kind]
 
 

@@ -298,11 +298,12 @@ def applied(mutant: Mutant) -> Iterator[None]:
 
 def find(mutant: Mutant, seeds: Sequence[int]) -> tuple[int, str] | None:
     """Give the first seed that finds a mutant, and by what."""
-    with applied(mutant):
-        for seed in seeds:
-            problems = run(draw(str(seed))).ledger.problems
-            if problems:
-                return seed, problems[0]
+    for seed in seeds:
+        schedule = draw(str(seed))
+        with applied(mutant):
+            problems = run(schedule).ledger.problems
+        if problems and not run(schedule).ledger.problems:
+            return seed, problems[0]
     return None
 
 

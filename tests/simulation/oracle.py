@@ -164,7 +164,9 @@ def _judge_sharing(world: World) -> None:
         if asked.ask.nonce < 0 and models[asked.ask.model].cache_ttl_s >= LONG_TTL_S:
             groups[asked.ask.model, asked.ask.nonce].append(asked)
     for (number, nonce), group in groups.items():
-        if any(asked.code != "ok" for asked in group):
+        asking = [asked for asked in group if not asked.ask.is_bypass]
+        has_keys = all(asked.cache_use != "bypass" for asked in asking)  # not before the first load
+        if not has_keys or any(asked.code != "ok" for asked in group):
             continue
         ids = {asked.ask.id for asked in group}
         runs = sum(n for (_, one), n in world.ledger.submissions.items() if one in ids)

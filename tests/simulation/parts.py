@@ -82,8 +82,9 @@ class Front(Part):
 
     def kill(self) -> None:
         super().kill()
-        for asked in self.calls:
-            asked.is_excused = True
+        for asked in self.world.ledger.asked:
+            if asked.gateway == self.name and not asked.answers:
+                asked.is_excused = True
         self.calls.clear()
 
     def _make_dispatch(self, transport: Transport) -> None:
