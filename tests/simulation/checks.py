@@ -189,6 +189,8 @@ class Checks:
         """See that no runner is idle while its own pool holds work that may run."""
         idle: set[tuple[str, int, int]] = set()
         for pooled in self._world.pools():
+            if len(pooled.pool._runners.slots) > pooled.model.max_runners:
+                self.problem(f"{pooled.life} has more than {pooled.model.max_runners} runners")
             if pooled.part.process.state != "up" or not pooled.pool._waiting:
                 continue
             free = [s for s in pooled.pool._runners.slots if s.is_ready and not s.batch]

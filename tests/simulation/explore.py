@@ -22,15 +22,17 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--from", dest="first", type=int, default=1, help="the first seed")
-    parser.add_argument("--mutants", action="store_true", help="show that each mutant is found")
+    parser.add_argument(
+        "--mutants", nargs="?", const="", help="show that mutants are found; those with such a name"
+    )
     parser.add_argument("--keep-going", action="store_true", help="name all seeds that fail")
     parser.add_argument("--faults", default="", help="only these kinds, with commas")
     parser.add_argument("--verbose", action="store_true", help="print the log of each seed")
     chosen = parser.parse_args(arguments)
-    if chosen.mutants:
+    if chosen.mutants is not None:
         from tests.simulation.mutants import hunt
 
-        return hunt(range(chosen.first, chosen.first + chosen.seeds))
+        return hunt(range(chosen.first, chosen.first + chosen.seeds), only=chosen.mutants)
     return explore(
         range(chosen.first, chosen.first + chosen.seeds),
         is_stopping=not chosen.keep_going,

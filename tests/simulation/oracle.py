@@ -57,6 +57,10 @@ def _judge_front(world: World, front: Front) -> None:
     if front.dispatch._expiry._deadlines:
         problem(f"{name} watches deadlines of nobody")
     if isinstance(front, Gateway):
+        for worker in world.workers:
+            members = front.watcher.members(worker.pool.target)
+            if worker.name not in [member.name for member in members]:
+                problem(f"{name} does not know {worker.name}")
         if front.transport.pending or front.transport._bundles:
             problem(f"{name} has {front.transport.pending} requests pending")
         for lane in front.transport._lanes.values():
@@ -95,8 +99,10 @@ def _judge_pool(world: World, pooled: Pooled) -> None:
         times = pool._runners.idle.count(slot)
         if times != slot.is_ready:
             problem(f"{life} has a runner {times} times among the idle, ready={slot.is_ready}")
-    if len(pool._runners.idle) > len(pool._runners.slots):
-        problem(f"{life} has more idle runners than runners")
+    scaling, slots = pool.manifest.scaling, len(pool._runners.slots)
+    least = 0 if scaling.scale_to_zero else scaling.min_runners
+    if not least <= slots <= scaling.max_runners:
+        problem(f"{life} has {slots} runners, not {least} to {scaling.max_runners}")
     has_load_faults = any(
         struck.fault.kind in (*_LOADS, "freeze_worker", "freeze_gateway", "kill_runner")
         for struck in world.faults
