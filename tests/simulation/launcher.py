@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
@@ -70,8 +71,9 @@ class Launcher:
         *,
         on_answers: Callable[[Answers], None],
         on_closed: Callable[[], None],
+        on_line: Callable[[Any], None] | None = None,
     ) -> SimulatedRunner:
-        """Start one."""
+        """Start one; it prints nothing."""
         await asyncio.sleep(self.chance.uniform(0.001, 0.02))
         if self.trouble.no_room:
             raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -102,6 +102,13 @@ class SimulatedRunner:
             self.opened.cancel()
         return code
 
+    def read_output(self) -> None:
+        """It prints nothing."""
+
+    def last_lines(self) -> list[str]:
+        """It prints nothing."""
+        return []
+
     # What happens to it.
 
     def is_running(self) -> list[int]:
