@@ -47,11 +47,14 @@ def strike(world: World, fault: Fault) -> None:
 
 def _allowed(world: World, fault: Fault) -> set[str]:
     """Give what clients may see of a fault, beside their answers."""
-    if fault.kind == "stop_worker":
-        worker = _worker(world, fault)
-        mates = [w for w in world.workers if worker is not None and w.model is worker.model]
-        if len(mates) > 1 and all(mate.consumer.is_consuming for mate in mates):
-            return set()
+    model = None
+    if fault.kind == "stop_worker" and (worker := _worker(world, fault)) is not None:
+        model = worker.model
+    elif fault.kind in ("load_fails", "load_crashes", "load_hangs", "no_room"):
+        model = world.schedule.models[fault.whose % len(world.schedule.models)]
+    mates = [worker for worker in world.workers if worker.model is model]
+    if len(mates) > 1 and all(mate.consumer.is_consuming for mate in mates):
+        return set()  # others can run it
     if fault.kind == "freeze_worker" and fault.lasts_s > LONGEST_PAUSE_S:
         # What it has is with nobody else until the broker gives it up; and it is given up itself.
         return SILENT | {"model_not_ready"}
