@@ -266,6 +266,14 @@ chaos: setup-dev setup-test ## Faults at random in a cluster under load, for MIN
 	@exec $(BIN)/python -m tests.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) \
 	  $(if $(FAULTS),--faults $(FAULTS))
 
+SEEDS ?= 1000
+FROM ?= 1
+
+.PHONY: explore
+explore: setup-dev ## Break the core on a virtual clock, SEEDS (1000) ways from FROM (1); MUTANTS=1 checks the checks
+	@exec $(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) \
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(MUTANTS),--mutants)
+
 .PHONY: simulate
 simulate: setup-dev ## Simulate autoscaling again: plots and tables of docs/scaling.md; ARGS=--measure measures first
 	@exec $(BIN)/python -m bench.simulate $(ARGS)

@@ -1,4 +1,6 @@
-"""What every transport must do: the local one, and the one through a real RabbitMQ."""
+"""What every transport must do: the local one, and the one through a broker. That is a real
+RabbitMQ, or the one in memory that the simulator uses.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +40,7 @@ from modelyard.transports.amqp.session import Broker as Link
 from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.local import LocalTransport
 from tests.e2e.conftest import TRICK
+from tests.simulation.serve import serving
 from tests.support.broker import Broker
 from tests.support.ledger import answer_of
 from tests.support.server import wait_until
@@ -64,10 +67,10 @@ async def local() -> AsyncIterator[Transport]:
         yield transport
 
 
-def link_to(broker: Broker, *, owner: str, metrics: Metrics) -> Link:
+def link_to(url: str, *, owner: str, metrics: Metrics) -> Link:
     """Give what a part needs to talk to the broker."""
     return Link(
-        addresses=parse_addresses(broker.url),
+        addresses=parse_addresses(url),
         owner=owner,
         metrics=metrics,
         clock=time.monotonic,
@@ -77,11 +80,11 @@ def link_to(broker: Broker, *, owner: str, metrics: Metrics) -> Link:
 
 
 @asynccontextmanager
-async def amqp(broker: Broker) -> AsyncIterator[Transport]:
-    """The transport through a real broker, with a real pool behind it."""
+async def amqp(url: str) -> AsyncIterator[Transport]:
+    """The transport through a broker, with a real pool behind it."""
     manifest, metrics = read_manifest(TRICK), Metrics()
     transport = AmqpTransport(
-        link_to(broker, owner="gateway", metrics=metrics),
+        link_to(url, owner="gateway", metrics=metrics),
         capacity=lambda _: Capacity(batch_size=16, runners=1),
         on_unroutable=lambda _: None,
     )
@@ -94,7 +97,7 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         clock=time.monotonic,
     )
     consumer = AmqpConsumer(
-        link_to(broker, owner="worker", metrics=metrics),
+        link_to(url, owner="worker", metrics=metrics),
         target=manifest.target,
         queue_type="classic",
         prefetch=lambda: 2,
@@ -116,9 +119,20 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         await asyncio.wait(runs)
 
 
-@pytest.fixture(params=["local", "amqp"])
+@asynccontextmanager
+async def memory() -> AsyncIterator[Transport]:
+    """The same through the broker in memory."""
+    async with serving() as served, amqp(served.url) as transport:
+        yield transport
+
+
+@pytest.fixture(params=["local", "amqp", "memory"])
 async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    chosen = local() if request.param == "local" else amqp(request.getfixturevalue("broker"))
+    if request.param == "amqp":
+        broker: Broker = request.getfixturevalue("broker")
+        chosen = amqp(broker.url)
+    else:
+        chosen = local() if request.param == "local" else memory()
     async with chosen as transport:
         yield transport
 
