@@ -19,7 +19,7 @@ from bench.simulate.gateway import EXPIRED, REFUSED
 from bench.simulate.service import Busy, Service, fit, measured_service, way_s
 from modelyard.core.manifest import Manifest
 from modelyard.folder import read_manifest
-from modelyard.pool.pool import SLOW_S
+from modelyard.pool.runners import SLOW_S
 
 SEED = 20
 SEEDS = 10

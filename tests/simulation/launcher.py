@@ -25,7 +25,7 @@ class Trouble:
 
 
 class Launcher:
-    """Starts the runners of one pool; see ``pool.slot.Launch``.
+    """Starts the runners of one pool; see ``pool.interfaces.Launch``.
 
     Args:
         loop: Time.
@@ -72,6 +72,7 @@ class Launcher:
         on_answers: Callable[[Answers], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Any], None] | None = None,
+        on_step: Callable[[str], None] | None = None,
     ) -> SimulatedRunner:
         """Start one; it prints nothing."""
         await asyncio.sleep(self.chance.uniform(0.001, 0.02))

@@ -41,7 +41,7 @@ _msgpack = msgspec.msgpack.Decoder(list[Instance])
 
 
 class SimulatedRunner:
-    """One; see ``pool.slot.Runner``."""
+    """One; see ``pool.interfaces.Runner``."""
 
     def __init__(
         self,

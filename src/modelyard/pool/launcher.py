@@ -1,4 +1,4 @@
-"""Starts runners, each with what its model needs: implements ``slot.Launch``."""
+"""Starts runners, each with what its model needs: implements ``interfaces.Launch``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Launcher:
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
     ) -> RunnerProcess:
-        """See ``slot.Launch``."""
+        """See ``interfaces.Launch``."""
         equipment = await self._equipper.equip(folder, manifest, on_step=on_step)
         try:
             return await RunnerProcess.start(

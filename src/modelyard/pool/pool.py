@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
@@ -21,41 +20,15 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Answers, Ready
 from modelyard.core.pace import Pace
 from modelyard.pool.blame import Patience, judge
+from modelyard.pool.interfaces import Launch, PoolMetrics
 from modelyard.pool.runners import Runners
-from modelyard.pool.slot import Launch, Lost, Slot
+from modelyard.pool.slot import Lost, Slot
 from modelyard.pool.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
-SLOW_S = 0.03  # beside that, the way from the broker is nothing
 AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
-
-
-class PoolMetrics(Protocol):
-    """What a pool reports."""
-
-    def batch_started(self, waits_s: list[float]) -> None:
-        """A batch was handed to a runner; ``waits_s``: how long each of its requests waited."""
-        ...
-
-    def batch_answered(self, answers: Answers) -> None:
-        """A runner answered."""
-        ...
-
-    def runner_lost(self, cause: str) -> None:
-        """A runner ended unexpectedly: ``crashed``, ``killed`` (from outside), ``hung`` or
-        ``load_failed``.
-        """
-        ...
-
-    def expired(self, count: int) -> None:
-        """Requests were dropped before they ran, because their deadline had passed."""
-        ...
-
-    def came_late(self) -> None:
-        """An answer came after its call had been settled."""
-        ...
 
 
 class Pool:
@@ -142,17 +115,8 @@ class Pool:
 
     @property
     def wanted_bundles(self) -> int:
-        """How many bundles to prefetch: those that run, and those of the next batches.
-
-        With more bundles at hand a runner never waits for the broker, and its batches are full even
-        if the bundles are small. But if batches are slow, a request that waits here might have run
-        on another worker already.
-        """
-        runners, ready = self.manifest.scaling.max_runners, self._runners.ready
-        if self.manifest.batching.max_batch_size > 1:
-            return 2 * (runners + 1)  # a batch may combine several bundles
-        is_slow = ready is not None and ready.warm_up_s >= SLOW_S
-        return runners + (not is_slow)
+        """How many bundles to prefetch; see ``Runners``."""
+        return self._runners.wanted_bundles
 
     def submit(self, call: Call, *, is_suspect: bool = False) -> None:
         """Queue a call for a runner; the pool settles it.

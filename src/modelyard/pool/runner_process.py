@@ -35,7 +35,7 @@ OnAnswers = Callable[[Answers], None]
 
 
 class RunnerProcess(asyncio.Protocol):
-    """A started runner, made by ``start``; see ``slot.Runner``.
+    """A started runner, made by ``start``; see ``interfaces.Runner``.
 
     ``opened`` holds the outcome of loading.
     """

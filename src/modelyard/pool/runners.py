@@ -15,6 +15,7 @@ from modelyard.pool.slot import Slot
 
 log = logging.getLogger(__name__)
 
+SLOW_S = 0.03  # beside that, the way from the broker is nothing
 GROW_AFTER_S = 0.1  # start another runner if a request has waited this long and none is free
 
 
@@ -143,6 +144,20 @@ class Runners:
             if is_work_waiting:  # a request came while the last runner ended
                 self.add()
         self.publish()
+
+    @property
+    def wanted_bundles(self) -> int:
+        """How many bundles to prefetch: those that run, and those of the next batches.
+
+        With more bundles at hand a runner never waits for the broker, and its batches are full even
+        if the bundles are small. But if batches are slow, a request that waits here might have run
+        on another worker already.
+        """
+        runners = self._manifest.scaling.max_runners
+        if self._manifest.batching.max_batch_size > 1:
+            return 2 * (runners + 1)  # a batch may combine several bundles
+        is_slow = self.ready is not None and self.ready.warm_up_s >= SLOW_S
+        return runners + (not is_slow)
 
     # Scaling.
 

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import math
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +19,7 @@ from modelyard.core.errors import Failure
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
 from modelyard.pool.blame import Cause
+from modelyard.pool.interfaces import Launch, Runner
 from modelyard.pool.output import Line, log_line
 
 log = logging.getLogger(__name__)
@@ -31,57 +31,6 @@ UNLOAD_GRACE_S = 5.0
 
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exit codes of a runner that was killed from outside, by an operator or the kernel (OOM)."""
-
-
-class Runner(Protocol):
-    """A started runner, as a slot uses it; ``pool/runner_process.py`` is the real one."""
-
-    @property
-    def opened(self) -> asyncio.Future[Ready | LoadFailed]:
-        """The outcome of loading; cancelled if the runner ended before that."""
-        ...
-
-    def send(self, message: Batch | Stop) -> None:
-        """Send a message."""
-        ...
-
-    def kill(self) -> None:
-        """Kill it now."""
-        ...
-
-    def read_output(self) -> None:
-        """Read the output so far: a runner prints before it answers."""
-        ...
-
-    def last_lines(self) -> list[str]:
-        """Return the last lines that it printed or logged."""
-        ...
-
-    async def wait(self) -> int:
-        """Wait until it has ended and its messages are read; return the exit code."""
-        ...
-
-
-class Launch(Protocol):
-    """Starts a runner."""
-
-    def __call__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        *,
-        on_answers: Callable[[Answers], None],
-        on_closed: Callable[[], None],
-        on_line: Callable[[Line], None],
-        on_step: Callable[[str], None],
-    ) -> Awaitable[Runner]:
-        """Start a runner for the model in ``folder``; raises OSError if that fails.
-
-        ``on_closed`` is called when nothing can be sent to it any more, ``on_line`` with each line
-        that it prints or logs. ``on_step`` is told what takes its time before the process starts,
-        and ``""`` when that is over: in between, and only then, the start may be cancelled.
-        """
-        ...
 
 
 class SlotOwner(Protocol):

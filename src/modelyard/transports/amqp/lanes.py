@@ -17,6 +17,7 @@ from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.names import Target
+from modelyard.transports.amqp.envelope import Item
 from modelyard.transports.amqp.topology import queue_name
 
 FILL_S = 0.005  # a request waits at most this long for its bundle to fill,
@@ -44,6 +45,12 @@ class Pending:
         self.lane = lane
         self.bundle: Bundle | None = None
         self.is_second_try = False
+
+    def to_item(self, wall_offset: float) -> Item:
+        """Give it as it travels; ``wall_offset``: what turns its deadline into a Unix time."""
+        request = self.call.request
+        deadline = request.deadline + wall_offset
+        return Item(self.key, request.id, request.input, deadline, request.form)
 
 
 class Bundle:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -110,10 +110,9 @@ class AmqpTransport:
         """Give how many instances of each target wait or run, of those that were sent from here.
         What is larger than a batch counts as a batch.
         """
-        counts: dict[Target, int] = {}
+        counts: Counter[Target] = Counter()
         for pending in list(self._pending.values()):  # metrics are rendered in a thread
-            target = pending.lane.target
-            counts[target] = counts.get(target, 0) + pending.lane.weigh(pending)
+            counts[pending.lane.target] += pending.lane.weigh(pending)
         return counts
 
     def asked(self, target: Target) -> tuple[int, int]:
@@ -188,7 +187,7 @@ class AmqpTransport:
         assert session is not None  # lanes are open only while there is one
         self._bundles[bundle.id] = bundle
         offset = self._broker.wall_offset()
-        items = [_to_item(pending, offset) for pending in bundle.requests.values()]
+        items = [pending.to_item(offset) for pending in bundle.requests.values()]
         last = max(item.deadline for item in items)
         left_s = max(last - self._broker.wall_clock(), 0.001)
         confirmed = session.publishing.publish(
@@ -320,9 +319,3 @@ class AmqpTransport:
         for pending in list(self._pending.values()):
             if pending.bundle is not None:
                 pending.call.settle(Unavailable("the broker takes no messages now, and no answers"))
-
-
-def _to_item(pending: Pending, wall_offset: float) -> envelope.Item:
-    request = pending.call.request
-    deadline = request.deadline + wall_offset
-    return envelope.Item(pending.key, request.id, request.input, deadline, request.form)
