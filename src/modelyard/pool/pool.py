@@ -180,8 +180,7 @@ class Pool:
         """
         is_free = slot.is_ready and slot.batch and not slot.ahead
         if is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]:
-            batch = self._waiting.full_batch(now)
-            if batch:
+            if batch := self._waiting.full_batch(now):
                 slot.run_next(batch)
 
     def _on_begun(self, slot: Slot) -> None:

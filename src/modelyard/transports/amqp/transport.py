@@ -29,11 +29,7 @@ from modelyard.core.errors import (
 )
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.confirms import (
-    ConnectionLostError,
-    NackedError,
-    ReturnedError,
-)
+from modelyard.transports.amqp.confirms import ConnectionLostError, NackedError, ReturnedError
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.lanes import Bundle, Capacity, Lane, Pending
 from modelyard.transports.amqp.parser import Message
