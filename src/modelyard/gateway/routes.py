@@ -32,7 +32,7 @@ from modelyard.gateway.schemas import (
 )
 
 READY, DEGRADED = "ready", "degraded"
-"""The second: ready, but some model has failed."""
+"""Responses of ``/readyz``. The second: ready, but some model has failed."""
 
 _NOT_READY = {
     "content": {
@@ -69,18 +69,18 @@ class MetricsResponse(PlainTextResponse):
 
 
 class Workers(Protocol):
-    """What a gateway of a cluster knows of the workers of a target."""
+    """What a gateway in a cluster knows about a target's workers."""
 
     def members(self, target: Target) -> list[Member]:
-        """Give them one by one, those that serve first."""
+        """Return the workers, those that serve first."""
         ...
 
     def queued(self, target: Target) -> int | None:
-        """Give how many bundles wait for them in the broker, if it tells."""
+        """Return how many bundles wait in the broker; None if unknown."""
         ...
 
     def demand(self, target: Target) -> Demand:
-        """Give how many runners this gateway's own work asks for."""
+        """Return how many runners this gateway's load needs."""
         ...
 
 
@@ -92,14 +92,14 @@ def make_router(
     verdict: Callable[[], Verdict],
     workers: Workers | None,
 ) -> APIRouter:
-    """Give the routes.
+    """Return the routes.
 
     Args:
-        catalog: What they tell of.
-        version: Of Modelyard.
-        render_metrics: Gives the metrics and their content type.
-        verdict: Says whether requests should come here.
-        workers: Tells of the workers; None where there are none.
+        catalog: The models.
+        version: Modelyard's version.
+        render_metrics: Returns the metrics in Prometheus' text format.
+        verdict: Returns the readiness of the process.
+        workers: View of the workers; None in the embedded shape.
     """
     router = APIRouter()
 
@@ -133,7 +133,7 @@ def make_router(
     async def get_model(name: str) -> ModelDetails:
         versions = catalog.versions(name)
         if not versions:
-            raise ModelNotFound("no model has this name; GET /models lists them")
+            raise ModelNotFound("no model has this name; GET /models lists all models")
         return ModelDetails(name=name, versions=[details_of(e, catalog, workers) for e in versions])
 
     if workers is not None:
@@ -141,7 +141,7 @@ def make_router(
         @router.get(
             "/models/{name}/versions/{version}/demand",
             tags=["operations"],
-            summary="Runners that this gateway's own work for a version asks for",
+            summary="Runners that this gateway's load on a version needs",
         )
         async def get_demand(name: str, version: str) -> DemandAnswer:
             target = Target(name, version)
@@ -189,7 +189,7 @@ def make_router(
         response_class=MetricsResponse,
     )
     async def metrics() -> Response:
-        # In a thread: with hundreds of models it takes longer than the loop should be held.
+        # In a thread: with hundreds of models it would block the loop for too long.
         text, content_type = await asyncio.to_thread(render_metrics)
         return Response(text, media_type=content_type)
 
