@@ -1,4 +1,4 @@
-"""What is answered: predictions and problems as status, headers and body."""
+"""Responses: predictions and problems as status line, headers and body."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PREDICTION_HEAD = (
 
 
 def prediction_head(form: Form, body_bytes: int, *, request_id: str, cache_use: CacheUse) -> bytes:
-    """Give status line and headers, without the blank line, of an answer that is a prediction."""
+    """Return the status line and headers of a prediction, without the blank line."""
     return _PREDICTION_HEAD % (
         MEDIA_TYPES[form],
         body_bytes,
@@ -30,7 +30,7 @@ def prediction_head(form: Form, body_bytes: int, *, request_id: str, cache_use: 
 
 
 def prediction_body(target: Target, output: bytes, form: Form) -> bytes:
-    """Put predictions, as the runner wrote them, into the body of an answer."""
+    """Return the body of a response, with the predictions as the runner encoded them."""
     if form == "msgpack":
         return msgspec.msgpack.encode(
             {
@@ -47,8 +47,8 @@ def prediction_body(target: Target, output: bytes, form: Form) -> bytes:
 
 
 def problem_answer(error: RequestError, request_id: str) -> tuple[bytes, bytes]:
-    """Give the answer that is a problem document: status line and headers without the blank line,
-    and body.
+    """Return an error response: status line and headers without the blank line, and the problem
+    document as body.
     """
     problem = problem_of(error, request_id=request_id)
     headers = [

@@ -1,4 +1,4 @@
-"""The bodies of one connection's requests, read within limits: by their length, or in chunks."""
+"""Reads request bodies of one connection, within limits: by content length, or chunked."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.direct import DIRECT_BYTES, DirectReader
 from modelyard.gateway.heads import HeadParser, HeadTooLargeError
 
-# What may surround a chunked body: more than is read at once, and each byte of the body earns some
-# of it back: a chunk of one has 6 around it.
+# Allowance for the framing of a chunked body: more than one read, and some more for each byte of
+# the body, since a chunk of one byte has 6 bytes of framing.
 FRAMING_BYTES = 320 * 1024
 FRAMING_OF_BYTE = 8
 
@@ -21,10 +21,11 @@ class BodyReader:
 
     Args:
         owner: The protocol of the connection.
-        parser: That of the heads, which also knows chunks.
-        reserve: Called before memory for so many more bytes is taken; raises if there is none.
-        on_whole: Called with a body, and with what came behind it.
-        on_refused: Called with why a body is not read any further.
+        parser: The parser of the heads, which also decodes chunks.
+        reserve: Called with a number of bytes before they are allocated; raises if the budget is
+            used up.
+        on_whole: Called with a complete body, and with the bytes that follow it.
+        on_refused: Called with the error if a body is not read any further.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class BodyReader:
     def begin(
         self, size: int | None, begun: bytes, *, max_bytes: int, transport: asyncio.Transport
     ) -> None:
-        """Read a body of ``size`` bytes, or in chunks if that is None; ``begun``: what is here."""
+        """Read a body of ``size`` bytes, or a chunked one if that is None. ``begun``: its first
+        bytes.
+        """
         self._size, self._max_bytes = size, max_bytes
         self._begun = b""
         self._pieces_bytes, self._unreserved, self._framing_left = 0, 0, FRAMING_BYTES
@@ -68,7 +71,7 @@ class BodyReader:
             self.feed(begun)
 
     def feed(self, data: bytes) -> None:
-        """Take what comes next."""
+        """Process received bytes."""
         if self._size is None:
             try:
                 self._feed_chunks(data)
@@ -84,7 +87,7 @@ class BodyReader:
         self._on_whole(begun[: self._size], begun[self._size :])
 
     def give_up(self) -> None:
-        """Read no more of the present body."""
+        """Stop reading the current body."""
         self._begun = b""
         self._pieces.clear()
         if self._direct is not None:
@@ -98,7 +101,7 @@ class BodyReader:
         earned = (1 + FRAMING_OF_BYTE) * came
         self._framing_left = min(FRAMING_BYTES, self._framing_left + earned) - len(data)
         if self._pieces_bytes > self._max_bytes:
-            raise TooLarge(f"the body has more than {self._max_bytes} bytes")
+            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
         if self._framing_left < 0 and not is_whole:
             raise HeadTooLargeError("there is too much around the chunks of the body")
         self._unreserved += came

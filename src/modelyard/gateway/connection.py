@@ -1,9 +1,8 @@
 """One HTTP/1.1 connection: its requests are answered one after the other.
 
-On the way of a request: ``data_received`` gives what arrives to the reader (``reader.py``), which
-calls ``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls
-``_respond`` when there is an answer. What is not for ``/predict`` is handed over to uvicorn
-(``handover.py``).
+Path of a request: ``data_received`` feeds the reader (``reader.py``), which calls ``_on_request``;
+that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``_respond`` when there is an
+answer. A request that is not a prediction is handed over to uvicorn (``handover.py``).
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ from modelyard.gateway.stall import Stall
 from modelyard.gateway.types import Respond
 
 KEEP_ALIVE_S = 75
-IDLE_LINGER_S = 0.5  # a stopping server still answers what is on its way for so long
-LINGER_S = 5.0  # what still comes after a refusal is dropped for so long
+IDLE_LINGER_S = 0.5  # a stopping server keeps idle connections open this long
+LINGER_S = 5.0  # after a refusal the rest of the request is read and dropped this long
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpConnection(asyncio.Protocol):
-    """Made by the server for each connection; the class attributes are set for each server."""
+    """One connection, created by the server; the class attributes are set per server."""
 
     endpoint: ClassVar[PredictEndpoint | None] = None
     pages: ClassVar[Pages]
@@ -69,12 +68,12 @@ class HttpConnection(asyncio.Protocol):
         )
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._work: Predicting | Handover | None = None
-        self._room = 0  # taken of the budget for bodies
+        self._room = 0  # bytes taken from the budget for bodies
         self._is_leaving = False
         self._is_write_paused = False
         self._quiet_since = loop.time()
 
-    # What the loop tells.
+    # Called by the loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request (called by the loop)."""
@@ -85,7 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._keep_alive = self._loop.call_later(KEEP_ALIVE_S, self._on_quiet)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up what the client waited for (called by the loop)."""
+        """Cancel the request that the client waited for (called by the loop)."""
         self._server.connections.discard(self)
         self._keep_alive.cancel()
         self._stall.stop()
@@ -95,10 +94,10 @@ class HttpConnection(asyncio.Protocol):
         if isinstance(work, Handover):
             work.client_left()
         elif work is not None:
-            work.settle(GivenUp("the client has left"))
+            work.settle(GivenUp("the client has disconnected"))
 
     def pause_writing(self) -> None:
-        """Watch whether the client reads at all (called by the loop)."""
+        """Watch for a client that does not read (called by the loop)."""
         self._is_write_paused = True
         self._stall.watch()
         if isinstance(self._work, Handover):
@@ -115,20 +114,20 @@ class HttpConnection(asyncio.Protocol):
     # From a request to its response.
 
     def _on_head(self, head: Head) -> RequestError | None:
-        """Decide how a request is answered; gives why it is refused."""
+        """Decide how a request is answered; returns an error if it is refused."""
         if self.endpoint is not None:
             try:
                 head.plan = self.endpoint.plan(head)
             except RequestError as error:
                 return error
         if (head.body_bytes or 0) > self.limits.max_body_bytes:
-            return TooLarge(f"the body has more than {self.limits.max_body_bytes} bytes")
+            return TooLarge(f"the body is over the limit of {self.limits.max_body_bytes} bytes")
         return None
 
     def _on_request(
         self, head: Head, body: bytes | bytearray, refusal: RequestError | None
     ) -> None:
-        """Begin to answer a request that is here whole."""
+        """Begin to answer a complete request."""
         if head.is_last:
             self._is_leaving = True
         plan, endpoint = head.plan, self.endpoint
@@ -154,7 +153,7 @@ class HttpConnection(asyncio.Protocol):
                 handover.leave_after()
 
     def _respond(self, head: bytes, body: bytes) -> None:
-        """Send a whole response; ``head`` is status line and headers without the blank line."""
+        """Send a response; ``head`` is the status line and headers without the blank line."""
         if self._is_leaving:
             head += b"connection: close\r\n"
         dated = self._outbox.date_lines(self._server.default_headers)
@@ -184,7 +183,7 @@ class HttpConnection(asyncio.Protocol):
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Read what came behind the last request, once its answer is taken."""
+        """Read the bytes that came after the last request, once its response is written."""
         if not (self._is_write_paused or self.transport.is_closing()):
             self._reader.go_on()
 
@@ -201,8 +200,8 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, error: RequestError, head: Head | None) -> None:
         """Answer a request of which not all has been read, and close the connection.
 
-        What still comes is read and dropped for a bounded while: a client that is still sending
-        would see its connection reset, and not the answer.
+        The rest is read and dropped for a limited time: otherwise a client that is still sending
+        would see a connection reset instead of the answer.
         """
         if self.transport.is_closing() or self._reader.state is State.CLOSED:
             return
@@ -223,7 +222,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport.write(_CONTINUE)
 
     def _reserve(self, size: int) -> None:
-        """Take room of the budget for so many more bytes of a body."""
+        """Take ``size`` more bytes from the budget for bodies."""
         if self.endpoint is not None:
             self._room += self.endpoint.budget.take(size)
 
@@ -235,8 +234,8 @@ class HttpConnection(asyncio.Protocol):
     # The end.
 
     def _on_quiet(self) -> None:
-        """Close the connection if nothing was asked for ``KEEP_ALIVE_S``, else look again. One
-        timer for the connection, not one for each request.
+        """Close the connection if there was no request for ``KEEP_ALIVE_S``, else check later. One
+        timer per connection, not per request.
         """
         is_idle = self._reader.state is State.IDLE
         left_s = self._quiet_since + KEEP_ALIVE_S - self._loop.time()
@@ -249,10 +248,10 @@ class HttpConnection(asyncio.Protocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Finish, then close (called by uvicorn when the server stops).
+        """Finish the request in progress, then close (called by uvicorn when the server stops).
 
-        A connection that is idle now may have a request on its way to us: it is not closed at once,
-        but answers one more with ``connection: close``, so that the client knows.
+        A client may just be sending a request on an idle connection. So it is not closed at once,
+        but answers one more request, with ``connection: close``.
         """
         self._outbox.flush()
         self._is_leaving = True
@@ -269,7 +268,7 @@ class HttpConnection(asyncio.Protocol):
             self.transport.close()
 
     def give_up(self, error: RequestError) -> None:
-        """Answer what is under way with ``error``: the server does not wait any longer."""
+        """Answer the request in progress with ``error``: the server does not wait any longer."""
         if isinstance(self._work, Handover):
             self._work.cancel()
         elif self._work is not None:
@@ -278,4 +277,4 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(error, None)
             return  # the end of the process closes it: so the client can read the answer
         if self._is_write_paused or self._reader.state is State.CLOSED:
-            self.transport.abort()  # its client does not read, and we would wait for it
+            self.transport.abort()  # its client does not read, so closing would never finish

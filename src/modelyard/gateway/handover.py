@@ -1,7 +1,7 @@
-"""Hands a request that is not ours, a page, to uvicorn's own protocol, and its response back.
+"""Hands a request for a page over to uvicorn's own protocol, which writes the response.
 
-Each request gets a protocol of its own, which sees a connection with this one request on it. So
-uvicorn is used as it is, and limits of size and time hold before it is asked.
+Each request gets a protocol instance of its own, which sees a connection with just this request. So
+uvicorn is used unmodified, and limits on size and time are enforced before it is involved.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Pages:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=3600,  # the connection is ours to close
+            timeout_keep_alive=3600,  # we close the connection ourselves
         )
 
     def answer(
@@ -56,7 +56,7 @@ class Pages:
         default_headers: list[tuple[bytes, bytes]],
         on_done: Callable[[bool], None],
     ) -> Handover:
-        """Begin to answer; ``on_done`` is told, once the response is written, whether the
+        """Begin to answer. ``on_done`` is called when the response is written, with whether the
         connection must be closed.
         """
         state = ServerState()
@@ -110,34 +110,34 @@ class Handover:
             task.add_done_callback(self._finish)
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as we write."""
+        """Pause: the client reads more slowly than we write."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Resume writing."""
         self._protocol.resume_writing()
 
     def leave_after(self) -> None:
-        """Have the response say that the connection is closed after it."""
+        """Add ``connection: close`` to the response."""
         self._protocol.shutdown()
 
     def client_left(self) -> None:
-        """Tell the application."""
+        """Tell the application that the client has disconnected."""
         self._protocol.connection_lost(None)
 
     def cancel(self) -> None:
-        """Wait no longer for the application."""
+        """Cancel the application's task."""
         for task in self._tasks:
             task.cancel()
 
     def _finish(self, _: object = None) -> None:
         is_closed = self._proxy.is_closed
-        self._protocol.connection_lost(None)  # it has no more to do, and forgets its timers
+        self._protocol.connection_lost(None)  # so that it cancels its timers
         self._on_done(is_closed)
 
 
 class _Proxy(asyncio.Transport):
-    """The connection as uvicorn sees it: it may write, and what it closes stays ours."""
+    """The connection as uvicorn sees it: it can write, but not close the real one."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class _Proxy(asyncio.Transport):
         return self._transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
-        """Nothing more comes: it has its one request whole."""
+        """Nothing to do: its one request is complete."""
 
     def resume_reading(self) -> None:
         """See ``pause_reading``."""
@@ -174,5 +174,5 @@ class _Proxy(asyncio.Transport):
 
 
 def _reframed(raw: bytes, body_bytes: int) -> bytes:
-    """Give a head whose body has this length: it was chunked, or is here already."""
+    """Return the head with this content length: the body was chunked, or is complete already."""
     return _FRAMING.sub(b"", raw)[:-2] + b"content-length: %d\r\n\r\n" % body_bytes

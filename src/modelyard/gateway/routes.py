@@ -32,7 +32,7 @@ from modelyard.gateway.schemas import (
 )
 
 READY, DEGRADED = "ready", "degraded"
-"""The second: ready, but some model has failed."""
+"""Responses of ``/readyz``. The second: ready, but some model has failed."""
 
 _NOT_READY = {
     "content": {
@@ -81,18 +81,18 @@ class ByHand(Protocol):
 
 
 class Workers(Protocol):
-    """What a gateway of a cluster knows of the workers of a target."""
+    """What a gateway in a cluster knows about a target's workers."""
 
     def members(self, target: Target) -> list[Member]:
-        """Give them one by one, those that serve first."""
+        """Return the workers, those that serve first."""
         ...
 
     def queued(self, target: Target) -> int | None:
-        """Give how many bundles wait for them in the broker, if it tells."""
+        """Return how many bundles wait in the broker; None if unknown."""
         ...
 
     def demand(self, target: Target) -> Demand:
-        """Give how many runners this gateway's own work asks for."""
+        """Return how many runners this gateway's load needs."""
         ...
 
 
@@ -105,7 +105,7 @@ def make_router(
     workers: Workers | None,
     by_hand: ByHand | None,
 ) -> APIRouter:
-    """Give the routes.
+    """Return the routes.
 
     Args:
         catalog: What they tell of.
@@ -147,7 +147,7 @@ def make_router(
     async def get_model(name: str) -> ModelDetails:
         versions = catalog.versions(name)
         if not versions:
-            raise ModelNotFound("no model has this name; GET /models lists them")
+            raise ModelNotFound("no model has this name; GET /models lists all models")
         return ModelDetails(name=name, versions=[details_of(e, catalog, workers) for e in versions])
 
     if by_hand is not None:
@@ -177,7 +177,7 @@ def make_router(
         @router.get(
             "/models/{name}/versions/{version}/demand",
             tags=["operations"],
-            summary="Runners that this gateway's own work for a version asks for",
+            summary="Runners that this gateway's load on a version needs",
         )
         async def get_demand(name: str, version: str) -> DemandAnswer:
             target = Target(name, version)
@@ -225,7 +225,7 @@ def make_router(
         response_class=MetricsResponse,
     )
     async def metrics() -> Response:
-        # In a thread: with hundreds of models it takes longer than the loop should be held.
+        # In a thread: with hundreds of models it would block the loop for too long.
         text, content_type = await asyncio.to_thread(render_metrics)
         return Response(text, media_type=content_type)
 

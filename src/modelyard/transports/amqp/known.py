@@ -1,5 +1,5 @@
-"""What a gateway knows of one target: the sum of what its workers say, kept up at a constant cost
-for each status. No I/O, no clock of its own.
+"""A gateway's view of one target: sums over the statuses of its workers, updated at a constant cost
+per status. No I/O, no clock of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BEST_FIRST: tuple[State, ...] = ("ready", "recovering", "starting", "failed", "
 
 
 class Heard(NamedTuple):
-    """A worker's last status, and when it came."""
+    """A worker's last status, and when it was received."""
 
     at: float
     status: Status
@@ -25,10 +25,10 @@ class Known:
     """One target.
 
     Attributes:
-        card: What the target is; None until the first card has come.
-        card_id: Its id.
-        queued: How many bundles wait in its queues, as last told.
-        empty_since: Since when it has no worker; None while it has.
+        card: The target's card; None until the first one is received.
+        card_id: Id of the card.
+        queued: Bundles in the target's queues, as last reported.
+        empty_since: Since when the target has no worker; None while it has one.
     """
 
     def __init__(self, target: Target, now: float) -> None:
@@ -39,14 +39,14 @@ class Known:
         self.empty_since: float | None = now
         self._workers: dict[str, Heard] = {}
         self._states: Counter[State] = Counter()
-        self._cards: Counter[str] = Counter()  # of workers that serve
+        self._cards: Counter[str] = Counter()  # of serving workers
         self._runners = self._ready = 0
         self._instance_s, self._paces = 0.0, 0  # summed over the workers that know, and these
         self._last_instance_s = 0.0
 
     @property
     def workers(self) -> int:
-        """How many there are, in whatever state."""
+        """Number of workers, in any state."""
         return len(self._workers)
 
     @property
@@ -71,7 +71,7 @@ class Known:
 
     @property
     def members(self) -> list[Member]:
-        """Its workers, those that serve first."""
+        """The workers, the serving ones first."""
         return sorted(
             (
                 Member(
@@ -88,7 +88,7 @@ class Known:
         )
 
     def hear(self, status: Status, now: float) -> bool:
-        """Take a worker's status; tells whether anything but loads changed."""
+        """Record a worker's status; returns whether anything but its load has changed."""
         before = self._workers.get(status.worker)
         if status.is_last:
             return self.drop(status.worker, now)
@@ -101,7 +101,7 @@ class Known:
         return before is None or _is_changed(before.status, status)
 
     def drop(self, worker: str, now: float) -> bool:
-        """Forget a worker; tells whether there was one."""
+        """Forget a worker; returns whether it was known."""
         heard = self._workers.pop(worker, None)
         if heard is None:
             return False
@@ -112,22 +112,22 @@ class Known:
         return True
 
     def drop_silent(self, since: float, now: float) -> bool:
-        """Forget the workers last heard before ``since``; tells whether there were any."""
+        """Forget the workers last heard before ``since``; returns whether there were any."""
         silent = [name for name, heard in self._workers.items() if heard.at < since]
         for name in silent:
             self.drop(name, now)
         return bool(silent)
 
     def excuse(self, now: float) -> None:
-        """Give all workers time again: they could not be heard."""
+        """Restart the timeout of all workers, because they could not be heard."""
         for name, heard in self._workers.items():
             self._workers[name] = heard._replace(at=now)
 
     def newer_card(self) -> Status | None:
-        """Give the status of a worker whose card should take the place of the present one, if any.
+        """Return the status of a worker whose card should replace the current one, if any.
 
-        The present one stays as long as a worker that serves has it: while one release replaces
-        another, statuses of both come by turns.
+        The current card stays as long as a serving worker has it: during a rollout the statuses of
+        both releases alternate.
         """
         if self._cards[self.card_id] or not self._workers:
             return None
@@ -138,7 +138,7 @@ class Known:
         return None if best.card == self.card_id else best
 
     def announcement(self) -> Announcement | None:
-        """Give what the catalog should know; None before the first card."""
+        """Return the announcement for the catalog; None before the first card."""
         card, state = self.card, self.state
         if card is None:
             return None

@@ -1,8 +1,8 @@
 """The gateway's side: requests leave in bundles, and each is kept until it is answered.
 
-On the way of a request: dispatch calls ``send``; the request waits in its lane (``lanes.py``)
-until ``_depart`` publishes its bundle; ``consumer.py`` takes that from the queue; the answers come
-back to ``_on_reply``. If the session is lost on the way, all that is unanswered is sent again.
+Path of a request: dispatch calls ``send``; the request waits in its lane (``lanes.py``) until
+``_depart`` publishes its bundle; ``consumer.py`` takes that from the queue; the answers come back
+to ``_on_reply``. If the session is lost, all unanswered requests are sent again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_qu
 log = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S = 1.0
-# RabbitMQ 4 closes the channel on a message of more than 16 MiB, with all that is under way there.
+# RabbitMQ 4 closes the channel on a message of more than 16 MiB, which loses all that is in flight.
 # A bundle may hold another MiB.
 LARGEST_INPUT_BYTES = 14 << 20
 
@@ -50,8 +50,8 @@ class AmqpTransport:
     """Carries requests through the broker.
 
     Args:
-        broker: Where to, and as whom.
-        capacity: Tells what a target's workers can do now.
+        broker: The broker, and our identity there.
+        capacity: Returns the current capacity of a target's workers.
         on_unroutable: Called with a target that has no queue.
     """
 
@@ -89,17 +89,17 @@ class AmqpTransport:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests and answers get through now, as far as is known."""
+        """Whether requests and answers currently get through, as far as is known."""
         return self.is_connected and not self.is_blocked and self._ping.is_heard
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker has said that it takes no messages now."""
+        """Whether the broker has an alarm, and so accepts no messages."""
         return self._session is not None and self._session.publishing.is_blocked
 
     @property
     def pending(self) -> int:
-        """How many requests are not answered yet."""
+        """Number of unanswered requests."""
         return len(self._pending)
 
     def in_flight(self) -> dict[Target, int]:
@@ -123,10 +123,10 @@ class AmqpTransport:
             group.create_task(self._ping.run())
 
     def send(self, call: Call) -> None:
-        """Carry a call; see ``dispatch.Transport``."""
+        """Deliver a call; see ``dispatch.Transport``."""
         if len(call.request.input) > LARGEST_INPUT_BYTES:
             call.settle(
-                TooLarge(f"a broker takes no input of more than {LARGEST_INPUT_BYTES} bytes")
+                TooLarge(f"the input is over the broker's limit of {LARGEST_INPUT_BYTES} bytes")
             )
             return
         lane = self._lane(call.request.target, call.request.priority)
@@ -136,13 +136,13 @@ class AmqpTransport:
         lane.enter(pending)
 
     def forget(self, target: Target) -> None:
-        """Forget a target that is gone; what is under way for it is answered first."""
+        """Forget a target that is gone, once its requests in flight are answered."""
         for place, lane in list(self._lanes.items()):
             if lane.target == target and lane.is_empty:
                 del self._lanes[place]
 
     def resend(self, target: Target, *, departed_before: float) -> None:
-        """Send again what left for a target before a moment, and was lost with its queue."""
+        """Resend requests that left before a point in time: the target's queue was deleted."""
         self._resend(target, departed_before)
 
     def _lane(self, target: Target, priority: Priority) -> Lane:
@@ -162,7 +162,7 @@ class AmqpTransport:
         return lane
 
     def _forget(self, pending: Pending, _: Call) -> None:
-        """Keep a request no longer: it is answered, given up or late."""
+        """Drop a settled request."""
         del self._pending[pending.key]
         if pending.bundle is None:
             pending.lane.remove(pending)
@@ -175,12 +175,12 @@ class AmqpTransport:
             del self._bundles[bundle.id]
         bundle.lane.release(bundle)
 
-    # Out.
+    # Sending.
 
     def _depart(self, bundle: Bundle) -> None:
         """Publish a bundle."""
         session = self._session
-        assert session is not None  # lanes are open only while there is one
+        assert session is not None  # lanes are open only during a session
         self._bundles[bundle.id] = bundle
         offset = self._broker.wall_offset()
         items = [pending.to_item(offset) for pending in bundle.requests.values()]
@@ -195,7 +195,7 @@ class AmqpTransport:
                 correlation_id=bundle.id,
                 reply_to=self._reply_to,
                 app_id=bundle.lane.queue,
-                # The broker drops what nobody waits for; each item has its own deadline besides.
+                # The broker drops expired bundles; each item has its own deadline as well.
                 expiration=str(int(left_s * 1000) + 1),
             ),
         )
@@ -204,15 +204,15 @@ class AmqpTransport:
     def _on_confirmed(
         self, session: Session, bundle: Bundle, confirmed: asyncio.Future[None]
     ) -> None:
-        """Fail what the broker did not take."""
+        """Fail the requests of a bundle that the broker did not accept."""
         error = confirmed.exception()
-        if error is None or session is not self._session:  # else: all of it is sent again
+        if error is None or session is not self._session:  # else everything is resent anyway
             return
         if isinstance(error, ConnectionLostError):
-            session.lose(str(error))  # and _on_lost lets all that is unanswered be sent again
+            session.lose(str(error))  # _on_lost resends all unanswered requests
             return
         why = self._why_refused(bundle.lane.target, error)
-        # Where one has no queue, those sent before have lost theirs.
+        # If this bundle has no queue, the earlier ones have lost theirs.
         is_gone = isinstance(error, ReturnedError)
         lost = [b for b in self._bundles.values() if b.lane is bundle.lane] if is_gone else [bundle]
         for pending in [pending for each in lost for pending in each.requests.values()]:
@@ -222,15 +222,15 @@ class AmqpTransport:
         if isinstance(error, ReturnedError):
             self._metrics.broker_event("returned")
             self._on_unroutable(target)
-            return ModelNotReady(f"{target} has no queue: no worker has been up")
+            return ModelNotReady(f"{target} has no queue: no worker has declared it")
         if isinstance(error, NackedError):
             self._metrics.broker_event("nacked")
             return Overloaded(f"the queue of {target} is full")
-        # It may yet be delivered; the deadline in it keeps it from being run for nobody.
+        # It may still be delivered. Its items carry deadlines, so that they do not run late.
         self._metrics.broker_event("publish_timeout")
         return Unavailable(str(error))
 
-    # Back.
+    # Answers.
 
     async def _on_open(self, session: Session) -> None:
         name = self._broker.new_name("replies")
@@ -242,12 +242,12 @@ class AmqpTransport:
             lane.open()
 
     def _on_lost(self) -> None:
-        """Let all that was sent and is not answered wait for the next session."""
+        """Queue all unanswered requests for the next session."""
         self._session = None
         self._ping.end()
         self._bundles.clear()
         sent: dict[Lane, list[Pending]] = defaultdict(list)
-        for pending in self._pending.values():  # the oldest first
+        for pending in self._pending.values():  # oldest first
             if pending.bundle is not None:
                 sent[pending.lane].append(pending)
                 pending.bundle = None
@@ -271,7 +271,7 @@ class AmqpTransport:
             self._metrics.broker_event("orphan")
             log.warning("answer_unreadable", extra={"why": str(error)})
             if kind in (envelope.ANSWERS, envelope.REFUSAL):
-                self._repair.note()  # a damaged answer may not tell whose it was
+                self._repair.note()  # a damaged answer does not say whose it was
 
     def _answer(self, answer: envelope.Answer, digest: str | None) -> None:
         pending = self._pending.get(answer.key)
@@ -291,7 +291,7 @@ class AmqpTransport:
         for pending in list(bundle.requests.values()):
             if failure.code == Unavailable.code and not pending.is_second_try:
                 pending.is_second_try = True
-                self._send_again(bundle, pending)  # the bundle was damaged on its way
+                self._send_again(bundle, pending)  # the bundle was damaged in transit
             else:
                 pending.call.settle(from_failure(failure))
 
@@ -309,9 +309,7 @@ class AmqpTransport:
                     self._send_again(bundle, pending)
 
     def _give_up_sent(self) -> None:
-        """Refuse what is under way: while the broker takes no messages it takes no answers either,
-        and how long that lasts nobody knows.
-        """
+        """Refuse the requests in flight: an alarm blocks their answers too, for an unknown time."""
         for pending in list(self._pending.values()):
             if pending.bundle is not None:
                 pending.call.settle(Unavailable("the broker takes no messages now, and no answers"))
