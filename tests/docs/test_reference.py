@@ -1,4 +1,4 @@
-"""Pages that are written from the code say what the code says; the page of errors has every code."""
+"""Pages that are written from the code say what it says; the page of errors has every code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site: it builds, every page is in its navigation, and every link and anchor leads somewhere."""
+"""The site: it builds, its navigation has every page, every link and anchor leads somewhere."""
 
 from __future__ import annotations
 
