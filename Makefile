@@ -247,7 +247,7 @@ monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for
 .PHONY: docs
 docs: setup-dev reference ## Build the documentation as a site in build/docs, every link checked
 	@$(BIN)/zensical build --clean --strict
-	@echo "Open build/docs/index.html"
+	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8080"
 
 .PHONY: reference
 reference: .venv/.run ## Write the pages of docs/ that come from the code: model.toml, settings

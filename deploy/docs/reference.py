@@ -1,4 +1,4 @@
-"""The pages of ``docs/`` that are written from the code: every key of ``model.toml``, every setting.
+"""The pages of ``docs/`` that are written from the code: ``model.toml``'s keys, and settings.
 
 ``python -m deploy.docs.reference`` writes them; a test compares them with what it would write.
 """
@@ -25,9 +25,10 @@ _MODEL_TOML = """\
 
 <!-- Written by `make reference` from modelyard.core.manifest. -->
 
-Every key that a model's `model.toml` may have. Three have no default: `name`, `version` and `class`. An unknown key is
-a mistake that names file, line and what may stand there. `modelyard new` writes all of them as comments, and
-`modelyard check FOLDER` reads the file as `serve` does.
+Every key that a model's `model.toml` may have. Three have no default: `name`, `version` and
+`class`. An unknown key is refused, and the message names the line and what may stand there.
+`modelyard new` writes all of them as comments, and `modelyard check FOLDER` reads the file as
+`serve` does.
 
 ```toml
 name = "sentiment"
@@ -44,9 +45,9 @@ max_runners = 4
 {keys}
 ## A version beside another
 
-Two folders with the same `name` and another `version` are served side by side. A request may name the version; which
-one answers where it names none is said by `default = true`, and before that by the setting
-[`default_versions`](settings.md).
+Two folders with the same `name` and another `version` are served side by side. A request may name
+the version. Where it names none, the version that the setting [`default_versions`](settings.md)
+gives answers; else the one with `default = true`; else the highest that is up.
 """
 
 _SETTINGS = """\
@@ -54,17 +55,18 @@ _SETTINGS = """\
 
 <!-- Written by `make reference` from modelyard.settings. -->
 
-What `modelyard serve`, `gateway` and `worker` may be told. Each setting has one name. Where it is given several times,
-the first of these counts:
+What `modelyard serve`, `gateway` and `worker` may be told. Each setting has one name. Where it is
+given several times, the first of these counts:
 
 1. a flag, for those that `modelyard serve --help` lists: `--log-level`;
-2. a variable of the environment, in capitals and with `MODELYARD_` before it: `MODELYARD_LOG_LEVEL`;
-3. a file `log_level` in the folder that `MODELYARD_SECRETS` names, as Kubernetes and Docker hand secrets over;
+2. an environment variable, in capitals and with `MODELYARD_` before it: `MODELYARD_LOG_LEVEL`;
+3. a file `log_level` in the folder that `MODELYARD_SECRETS` names: so do Kubernetes and Docker
+   hand secrets over;
 4. a key `log_level` in the TOML file that `--config` or `MODELYARD_CONFIG` names;
 5. the default.
 
-`modelyard config` shows each value and where it came from. A variable `MODELYARD_…` that is no setting is told at the
-start, with the nearest that is one.
+`modelyard config` shows each value and where it came from. A variable `MODELYARD_…` that is no
+setting gives a warning at the start, with the nearest name that is one.
 
 | setting | default | takes | meaning |
 |---|---|---|---|

@@ -12,7 +12,7 @@ from modelyard.gateway.problems import STATUS
 from modelyard.settings import Settings
 from tests.docs.pages import DOCS
 
-ERROR = re.compile(r"^### (\w+)\n\n\*\*(\d+)\.\*\* .+\n(?:.+\n)*?\*\*Do:\*\* .+", re.MULTILINE)
+ERROR = re.compile(r"^### (\w+)\n\n\*\*(\d+)\.\*\* .+\n(?:.+\n)*\n\*\*Do:\*\* .+", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
