@@ -18,6 +18,7 @@ from modelyard.pool.slot import Slot
 log = logging.getLogger(__name__)
 
 GROW_AFTER_S = 0.1  # a request has waited this long and no runner is free: start another
+GROW_AGAIN_S = 30.0  # after one that was to help could not be started, as for want of a device
 
 
 class Runners:
@@ -52,6 +53,7 @@ class Runners:
         self._may_sleep = may_sleep
         self._clock = clock
         self._least = 0 if may_sleep else manifest.scaling.min_runners
+        self._grows_from = 0.0
         self._reason = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -135,6 +137,7 @@ class Runners:
         self.enter("failed" if cause == "load_failed" else "recovering", reason=how)
         if cause == "load_failed" and len(self.slots) > max(1, self._least):
             slot.stop()  # one that was to help, and cannot: not tried again and again
+            self._grows_from = self._clock() + GROW_AGAIN_S
 
     def emptied(self, slot: Slot, *, is_work_waiting: bool) -> None:
         """Forget a slot whose runner ended because it should."""
@@ -155,7 +158,8 @@ class Runners:
         if is_work_waiting:
             is_starting = any(not slot.is_ready for slot in self.slots)
             is_room = len(self.slots) < self._manifest.scaling.max_runners
-            if oldest_wait_s >= GROW_AFTER_S and is_room and not is_starting:
+            is_due = oldest_wait_s >= GROW_AFTER_S and now >= self._grows_from
+            if is_due and is_room and not is_starting:
                 log.info("pool_grows", extra={"model": str(self._target)})
                 self.add()
         elif self.surplus > 0:
