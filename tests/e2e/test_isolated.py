@@ -52,6 +52,13 @@ exec sleep 600
 """
 
 
+EDITS_THE_LOCK = """\
+#!/bin/sh
+if [ "$1" = venv ]; then echo six==1.17.0 >"$LOCK"; fi
+exec "$REAL_UV" "$@"
+"""
+
+
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Give a PATH with uv, and one without it."""
@@ -165,6 +172,27 @@ def test_an_environment_that_was_left_half_made_is_made_anew(
         assert versions(server, "m", "six") == ["1.17.0"]
     (whole,) = made_in(environments)
     assert whole != half
+
+
+def test_a_lock_file_that_changes_meanwhile_is_for_the_next_environment(
+    tmp_path: Path, paths: dict[str, str]
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "uv").write_text(EDITS_THE_LOCK)
+    (tools / "uv").chmod(0o755)
+    folder = isolated(tmp_path / "m", OLD_SIX)
+    uv, _, rest = paths["uv"].partition(os.pathsep)
+    settings = {
+        "MODELYARD_ENVIRONMENTS_FOLDER": str(tmp_path / "environments"),
+        "PATH": f"{tools}{os.pathsep}{rest}",
+        "LOCK": str(folder / "requirements.lock"),
+        "REAL_UV": f"{uv}/uv",
+    }
+    with Server(folder, settings=settings) as server:
+        assert versions(server, "m", "six") == ["1.16.0"]
+    with Server(folder, settings=settings) as server:
+        assert versions(server, "m", "six") == ["1.17.0"]
 
 
 def test_a_server_that_is_told_to_stop_does_not_wait_for_an_installer(

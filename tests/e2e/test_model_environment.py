@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.test_authoring import lines_of
-from tests.e2e.test_odd_models import write
+from tests.e2e.test_odd_models import SLOW, write
 from tests.support.server import Server, wait_until
 
 ENVIRONMENT = """\
@@ -165,6 +166,20 @@ def test_too_few_devices_are_a_failure_that_says_so(tmp_path: Path) -> None:
         assert "asks for 1 of amd.com/gpu; this server has none" in reason_of(server, "amd")
     state, text = lines_of(many)["environment"]
     assert (state, text.partition(";")[0]) == ("failed", "asks for 2 of nvidia.com/gpu")
+
+
+def test_a_pool_that_cannot_grow_for_want_of_a_device_serves_with_what_it_has(
+    tmp_path: Path,
+) -> None:
+    asks = "[resources]\ngpu = 1\n[scaling]\nmax_runners = 2\n[batching]\nmax_batch_size = 1\n"
+    folder = write(tmp_path / "slow", SLOW, NEVER_CACHED + asks)
+    with Server(folder, settings={"MODELYARD_GPUS": "0"}) as server:
+        with ThreadPoolExecutor(6) as threads:
+            answers = list(threads.map(lambda _: server.predict("slow", [0.3]), range(6)))
+        assert [answer.status_code for answer in answers] == [200] * 6
+        failed = server.metric("modelyard_runner_restarts_total", cause="load_failed")
+        assert failed == 1, "it was tried once, and not at every look"
+        assert "this server has 1 and 1 is in use" in server.output
 
 
 def test_amd_devices_are_counted_anew_by_hip(tmp_path: Path) -> None:

@@ -114,13 +114,12 @@ class _Maker:
 
     def __init__(self, model: Path, lock: bytes, variables: dict[str, str]) -> None:
         self._model = model
-        self._has_lock = bool(lock)
+        self._lock = lock
         self._hashes = ["--require-hashes"] if b"--hash=" in lock else []
         self._variables = variables
 
     async def fill(self, home: Path) -> None:
         """Make the environment in the empty folder ``home``."""
-        requirements = [*self._hashes, "-r", str(self._model / LOCK)]
         python = python_in(home)
         if uv := shutil.which("uv", path=self._variables.get("PATH")):
             quiet = ("--no-progress", "--color", "never")
@@ -132,8 +131,11 @@ class _Maker:
             await self._run(sys.executable, "-m", "venv", home)
             quiet = ("--no-input", "--no-color", "--disable-pip-version-check")
             install = [python, "-m", "pip", "install", *quiet, "--progress-bar", "off"]
-        if self._has_lock:
-            await self._run(*install, *requirements)
+        if self._lock:
+            # What was read, and has given the environment its key: the file may have changed since.
+            copy = home / LOCK
+            copy.write_bytes(self._lock)
+            await self._run(*install, *self._hashes, "-r", copy)
         await asyncio.to_thread(_link_runner, home)
 
     async def _run(self, *command: str | Path) -> None:

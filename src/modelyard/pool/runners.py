@@ -51,6 +51,7 @@ class Runners:
         self._may_sleep = may_sleep
         self._clock = clock
         self._least = 0 if may_sleep else manifest.scaling.min_runners
+        self._grows_from = 0.0
         self._reason = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
@@ -168,7 +169,8 @@ class Runners:
         if is_work_waiting:
             is_starting = any(not slot.is_ready for slot in self.slots)
             is_room = len(self.slots) < self._manifest.scaling.max_runners
-            if oldest_wait_s >= GROW_AFTER_S and is_room and not is_starting:
+            is_due = oldest_wait_s >= GROW_AFTER_S and now >= self._grows_from
+            if is_due and is_room and not is_starting:
                 log.info("pool_grows", extra={"model": str(self._target)})
                 self.add()
         elif self.surplus > 0:

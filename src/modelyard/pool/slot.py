@@ -223,6 +223,8 @@ class Slot:
         def on_step(text: str) -> None:
             self._preparing = starting if text else None
             self._owner.on_step(text)
+            if self._leaving.is_set() and self._preparing is not None:
+                self._preparing.cancel()
 
         starting = asyncio.ensure_future(
             self._launch(
