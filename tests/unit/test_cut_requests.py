@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -93,7 +94,7 @@ def test_a_stream_of_requests_is_answered_in_order_however_it_is_cut(
 
     async def scenario() -> None:
         client = Gateway().connect()
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             await client.send(stream[start:end])
         assert [a.json["prediction"] for a in client.answers] == [[n] for n in numbers]
 
