@@ -179,13 +179,13 @@ class Pooling:
     async def _launch(
         self,
         folder: Path,
-        model: Manifest,
+        manifest: Manifest,
         *,
         on_answers: Callable[[Answers], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
     ) -> FakeRunner:
-        assert (folder, model) == (Path("iris"), self.pool.manifest)
+        assert (folder, manifest) == (Path("iris"), self.pool.manifest)
         await asyncio.sleep(0)
         if self.refusal is not None:
             raise self.refusal

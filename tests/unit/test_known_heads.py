@@ -59,7 +59,7 @@ def test_what_tells_requests_apart_may_differ(line: bytes) -> None:
     [
         head_of(b"x-request-id: 1", b"accept: x"),  # one more
         PLAIN + b"\r\n",  # one less
-        b"POST /predict HTTP/1.1\r\ncontent-length: 0\r\nhost: x\r\nx-request-id: 1\r\n\r\n",  # order
+        PLAIN.replace(b"host: x\r\n", b"") + b"host: x\r\nx-request-id: 1\r\n\r\n",  # the order
         head_of(b"x-request-id: 1").replace(b"host", b"Host"),
         head_of(b"x-request-id: 1").replace(b"/predict", b"/predicT"),
         head_of(b"x-request-id: \x00"),

@@ -396,8 +396,11 @@ async def test_a_request_that_comes_while_the_last_runner_leaves_wakes_the_model
 
 @pytest.mark.parametrize(
     ("batching", "warm_up_s", "bundles"),
-    [(Batching(), 0.001, 4), (Batching(max_batch_size=1), 0.001, 2)]
-    + [(Batching(max_batch_size=1), 0.1, 1)],
+    [
+        (Batching(), 0.001, 4),
+        (Batching(max_batch_size=1), 0.001, 2),
+        (Batching(max_batch_size=1), 0.1, 1),
+    ],
 )
 async def test_as_many_bundles_are_wanted_as_keep_the_runners_busy(
     batching: Batching, warm_up_s: float, bundles: int

@@ -54,7 +54,8 @@ class Process:
 
     def read(self) -> Batch | Stop:
         size = int.from_bytes(self.channel.recv(FRAME_HEADER_BYTES, socket.MSG_WAITALL), "big")
-        return to_runner.decode(self.channel.recv(size, socket.MSG_WAITALL))
+        message: Batch | Stop = to_runner.decode(self.channel.recv(size, socket.MSG_WAITALL))
+        return message
 
     def end(self, code: int) -> None:
         self.channel.close()
@@ -111,7 +112,7 @@ async def started(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Started]:
 async def test_a_runner_is_told_its_model_and_how_many_threads_to_start(started: Started) -> None:
     arguments, environment = started.process.arguments, started.process.environment
     assert arguments[-1] == "models/iris"
-    assert ("--name", "iris", "--version", "1") == arguments[-5:-1]
+    assert arguments[-5:-1] == ("--name", "iris", "--version", "1")
     assert environment["OPENBLAS_NUM_THREADS"] == "2"
     assert environment["OMP_NUM_THREADS"] == "7"  # as the operator says
 

@@ -100,8 +100,26 @@ def test_a_form_that_is_none_is_refused(
         st.binary(max_size=100),
         st.lists(
             st.sampled_from(
-                [b"--edge", b"--", b"\r\n", b"\r", b"content-disposition:", b"form-data", b";"]
-                + [b'name="a"', b'filename="b"', b"filename*=utf-8''", b"\xff", b"=", b'"', b"x"]
+                [
+                    *(
+                        b"--edge",
+                        b"--",
+                        b"\r\n",
+                        b"\r",
+                        b"content-disposition:",
+                        b"form-data",
+                        b";",
+                    ),
+                    *(
+                        b'name="a"',
+                        b'filename="b"',
+                        b"filename*=utf-8''",
+                        b"\xff",
+                        b"=",
+                        b'"',
+                        b"x",
+                    ),
+                ]
             ),
             max_size=25,
         ).map(b"".join),

@@ -1,4 +1,4 @@
-"""The pages of a gateway of a cluster: workers, what waits for them, and what they are asked for."""
+"""The pages of a gateway of a cluster: workers, what waits for them, what they are asked for."""
 
 from __future__ import annotations
 
