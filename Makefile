@@ -227,6 +227,15 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 	cd clients/python/src && $(CURDIR)/$(BIN)/lint-imports --no-logo --config ../.importlinter
 	@$(MAKE) test
 
+# Tests that start no process. The one of costs traces by itself, and would end the measurement.
+WITHOUT_PROCESSES = tests/unit $(wildcard tests/simulation) --ignore tests/unit/test_hot_path_cost.py
+
+.PHONY: coverage
+coverage: setup-dev ## Lines and branches that tests without processes reach; fails below 90 %
+	@mkdir -p build
+	@env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/coverage run -m pytest $(WITHOUT_PROCESSES) $(ARGS)
+	@$(BIN)/python -m tests.unit.reached
+
 DIST ?= dist
 
 .PHONY: client-wheel
