@@ -17,7 +17,7 @@ WAKING_EXCLUDED = True
 LEARNING_EXCLUDED = True
 """Temporary: a gateway says that it is ready before it has fetched all cards."""
 
-DELETED_TWICE_EXCLUDED = True
+DELETED_UNCONSUMED_EXCLUDED = True
 """Temporary: what waits in a queue that is deleted while its worker is away gets a 504."""
 
 _LEARNING = {"model_not_found", "version_not_found"} if LEARNING_EXCLUDED else set()

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modelyard.core.call import Call
-from tests.simulation.allowed import DELETED_TWICE_EXCLUDED, GRACE_S, OF_ACT, ROOMY_S, SILENT
+from tests.simulation.allowed import (
+    DELETED_UNCONSUMED_EXCLUDED,
+    GRACE_S,
+    OF_ACT,
+    ROOMY_S,
+    SILENT,
+)
 from tests.simulation.ledger import Asked
 from tests.simulation.part import count_tasks
 from tests.simulation.parts import Gateway
@@ -94,7 +100,7 @@ class Checks:
                 allowed |= struck.allowed
                 if ask.timeout_s < ROOMY_S:
                     allowed |= SILENT
-        if DELETED_TWICE_EXCLUDED and "delete_queue" in kinds and len(self._world.faults) > 1:
+        if DELETED_UNCONSUMED_EXCLUDED and self._world.was_deleted_unconsumed:
             allowed.add("deadline_exceeded")
         if kinds & {"kill_gateway", "stop_gateway"} and len(kinds) > 1:
             # A gateway that has never heard a worker of the target does not wait for one.

@@ -191,9 +191,16 @@ def _alarm(world: World, fault: Fault) -> None:
 
 def _delete_queue(world: World, fault: Fault) -> None:
     model = world.schedule.models[fault.whose % len(world.schedule.models)]
-    priority = "high" if fault.amount % 2 else "normal"
+    priority = "high" if fault.amount % 4 == 1 else "normal"
     name = queue_name(Target(model.name, model.version), priority)  # type: ignore[arg-type]
-    _on_broker(world, lambda: world.broker.delete_queue(name))
+
+    def delete() -> None:
+        queue = world.broker.queues.get(name)
+        if queue is None or not queue.consumers:
+            world.was_deleted_unconsumed = True
+        world.broker.delete_queue(name)
+
+    _on_broker(world, delete)
 
 
 def _own_queues(world: World, prefix: str) -> list[Queue]:
