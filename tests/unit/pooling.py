@@ -184,6 +184,7 @@ class Pooling:
         on_answers: Callable[[Answers], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
+        on_step: Callable[[str], None],
     ) -> FakeRunner:
         assert (folder, manifest) == (Path("iris"), self.pool.manifest)
         await asyncio.sleep(0)

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import itertools
 from collections.abc import Coroutine
-from itertools import pairwise
 from typing import Any
 
 import pytest

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelyard.core.manifest import Resources
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
     Answers,
@@ -25,6 +25,7 @@ from modelyard.core.messages import (
     encode_frame,
     to_runner,
 )
+from modelyard.equipment.equipper import Equipment
 from modelyard.pool.output import Line
 from modelyard.pool.runner_process import RunnerProcess
 from tests.unit.pooling import manifest
@@ -72,16 +73,19 @@ class Started:
     def __init__(self) -> None:
         self.answers: list[Answers] = []
         self.closed = asyncio.Event()
+        self.given_back = asyncio.Event()
         self.lines: list[Line] = []
         self.killed: list[tuple[int, int]] = []
         self.process: Process
         self.runner: RunnerProcess
 
-    async def start(self, cpu: str = "1500m") -> None:
-        model = manifest(resources=Resources(cpu=cpu))
+    async def start(self) -> None:
+        model = manifest()
         self.runner = await RunnerProcess.start(
             Path("models/iris"),
             model,
+            equipment=Equipment(sys.executable, {"A": "b"}, self.given_back.set),
+            shows_errors=False,
             on_answers=self.answers.append,
             on_closed=self.closed.set,
             on_line=self.lines.append,
@@ -102,19 +106,24 @@ async def started(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Started]:
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", launch)
     monkeypatch.setattr(os, "killpg", kill)
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     await found.start()
     yield found
     found.process.end(0)
     await found.runner.wait()
 
 
-async def test_a_runner_is_told_its_model_and_how_many_threads_to_start(started: Started) -> None:
-    arguments, environment = started.process.arguments, started.process.environment
+async def test_a_runner_is_told_its_model_and_gets_what_it_is_equipped_with(
+    started: Started,
+) -> None:
+    arguments = started.process.arguments
+    assert arguments[0] == sys.executable
     assert arguments[-1] == "models/iris"
     assert arguments[-5:-1] == ("--name", "iris", "--version", "1")
-    assert environment["OPENBLAS_NUM_THREADS"] == "2"
-    assert environment["OMP_NUM_THREADS"] == "7"  # as the operator says
+    assert started.process.environment == {"A": "b"}
+    assert not started.given_back.is_set()
+    started.process.end(0)
+    await started.runner.wait()
+    assert started.given_back.is_set()
 
 
 async def test_what_is_sent_arrives_and_what_is_answered_comes_back(started: Started) -> None:

@@ -179,9 +179,9 @@ class Pool:
         one may hang while another could take the batch.
         """
         is_free = slot.is_ready and slot.batch and not slot.ahead
-        if is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]:
-            if batch := self._waiting.full_batch(now):
-                slot.run_next(batch)
+        is_worth_it = is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]
+        if is_worth_it and (batch := self._waiting.full_batch(now)):
+            slot.run_next(batch)
 
     def _on_begun(self, slot: Slot) -> None:
         """Note that a runner has begun its batch."""

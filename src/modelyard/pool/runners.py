@@ -16,6 +16,7 @@ from modelyard.pool.slot import Slot
 log = logging.getLogger(__name__)
 
 SLOW_S = 0.03  # beside that, the way from the broker is nothing
+GROW_AGAIN_S = 30.0  # after an extra runner could not be started, as for want of a device
 GROW_AFTER_S = 0.1  # start another runner if a request has waited this long and none is free
 
 
@@ -135,6 +136,7 @@ class Runners:
         self.enter("failed" if cause == "load_failed" else "recovering", reason=how)
         if cause == "load_failed" and len(self.slots) > max(1, self._least):
             slot.stop()  # an extra runner that cannot load: do not retry it for ever
+            self._grows_from = self._clock() + GROW_AGAIN_S
 
     def emptied(self, slot: Slot, *, is_work_waiting: bool) -> None:
         """Drop a slot whose runner ended as requested."""
