@@ -276,7 +276,8 @@ class ClusterWorker:
         self._announcer.announce(announcement)
         attempts = self._settings.load_attempts
         is_first_load = not self._pool.digest
-        if attempts and is_first_load and self._pool.failed_loads >= attempts:
+        is_failed = announcement.state == "failed" and self._pool.failed_loads >= attempts
+        if attempts and is_first_load and is_failed:
             self._gave_up = f"{announcement.target} failed to load: {announcement.reason}"
             self._stop(is_forced=True)
 
