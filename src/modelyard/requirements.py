@@ -13,7 +13,7 @@ REQUIREMENTS = "requirements.txt"
 
 
 def read_requirements(folder: Path) -> list[Requirement]:
-    """Give what the model's ``requirements.txt`` names for this Python and system.
+    """Return what the model's ``requirements.txt`` names for this Python and system.
 
     Options, as ``-r other.txt``, are left to the installer.
 
@@ -40,7 +40,7 @@ def read_requirements(folder: Path) -> list[Requirement]:
 
 
 def missing_from(requirements: list[Requirement]) -> list[str]:
-    """Give a few words for each that is not installed here, or in another version."""
+    """Return a few words for each that is not installed here, or in another version."""
     missing = []
     for requirement in requirements:
         try:
