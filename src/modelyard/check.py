@@ -179,7 +179,7 @@ def _load(folder: Path, manifest: Manifest, equipment: Equipment) -> Loaded:
 
 
 def _as_text(line: bytes) -> list[str]:
-    """Give the lines for people of one that a runner printed: text, or a record of its logging."""
+    """Return a runner's output line as text for people; log records are formatted."""
     mark = RECORD_MARK.encode()
     record = decode_record(line.removeprefix(mark)) if line.startswith(mark) else None
     if record is None:
@@ -188,7 +188,7 @@ def _as_text(line: bytes) -> list[str]:
 
 
 def _first_word(channel: socket.socket) -> Ready | str | None:
-    """Give what a runner says once it has loaded, why it cannot, or None if it ended before.
+    """Return what a runner says once it has loaded, why it cannot, or None if it ended before.
 
     Raises:
         TimeoutError: It took too long.
@@ -203,7 +203,7 @@ def _first_word(channel: socket.socket) -> Ready | str | None:
 
 
 def _receive(channel: socket.socket, size: int) -> bytes:
-    """Give ``size`` bytes; none if the other side has closed."""
+    """Return ``size`` bytes; none if the other side has closed."""
     pieces, left = [], size
     while left and (piece := channel.recv(left)):
         pieces.append(piece)
@@ -232,7 +232,7 @@ def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
 
 
 def _length_of(schema: dict[str, Any]) -> int | None:
-    """Give the length of an array that has one and no other."""
+    """Return the length of an array that has one and no other."""
     length = schema.get("maxItems")
     is_exact = length is not None and length == schema.get("minItems") and "items" in schema
     return length if is_exact else None

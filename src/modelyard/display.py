@@ -117,7 +117,7 @@ class LiveDisplay:
 
 
 def make_display() -> Display:
-    """Give the display that fits standard output."""
+    """Return the display that fits standard output."""
     with contextlib.suppress(ImportError):
         if sys.stdout is not None and sys.stdout.isatty():  # None: closed
             return LiveDisplay()
@@ -125,7 +125,7 @@ def make_display() -> Display:
 
 
 def farewell(url: str, known: list[Announcement]) -> str:
-    """Give the address, and a line to try: a request to the first model that has a short example,
+    """Return the address, and a line to try: a request to the first model that has a short example,
     else one that fetches the example, for it may have a megabyte.
     """
     lines = [f"\nModelyard is at {url}  (documentation: {url}/docs)"]
@@ -149,6 +149,6 @@ def farewell(url: str, known: list[Announcement]) -> str:
 
 
 def stopping(in_flight: int, *, drain_s: float) -> str:
-    """Say what a process still does that was told to stop."""
+    """Return the message of a process that finishes its requests before it stops."""
     requests = "1 request" if in_flight == 1 else f"{in_flight} requests"
     return f"Finishing {requests}, for {drain_s:g} s at most; Ctrl-C ends at once."

@@ -37,7 +37,7 @@ class Unusable(NamedTuple):
 
 
 def find_models(folders: list[Path]) -> list[Path]:
-    """Give the model folders among ``folders`` and one level below them, sorted within each.
+    """Return the model folders among ``folders`` and one level below them, sorted within each.
 
     Raises:
         FolderError: A folder does not exist, or there is no model in it.
@@ -65,7 +65,7 @@ def find_models(folders: list[Path]) -> list[Path]:
 def read_manifests(
     folders: list[Path],
 ) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
-    """Give the models in ``folders`` and, beside them, those whose manifest cannot be used."""
+    """Return the models in ``folders`` and, beside them, those whose manifest cannot be used."""
     good: list[tuple[Path, Manifest]] = []
     bad: list[Unusable] = []
     for folder in folders:
@@ -90,7 +90,7 @@ def _guess_target(folder: Path) -> Target | None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Give the manifest of the model in ``folder``.
+    """Return the manifest of the model in ``folder``.
 
     Raises:
         ManifestError: It cannot be read or used; the text names file and line.

@@ -18,7 +18,7 @@ LOCK = "requirements.lock"
 
 
 def read_requirements(folder: Path) -> list[Requirement]:
-    """Give what the model's ``requirements.txt`` names for this Python and system.
+    """Return what the model's ``requirements.txt`` names for this Python and system.
 
     Options, as ``-r other.txt``, are left to the installer.
 
@@ -73,7 +73,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def missing_from(requirements: list[Requirement]) -> list[str]:
-    """Give a few words for each that is not installed here, or in another version."""
+    """Return a few words for each that is not installed here, or in another version."""
     missing = []
     for requirement in requirements:
         try:

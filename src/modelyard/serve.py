@@ -25,7 +25,7 @@ Scan = Callable[[], tuple[list[tuple[Path, Manifest]], list[Unusable]]]
 
 
 def listen(settings: Settings) -> socket.socket:
-    """Give a socket that listens where the settings say.
+    """Return a socket that listens where the settings say.
 
     Raises:
         OSError: The address is taken, or is none of this machine's.
@@ -63,7 +63,7 @@ def serve_embedded(
 
 
 def serve_gateway(settings: Settings, listener: socket.socket) -> None:
-    """Be a gateway of a cluster until a signal says stop."""
+    """Run a gateway until a stop signal."""
     from modelyard.compose.cluster import ClusterGateway
 
     _become("gateway", settings)
@@ -77,7 +77,7 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
 def serve_worker(
     settings: Settings, folder: Path, manifest: Manifest, listener: socket.socket
 ) -> None:
-    """Be a worker of a cluster until a signal says stop."""
+    """Run a worker until a stop signal."""
     from modelyard.compose.cluster import ClusterWorker, LoadError
 
     _become(f"worker {manifest.name} {manifest.version}", settings)
@@ -90,7 +90,7 @@ def serve_worker(
 
 
 def failed(bad: Sequence[Unusable]) -> list[Announcement]:
-    """Give the announcements of models whose manifest cannot be used."""
+    """Return the announcements of models whose manifest cannot be used."""
     return [
         Announcement(
             target=one.target,

@@ -35,7 +35,7 @@ class SettingsError(Exception):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a process may be told.
+    """The settings of a process.
 
     Attributes:
         host: The address to listen on.
@@ -45,14 +45,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         log_level: The least severe level that is logged.
         access_log: Whether every request is logged.
         max_body_bytes: Larger request bodies are refused with 413, also after inflation.
-        max_bodies_bytes: Of all requests under way together; more are refused with 503.
+        max_bodies_bytes: Upper bound on the bodies of all requests in progress; more are refused
+            with 503.
         body_timeout_s: How long a client may take to send a body.
         header_timeout_s: How long a client may take to send the headers.
-        max_timeout_s: No request may take longer than this, whatever it asks for.
-        cache_bytes: What the memory cache may take; 0 switches caching off.
-        drain_s: How long a stopping process finishes what is under way.
-        cors_origins: Origins, separated by commas, whose pages may call this from a browser; ``*``
-            for any, empty for none.
+        max_timeout_s: Upper bound on the timeout of any request.
+        cache_bytes: Size of the memory cache; 0 turns caching off.
+        drain_s: How long a stopping process waits for its requests in flight.
+        cors_origins: Origins that CORS allows, separated by commas; ``*`` for any, empty for none.
         amqp_url: The broker of a gateway or worker; several, with commas, are tried in turn.
         amqp_username: The broker's user, where ``amqp_url`` names none.
         amqp_password: That user's password.
@@ -159,7 +159,7 @@ class Explained(NamedTuple):
 def load_settings(
     flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> Settings:
-    """Give the settings of this process.
+    """Return the settings of this process.
 
     Args:
         flags: What the command line says; None stands for not given.
@@ -174,7 +174,7 @@ def load_settings(
 def explain_settings(
     flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> list[Explained]:
-    """Give every setting with its value, secrets masked, and where the value came from.
+    """Return every setting with its value, secrets masked, and where the value came from.
 
     Raises:
         SettingsError: A value or a name is wrong.
@@ -202,12 +202,12 @@ def read_surroundings(environment: Mapping[str, str] | None = None) -> Surroundi
 
 
 def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Give a sentence for each variable that looks like a setting and is none."""
+    """Return a sentence for each variable that looks like a setting and is none."""
     environment = os.environ if environment is None else environment
     variables = {PREFIX + name.upper() for name in _names()} | {FILE_VARIABLE, SECRETS_VARIABLE}
     known = {variable.removeprefix(PREFIX) for variable in variables}
     return [
-        f"{variable} is no setting and is ignored; {_suggest(name, known, prefix=PREFIX)}"
+        f"{variable} is not a setting and is ignored; {_suggest(name, known, prefix=PREFIX)}"
         for variable in sorted(environment)
         if variable.startswith(PREFIX) and (name := variable.removeprefix(PREFIX)) not in known
     ]
@@ -230,7 +230,7 @@ def _caches_of_user(environment: Mapping[str, str]) -> Path | None:
 def _gather(
     flags: Mapping[str, Any], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give what was set, and by what."""
+    """Return what was set, and by what."""
     known = _names()
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -284,7 +284,7 @@ def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
 
 
 def _read_secrets(folder: Path, known: set[str]) -> dict[str, str]:
-    """Give what the files say that are called like a setting; others are none of ours."""
+    """Return what the files say that are called like a setting; others are none of ours."""
     try:
         present = {path.name for path in folder.iterdir()} & known
         return {name: (folder / name).read_text(encoding="utf-8").rstrip("\n") for name in present}

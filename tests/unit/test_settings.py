@@ -222,9 +222,9 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one() -> None:
         "OTHER": "x",
     }
     assert ignored_variables(environment) == [
-        "MODELYARD_COLOUR_OF_THE_YARD is no setting and is ignored; "
+        "MODELYARD_COLOUR_OF_THE_YARD is not a setting and is ignored; "
         "`modelyard config` lists all settings",
-        "MODELYARD_PROT is no setting and is ignored; did you mean MODELYARD_PORT?",
+        "MODELYARD_PROT is not a setting and is ignored; did you mean MODELYARD_PORT?",
     ]
 
 

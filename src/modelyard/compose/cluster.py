@@ -1,4 +1,4 @@
-"""A gateway, and a worker, on either side of a broker: each as many times as one likes."""
+"""The two kinds of processes of a cluster, gateway and worker, with a broker between them."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ log = logging.getLogger(__name__)
 
 
 class LoadError(Exception):
-    """The model could not be loaded, as often as the settings say to try; the text says why."""
+    """The model has failed to load ``load_attempts`` times; the text says why."""
 
 
 def own_name() -> str:
-    """Give a name that tells an administrator where a process is, and is no other process's: those
-    of a Deployment's pods differ at their end alone, and each may have the same process id.
+    """Return a unique name that shows where the process runs. The host names of a Deployment's pods
+    differ only at their end, and their process ids may be equal.
     """
     return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
 
@@ -69,12 +69,12 @@ def _broker(settings: Settings, metrics: Metrics) -> Broker:
 
 
 class ClusterGateway:
-    """HTTP on one side, the broker on the other; knows the models from the workers' announcements.
+    """HTTP on one side, the broker on the other; learns the models from workers' announcements.
 
     Args:
-        settings: What the process was told; ``amqp_url`` among it.
-        on_change: Told of every change of a target.
-        on_stopping: Told how many requests are under way when a signal says stop.
+        settings: The settings, including ``amqp_url``.
+        on_change: Called at every change of a target.
+        on_stopping: Called on the first stop signal, with the number of requests in flight.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ClusterGateway:
         )
 
     async def run(self, listener: socket.socket) -> None:
-        """Serve on ``listener`` until a signal says stop."""
+        """Serve on ``listener`` until a stop signal."""
         with stop_on_signals(self._process.stop):
             async with (
                 self._cache or contextlib.nullcontext(),
@@ -156,8 +156,8 @@ class ClusterGateway:
         return Capacity(announced.max_batch_size, announced.runners_ready)
 
     def _verdict(self) -> Verdict:
-        """A gateway that knows the models stays ready: without a broker it answers from its cache,
-        and what it must ask waits for the broker until its deadline.
+        """Return the readiness. A gateway with a catalog stays ready without a broker: it answers
+        from its cache, and other requests wait for the broker until their deadline.
         """
         if not self._watcher.knows_all:
             why = "no catalog yet" if self._transport.is_connected else "no broker"
@@ -169,10 +169,10 @@ class ClusterWorker:
     """One pool that takes its work from the broker; HTTP only for health and metrics.
 
     Args:
-        settings: What the process was told; ``amqp_url`` among it.
-        folder: The model's.
-        manifest: What its ``model.toml`` says.
-        on_change: Told of every change of the target.
+        settings: The settings, including ``amqp_url``.
+        folder: The model's folder.
+        manifest: Its manifest.
+        on_change: Called at every change of the target.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class ClusterWorker:
         )
 
     async def run(self, listener: socket.socket) -> None:
-        """Work until a signal says stop; ``listener`` is for health and metrics.
+        """Work until a stop signal; ``listener`` is for health and metrics.
 
         Raises:
             LoadError: The model has failed to load ``load_attempts`` times.
@@ -241,7 +241,7 @@ class ClusterWorker:
             raise LoadError(self._gave_up)
 
     async def _consume_while_serving(self) -> None:
-        """Take bundles only while the model can be asked: others may have a worker that can."""
+        """Consume only while the model is ready: until then other workers get the bundles."""
         while True:
             await self._pool.wait_until(is_serving=True)
             spare_the_collector()
@@ -254,7 +254,7 @@ class ClusterWorker:
             self._is_hurried.set()
 
     async def _drain(self) -> None:
-        """Be forgotten, take no more, finish, ack: in this order nothing is delivered twice."""
+        """Say goodbye, stop consuming, finish, ack: in this order nothing is redelivered."""
         log.info("draining")
         await self._announcer.say_goodbye()
         hurried = asyncio.create_task(self._is_hurried.wait())

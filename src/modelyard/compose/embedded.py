@@ -1,7 +1,7 @@
 """Everything in one process tree: ``modelyard serve``.
 
-Order of the start: pools, then HTTP, so that a process that answers has a catalog. Order of the
-end: not ready, accept no more, finish what is under way, end the runners.
+Start-up order: pools, then HTTP, so that a process that answers has a catalog. Shutdown order: not
+ready, stop accepting, finish the requests in flight, stop the runners.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Embedded:
     """Gateway, pools and runners in one process tree.
 
     Args:
-        settings: What the process was told.
+        settings: The settings.
         models: Folder and manifest of each model.
         failed: What is said of models that cannot be started at all.
         on_change: Told of every change of a target.
@@ -90,8 +90,8 @@ class Embedded:
         self._process.by_hand = self._served
 
     async def run(self, listener: socket.socket, *, on_settled: Callable[[], None]) -> None:
-        """Serve on ``listener`` until a signal says stop; ``on_settled`` is called once every
-        model has loaded or failed to.
+        """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
+        loaded or failed.
         """
         for announcement in self._failed:
             self._process.announce(announcement)

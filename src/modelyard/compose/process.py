@@ -1,4 +1,4 @@
-"""What every process has: HTTP, metrics, a catalog, and an end when a signal says so."""
+"""What every process has: HTTP, metrics, a catalog, and shutdown on signals."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ class Process:
     """The parts that every process has.
 
     Args:
-        settings: What the process was told.
-        verdict: Says whether requests should come here.
-        transport: Where predictions are asked; None for a process that answers none over HTTP.
+        settings: The settings.
+        verdict: Returns the readiness.
+        transport: Carries predictions; None for a process without predictions over HTTP.
         on_change: Called at every change of a target.
-        metrics: Of the whole process.
-        shared_cache: Behind the one in memory; None for none.
-        workers: Tells of the workers of a target; None where there are none.
-        is_complete: Whether all models that there are have had the time to be announced.
-        on_stopping: Told how many requests are under way when the process is told to stop.
+        metrics: The metrics of the process.
+        shared_cache: Cache behind the one in memory; None for none.
+        workers: View of the workers; None in the embedded shape.
+        is_complete: Whether every target that is up has had the time to be announced.
+        on_stopping: Called on the first stop signal, with the number of requests in flight.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Process:
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
-        """Take over what is said of a target."""
+        """Update a target in the catalog, the metrics and the display."""
         target = announcement.target
         is_new = self.catalog.find(target) is None
         entry = self.catalog.announce(announcement)
@@ -99,7 +99,7 @@ class Process:
         )
         try:
             self._on_change(announcement)
-        except Exception:  # no model must suffer from how it is shown
+        except Exception:  # a failing display must not affect serving
             log.exception("not_shown", extra={"model": str(target)})
 
     def forget(self, target: Target) -> None:
@@ -109,8 +109,8 @@ class Process:
 
     async def serve(self, listener: socket.socket) -> None:
         """Answer HTTP on ``listener`` until ``stop``."""
-        # The web framework takes longer to import than all else together: meanwhile runners start,
-        # and workers and gateways find the broker.
+        # The web framework takes longer to import than everything else together. Meanwhile runners
+        # start, and workers and gateways connect to the broker.
         await asyncio.to_thread(importlib.import_module, "modelyard.gateway.app")
         self._server = self._make_server()
         spare_the_collector()
@@ -119,7 +119,7 @@ class Process:
         await self._server.serve(sockets=[listener])
 
     def stop(self, *, is_forced: bool) -> None:
-        """Accept no more, finish what is under way; ``serve`` returns then."""
+        """Stop accepting, and finish the requests in flight; then ``serve`` returns."""
         if not self.is_draining and self._on_stopping is not None:
             self._on_stopping(sum(entry.in_flight for entry in self.catalog.entries()))
         self.is_draining = True
@@ -206,10 +206,10 @@ def is_loopback(host: str) -> bool:
 
 
 def spare_the_collector() -> None:
-    """Keep what is imported by now out of garbage collection, and collect less often.
+    """Exclude everything imported so far from garbage collection, and collect less often.
 
-    Requests make few cycles; looking at all modules again and again for them took a tenth of the
-    gateway's time under load.
+    Requests create few reference cycles. Scanning all modules for them took 10 % of the gateway's
+    time under load.
     """
     gc.collect()
     gc.freeze()
