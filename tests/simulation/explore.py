@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--verbose", action="store_true", help="print the log of each seed")
     chosen = parser.parse_args(arguments)
     if chosen.mutants is not None:
-        from tests.simulation.mutants import hunt
+        from tests.simulation.mutants.hunt import hunt
 
         return hunt(range(chosen.first, chosen.first + chosen.seeds), only=chosen.mutants)
     return explore(

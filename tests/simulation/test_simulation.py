@@ -7,8 +7,9 @@ import random
 import msgspec
 import pytest
 
-from tests.simulation import explore, mutants
-from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation import explore
+from tests.simulation.mutants.hunt import MUTANTS, find
+from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.scenario import draw
 from tests.simulation.schedule import Fault, Schedule
 
@@ -44,7 +45,7 @@ def short() -> list[Mutant]:
 
 @pytest.mark.parametrize("mutant", short(), ids=lambda mutant: mutant.name)
 def test_a_defect_is_found(mutant: Mutant) -> None:
-    assert mutants.find(mutant, [mutant.seed]) is not None
+    assert find(mutant, [mutant.seed]) is not None
 
 
 def test_a_seed_gives_the_same_log_again() -> None:
