@@ -11,13 +11,13 @@ ROOMY_S = 10.0
 """A request with so much time is late only where its faults say so."""
 
 SILENT = {"unavailable", "deadline_exceeded"}
-WAKING_EXCLUDED = True
+WAKING_EXCLUDED = False
 """Temporary: a target that is woken refuses what comes while its model loads."""
 
-LEARNING_EXCLUDED = True
+LEARNING_EXCLUDED = False
 """Temporary: a gateway says that it is ready before it has fetched all cards."""
 
-DELETED_UNCONSUMED_EXCLUDED = True
+DELETED_UNCONSUMED_EXCLUDED = False
 """Temporary: what waits in a queue that is deleted while its worker is away gets a 504."""
 
 _LEARNING = {"model_not_found", "version_not_found"} if LEARNING_EXCLUDED else set()

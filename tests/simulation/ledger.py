@@ -9,7 +9,7 @@ from modelyard.core.call import Outcome
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Answers
 from modelyard.core.names import Target
-from modelyard.dispatch.dispatch import CacheUse, ClientCall
+from modelyard.dispatch.dispatch import CacheUse
 from tests.simulation.schedule import Ask
 
 
@@ -36,11 +36,6 @@ class Asked:
         if isinstance(self.outcome, RequestError):
             return self.outcome.code
         return "ok" if self.outcome is not None else "none"
-
-    def answered(self, call: ClientCall, now: float) -> None:
-        """Note an answer."""
-        self.note(call.outcome, now)
-        self.target, self.cache_use = call.request.target, call.cache_use
 
     def note(self, outcome: Outcome | None, now: float) -> None:
         """Note an outcome."""
@@ -93,8 +88,12 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self.uses: Counter[str] = Counter()
+        self.codes: Counter[str] = Counter()
         self.expirations = 0
         self.events: Counter[str] = Counter()
+
+    def answered(self, target: Target | None, code: str, seconds: float) -> None:
+        self.codes[code] += 1
 
     def asked_cache(self, target: Target, use: CacheUse) -> None:
         self.uses[use] += 1

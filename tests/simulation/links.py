@@ -13,7 +13,7 @@ from tests.simulation.schedule import Fault, FaultKind
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-WATCHER_DAMAGE_EXCLUDED = True
+WATCHER_DAMAGE_EXCLUDED = False
 """Temporary: damage that makes a frame longer leaves a gateway's watcher deaf."""
 
 

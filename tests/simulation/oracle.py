@@ -84,9 +84,13 @@ def _judge_books(world: World, front: Front) -> None:
     )
     if front.metrics.expirations != late:
         problem(f"{name} counts {front.metrics.expirations} expired, the ledger {late}")
+    codes = Counter(asked.code for asked in mine)
+    if codes != front.metrics.codes:
+        problem(f"{name} counts {dict(front.metrics.codes)}, the ledger {dict(codes)}")
     for use in ("hit", "miss", "coalesced"):
         seen = sum(asked.cache_use == use for asked in mine)
-        if front.metrics.uses[use] != seen:
+        untold = sum(asked.code != "ok" for asked in mine)
+        if not seen <= front.metrics.uses[use] <= seen + untold:
             problem(f"{name} counts {front.metrics.uses[use]} {use}, the ledger {seen}")
 
 

@@ -6,18 +6,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from functools import partial
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from modelyard.caches.layered import LayeredCache
 from modelyard.caches.memory import MemoryCache
-from modelyard.core.errors import GivenUp, RequestError
+from modelyard.core.errors import GivenUp
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog
-from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch, Transport
+from modelyard.dispatch.dispatch import Dispatch, Transport
+from modelyard.gateway.preparing import Predicting
 from modelyard.transports.amqp.announcer import Announcer
 from modelyard.transports.amqp.consumer import AmqpConsumer
 from modelyard.transports.amqp.lanes import Capacity
@@ -25,10 +23,11 @@ from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.amqp.watcher import Watcher
 from modelyard.transports.local import LocalTransport
 from tests.simulation.cache import SimulatedFarCache
+from tests.simulation.door import Door
 from tests.simulation.ledger import Asked, GatewayMetrics
 from tests.simulation.part import Part, background
 from tests.simulation.pooled import Pooled
-from tests.simulation.schedule import Model, encode_input
+from tests.simulation.schedule import Model
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -47,8 +46,8 @@ class Front(Part):
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
         self.metrics = GatewayMetrics()
-        self.catalog = Catalog()
-        self.calls: dict[Asked, ClientCall] = {}
+        self.catalog = Catalog(is_complete=lambda: self.is_ready)
+        self.calls: dict[Asked, Predicting] = {}
         self._changed = asyncio.Event()
 
     @property
@@ -62,23 +61,25 @@ class Front(Part):
         asked.at = self.world.loop.time()
         asked.deadline = asked.at + ask.timeout_s
         model = self.world.schedule.models[ask.model]
-        call = enter(self, asked, model)
-        if call is not None and not call.is_settled:
+        call = self._door.enter(asked, model)
+        if call is not None and call.outcome is None:
             self.calls[asked] = call
             if ask.leaves_after_s is not None:
                 self.world.loop.call_later(ask.leaves_after_s, self._leave, asked, call)
 
-    def answered(self, asked: Asked, call: ClientCall) -> None:
+    def answered(self, asked: Asked) -> None:
         """A client's request is answered."""
         self.calls.pop(asked, None)
         self._changed.set()
-        asked.answered(call, self.world.loop.time())
         self.world.note_answer(asked)
 
-    def _leave(self, asked: Asked, call: ClientCall) -> None:
-        if not call.is_settled:
+    def _leave(self, asked: Asked, call: Predicting) -> None:
+        if call.outcome is None:
             asked.has_left = True
-            call.settle(GivenUp("the client has left"))
+            gone = GivenUp("the client has left")
+            call.settle(gone)
+            asked.note(gone, self.world.loop.time())
+            self.answered(asked)
 
     def kill(self) -> None:
         super().kill()
@@ -99,6 +100,7 @@ class Front(Part):
             timeout_cap_s=TIMEOUT_CAP_S,
             clock=self.clock,
         )
+        self._door = Door(self)
 
     async def _finish(self) -> None:
         """Answer what is in progress."""
@@ -107,30 +109,6 @@ class Front(Part):
                 while self.calls:
                     self._changed.clear()
                     await self._changed.wait()
-
-
-def enter(front: Front, asked: Asked, model: Model) -> ClientCall | None:
-    """Hand a request to the product: the one place that knows how."""
-    ask = asked.ask
-    question = Ask(
-        model_name=model.name,
-        input_data=msgspec.Raw(encode_input(ask)),
-        model_version=model.version,
-        timeout_s=ask.timeout_s,
-        priority=ask.priority,
-    )
-    try:
-        return front.dispatch.start(
-            question,
-            partial(front.answered, asked),
-            request_id=ask.id,
-            form=ask.form,
-            is_bypass=ask.is_bypass,
-        )
-    except RequestError as error:
-        asked.note(error, front.world.loop.time())
-        front.world.note_answer(asked)
-        return None
 
 
 class Gateway(Front):

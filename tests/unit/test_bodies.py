@@ -128,6 +128,16 @@ async def test_room_is_taken_as_a_body_comes_and_not_for_what_it_says_to_be() ->
     assert gateway.taken == 2 * FIRST_BYTES
 
 
+async def test_a_body_in_chunks_takes_room_however_small_they_are() -> None:
+    gateway = Gateway(max_bodies_bytes=1_000_000)
+    client = gateway.connect()
+    whole = chunked(*[b"x" * 10_000] * 200)
+    await client.send(whole[:500_000], step=16_384)
+    assert 400_000 < gateway.taken <= 500_000
+    await client.send(whole[500_000:], step=16_384)
+    assert (client.codes, gateway.taken) == (["overloaded"], 0)
+
+
 async def test_a_zipped_body_has_room_for_what_it_may_become() -> None:
     """Beside that for itself, as long as it is here."""
     gateway = Gateway(max_bodies_bytes=MAX_BODY_BYTES + 500_000, is_echoing=False)

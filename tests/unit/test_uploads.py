@@ -74,6 +74,12 @@ def test_the_version_of_the_address_is_asked() -> None:
     assert read(b"x", b"image/png", version="3").model_version == "3"
 
 
+def test_the_version_of_the_address_cannot_be_another_than_that_of_the_options() -> None:
+    with pytest.raises(InvalidInput, match="the address says '3'"):
+        read(b"x", b"image/png", version="3", query=b"model_version=2")
+    assert read(b"x", b"image/png", version="3", query=b"model_version=3").model_version == "3"
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "kind", "detail"),
     [

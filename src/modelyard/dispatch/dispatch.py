@@ -86,11 +86,12 @@ class ClientCall(Call):
     """The call of one client: for which target, and how the cache served it.
 
     Attributes:
+        capped_s: The timeout that it has, if that is less than it asked for.
         ticket: Ticket of ``Expiry.watch``. None during the cache look-up, and for the client that
             started a flight: there the shared call is watched instead.
     """
 
-    __slots__ = ("cache_use", "entry", "keys", "ticket")
+    __slots__ = ("cache_use", "capped_s", "entry", "keys", "ticket")
 
     def __init__(
         self, request: Request, entry: Entry, on_answered: Callable[[ClientCall], None]
@@ -99,6 +100,7 @@ class ClientCall(Call):
         self.entry = entry
         self.keys = entry.keys
         self.cache_use: CacheUse = "bypass"
+        self.capped_s: float | None = None
         self.ticket: int | None = None
 
 
@@ -166,6 +168,8 @@ class Dispatch:
         deadline = self._clock() + timeout_s
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form)
         call = ClientCall(request, entry, on_answered)
+        if ask.timeout_s is not None and ask.timeout_s > timeout_s:
+            call.capped_s = timeout_s
         call.watch(self._on_settled)
         try:
             if entry.keys is None or self._cache is None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 import msgspec
 
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import CacheUse
-from modelyard.gateway.problems import MEDIA_TYPE, MethodNotAllowed, problem_of
+from modelyard.gateway.problems import MEDIA_TYPE, MethodNotAllowed, phrase_of, problem_of
 from modelyard.gateway.question import MEDIA_TYPES
 
 _PREDICTION_HEAD = (
@@ -60,6 +58,5 @@ def problem_answer(error: RequestError, request_id: str) -> tuple[bytes, bytes]:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.code == MethodNotAllowed.code:
         headers.append((b"allow", b"POST"))
-    phrase = HTTPStatus(problem.status).phrase.encode()
-    head = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase)
+    head = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase_of(problem.status).encode())
     return head + b"".join(b"%b: %b\r\n" % header for header in headers), problem.body

@@ -226,6 +226,8 @@ class PredictEndpoint:
             head = prediction_head(form, len(body), request_id=request_id, cache_use=call.cache_use)
             if asked.plan.cors:
                 head += asked.plan.cors
+            if call.capped_s is not None:  # less than it asked for
+                head += b"x-timeout-s: %g\r\n" % call.capped_s
             asked.respond(head, body)
             self._note(target, "ok", self._clock() - asked.started, request_id)
         elif isinstance(outcome, GivenUp):

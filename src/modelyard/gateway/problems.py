@@ -57,11 +57,20 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
         return msgspec.json.encode({"type": self.type, **fields})
 
 
+# As RFC 9110 has them: Python's own differ from version to version.
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+
+def phrase_of(status: int) -> str:
+    """Return the reason phrase of a status."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
 def problem_of(error: RequestError, *, request_id: str) -> Problem:
     """Return the document of an error."""
     status = STATUS[error.code]
     return Problem(
-        title=status.phrase,
+        title=phrase_of(status.value),
         status=status.value,
         code=error.code,
         detail=error.detail,

@@ -59,6 +59,8 @@ def read_upload(
         files = [bytes(body)]
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InvalidInput(f"there is no option {unknown[0]!r}; there are {', '.join(OPTIONS)}")
+    if version is not None and options.get("model_version", version) != version:
+        raise InvalidInput(f"the address says {version!r}", where="$.model_version")
     try:
         return msgspec.convert(
             {

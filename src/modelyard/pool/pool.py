@@ -212,9 +212,8 @@ class Pool:
                 self._metrics.came_late()
             elif isinstance(outcome, Failure):
                 if outcome.code == "model_failed":
-                    log.warning(
-                        "model_failed", extra={"model": str(self.target), "id": call.request.id}
-                    )
+                    fields = {"model": str(self.target), "id": call.request.id}
+                    log.warning("model_failed", extra=fields | {"why": outcome.detail})
                 call.settle(from_failure(outcome))
             else:
                 call.settle(outcome)
