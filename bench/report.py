@@ -51,6 +51,10 @@ when the answer is there. {rounds} rounds of {round_s} s for each server and num
 in turns whose order changes. A ratio is taken within its round. Whether the answers are
 right is checked before anything is timed.
 
+**Heads.** Each request has an `x-request-id` and a `traceparent` of its own, as all have that come
+through a proxy. *Equal heads*: the client sends the same bytes every time. What it does to make the
+others differ is in *µs of the client's*.
+
 **µs of processor.** What the server and all its processes used per answer. It depends less than the
 clock does on what else the machine was doing.
 

@@ -34,6 +34,10 @@ greatest. Client, servers and models share the machine. Processor time and memor
 system's whole process tree; RSS counts pages that processes share in each of them, PSS only once.
 **Batching off** is each system's best setting for a single connection.
 
+**Heads**: each request has an `x-request-id` and a `traceparent` of its own, as all have that come
+through a proxy; but for *equal heads*, where the client sends the same bytes every time, and large
+requests, where making each anew would cost the client a copy of the tensor.
+
 **Small**: one iris flower to a scikit-learn logistic regression. **Start**: from the command to the
 first right answer, the median of {starts} starts in a round; for the cluster with RabbitMQ up
 already. **Slow**: a model that sleeps, 64 connections, {slow_seconds} s; the ideal is what the

@@ -40,7 +40,7 @@ def test_a_book_is_the_same_after_a_file(tmp_path: Path) -> None:
     assert (read.notes, about) == (book.notes, [("date", "today")])
 
 
-@pytest.mark.parametrize(("embedded", "is_kept"), [(1199.0, False), (1200.0, True), (1500.0, True)])
+@pytest.mark.parametrize(("embedded", "is_kept"), [(1299.0, False), (1300.0, True), (1500.0, True)])
 def test_a_goal_is_held_against_the_best_peer_of_the_same_run(
     embedded: float, is_kept: bool
 ) -> None:
