@@ -56,12 +56,12 @@ def main() -> int:
         print(f"bench.costs: {error}", file=sys.stderr)
         return 1
     about["load average"] = f"{os.getloadavg()[1]:.1f} over 5 minutes"
-    rows = _instruction_rows(shares, baseline) + _processor_rows(book, baseline)
+    rows = instruction_rows(shares, baseline) + processor_rows(book, baseline)
     print("\n".join(f"- {what}: {text}" for what, text in about.items()))
     print(make_table(rows), make_tables(book), sep="\n\n")
     if baseline is None:
         processor = {
-            _name(shape, case): round(_share(book, shape, case), 3)
+            name_of(shape, case): round(_share(book, shape, case), 3)
             for shape in SHAPES
             for case in CASES
         }
@@ -75,7 +75,8 @@ def _count() -> dict[str, float]:
     return {case: round(instructions_of(case) / echo, 3) for case in COUNTED}
 
 
-def _name(shape: str, case: Case) -> str:
+def name_of(shape: str, case: Case) -> str:
+    """Give a figure's name in the baseline."""
     return f"{shape}, {case.title}"
 
 
@@ -88,14 +89,15 @@ def _measure_again(running: Up, turns: Turns, book: Book, baseline: Baseline) ->
         case
         for case in CASES
         if any(
-            _share(book, shape, case) > RISE * baseline.processor[_name(shape, case)]
+            _share(book, shape, case) > RISE * baseline.processor[name_of(shape, case)]
             for shape in SHAPES
         )
     ]
     measure_in_turns(running, turns._replace(rounds=2 * turns.rounds), book, doubtful)
 
 
-def _instruction_rows(shares: dict[str, float], baseline: Baseline | None) -> list[Row]:
+def instruction_rows(shares: dict[str, float], baseline: Baseline | None) -> list[Row]:
+    """Hold each case's instructions against the baseline, if there is one."""
     return [
         row(
             f"instructions, {case}: of the echo's",
@@ -107,13 +109,16 @@ def _instruction_rows(shares: dict[str, float], baseline: Baseline | None) -> li
     ]
 
 
-def _processor_rows(book: Book, baseline: Baseline | None) -> list[Row]:
+def processor_rows(book: Book, baseline: Baseline | None) -> list[Row]:
+    """Hold each case's processor time against the baseline, if there is one."""
     return [
         row(
-            f"processor, {_name(shape, case)}: of the echo's",
+            f"processor, {name_of(shape, case)}: of the echo's",
             values,
             "{:.2f}",
-            None if baseline is None else Limit("≤", RISE * baseline.processor[_name(shape, case)]),
+            None
+            if baseline is None
+            else Limit("≤", RISE * baseline.processor[name_of(shape, case)]),
         )
         for case in CASES
         for shape, system in SHAPES.items()

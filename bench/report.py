@@ -25,7 +25,8 @@ PAGE = """\
 # Benchmarks
 
 This is written by `make bench`, all of it, from one run: to change it, run that again. What stands
-below, beside other serving systems, is written by `make bench-peers`.
+below, beside other serving systems, is written by `make bench-peers`; the last section, what a
+request costs, by hand.
 
 | | |
 |---|---|

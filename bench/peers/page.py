@@ -13,7 +13,7 @@ from bench.rows import Row
 SECTION = """\
 ## Beside other serving systems
 
-From here on, this page is written by `make bench-peers`, all of it, from one run.
+This section is written by `make bench-peers`, all of it, from one run.
 
 | | |
 |---|---|

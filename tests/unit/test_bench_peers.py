@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.openloop import Outcome
-from bench.page import write_own_part, write_peers_part
+from bench.page import BORDER, HAND_BORDER, write_own_part, write_peers_part
 from bench.peers.figures import Book
 from bench.peers.goals import Goals
 from bench.peers.overload import figures_of
@@ -81,12 +81,21 @@ def test_each_writer_of_the_page_leaves_the_other_s_part(tmp_path: Path) -> None
     page = tmp_path / "benchmarks.md"
     write_own_part(page, "# Benchmarks\n\nshort\n")
     write_peers_part(page, "## Beside others\n")
+    with page.open("a") as text:
+        text.write(f"\n{HAND_BORDER}\n\n## By hand\n")
     write_own_part(page, "# Benchmarks\n\nshort again\n")
     write_peers_part(page, "## Beside others again\n")
     lines = page.read_text().splitlines()
     assert lines[:3] == ["# Benchmarks", "", "short again"]
-    assert lines[-1] == "## Beside others again"
-    assert len(lines) == 7
+    assert lines[4:] == [
+        BORDER,
+        "",
+        "## Beside others again",
+        "",
+        HAND_BORDER,
+        "",
+        "## By hand",
+    ]
 
 
 def test_predictions_are_compared_to_the_precision_of_float32() -> None:
