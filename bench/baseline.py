@@ -19,11 +19,13 @@ class Baseline(msgspec.Struct, frozen=True):
     Attributes:
         about: When and where they were measured.
         instructions: Of the interpreter in the gateway, by case; of the echo's with equal heads.
-        processor: Time of all processes, by shape and case; of the echo's in the same case.
+        gateway: Processor time of the gateway alone, in one process, by case; of the same.
+        processor: Processor time of all processes, by shape and case; of the echo's in that case.
     """
 
     about: dict[str, str]
     instructions: dict[str, float]
+    gateway: dict[str, float]
     processor: dict[str, float]
 
     @classmethod

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from bench.baseline import Baseline
-from bench.costs import ECHO, RISE, SHAPES, instruction_rows, name_of, processor_rows
+from bench.costs import ECHO, RISE, SHAPES, gateway_rows, name_of, processor_rows
 from bench.peers.figures import Book
 from bench.turns import CASES, SCENARIO, ratio, ratios
-from tests.unit.instructions import CASES as COUNTED
+from tests.unit.gateway_cost import CASES as COUNTED
 
 CASE, SHAPE = CASES[0], "embedded"
 
@@ -25,12 +25,13 @@ def book_of(ours: list[float], echoes: list[float]) -> Book:
 def baseline_of(share: float) -> Baseline:
     """Give a baseline in which everything is this share of the echo's."""
     processor = {name_of(shape, case): share for shape in SHAPES for case in CASES}
-    return Baseline({}, dict.fromkeys(COUNTED, share), processor)
+    shares = dict.fromkeys(COUNTED, share)
+    return Baseline({}, shares, shares, processor)
 
 
 def test_the_baseline_has_a_figure_for_all_that_is_measured() -> None:
     baseline = Baseline.load()
-    assert set(baseline.instructions) == set(COUNTED)
+    assert set(baseline.instructions) == set(baseline.gateway) == set(COUNTED)
     assert set(baseline.processor) == {name_of(shape, case) for shape in SHAPES for case in CASES}
 
 
@@ -45,10 +46,10 @@ def test_a_ratio_is_taken_within_its_round() -> None:
 def test_more_than_five_per_cent_above_the_baseline_is_missed(share: float, is_kept: bool) -> None:
     assert RISE == 1.05
     baseline = baseline_of(2.0)
-    (processor,) = processor_rows(book_of([10 * share], [10]), baseline)
+    (processor,) = processor_rows(book_of([10 * share], [10]), baseline.processor)
     assert processor.is_kept is is_kept
-    instructions = instruction_rows(dict.fromkeys(COUNTED, share), baseline)
-    assert {row.is_kept for row in instructions} == {is_kept}
+    gateway = gateway_rows("instructions", dict.fromkeys(COUNTED, share), baseline.instructions)
+    assert {row.is_kept for row in gateway} == {is_kept}
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from bench.baseline import Baseline
-from tests.unit.instructions import CASES, instructions_of, instructions_of_echo
+from tests.unit.gateway_cost import CASES, instructions_of, instructions_of_echo
 
 RISE = 1.1  # more is to be explained, and the baseline to be written anew with it
 DIFFERING = 1.1  # real traffic: each request has an id and a trace of its own

@@ -1,20 +1,23 @@
-"""Counts what the interpreter executes for one request in the gateway, from socket to socket.
+"""What one request costs in the gateway alone, in this process, from socket to socket.
 
-Counted and not timed, so it says the same on a busy machine. Instructions differ from version to
-version of Python, so a count means something as a share of another in the same interpreter. What
-asyncio's own loop executes does not count, for servers run on uvloop, which is no Python.
+Two measures. Instructions of the interpreter are exact, also on a busy machine, but say nothing of
+what C does; what asyncio's own loop executes does not count, for servers run on uvloop. Processor
+time is that of the least of many batches, which others on the machine disturb least. Both differ
+from Python to Python, so a figure means something as a share of another in the same interpreter.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from types import FrameType
 from typing import Any, NamedTuple
 
 import uvicorn
+import uvloop
 from uvicorn.server import ServerState
 
 from bench.echo import app as echo
@@ -31,7 +34,8 @@ from modelyard.gateway.types import Receive, Scope, Send
 from modelyard.telemetry.metrics import Metrics
 from tests.unit.asking import announcement
 
-WARM_UP, REQUESTS = 20, 50
+WARM_UP, REQUESTS = 20, 50  # to count
+BATCHES, BATCH = 60, 200  # to time
 NOT_COUNTED = ("asyncio.", "selectors", "tests.")
 DIGITS = "#fifteendigits#"
 
@@ -59,15 +63,25 @@ CASES = {
 
 
 def instructions_of(case: str) -> float:
-    """Count what one request costs."""
+    """Count the instructions of one request."""
     is_cached, headers = CASES[case]
     return asyncio.run(_count(_gateway(is_cached=is_cached), headers))
 
 
 def instructions_of_echo() -> float:
-    """Count what one request with equal heads costs in the bare ASGI echo."""
-    config = uvicorn.Config(echo, http="httptools", ws="none", lifespan="off", log_config=None)
-    return asyncio.run(_count(config, EQUAL))
+    """Count those of the bare ASGI echo, with equal heads."""
+    return asyncio.run(_count(_echo(), EQUAL))
+
+
+def processor_us_of(case: str) -> float:
+    """Time the processor for one request, in microseconds."""
+    is_cached, headers = CASES[case]
+    return uvloop.run(_time(_gateway(is_cached=is_cached), headers))
+
+
+def processor_us_of_echo() -> float:
+    """Time it for the bare ASGI echo, with equal heads."""
+    return uvloop.run(_time(_echo(), EQUAL))
 
 
 class _Wire(asyncio.Transport):
@@ -124,6 +138,10 @@ async def _no_pages(scope: Scope, receive: Receive, send: Send) -> None:
     raise AssertionError("no page is asked for")
 
 
+def _echo() -> uvicorn.Config:
+    return uvicorn.Config(echo, http="httptools", ws="none", lifespan="off", log_config=None)
+
+
 def _gateway(*, is_cached: bool) -> uvicorn.Config:
     """Give the configuration of a gateway before a transport that answers at once."""
     catalog, metrics = Catalog(), Metrics()
@@ -160,29 +178,56 @@ def _request(number: int, headers: str) -> bytes:
     ).encode()
 
 
+class _Client:
+    """One connection to a server in this process."""
+
+    def __init__(self, config: uvicorn.Config, headers: str) -> None:
+        config.load()
+        self._headers = headers
+        self._sent = 0
+        self._wire = _Wire()
+        self._protocol = config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=ServerState(), app_state={}
+        )
+        self._protocol.connection_made(self._wire)
+
+    def requests(self, count: int) -> list[bytes]:
+        """Make the next requests."""
+        first, self._sent = self._sent, self._sent + count
+        return [_request(number, self._headers) for number in range(first, self._sent)]
+
+    async def ask(self, requests: list[bytes]) -> None:
+        """Send one after the other, each when the last is answered."""
+        wire, protocol = self._wire, self._protocol
+        for request in requests:
+            wire.written = b""
+            wire.answered.clear()
+            protocol.data_received(request)
+            await wire.answered.wait()
+        assert b" 200 OK" in wire.written
+
+    def close(self) -> None:
+        self._protocol.connection_lost(None)
+
+
 async def _count(config: uvicorn.Config, headers: str) -> float:
-    """Count what one request costs, once the connection is warm."""
     # No timer of the servers is due: how many would be depends on how long the counting takes.
     asyncio.get_running_loop().time = lambda: 0.0  # type: ignore[method-assign]
-    config.load()
-    wire = _Wire()
-    protocol = config.http_protocol_class(  # type: ignore[call-arg]
-        config=config, server_state=ServerState(), app_state={}
-    )
-    protocol.connection_made(wire)
-
-    async def ask(request: bytes) -> None:
-        wire.written = b""
-        wire.answered.clear()
-        protocol.data_received(request)
-        await wire.answered.wait()
-
-    requests = [_request(number, headers) for number in range(WARM_UP + REQUESTS)]
-    for request in requests[:WARM_UP]:
-        await ask(request)
-    assert b" 200 OK" in wire.written
+    client = _Client(config, headers)
+    await client.ask(client.requests(WARM_UP))
+    requests = client.requests(REQUESTS)
     with _Instructions() as counted:
-        for request in requests[WARM_UP:]:
-            await ask(request)
-    protocol.connection_lost(None)
+        await client.ask(requests)
+    client.close()
     return counted.count / REQUESTS
+
+
+async def _time(config: uvicorn.Config, headers: str) -> float:
+    client, least_s = _Client(config, headers), math.inf
+    for _ in range(BATCHES):
+        requests = client.requests(BATCH)
+        began = time.thread_time()
+        await client.ask(requests)
+        least_s = min(least_s, time.thread_time() - began)
+    client.close()
+    return least_s / BATCH * 1e6
