@@ -69,7 +69,8 @@ def measure_in_turns(
     book: Book,
     cases: Iterable[Case] = CASES,
 ) -> None:
-    """Load one after the other; no place in a round is always the same one's.
+    """Load one after the other. No place in a round is always the same one's, nor does one system
+    always come right behind the same other one.
 
     Raises:
         LoadError: A request failed, or none was answered.
@@ -82,7 +83,8 @@ def measure_in_turns(
             first = number % len(running)
             busy = os.getloadavg()[0]
             tell(f"{case.title}, round {number + 1} of {turns.rounds}, load average {busy:.1f}")
-            for system, server in (*running[first:], *running[:first]):
+            order = [*running[first:], *running[:first]]
+            for system, server in reversed(order) if number % 2 else order:
                 figures = _timed(system, server, case, turns.seconds)
                 book.add(SCENARIO, case.title, system.title, **figures)
 
