@@ -39,7 +39,7 @@ AMQP: tuple[Mutant, ...] = (
         f"{REPLIES}._on_confirmed",
         'self._metrics.broker_event("orphan")',
         "return",
-        seed=16,
+        seed=31,
     ),
     one(
         "an alarm is waited for",
@@ -145,6 +145,6 @@ AMQP: tuple[Mutant, ...] = (
         "transports.amqp.known:Known.hear",
         "Heard(now, status)",
         "Heard(before.at if before else now, status)",
-        seed=4,
+        seed=8,
     ),
 )
