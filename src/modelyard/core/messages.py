@@ -23,9 +23,10 @@ SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 """The states in which a pool takes requests."""
 
 
-Form = Literal["json", "msgpack", "raw"]
+Form = Literal["json", "msgpack", "raw", "v2"]
 """What inputs and outputs are written in. ``raw``: the input is files as they are, as a MessagePack
-list of byte strings. An answer has the form of its question, but to ``raw`` it is JSON."""
+list of byte strings. ``v2``: tensors, see ``core/v2.py``. An answer has the form of its question,
+but to ``raw`` it is JSON."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -59,11 +60,16 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """The JSON of what a model takes and gives, as JSON Schema, and of an input that works."""
+    """The JSON of what a model takes and gives, as JSON Schema, and of an input that works.
+
+    ``tensors``: of ``inputs`` and ``outputs`` as V2 tells them; empty if a worker of an older
+    release announced the target.
+    """
 
     input: bytes
     output: bytes
     example: bytes
+    tensors: bytes = b""
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -74,6 +80,12 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
     output_schema: bytes
     example: bytes
     warm_up_s: float
+    tensors: bytes = b""
+
+    @property
+    def schema(self) -> Schema:
+        """What is told of it to whoever asks."""
+        return Schema(self.input_schema, self.output_schema, self.example, self.tensors)
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -7,14 +7,18 @@ are methods of built-in types: no Python code runs per header.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
 from modelyard.core.errors import Malformed, RequestError
 from modelyard.core.messages import Form
+from modelyard.gateway.inflate import Coding
 from modelyard.gateway.types import Headers
+
+if TYPE_CHECKING:
+    from modelyard.gateway.door import Door
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 32 * 1024
@@ -30,19 +34,21 @@ class HeadTooLargeError(RequestError):
 class Plan(NamedTuple):
     """What the head of a prediction says of its body and its answer.
 
-    ``name`` and ``version``: as the address says; None where the body does. ``upload``: the content
-    type of a body that is files. ``cors``: header lines of the answer, for a page of another origin
-    that may see it.
+    ``coding``: how the body is compressed. ``name`` and ``version``: as the address says; None
+    where the body does. ``upload``: the content type of a body that is files. ``cors``: header
+    lines of the answer, for a page of another origin that may see it. ``door``: translates, where
+    it is not the protocol of ``/predict``.
     """
 
     form: Form
     is_bypass: bool
-    is_gzip: bool
+    coding: Coding
     name: str | None = None
     version: str | None = None
     upload: bytes = b""
     query: bytes = b""
     cors: bytes = b""
+    door: Door | None = None
 
 
 class Head:

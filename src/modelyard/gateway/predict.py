@@ -26,11 +26,13 @@ from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.cors import Cors
+from modelyard.gateway.door import Door, Heard, RefusingDoor, Told, TooLargeAtDoor
 from modelyard.gateway.heads import Head, Plan
-from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
+from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, Coding, inflate
 from modelyard.gateway.preparing import Predicting, Preparing
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import (
+    INLINE_PARSE_BYTES,
     address_of,
     form_of,
     new_request_id,
@@ -39,11 +41,12 @@ from modelyard.gateway.question import (
 )
 from modelyard.gateway.types import Respond
 from modelyard.gateway.uploads import is_upload, read_upload
+from modelyard.gateway.v1 import open_v1
+from modelyard.gateway.v2 import open_v2
 
 log = logging.getLogger(__name__)
 
 PATH = b"/predict"
-INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop noticeably
 
 
 class GatewayMetrics(Protocol):
@@ -102,15 +105,18 @@ class PredictEndpoint:
         Raises:
             RequestError: The request is refused for what its head says.
         """
-        if not head.path.endswith(PATH) or self.cors.is_preflight(head.method, head.headers):
+        door = open_v2(head) or open_v1(head)
+        is_ours = door is not None or head.path.endswith(PATH)
+        if not is_ours or self.cors.is_preflight(head.method, head.headers):
             return None
         address = address_of(head.path)
-        if address is None and head.path != PATH:
+        if door is None and address is None and head.path != PATH:
             return None
         size = head.body_bytes
         if size is not None and size > self._max_body_bytes:
-            raise TooLarge(f"the body has more than {self._max_body_bytes} bytes")
-        plan = _make_plan(head, address)
+            detail = f"the body has more than {self._max_body_bytes} bytes"
+            raise TooLarge(detail) if door is None else TooLargeAtDoor(detail, door=door)
+        plan = _make_plan(head, address) if door is None else _make_door_plan(head, door)
         lines = self.cors.lines_for(head.headers.get(b"origin"))
         return plan._replace(cors=lines) if lines else plan
 
@@ -123,10 +129,11 @@ class PredictEndpoint:
         """
         request_id = request_id_of(given_id) if given_id else new_request_id()
         asked = Asked(plan, request_id, self._clock(), respond)
-        if plan.is_gzip:
+        if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
         if len(body) > INLINE_PARSE_BYTES and plan.form != "msgpack":
-            return self._prepare(asked, body, is_slow=True)
+            is_slow = plan.door is None or not plan.door.is_quick(len(body))
+            return self._prepare(asked, body, is_slow=is_slow)
         try:
             return self._start(asked, self._read(plan, body))
         except Exception as error:
@@ -152,9 +159,13 @@ class PredictEndpoint:
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
+        if plan.door is not None:
+            answered = partial(self._on_door_answered, asked, plan.door, ask)
+        else:
+            answered = partial(self._on_answered, asked)
         return self._dispatch.start(
             ask,
-            partial(self._on_answered, asked),
+            answered,
             request_id=asked.request_id,
             form=plan.form,
             is_bypass=plan.is_bypass,
@@ -167,7 +178,7 @@ class PredictEndpoint:
     ) -> Predicting | None:
         """Inflate and decode, in a thread if that takes longer than the loop should be held."""
         try:
-            room = self.budget.take(self._max_body_bytes) if asked.plan.is_gzip else 0
+            room = self.budget.take(self._max_body_bytes) if asked.plan.coding else 0
         except RequestError as error:
             self._answer_problem(asked, error, None)
             return None
@@ -184,8 +195,10 @@ class PredictEndpoint:
         return preparing
 
     def _read(self, plan: Plan, body: bytes | bytearray) -> Ask:
-        if plan.is_gzip:
-            body = inflate(body, max_bytes=self._max_body_bytes)
+        if plan.coding:
+            body = inflate(body, max_bytes=self._max_body_bytes, coding=plan.coding)
+        if plan.door is not None:
+            return plan.door.read(body)
         name, version = plan.name, plan.version
         if plan.upload and name is not None:
             upload, query = plan.upload, plan.query
@@ -238,6 +251,17 @@ class PredictEndpoint:
         elif outcome is not None:
             self._answer_problem(asked, outcome, target)
 
+    def _on_door_answered(self, asked: Asked, door: Door, ask: Ask, call: ClientCall) -> None:
+        """Have a door say how a call ended."""
+        if not isinstance(call.outcome, bytes):
+            self._on_answered(asked, call)
+            return
+        assert isinstance(ask, Heard)
+        target, told = call.entry.target, Told(asked.request_id, call.cache_use)
+        head, body = door.answer(target, call.outcome, ask.echo, told=told)
+        asked.respond(head + asked.plan.cors, body)
+        self._note(target, "ok", self._clock() - asked.started, asked.request_id)
+
     def _fail(self, asked: Asked, error: Exception) -> RequestError:
         """Answer a request that did not get as far as a call; gives what was answered."""
         if not isinstance(error, RequestError):  # a defect of ours: say so, by a problem document
@@ -247,7 +271,8 @@ class PredictEndpoint:
         return error
 
     def _answer_problem(self, asked: Asked, error: RequestError, target: Target | None) -> None:
-        head, body = problem_answer(error, asked.request_id)
+        door, request_id = asked.plan.door, asked.request_id
+        head, body = (problem_answer if door is None else door.problem)(error, request_id)
         asked.respond(head + asked.plan.cors, body)
         self._note(target, error.code, self._clock() - asked.started, asked.request_id)
 
@@ -258,12 +283,15 @@ class PredictEndpoint:
             log.info("request", extra=fields)
 
 
-_NO_PLAN = Plan("json", is_bypass=False, is_gzip=False)
+_NO_PLAN = Plan("json", is_bypass=False, coding="")
+_CODINGS: dict[bytes, Coding] = {
+    **{b"identity": "", b"gzip": "gzip", b"x-gzip": "gzip"},
+    b"deflate": "deflate",
+}
 
 
 def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
-    if head.method != b"POST":
-        raise MethodNotAllowed(f"{head.method.decode('ascii', 'replace')} is not allowed; POST is")
+    _check_method(head)
     name, version = address or (None, None)
     content_type = head.headers.get(b"content-type", b"")
     form, upload = form_of(content_type), b""
@@ -276,15 +304,39 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
             "content-type must be application/json or application/msgpack; at the address of a "
             "model also multipart/form-data, or that of a file, as image/png"
         )
-    coding = head.headers.get(b"content-encoding", b"identity").lower()
-    if coding not in (b"identity", b"gzip", b"x-gzip"):
-        raise WrongMediaType("content-encoding must be gzip, or none")
     return Plan(
         form=form,
-        is_bypass=b"no-cache" in head.headers.get(b"cache-control", b"").lower(),
-        is_gzip=coding != b"identity",
+        is_bypass=_is_bypass(head),
+        coding=_coding_of(head),
         name=name,
         version=version,
         upload=upload,
         query=head.query if upload else b"",
     )
+
+
+def _make_door_plan(head: Head, door: Door) -> Plan:
+    """Give the plan of a request of another protocol; no content type is asked for."""
+    coding: Coding = ""
+    try:
+        _check_method(head)
+        coding = _coding_of(head)
+    except RequestError as error:
+        door = RefusingDoor(door, error)
+    return Plan(form=door.form, is_bypass=_is_bypass(head), coding=coding, door=door)
+
+
+def _check_method(head: Head) -> None:
+    if head.method != b"POST":
+        raise MethodNotAllowed(f"{head.method.decode('ascii', 'replace')} is not allowed; POST is")
+
+
+def _coding_of(head: Head) -> Coding:
+    coding = _CODINGS.get(head.headers.get(b"content-encoding", b"identity").lower())
+    if coding is None:
+        raise WrongMediaType("content-encoding must be gzip or deflate, or none")
+    return coding
+
+
+def _is_bypass(head: Head) -> bool:
+    return b"no-cache" in head.headers.get(b"cache-control", b"").lower()

@@ -1,0 +1,159 @@
+"""Models of lists over tensors: one tensor for ``list[T]``, one for each field of ``list[Struct]``.
+
+Struct means also what msgspec treats so: a dataclass, a TypedDict, a NamedTuple.
+"""
+
+from __future__ import annotations
+
+import typing
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from modelyard.core.datatypes import LARGEST_EXACT, Datatype
+from modelyard.core.errors import InvalidInput, Malformed
+from modelyard.core.lists import Instances, UnfitPredictions, as_unfit, to_builtin, to_json
+from modelyard.core.tensor_data import MadeTensor, flatten, nest, values_of
+from modelyard.core.tensors import Cell, Spec, agree, cell_of
+from modelyard.core.v2 import GivenTensor
+
+_AS_THEY_ARE = (bytes,)  # else bytes would become base64, as in JSON
+
+
+class ListTensors:
+    """The tensors of ``list[T]``.
+
+    Args:
+        annotation: ``list[T]``.
+        name: Of the only tensor, where T has no fields.
+    """
+
+    def __init__(self, annotation: Any, *, name: str) -> None:
+        self._annotation = annotation
+        fields = _fields_of(inspect.type_info(typing.get_args(annotation)[0]))
+        self._has_fields = self.is_named = fields is not None
+        if fields is None:
+            cell = cell_of(inspect.type_info(typing.get_args(annotation)[0]))
+            self.specs: tuple[Spec, ...] = (Spec(name, cell),)
+        else:
+            self.specs = tuple(
+                Spec(field.encode_name, cell_of(field.type), is_optional=not field.required)
+                for field in fields
+            )
+        self._has_documents = any(spec.cell.content == "json" for spec in self.specs)
+        self._defaults = {field.encode_name: _default_of(field) for field in fields or ()}
+
+    def read(self, given: dict[str, GivenTensor]) -> Instances:
+        """Give the instances; see ``Tensors``."""
+        columns = {
+            spec.name: self._column(given[spec.name], spec.cell)
+            for spec in self.specs
+            if spec.name in given
+        }
+        if not columns:
+            raise InvalidInput("there are no inputs", where="$.inputs")
+        if self._has_fields:
+            names = list(columns)
+            rows: list[Any] = [
+                dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)
+            ]
+        else:
+            (rows,) = columns.values()
+        kept = () if self._has_documents else _AS_THEY_ARE
+        instances: list[Any] = msgspec.convert(rows, self._annotation, builtin_types=kept)
+        return instances
+
+    def write(self, value: Any, *, is_checked: bool) -> list[MadeTensor]:
+        """Give predictions as tensors; see ``Tensors``."""
+        try:
+            rows = msgspec.to_builtins(value, builtin_types=_AS_THEY_ARE, enc_hook=to_builtin)
+        except NotImplementedError as error:
+            raise UnfitPredictions(f"the predictions have no form in JSON: {error}") from None
+        if is_checked or self._has_fields:
+            try:
+                msgspec.convert(rows, self._annotation, builtin_types=_AS_THEY_ARE)
+            except msgspec.ValidationError as error:
+                raise as_unfit(error) from None
+        if not self._has_fields:
+            return [_made(rows, self.specs[0])]
+        return [
+            _made([row.get(spec.name, self._defaults.get(spec.name)) for row in rows], spec)
+            for spec in self.specs
+        ]
+
+    def _column(self, given: GivenTensor, cell: Cell) -> list[Any]:
+        """Give what each instance has in one tensor."""
+        datatype, shape = agree(given, cell)
+        values = values_of(given, datatype, shape)
+        if cell.content == "numbers":
+            values = _widen(values, given, datatype, cell)
+        elif cell.content == "text":
+            values = _read_text(values, given.place)
+        elif cell.content == "bytes":
+            values = [value.encode() if isinstance(value, str) else value for value in values]
+            if self._has_documents:  # which have theirs in base64
+                values = [b64encode(value).decode() for value in values]
+        else:
+            values = _read_documents(values, given.place)
+        return nest(values, cell.row)
+
+
+def _fields_of(kind: inspect.Type) -> Sequence[inspect.Field] | None:
+    """Give the fields of what is written as an object with fixed keys; None for all else."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.StructType):
+        return None if kind.array_like or kind.tag is not None else kind.fields
+    if isinstance(kind, inspect.DataclassType | inspect.TypedDictType):
+        return kind.fields
+    return None
+
+
+def _default_of(field: inspect.Field) -> Any:
+    """Give what stands for a field that a struct does not write, since it has its default."""
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.to_builtins(field.default_factory())
+    is_any = field.default not in (msgspec.NODEFAULT, msgspec.UNSET)
+    return msgspec.to_builtins(field.default, builtin_types=_AS_THEY_ARE) if is_any else None
+
+
+def _widen(
+    values: Sequence[Any], given: GivenTensor, datatype: Datatype, cell: Cell
+) -> Sequence[Any]:
+    wanted = cell.datatype
+    if datatype.kind == wanted.kind:
+        return values
+    if wanted.kind != "float":
+        return [int(value) for value in values]
+    for value in values:
+        if not -LARGEST_EXACT <= value <= LARGEST_EXACT:
+            raise InvalidInput(
+                f"{value} of {datatype.name} is not in {wanted.name}, which the model takes",
+                where=given.place,
+            )
+    return [float(value) for value in values]
+
+
+def _read_text(values: Sequence[Any], place: str) -> list[Any]:
+    try:
+        return [value if isinstance(value, str) else value.decode() for value in values]
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the text is not UTF-8: {error}", where=place) from None
+
+
+def _read_documents(values: Sequence[Any], place: str) -> list[Any]:
+    try:
+        return [msgspec.json.decode(value) for value in values]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"each element is a JSON document: {error}", where=place) from None
+
+
+def _made(column: list[Any], spec: Spec) -> MadeTensor:
+    cell = spec.cell
+    shape = (len(column), *cell.row)
+    if cell.content == "json":
+        return MadeTensor(cell.datatype, shape, [to_json(value) for value in column])
+    return MadeTensor(cell.datatype, shape, flatten(column, cell.row))

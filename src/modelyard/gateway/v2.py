@@ -1,0 +1,169 @@
+"""Inference by the Open Inference Protocol V2: ``POST /v2/models/NAME[/versions/V]/infer``.
+
+Of a request the head is read, which is JSON; tensors stay as they came, for the runner
+(``core/v2.py``). The protocol's other calls are pages (``v2_pages.py``).
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+import msgspec
+
+from modelyard.core.batch import Priority
+from modelyard.core.errors import InvalidInput, Malformed, RequestError
+from modelyard.core.messages import Form
+from modelyard.core.names import Target
+from modelyard.core.v2 import pack, unpack
+from modelyard.gateway.answer import error_answer
+from modelyard.gateway.door import Heard, Told
+from modelyard.gateway.heads import Head
+from modelyard.gateway.inflate import WINDOWS, Coding
+from modelyard.gateway.nesting import check_nesting
+from modelyard.gateway.question import INLINE_PARSE_BYTES, decode_body
+
+HEADER_LENGTH = b"inference-header-content-length"
+LARGEST_COMPRESSED_BYTES = 256 * 1024  # more would hold the loop
+
+_PATH = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_HIGHEST = 1  # of Triton's priorities; 0 is the default
+_CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"deflate": "deflate"}
+
+
+class _Request(msgspec.Struct, gc=False):
+    """What is read of a request. Its tensors stay raw."""
+
+    inputs: msgspec.Raw
+    id: str = ""
+    outputs: msgspec.Raw = msgspec.Raw(b"null")
+    parameters: dict[str, Any] = {}
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+
+
+def open_v2(head: Head) -> V2Door | None:
+    """Give the door of a request, if it asks for an inference."""
+    found = _PATH.fullmatch(head.path)
+    if found is None:
+        return None
+    name, version = found[1].decode("utf-8", "replace"), found[2]
+    length = head.headers.get(HEADER_LENGTH)
+    return V2Door(
+        name,
+        None if version is None else version.decode("utf-8", "replace"),
+        json_bytes=length,
+        coding=head.headers.get(b"accept-encoding", b"").strip().lower(),
+    )
+
+
+class V2Door:
+    """Translates inferences.
+
+    Args:
+        name: Of the model.
+        version: None for the one that the model answers with by default.
+        json_bytes: What the header says of where the JSON of the body ends; None for at its end.
+        coding: What the client takes answers in. They are compressed if it is just one: lists are
+            what HTTP libraries send unasked.
+    """
+
+    form: Form = "v2"
+
+    def __init__(
+        self, name: str, version: str | None, *, json_bytes: bytes | None, coding: bytes
+    ) -> None:
+        self._name = name
+        self._version = version
+        self._json_bytes = json_bytes
+        self._coding = _CODINGS.get(coding, "")
+
+    def is_quick(self, body_bytes: int) -> bool:
+        """See ``Door``: binary tensors are not looked at."""
+        length = self._json_bytes
+        json_bytes = int(length) if length is not None and length.isdigit() else body_bytes
+        return json_bytes <= INLINE_PARSE_BYTES
+
+    def read(self, body: bytes | bytearray) -> Heard:
+        """See ``Door``."""
+        head, tail = memoryview(body), memoryview(b"")
+        if (length := self._json_bytes) is not None:
+            if not length.isdigit() or int(length) > len(body):
+                raise Malformed(
+                    "Inference-Header-Content-Length is how many bytes of the body are JSON, "
+                    f"of {len(body)}"
+                )
+            head, tail = head[: int(length)], head[int(length) :]
+            if not len(head):  # a raw request: all of it is the one tensor
+                return Heard(self._name, msgspec.Raw(pack(b"{}", tail)), self._version)
+        json = body if length is None else bytes(head)
+        check_nesting(json)
+        request = decode_body(json, "json", _decode)
+        parameters = request.parameters
+        binary = parameters.get("binary_data_output", False)
+        if not isinstance(binary, bool):
+            raise InvalidInput(
+                "binary_data_output is true or false", where="$.parameters.binary_data_output"
+            )
+        question = b'{"inputs":%b,"outputs":%b,"binary":%b}' % (
+            request.inputs,
+            request.outputs,
+            b"true" if binary else b"false",
+        )
+        return Heard(
+            self._name,
+            msgspec.Raw(pack(question, tail)),
+            self._version,
+            _timeout_s(parameters.get("timeout", 0)),
+            _priority(parameters.get("priority", 0)),
+            msgspec.json.encode(request.id) if request.id else b"",
+        )
+
+    def answer(
+        self, target: Target, output: bytes, echo: bytes, *, told: Told
+    ) -> tuple[bytes, bytes]:
+        """See ``Door``."""
+        view, tail = unpack(output)
+        outputs = bytes(view)
+        body = b'{"model_name":"%b","model_version":"%b",%b"outputs":%b}' % (
+            target.name.encode(),
+            target.version.encode(),
+            b'"id":%b,' % echo if echo else b"",
+            outputs,
+        )
+        kind, framing = b"application/json", b""
+        if b'"binary_data_size":' in outputs:
+            kind = b"application/octet-stream"
+            framing = b"inference-header-content-length: %d\r\n" % len(body)
+            body += tail
+        if self._coding and len(body) <= LARGEST_COMPRESSED_BYTES:
+            packer = zlib.compressobj(1, zlib.DEFLATED, WINDOWS[self._coding])
+            body = packer.compress(body) + packer.flush()
+            framing += b"content-encoding: %b\r\n" % self._coding.encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b" % (
+            kind,
+            len(body),
+            framing,
+        )
+        about = (told.request_id.encode(), told.cache_use.encode())
+        return b"%bx-request-id: %b\r\nx-cache: %b\r\n" % (head, *about), body
+
+    def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:
+        """See ``Door``."""
+        return error_answer(error, request_id, input_name="instances")
+
+
+def _timeout_s(microseconds: object) -> float | None:
+    """Give the seconds that ``timeout`` says; 0 is none."""
+    if isinstance(microseconds, bool) or not isinstance(microseconds, int) or microseconds < 0:
+        raise InvalidInput("timeout is a number of microseconds", where="$.parameters.timeout")
+    return microseconds / 1e6 if microseconds else None
+
+
+def _priority(level: object) -> Priority:
+    """Give the priority that a level means: 1 is the highest, all others are the usual."""
+    if isinstance(level, bool) or not isinstance(level, int) or level < 0:
+        raise InvalidInput("priority is 0, or a level from 1", where="$.parameters.priority")
+    return "high" if level == _HIGHEST else "normal"
