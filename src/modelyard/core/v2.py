@@ -45,14 +45,16 @@ class Question(msgspec.Struct, gc=False):
     """The head of what a runner gets.
 
     Attributes:
-        inputs: None for a raw request: then the tensor's bytes are all that there is.
+        inputs: As they are written.
         outputs: Which of them are wanted; None for all.
         binary: Whether outputs are binary that do not say it themselves.
+        raw: Whether the only input's bytes are all that there is.
     """
 
-    inputs: list[SentTensor] | None = None
+    inputs: list[SentTensor] = []
     outputs: list[WantedOutput] | None = None
     binary: bool = False
+    raw: bool = False
 
 
 class GivenTensor(NamedTuple):
@@ -82,11 +84,15 @@ class _Shape(msgspec.Struct, gc=False):
 
 
 class _Counted(msgspec.Struct, gc=False):
-    inputs: list[_Shape] | None = None
+    inputs: list[_Shape] = []
 
 
 _decode_question = msgspec.json.Decoder(Question).decode
 _decode_counted = msgspec.json.Decoder(_Counted).decode
+
+
+RAW_HEAD = b'{"raw":true,"binary":true}'
+"""That of a raw request."""
 
 
 def pack(head: bytes, tail: bytes | memoryview = b"") -> bytes:
@@ -130,7 +136,7 @@ def read_question(raw: bytes | memoryview) -> tuple[Question, list[GivenTensor]]
         raise InvalidInput(problem or path, where=path.strip("`") if problem else "$") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
-    if question.inputs is None:
+    if question.raw:
         return question, [GivenTensor("", "the body", "", None, tail, is_binary=True)]
     if len(question.inputs) > MOST_TENSORS:
         raise InvalidInput(f"a request may have {MOST_TENSORS} inputs", where="$.inputs")
@@ -179,9 +185,8 @@ def choose_outputs(question: Question, names: list[str], *, is_named: bool) -> l
     Raises:
         InvalidInput: One is unknown, is asked for twice, or in a way that is not offered.
     """
-    is_raw = question.inputs is None
     if not question.outputs:
-        return [Wanted(n, name, question.binary or is_raw) for n, name in enumerate(names)]
+        return [Wanted(n, name, question.binary) for n, name in enumerate(names)]
     chosen: dict[int, Wanted] = {}
     for position, output in enumerate(question.outputs):
         place = f"$.outputs[{position}]"

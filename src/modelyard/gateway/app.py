@@ -16,6 +16,7 @@ from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
 from modelyard.gateway.openapi import add_predict, without_validation
+from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.routes import Workers, make_router
@@ -70,11 +71,16 @@ def make_pages(
         if made[0] != catalog.revision:
             if not pages.openapi_schema:  # FastAPI makes it once
                 without_validation(without_predict())
-            made = (catalog.revision, add_predict(copy.deepcopy(without_predict()), catalog))
+            made = (catalog.revision, _add_operations(without_predict(), catalog))
         return made[1]
 
     pages.openapi = openapi  # type: ignore[method-assign]
     return pages
+
+
+def _add_operations(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
+    """Give the document with what is no page."""
+    return add_predict(add_doors(copy.deepcopy(document), catalog), catalog)
 
 
 async def _on_request_error(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from modelyard.core.errors import RequestError, TooLarge
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
+from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask, CacheUse
 
 
@@ -46,6 +47,10 @@ class Door(Protocol):
         Raises:
             RequestError: It is not what the protocol says.
         """
+        ...
+
+    def check(self, entry: Entry) -> None:
+        """Raise a RequestError if a target cannot be asked this way."""
         ...
 
     def answer(
@@ -83,3 +88,6 @@ class RefusingDoor:
     def read(self, body: bytes | bytearray) -> Heard:
         """See ``Door``."""
         raise self._error.with_traceback(None)
+
+    def check(self, entry: Entry) -> None:
+        """See ``Door``: it never comes to that."""

@@ -160,6 +160,7 @@ class PredictEndpoint:
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
         if plan.door is not None:
+            plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
             answered = partial(self._on_door_answered, asked, plan.door, ask)
         else:
             answered = partial(self._on_answered, asked)

@@ -13,6 +13,7 @@ import msgspec
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
+from modelyard.dispatch.catalog import Entry
 from modelyard.gateway.answer import error_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head
@@ -67,6 +68,9 @@ class V1Door:
         check_nesting(body)
         request = decode_body(body, "json", _decode)
         return Heard(self._name, msgspec.Raw(bytes(request.instances)), self._version)
+
+    def check(self, entry: Entry) -> None:
+        """See ``Door``: whoever answers ``/predict`` answers this."""
 
     def answer(
         self, target: Target, output: bytes, echo: bytes, *, told: Told

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter
 
 from modelyard.dispatch.catalog import Catalog
-
-OWNER = "modelyard"
+from modelyard.gateway.v2_schemas import ErrorAnswer, ListedModel, ModelsList, ModelStatus
 
 
 def make_v1_router(*, catalog: Catalog) -> APIRouter:
@@ -17,21 +13,19 @@ def make_v1_router(*, catalog: Catalog) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["V1"])
 
     @router.get("/models", summary="All models, for KServe's clients and OpenAI's")
-    async def models() -> Response:
+    async def models() -> ModelsList:
         names = list(dict.fromkeys(entry.target.name for entry in catalog.entries()))
-        data = [_model(name) for name in names]
-        return JSONResponse({"models": names, "object": "list", "data": data})
+        return ModelsList(models=names, data=[ListedModel(id=name) for name in names])
 
-    @router.get("/models/{name}", summary="Does a model take requests?")
-    async def model(name: str) -> Response:
+    @router.get(
+        "/models/{name}",
+        summary="Does a model take requests?",
+        responses={404: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}},
+    )
+    async def model(name: str) -> ModelStatus:
         entry = catalog.resolve(name, None)
         if not entry.is_open:
             raise entry.why_not()
-        return JSONResponse({"name": name, "ready": True, **_model(name)})
+        return ModelStatus(name=name, ready=True, id=name)
 
     return router
-
-
-def _model(name: str) -> dict[str, Any]:
-    """Give what OpenAI's clients read of a model; when it was made is not known."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": OWNER}

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 
 from modelyard.core.batch import Priority
-from modelyard.core.errors import InvalidInput, Malformed, RequestError
+from modelyard.core.errors import InvalidInput, Malformed, RequestError, Unavailable
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.core.v2 import pack, unpack
+from modelyard.core.v2 import RAW_HEAD, pack, unpack
+from modelyard.dispatch.catalog import Entry
 from modelyard.gateway.answer import error_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head
@@ -24,6 +25,7 @@ from modelyard.gateway.inflate import WINDOWS, Coding
 from modelyard.gateway.nesting import check_nesting
 from modelyard.gateway.question import INLINE_PARSE_BYTES, decode_body
 
+LONGEST_LENGTH = 18  # digits
 HEADER_LENGTH = b"inference-header-content-length"
 LARGEST_COMPRESSED_BYTES = 256 * 1024  # more would hold the loop
 
@@ -50,11 +52,10 @@ def open_v2(head: Head) -> V2Door | None:
     if found is None:
         return None
     name, version = found[1].decode("utf-8", "replace"), found[2]
-    length = head.headers.get(HEADER_LENGTH)
     return V2Door(
         name,
         None if version is None else version.decode("utf-8", "replace"),
-        json_bytes=length,
+        json_bytes=_length_of(head.headers.get(HEADER_LENGTH)),
         coding=head.headers.get(b"accept-encoding", b"").strip().lower(),
     )
 
@@ -65,7 +66,8 @@ class V2Door:
     Args:
         name: Of the model.
         version: None for the one that the model answers with by default.
-        json_bytes: What the header says of where the JSON of the body ends; None for at its end.
+        json_bytes: How many bytes of the body are JSON; None for all, and -1 if the header that
+            says it is damaged.
         coding: What the client takes answers in. They are compressed if it is just one: lists are
             what HTTP libraries send unasked.
     """
@@ -73,7 +75,7 @@ class V2Door:
     form: Form = "v2"
 
     def __init__(
-        self, name: str, version: str | None, *, json_bytes: bytes | None, coding: bytes
+        self, name: str, version: str | None, *, json_bytes: int | None, coding: bytes
     ) -> None:
         self._name = name
         self._version = version
@@ -82,22 +84,20 @@ class V2Door:
 
     def is_quick(self, body_bytes: int) -> bool:
         """See ``Door``: binary tensors are not looked at."""
-        length = self._json_bytes
-        json_bytes = int(length) if length is not None and length.isdigit() else body_bytes
-        return json_bytes <= INLINE_PARSE_BYTES
+        return (body_bytes if self._json_bytes is None else self._json_bytes) <= INLINE_PARSE_BYTES
 
     def read(self, body: bytes | bytearray) -> Heard:
         """See ``Door``."""
         head, tail = memoryview(body), memoryview(b"")
         if (length := self._json_bytes) is not None:
-            if not length.isdigit() or int(length) > len(body):
+            if not 0 <= length <= len(body):
                 raise Malformed(
                     "Inference-Header-Content-Length is how many bytes of the body are JSON, "
                     f"of {len(body)}"
                 )
-            head, tail = head[: int(length)], head[int(length) :]
+            head, tail = head[:length], head[length:]
             if not len(head):  # a raw request: all of it is the one tensor
-                return Heard(self._name, msgspec.Raw(pack(b"{}", tail)), self._version)
+                return Heard(self._name, msgspec.Raw(pack(RAW_HEAD, tail)), self._version)
         json = body if length is None else bytes(head)
         check_nesting(json)
         request = decode_body(json, "json", _decode)
@@ -120,6 +120,12 @@ class V2Door:
             _priority(parameters.get("priority", 0)),
             msgspec.json.encode(request.id) if request.id else b"",
         )
+
+    def check(self, entry: Entry) -> None:
+        """See ``Door``: a worker of an older release could not read what it would be sent."""
+        schema = entry.announcement.schema
+        if schema is not None and not schema.tensors:
+            raise Unavailable(f"the workers of {entry.target} do not know tensors yet")
 
     def answer(
         self, target: Target, output: bytes, echo: bytes, *, told: Told
@@ -153,6 +159,13 @@ class V2Door:
     def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:
         """See ``Door``."""
         return error_answer(error, request_id, input_name="instances")
+
+
+def _length_of(header: bytes | None) -> int | None:
+    """Give the number that a header says; -1 for none."""
+    if header is None:
+        return None
+    return int(header) if header.isdigit() and len(header) <= LONGEST_LENGTH else -1
 
 
 def _timeout_s(microseconds: object) -> float | None:

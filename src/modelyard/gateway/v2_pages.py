@@ -16,6 +16,7 @@ from modelyard.core.errors import Malformed, Unavailable
 from modelyard.core.messages import State
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.gateway import v2_schemas as schemas
 from modelyard.telemetry.statistics import NONE, Statistics, statistics_of
 
 EXTENSIONS = (
@@ -35,6 +36,7 @@ _STATES: dict[State, str] = {
     "failed": "UNAVAILABLE",
     "stopped": "UNAVAILABLE",
 }
+_OF_VERSION = "/models/{name}/versions/{version}"
 _NANOSECONDS = 1_000_000_000
 
 
@@ -43,6 +45,26 @@ class _IndexRequest(msgspec.Struct):
 
 
 _decode_index = msgspec.json.Decoder(_IndexRequest).decode
+
+
+_ERROR: dict[str, Any] = {"model": schemas.ErrorAnswer}
+_INDEX = schemas.IndexQuestion.model_json_schema()
+
+
+def _both(router: APIRouter, path: str, summary: str, answer: Any) -> Callable[[Any], Any]:
+    """Add a call for a model, with and without a version in its path."""
+
+    def add(endpoint: Any) -> Any:
+        for prefix, more in (("/models/{name}", ""), (_OF_VERSION, ", of a version")):
+            router.get(
+                prefix + path,
+                summary=summary + more,
+                response_model=answer,
+                responses={404: _ERROR, 503: _ERROR},
+            )(endpoint)
+        return endpoint
+
+    return add
 
 
 def make_v2_router(
@@ -57,42 +79,33 @@ def make_v2_router(
 
     @router.get("/", include_in_schema=False)
     @router.get("", summary="What this server is and offers")
-    async def server() -> Response:
-        return JSONResponse(
-            {"name": "modelyard", "version": version, "extensions": list(EXTENSIONS)}
-        )
+    async def server() -> schemas.Server:
+        return schemas.Server(name="modelyard", version=version, extensions=list(EXTENSIONS))
 
     @router.get("/health/live", summary="Is the process alive?")
-    async def live() -> Response:
-        return JSONResponse({"live": True})
+    async def live() -> schemas.Live:
+        return schemas.Live(live=True)
 
-    @router.get("/health/ready", summary="Should requests come here?")
-    async def ready() -> Response:
+    @router.get(
+        "/health/ready",
+        summary="Should requests come here?",
+        responses={503: {"model": schemas.Ready, "description": "No"}},
+    )
+    async def ready(response: Response) -> schemas.Ready:
         is_ready = verdict().is_ready
-        return JSONResponse({"live": True, "ready": is_ready}, 200 if is_ready else 503)
+        response.status_code = 200 if is_ready else 503
+        return schemas.Ready(live=True, ready=is_ready)
 
     @router.get("/models", summary="The names of all models")
-    async def models() -> Response:
+    async def models() -> schemas.Models:
         names = dict.fromkeys(entry.target.name for entry in catalog.entries())
-        return JSONResponse({"models": list(names)})
+        return schemas.Models(models=list(names))
 
     @router.get("/models/stats", summary="Statistics of all models")
-    async def all_statistics() -> Response:
-        return await _answer_statistics(catalog.entries(), render_metrics)
+    async def all_statistics() -> schemas.ModelStatistics:
+        return await _statistics(catalog.entries(), render_metrics)
 
-    def both(path: str, summary: str) -> Callable[[Any], Any]:
-        """Add a call for a model, with and without a version in its path."""
-
-        def add(endpoint: Any) -> Any:
-            router.get(f"/models/{{name}}{path}", summary=summary)(endpoint)
-            router.get(
-                f"/models/{{name}}/versions/{{version}}{path}", summary=f"{summary}, of a version"
-            )(endpoint)
-            return endpoint
-
-        return add
-
-    @both("", "What a model takes and gives, as tensors")
+    @_both(router, "", "What a model takes and gives, as tensors", schemas.ModelMetadata)
     async def metadata(name: str, version: str | None = None) -> Response:
         entry = catalog.resolve(name, version)
         return JSONResponse(
@@ -104,24 +117,30 @@ def make_v2_router(
             }
         )
 
-    @both("/ready", "Does a model take requests?")
+    @_both(router, "/ready", "Does a model take requests?", schemas.ModelReady)
     async def model_ready(name: str, version: str | None = None) -> Response:
         entry = catalog.resolve(name, version)
         if not entry.is_open:
             raise entry.why_not()
         return JSONResponse({"name": name, "ready": True})
 
-    @both("/config", "A model's configuration, as Triton's clients read it")
+    @_both(router, "/config", "A model's configuration, for Triton's clients", dict[str, Any])
     async def config(name: str, version: str | None = None) -> Response:
         return JSONResponse(_config(catalog.resolve(name, version)))
 
-    @both("/stats", "A model's statistics, as Triton's clients read them")
-    async def statistics(name: str, version: str | None = None) -> Response:
+    @_both(router, "/stats", "A model's statistics", schemas.ModelStatistics)
+    async def statistics(name: str, version: str | None = None) -> schemas.ModelStatistics:
         entry = catalog.resolve(name, version)
         entries = catalog.versions(name) if version is None else [entry]
-        return await _answer_statistics(entries, render_metrics)
+        return await _statistics(entries, render_metrics)
 
-    @router.post("/repository/index", summary="All versions of all models, and their states")
+    @router.post(
+        "/repository/index",
+        summary="All versions of all models, and their states",
+        response_model=list[schemas.IndexEntry],
+        responses={400: _ERROR},
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": _INDEX}}}},
+    )
     async def index(request: Request) -> Response:
         body = await request.body()
         try:
@@ -136,7 +155,10 @@ def make_v2_router(
 
         @router.post(
             f"/repository/models/{{name}}/{action}",
-            summary=f"Not offered: models are there as long as this server is ({action})",
+            summary=f"{action.title()} a model: not offered, models live as long as this server",
+            response_class=Response,
+            status_code=501,
+            responses={403: _ERROR, 404: _ERROR, 501: _ERROR},
         )
         async def change(name: str, request: Request) -> Response:
             if not _is_loopback(request):
@@ -210,13 +232,13 @@ def _in_index(entry: Entry) -> dict[str, str]:
     }
 
 
-async def _answer_statistics(
+async def _statistics(
     entries: list[Entry], render_metrics: Callable[[], tuple[bytes, str]]
-) -> Response:
+) -> schemas.ModelStatistics:
     # In a thread, as /metrics.
     found = await asyncio.to_thread(lambda: statistics_of(render_metrics()[0]))
-    return JSONResponse(
-        {"model_stats": [_stats(entry, found.get(entry.target, NONE)) for entry in entries]}
+    return schemas.ModelStatistics(
+        model_stats=[_stats(entry, found.get(entry.target, NONE)) for entry in entries]
     )
 
 
