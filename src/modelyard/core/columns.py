@@ -87,7 +87,7 @@ class ColumnArrays:
         arrays = []
         for name, side in self._arrays.items():
             try:
-                arrays.append(side.decode(columns[name], "msgpack"))
+                arrays.append(side.decode(memoryview(columns[name]), "msgpack"))
             except (InvalidInput, ValueError) as error:
                 detail = error.detail if isinstance(error, InvalidInput) else str(error)
                 raise InvalidInput(detail, where=f"$.input_data.{name}") from None
@@ -147,6 +147,9 @@ def _declared(kind: type[Columns]) -> dict[str, Tensor]:
                 f'{name}: Annotated[np.ndarray, Tensor("float32", (4,))]'
             )
         declared[name] = tensors[0]
+    names = [tensor.name or name for name, tensor in declared.items()]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ContractError(f"{kind.__name__} has two tensors of the name {twice!r}")
     if not declared:
         raise ContractError(f"{kind.__name__} declares no array")
     return declared

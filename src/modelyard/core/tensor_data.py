@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from modelyard.core.datatypes import FP16, Datatype
+from modelyard.core.datatypes import FP16, INT64, Datatype
 from modelyard.core.errors import InvalidInput, Malformed
 from modelyard.core.lists import UnfitPredictions, to_json
 from modelyard.core.v2 import GivenTensor, Wanted
@@ -191,6 +191,10 @@ def _to_json(made: MadeTensor) -> bytes:
     output = to_json(values)
     if b"null" in output and made.datatype.kind != "bytes":
         raise UnfitPredictions("NaN and infinity have no form in JSON; ask for binary_data")
+    if made.datatype is INT64 and isinstance(values, list) and values:
+        lowest, highest = min(values), max(values)
+        if not -(1 << 63) <= lowest <= highest < 1 << 63:
+            raise UnfitPredictions("a prediction has no form in INT64: it is too large")
     return output
 
 
