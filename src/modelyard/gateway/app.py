@@ -114,7 +114,7 @@ def _id_of(request: Request) -> str:
 
 def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
     headers = {"x-request-id": problem.request_id, **(headers or {})}
-    if request.url.path.startswith(_OTHER_PROTOCOLS):
+    if f"{request.url.path}/".startswith(_OTHER_PROTOCOLS):
         body = error_body(problem, input_name="instances")
         return Response(body, problem.status, headers=headers, media_type="application/json")
     return Response(problem.body, problem.status, headers=headers, media_type=MEDIA_TYPE)
