@@ -361,8 +361,12 @@ def test_nan_goes_in_binary_and_has_no_form_in_json() -> None:
     outputs, tail = ask(contract, question(binary(8, "FP64", [1]), tail=nan, binary=True))
     assert outputs[0]["parameters"] == {"binary_data_size": 8}
     assert tail == nan
-    with pytest.raises(UnfitPredictions, match="no form in JSON"):
-        ask(contract, question(binary(8, "FP64", [1]), tail=nan))
+    for gives in (list[float], list[tuple[float]], Annotated[np.ndarray, Tensor("float64")]):
+        contract = contract_for(list[float], gives)
+        _, wanted = contract.decode_tensors(question(tensor([1], "FP64", [1])))
+        nans: Any = np.array([math.nan]) if gives != list[tuple[float]] else [(math.nan,)]
+        with pytest.raises(UnfitPredictions, match="NaN"):
+            contract.encode_tensors(nans, wanted)
 
 
 def test_bytes_that_are_no_text_go_in_binary_alone() -> None:

@@ -25,8 +25,8 @@ from modelyard.core.messages import Form
 from modelyard.core.tensor_arrays import ArrayTensors, ColumnTensors
 from modelyard.core.tensor_data import write_outputs
 from modelyard.core.tensor_lists import ListTensors
-from modelyard.core.tensors import Tensors, describe, match, refuse_json
-from modelyard.core.v2 import Wanted, choose_outputs, pack, read_question
+from modelyard.core.tensors import Tensors, choose, describe, match
+from modelyard.core.v2 import Wanted, pack, read_question
 
 
 class Contract:
@@ -68,9 +68,7 @@ class Contract:
             Malformed, InvalidInput: See ``decode``.
         """
         question, given = read_question(raw)
-        names = [spec.name for spec in self._gives_tensors.specs]
-        wanted = choose_outputs(question, names, is_named=self._gives_tensors.is_named)
-        refuse_json(self._gives_tensors, wanted)
+        wanted = choose(question, self._gives_tensors)
         found = match(given, self._takes_tensors)
         try:
             instances = self._takes_tensors.read(found)
@@ -91,7 +89,8 @@ class Contract:
         self, predictions: Any, wanted: Sequence[Wanted], *, is_checked: bool = True
     ) -> bytes:
         """Write the outputs that are wanted; see ``encode``."""
-        made = self._gives_tensors.write(predictions, is_checked=is_checked)
+        is_json = not any(output.is_binary for output in wanted)
+        made = self._gives_tensors.write(predictions, is_checked=is_checked, is_json=is_json)
         return pack(*write_outputs(made, wanted))
 
     def decode(self, raw: bytes | memoryview, form: Form = "json") -> Instances:
@@ -207,7 +206,8 @@ def _side(annotation: Any, what: str, *, tensor_name: str) -> tuple[Side, Tensor
         _schema(annotation, min_items=0)
     except TypeError as error:
         raise ContractError(f"{what}: {error}; write a type that msgspec can decode") from error
-    return Lists(annotation), ListTensors(annotation, name=tensor_name)
+    lists = Lists(annotation)
+    return lists, ListTensors(lists, name=tensor_name)
 
 
 def _is_tensor(extra: object) -> bool:

@@ -33,7 +33,7 @@ class ArrayTensors:
         instances: Instances = read_array(only, self._cell)
         return instances
 
-    def write(self, value: Any, *, is_checked: bool) -> list[MadeTensor]:
+    def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
         """Give predictions as a tensor; see ``Tensors``. ``Arrays.check`` has looked at them."""
         return [made_of(value, self._cell)]
 
@@ -54,7 +54,7 @@ class ColumnTensors:
         """Give the instances; see ``Tensors``."""
         return self._side.make([read_array(given[spec.name], spec.cell) for spec in self.specs])
 
-    def write(self, value: Any, *, is_checked: bool) -> list[MadeTensor]:
+    def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
         """Give predictions as tensors; see ``Tensors``. The side has looked at them."""
         return [
             made_of(getattr(value, name), spec.cell)

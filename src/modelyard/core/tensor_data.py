@@ -26,12 +26,13 @@ _SPACE = b" \t\r\n"
 
 class MadeTensor(NamedTuple):
     """An output before it is written. ``values``: row-major; a list, or an array with its bytes
-    little-endian.
+    little-endian. ``json``: these as JSON, where somebody has written it already.
     """
 
     datatype: Datatype
     shape: tuple[int, ...]
     values: Any
+    json: bytes = b""
 
 
 def values_of(given: GivenTensor, datatype: Datatype, shape: tuple[int, ...]) -> Sequence[Any]:
@@ -83,37 +84,47 @@ def _split(given: GivenTensor, count: int) -> list[bytes]:
         elements.append(bytes(data[begin:at]))
     if at != len(data):
         raise InvalidInput("an element of BYTES ends behind the tensor's end", where=given.place)
-    if len(elements) != count:
-        raise InvalidInput(
-            f"the shape says {count} elements, there are {len(elements)}", where=given.place
-        )
+    check_count(len(elements), (count,), given.place)
     return elements
 
 
 def _from_json(given: GivenTensor, datatype: Datatype, shape: tuple[int, ...]) -> list[Any]:
-    is_nested = bytes(memoryview(given.data)[:64]).lstrip(_SPACE)[1:].lstrip(_SPACE)[:1] == b"["
-    depth = len(shape) if is_nested else 1
+    depth = len(shape) if is_nested(given) else 1
     place = f"{given.place}.data"
     try:
         values = _decoder(datatype, depth)(given.data)
     except msgspec.ValidationError as error:
-        problem, _, path = str(error).rpartition(" - at ")
-        where = place + path.strip("`").removeprefix("$")
-        raise InvalidInput(
-            f"{problem or path}; the datatype is {datatype.name}", where=where
-        ) from None
+        raise refused_data(error, place, datatype) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error), where=place) from None
     for length in shape[1:depth]:
         if any(len(inner) != length for inner in values):
             raise InvalidInput(f"data is not of shape {list(shape)}", where=place)
         values = [value for inner in values for value in inner]
-    if len(values) != math.prod(shape):
-        raise InvalidInput(
-            f"the shape {list(shape)} says {math.prod(shape)} elements, there are {len(values)}",
-            where=place,
-        )
+    check_count(len(values), shape, place)
     return values
+
+
+def is_nested(given: GivenTensor) -> bool:
+    """Tell whether data in JSON are a list of lists."""
+    begun = bytes(memoryview(given.data)[:64])
+    return begun[1:2] == b"[" or begun.lstrip(_SPACE)[1:].lstrip(_SPACE)[:1] == b"["
+
+
+def check_count(count: int, shape: tuple[int, ...], place: str) -> None:
+    """Raise InvalidInput if there are not as many elements as the shape says."""
+    expected = math.prod(shape)
+    if count != expected:
+        raise InvalidInput(
+            f"the shape {list(shape)} says {expected} elements, there are {count}", where=place
+        )
+
+
+def refused_data(error: msgspec.ValidationError, place: str, datatype: Datatype) -> InvalidInput:
+    """Give the error of data in JSON that are not what they should be."""
+    problem, _, path = str(error).rpartition(" - at ")
+    where = place + path.strip("`").removeprefix("$") if problem else place
+    return InvalidInput(f"{problem or path}; the datatype is {datatype.name}", where=where)
 
 
 @lru_cache(maxsize=256)
@@ -163,11 +174,11 @@ def write_outputs(made: Sequence[MadeTensor], wanted: Sequence[Wanted]) -> tuple
     """
     heads, tails = [], []
     for number, name, is_binary in wanted:
-        datatype, shape, _ = found = made[number]
+        found = made[number]
         about = b'{"name":%b,"datatype":"%b","shape":%b,' % (
             to_json(name),
-            datatype.name.encode(),
-            to_json(shape),
+            found.datatype.name.encode(),
+            to_json(found.shape),
         )
         if is_binary:
             tails.append(_to_bytes(found))
@@ -179,6 +190,9 @@ def write_outputs(made: Sequence[MadeTensor], wanted: Sequence[Wanted]) -> tuple
 
 def _to_json(made: MadeTensor) -> bytes:
     values = made.values
+    if made.json:
+        _check_range(made)
+        return made.json
     if made.datatype.kind == "bytes":
         try:
             values = [v.decode() if isinstance(v, bytes) else v for v in values]
@@ -191,11 +205,15 @@ def _to_json(made: MadeTensor) -> bytes:
     output = to_json(values)
     if b"null" in output and made.datatype.kind != "bytes":
         raise UnfitPredictions("NaN and infinity have no form in JSON; ask for binary_data")
-    if made.datatype is INT64 and isinstance(values, list) and values:
-        lowest, highest = min(values), max(values)
-        if not -(1 << 63) <= lowest <= highest < 1 << 63:
-            raise UnfitPredictions("a prediction has no form in INT64: it is too large")
+    _check_range(made)
     return output
+
+
+def _check_range(made: MadeTensor) -> None:
+    """Raise UnfitPredictions if a whole number of Python's is none of INT64."""
+    is_ours = made.datatype is INT64 and isinstance(made.values, list)
+    if is_ours and made.values and max(made.values) >= 1 << 63:  # lower ones JSON has not either
+        raise UnfitPredictions("a prediction has no form in INT64: it is too large")
 
 
 def _to_bytes(made: MadeTensor) -> bytes:

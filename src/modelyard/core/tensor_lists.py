@@ -15,8 +15,23 @@ from msgspec import inspect
 
 from modelyard.core.datatypes import LARGEST_EXACT, Datatype
 from modelyard.core.errors import InvalidInput, Malformed
-from modelyard.core.lists import Instances, UnfitPredictions, as_unfit, to_builtin, to_json
-from modelyard.core.tensor_data import MadeTensor, flatten, nest, values_of
+from modelyard.core.lists import (
+    Instances,
+    Lists,
+    UnfitPredictions,
+    as_unfit,
+    to_builtin,
+    to_json,
+)
+from modelyard.core.tensor_data import (
+    MadeTensor,
+    check_count,
+    flatten,
+    is_nested,
+    nest,
+    refused_data,
+    values_of,
+)
 from modelyard.core.tensors import Cell, Spec, agree, cell_of
 from modelyard.core.v2 import GivenTensor
 
@@ -27,12 +42,16 @@ class ListTensors:
     """The tensors of ``list[T]``.
 
     Args:
-        annotation: ``list[T]``.
+        lists: The same side as lists.
         name: Of the only tensor, where T has no fields.
     """
 
-    def __init__(self, annotation: Any, *, name: str) -> None:
-        self._annotation = annotation
+    def __init__(self, lists: Lists, *, name: str) -> None:
+        self._lists = lists
+        annotation = lists.annotation
+        # In a struct of our own: msgspec would hash the annotation each time, which takes longer
+        # than a small request.
+        self._rows_type = msgspec.defstruct("Rows", [("rows", annotation)])
         fields = _fields_of(inspect.type_info(typing.get_args(annotation)[0]))
         self._has_fields = self.is_named = fields is not None
         if fields is None:
@@ -44,10 +63,18 @@ class ListTensors:
                 for field in fields
             )
         self._has_documents = any(spec.cell.content == "json" for spec in self.specs)
+        # Its JSON is that of the lists.
+        self._is_json_alike = fields is None and self.specs[0].cell.content in ("numbers", "text")
         self._defaults = {field.encode_name: _default_of(field) for field in fields or ()}
 
     def read(self, given: dict[str, GivenTensor]) -> Instances:
         """Give the instances; see ``Tensors``."""
+        if self._is_json_alike:
+            (only,) = given.values()
+            cell = self.specs[0].cell
+            is_same = only.datatype == cell.datatype.name and not only.is_binary
+            if is_same and (not cell.row or is_nested(only)):
+                return self._read_json(only, cell)
         columns = {
             spec.name: self._column(given[spec.name], spec.cell)
             for spec in self.specs
@@ -63,18 +90,20 @@ class ListTensors:
         else:
             (rows,) = columns.values()
         kept = () if self._has_documents else _AS_THEY_ARE
-        instances: list[Any] = msgspec.convert(rows, self._annotation, builtin_types=kept)
-        return instances
+        return self._convert(rows, kept)
 
-    def write(self, value: Any, *, is_checked: bool) -> list[MadeTensor]:
+    def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
         """Give predictions as tensors; see ``Tensors``."""
+        if is_json and self._is_json_alike and not self.specs[0].cell.row:
+            written = self._lists.encode(value, "json", is_checked=is_checked)
+            return [MadeTensor(self.specs[0].cell.datatype, (len(value),), value, written)]
         try:
             rows = msgspec.to_builtins(value, builtin_types=_AS_THEY_ARE, enc_hook=to_builtin)
         except NotImplementedError as error:
             raise UnfitPredictions(f"the predictions have no form in JSON: {error}") from None
         if is_checked or self._has_fields:
             try:
-                msgspec.convert(rows, self._annotation, builtin_types=_AS_THEY_ARE)
+                self._convert(rows, _AS_THEY_ARE)
             except msgspec.ValidationError as error:
                 raise as_unfit(error) from None
         if not self._has_fields:
@@ -83,6 +112,27 @@ class ListTensors:
             _made([row.get(spec.name, self._defaults.get(spec.name)) for row in rows], spec)
             for spec in self.specs
         ]
+
+    def _read_json(self, given: GivenTensor, cell: Cell) -> Instances:
+        """Give instances whose JSON is that of the lists."""
+        _, shape = agree(given, cell)
+        place = f"{given.place}.data"
+        try:
+            rows = self._lists.decode(given.data, "json")
+        except msgspec.ValidationError as error:
+            raise refused_data(error, place, cell.datatype) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise Malformed(str(error), where=place) from None
+        check_count(len(rows), shape, place)
+        return rows
+
+    def _convert(self, rows: list[Any], kept: tuple[type, ...]) -> list[Any]:
+        try:
+            converted: Any = msgspec.convert({"rows": rows}, self._rows_type, builtin_types=kept)
+        except msgspec.ValidationError as error:
+            raise msgspec.ValidationError(str(error).replace("`$.rows", "`$", 1)) from None
+        found: list[Any] = converted.rows
+        return found
 
     def _column(self, given: GivenTensor, cell: Cell) -> list[Any]:
         """Give what each instance has in one tensor."""

@@ -15,7 +15,7 @@ from modelyard.core.datatypes import BOOL, BYTES, DATATYPES, FP16, FP64, INT64, 
 from modelyard.core.errors import InvalidInput
 from modelyard.core.lists import Instances
 from modelyard.core.tensor_data import MadeTensor
-from modelyard.core.v2 import GivenTensor, Wanted
+from modelyard.core.v2 import GivenTensor, Question, Wanted, choose_outputs
 
 Content = Literal["numbers", "text", "bytes", "json"]
 """What the elements of a tensor are; the last three are BYTES. ``json``: a document for each."""
@@ -61,8 +61,9 @@ class Tensors(Protocol):
         """
         ...
 
-    def write(self, value: Any, *, is_checked: bool) -> list[MadeTensor]:
-        """Give predictions as tensors, one for each of the specs.
+    def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
+        """Give predictions as tensors, one for each of the specs. ``is_json``: none is wanted in
+        binary.
 
         Raises:
             UnfitPredictions: They are not what the annotation says.
@@ -120,9 +121,9 @@ def match(given: Sequence[GivenTensor], tensors: Tensors) -> dict[str, GivenTens
     Raises:
         InvalidInput: One is unknown, missing, or there twice; or they are of different lengths.
     """
-    specs = {spec.name: spec for spec in tensors.specs}
-    if len(given) == len(specs) == 1 and (given[0].shape is None or not tensors.is_named):
+    if len(given) == len(tensors.specs) == 1 and (given[0].shape is None or not tensors.is_named):
         return {tensors.specs[0].name: given[0]}
+    specs = {spec.name: spec for spec in tensors.specs}
     if given and given[0].shape is None:
         raise InvalidInput(f"a raw request has one input; the model takes {', '.join(specs)}")
     found: dict[str, GivenTensor] = {}
@@ -177,14 +178,21 @@ def agree(given: GivenTensor, cell: Cell) -> tuple[Datatype, tuple[int, ...]]:
     return datatype, given.shape
 
 
-def refuse_json(tensors: Tensors, wanted: Sequence[Wanted]) -> None:
-    """Raise InvalidInput if an output is wanted in JSON that has no form there."""
+def choose(question: Question, tensors: Tensors) -> list[Wanted]:
+    """Give the outputs that a request wants.
+
+    Raises:
+        InvalidInput: There is no such output, or it cannot be had so.
+    """
+    names = [spec.name for spec in tensors.specs]
+    wanted = choose_outputs(question, names, is_named=tensors.is_named)
     for number, name, is_binary in wanted:
         if not is_binary and tensors.specs[number].cell.datatype is FP16:
             raise InvalidInput(
                 f"output {name!r} is FP16, which has no form in JSON: ask for binary_data",
                 where="$.outputs",
             )
+    return wanted
 
 
 def describe(tensors: Tensors) -> list[dict[str, Any]]:
