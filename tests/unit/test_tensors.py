@@ -193,6 +193,8 @@ def test_bytes_are_themselves_also_beside_documents_that_have_them_in_base64() -
         (list[int], tensor([255], "UINT8", [1]), [255]),
         (list[int], tensor([True], "BOOL", [1]), [1]),
         (list[tuple[int, int]], tensor([1, 2, 3, 4], "INT8", [2, 2]), [(1, 2), (3, 4)]),
+        (list[tuple[int, int]], tensor([[1, 2], [3, 4]], "INT64", [2, 2]), [(1, 2), (3, 4)]),
+        (list[tuple[int, int]], tensor([1, 2, 3, 4], "INT64", [2, 2]), [(1, 2), (3, 4)]),
     ],
 )
 def test_what_is_narrower_widens(annotation: Any, sent: Any, instances: list[Any]) -> None:
@@ -312,6 +314,8 @@ def test_what_is_wrong_is_said(raw: bytes, problem: str) -> None:
         (list[Any], question(tensor(["[1"], "BYTES", [1])), Malformed),
         (list[Any], question(tensor(["[" * 100_000], "BYTES", [1])), Malformed),
         (list[Row], question(tensor([[1, 2, 3], [4]], "FP64", [1, 4])), InvalidInput),
+        (list[Row], question(tensor([[1, 2, 3, 4]], "FP64", [2, 4])), InvalidInput),
+        (list[Row], question(tensor([[1, 2, 3, 4]], "FP32", [2, 4])), InvalidInput),
         (list[Person], question(*PEOPLE[:3], tensor([], "BYTES", [0], name="tags")), InvalidInput),
         (list[Person], question(*PEOPLE[:3], PEOPLE[0]), InvalidInput),
     ],

@@ -123,7 +123,7 @@ class ListTensors:
             raise refused_data(error, place, cell.datatype) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(str(error), where=place) from None
-        check_count(len(rows), shape, place)
+        check_count(len(rows), shape[:1], place)
         return rows
 
     def _convert(self, rows: list[Any], kept: tuple[type, ...]) -> list[Any]:

@@ -11,7 +11,7 @@ and what does not change the answer to a request (``id``, ``timeout``) is no par
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -95,16 +95,18 @@ RAW_HEAD = b'{"raw":true,"binary":true}'
 """That of a raw request."""
 
 
+B = TypeVar("B", bytes, memoryview)
+
+
 def pack(head: bytes, tail: bytes | memoryview = b"") -> bytes:
     """Put a head and what follows it into one."""
     return b"".join((len(head).to_bytes(LENGTH_BYTES, "little"), head, tail))
 
 
-def unpack(raw: bytes | memoryview) -> tuple[memoryview, memoryview]:
-    """Take them apart again."""
-    view = memoryview(raw)
-    end = LENGTH_BYTES + int.from_bytes(view[:LENGTH_BYTES], "little")
-    return view[LENGTH_BYTES:end], view[end:]
+def unpack(raw: B) -> tuple[B, B]:
+    """Take them apart again. Of a memoryview nothing is copied."""
+    end = LENGTH_BYTES + int.from_bytes(raw[:LENGTH_BYTES], "little")
+    return raw[LENGTH_BYTES:end], raw[end:]
 
 
 def count_rows(raw: memoryview, *, most_bytes: int) -> int | None:
@@ -128,7 +130,7 @@ def read_question(raw: bytes | memoryview) -> tuple[Question, list[GivenTensor]]
         Malformed: It is not what the protocol says.
         InvalidInput: A tensor's bytes are not as many as it says, or are where we cannot read them.
     """
-    head, tail = unpack(raw)
+    head, tail = unpack(memoryview(raw))
     try:
         question = _decode_question(head)
     except msgspec.ValidationError as error:

@@ -15,38 +15,27 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from modelyard.core.clock import Clock
-from modelyard.core.errors import (
-    GivenUp,
-    RequestError,
-    TooLarge,
-    WrongMediaType,
-)
+from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.cors import Cors
-from modelyard.gateway.door import Door, Heard, RefusingDoor, Told, TooLargeAtDoor
+from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
-from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, Coding, inflate
+from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
+from modelyard.gateway.plans import NO_PLAN, plan_of
 from modelyard.gateway.preparing import Predicting, Preparing
-from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import (
     INLINE_PARSE_BYTES,
-    address_of,
-    form_of,
     new_request_id,
     read_ask,
     request_id_of,
 )
 from modelyard.gateway.types import Respond
-from modelyard.gateway.uploads import is_upload, read_upload
-from modelyard.gateway.v1 import open_v1
-from modelyard.gateway.v2 import open_v2
+from modelyard.gateway.uploads import read_upload
 
 log = logging.getLogger(__name__)
-
-PATH = b"/predict"
 
 
 class GatewayMetrics(Protocol):
@@ -105,18 +94,11 @@ class PredictEndpoint:
         Raises:
             RequestError: The request is refused for what its head says.
         """
-        door = open_v2(head) or open_v1(head)
-        is_ours = door is not None or head.path.endswith(PATH)
-        if not is_ours or self.cors.is_preflight(head.method, head.headers):
+        if self.cors.is_preflight(head.method, head.headers):
             return None
-        address = address_of(head.path)
-        if door is None and address is None and head.path != PATH:
+        plan = plan_of(head, max_body_bytes=self._max_body_bytes)
+        if plan is None:
             return None
-        size = head.body_bytes
-        if size is not None and size > self._max_body_bytes:
-            detail = f"the body has more than {self._max_body_bytes} bytes"
-            raise TooLarge(detail) if door is None else TooLargeAtDoor(detail, door=door)
-        plan = _make_plan(head, address) if door is None else _make_door_plan(head, door)
         lines = self.cors.lines_for(head.headers.get(b"origin"))
         return plan._replace(cors=lines) if lines else plan
 
@@ -149,7 +131,7 @@ class PredictEndpoint:
         origin: bytes | None = None,
     ) -> None:
         """Answer a request that is refused for what its head says."""
-        plan = _NO_PLAN._replace(cors=self.cors.lines_for(origin))
+        plan = NO_PLAN._replace(cors=self.cors.lines_for(origin))
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond)
         self._answer_problem(asked, error, None)
 
@@ -282,62 +264,3 @@ class PredictEndpoint:
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)
-
-
-_NO_PLAN = Plan("json", is_bypass=False, coding="")
-_CODINGS: dict[bytes, Coding] = {
-    **{b"identity": "", b"gzip": "gzip", b"x-gzip": "gzip"},
-    b"deflate": "deflate",
-}
-
-
-def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
-    _check_method(head)
-    name, version = address or (None, None)
-    content_type = head.headers.get(b"content-type", b"")
-    form, upload = form_of(content_type), b""
-    if form is None and is_upload(content_type):
-        if name is None:
-            raise WrongMediaType("a file is sent to the address of a model: /models/NAME/predict")
-        form, upload = "raw", content_type
-    if form is None:
-        raise WrongMediaType(
-            "content-type must be application/json or application/msgpack; at the address of a "
-            "model also multipart/form-data, or that of a file, as image/png"
-        )
-    return Plan(
-        form=form,
-        is_bypass=_is_bypass(head),
-        coding=_coding_of(head),
-        name=name,
-        version=version,
-        upload=upload,
-        query=head.query if upload else b"",
-    )
-
-
-def _make_door_plan(head: Head, door: Door) -> Plan:
-    """Give the plan of a request of another protocol; no content type is asked for."""
-    coding: Coding = ""
-    try:
-        _check_method(head)
-        coding = _coding_of(head)
-    except RequestError as error:
-        door = RefusingDoor(door, error)
-    return Plan(form=door.form, is_bypass=_is_bypass(head), coding=coding, door=door)
-
-
-def _check_method(head: Head) -> None:
-    if head.method != b"POST":
-        raise MethodNotAllowed(f"{head.method.decode('ascii', 'replace')} is not allowed; POST is")
-
-
-def _coding_of(head: Head) -> Coding:
-    coding = _CODINGS.get(head.headers.get(b"content-encoding", b"identity").lower())
-    if coding is None:
-        raise WrongMediaType("content-encoding must be gzip or deflate, or none")
-    return coding
-
-
-def _is_bypass(head: Head) -> bool:
-    return b"no-cache" in head.headers.get(b"cache-control", b"").lower()

@@ -30,6 +30,7 @@ HEADER_LENGTH = b"inference-header-content-length"
 LARGEST_COMPRESSED_BYTES = 256 * 1024  # more would hold the loop
 
 _PATH = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_USUAL: tuple[float | None, Priority, bool] = (None, "normal", False)
 _HIGHEST = 1  # of Triton's priorities; 0 is the default
 _CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"deflate": "deflate"}
 
@@ -88,38 +89,36 @@ class V2Door:
 
     def read(self, body: bytes | bytearray) -> Heard:
         """See ``Door``."""
-        head, tail = memoryview(body), memoryview(b"")
-        if (length := self._json_bytes) is not None:
-            if not 0 <= length <= len(body):
-                raise Malformed(
-                    "Inference-Header-Content-Length is how many bytes of the body are JSON, "
-                    f"of {len(body)}"
-                )
-            head, tail = head[:length], head[length:]
-            if not len(head):  # a raw request: all of it is the one tensor
-                return Heard(self._name, msgspec.Raw(pack(RAW_HEAD, tail)), self._version)
-        json = body if length is None else bytes(head)
+        length = self._json_bytes
+        if length is None:
+            return self._hear(body)
+        if not 0 <= length <= len(body):
+            raise Malformed(
+                "Inference-Header-Content-Length is how many bytes of the body are JSON, "
+                f"of {len(body)}"
+            )
+        tail = memoryview(body)[length:]
+        if not length:  # a raw request: all of it is the one tensor
+            return Heard(self._name, msgspec.Raw(pack(RAW_HEAD, tail)), self._version)
+        return self._hear(bytes(body[:length]), tail)
+
+    def _hear(self, json: bytes | bytearray, tail: bytes | memoryview = b"") -> Heard:
+        """Give what the JSON of a body asks."""
         check_nesting(json)
         request = decode_body(json, "json", _decode)
-        parameters = request.parameters
-        binary = parameters.get("binary_data_output", False)
-        if not isinstance(binary, bool):
-            raise InvalidInput(
-                "binary_data_output is true or false", where="$.parameters.binary_data_output"
-            )
+        timeout_s, priority, binary = _USUAL
+        if parameters := request.parameters:
+            timeout_s = _timeout_s(parameters.get("timeout", 0))
+            priority = _priority(parameters.get("priority", 0))
+            binary = _is_binary(parameters.get("binary_data_output", False))
         question = b'{"inputs":%b,"outputs":%b,"binary":%b}' % (
             request.inputs,
             request.outputs,
             b"true" if binary else b"false",
         )
-        return Heard(
-            self._name,
-            msgspec.Raw(pack(question, tail)),
-            self._version,
-            _timeout_s(parameters.get("timeout", 0)),
-            _priority(parameters.get("priority", 0)),
-            msgspec.json.encode(request.id) if request.id else b"",
-        )
+        echo = msgspec.json.encode(request.id) if request.id else b""
+        raw = msgspec.Raw(pack(question, tail))
+        return Heard(self._name, raw, self._version, timeout_s, priority, echo)
 
     def check(self, entry: Entry) -> None:
         """See ``Door``: a worker of an older release could not read what it would be sent."""
@@ -131,8 +130,7 @@ class V2Door:
         self, target: Target, output: bytes, echo: bytes, *, told: Told
     ) -> tuple[bytes, bytes]:
         """See ``Door``."""
-        view, tail = unpack(output)
-        outputs = bytes(view)
+        outputs, tail = unpack(output)
         body = b'{"model_name":"%b","model_version":"%b",%b"outputs":%b}' % (
             target.name.encode(),
             target.version.encode(),
@@ -166,6 +164,15 @@ def _length_of(header: bytes | None) -> int | None:
     if header is None:
         return None
     return int(header) if header.isdigit() and len(header) <= LONGEST_LENGTH else -1
+
+
+def _is_binary(wanted: object) -> bool:
+    """Give whether outputs are binary that do not say it themselves."""
+    if not isinstance(wanted, bool):
+        raise InvalidInput(
+            "binary_data_output is true or false", where="$.parameters.binary_data_output"
+        )
+    return wanted
 
 
 def _timeout_s(microseconds: object) -> float | None:
