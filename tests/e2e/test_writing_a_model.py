@@ -44,4 +44,4 @@ def test_the_page_s_models_are_served(tmp_path: Path) -> None:
         assert refused["detail"] == "the trip ends before it begins"
         assert refused["where"] == "$.input_data[0]"
         names = {model["name"] for model in server.http.get("/models").json()["models"]}
-        assert names == {"trips", "brightness", "pngs"}
+        assert names == {"trips", "brightness", "distance", "pngs"}

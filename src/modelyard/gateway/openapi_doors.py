@@ -9,11 +9,9 @@ import json
 from typing import Any
 
 from modelyard.dispatch.catalog import Catalog, Entry
-from modelyard.gateway.problems import STATUS
 from modelyard.gateway.shortening import shorten_example
 
 _V2, _V1 = "Open Inference Protocol V2", "V1"
-_NEVER = ("internal", "client_gone", "not_found")
 
 _INFER = """\
 One output per tensor that the model gives. `GET /v2/models/{name}` tells names, datatypes and
@@ -135,13 +133,13 @@ def _in_path(names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 def _body_and_answer(kind: str, examples: dict[str, Any]) -> dict[str, Any]:
     """Give an operation's ``requestBody`` and ``responses``; ``kind``: how its schemas begin."""
-    statuses = {STATUS[code].value: STATUS[code].phrase for code in STATUS if code not in _NEVER}
     request = {"schema": {"$ref": f"#/components/schemas/{kind}Request"}, "examples": examples}
     return {
         "requestBody": {"required": True, "content": {"application/json": request}},
         "responses": {
             "200": _answer("The predictions", f"{kind}Answer"),
-            **{str(status): _answer(said, "ErrorAnswer") for status, said in statuses.items()},
+            "4XX": _answer("The request is refused; the statuses of `/predict`", "ErrorAnswer"),
+            "5XX": _answer("There is no prediction; the statuses of `/predict`", "ErrorAnswer"),
         },
     }
 

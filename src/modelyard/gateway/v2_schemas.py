@@ -106,5 +106,5 @@ class ModelsList(Models):
     data: list[ListedModel]
 
 
-class ModelStatus(ModelReady, ListedModel):
+class ModelStatus(ListedModel, ModelReady):
     """A model that takes requests."""
