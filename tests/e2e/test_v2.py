@@ -113,6 +113,7 @@ DEEP = b'{"inputs":[{"name":"x","datatype":"FP64","shape":[1,4],"data":' + b"[" 
         (b'{"inputs":[],"id":7}', {}, 422, "Expected `str`, got `int` (at id)"),
         (b'{"inputs":[],"parameters":{"timeout":-1}}', {}, 422, "(at parameters.timeout)"),
         (b'{"inputs":[],"parameters":{"binary_data_output":1}}', {}, 422, "true or false"),
+        (b'{"inputs":[],"parameters":{"sequence_id":7}}', {}, 422, "sequences are not offered"),
         (b'{"inputs":[]', {}, 400, "truncated"),
         (b"\xff", {}, 400, ""),
         (BAD_JSON, {}, 400, ""),

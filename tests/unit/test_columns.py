@@ -152,6 +152,11 @@ def test_what_cannot_be_served_says_what_to_write() -> None:
             contract_for(kind)
 
 
+class PointLike(Columns):
+    x: Annotated[np.ndarray, Tensor("float64")]
+    y: Annotated[np.ndarray, Tensor("float64")]
+
+
 SERVED = """\
 from typing import Annotated
 import numpy as np
@@ -181,4 +186,7 @@ def test_a_model_takes_and_gives_several_arrays(tmp_path: Path) -> None:
             {"radius": 5.0, "is_origin": False},
             {"radius": 0.0, "is_origin": True},
         ]
+        polar = model.predict(PointLike(x=np.array([3.0, 0]), y=np.array([4.0, 0])))
+        assert polar["radius"].tolist() == [5, 0]
+        assert polar["is_origin"].tolist() == [False, True]
         assert model.input_schema["items"]["$ref"] == "#/$defs/Point"

@@ -20,8 +20,8 @@ One prediction per instance of `input_data`, in the same order.
 
 The same in MessagePack, question and answer, with `Content-Type: application/msgpack`. An array
 may then be extension type 77: `[dtype, [length, …]]` in MessagePack, for example `["<f4", [2, 3]]`,
-and at once after it the array's bytes in C order. So is an array that is predicted. In Python
-`modelyard.arrays` writes and reads it.
+and at once after it the array's bytes in C order. So is an array that is predicted. Several arrays
+are a map of them, by name. In Python `modelyard.arrays` writes and reads it.
 """
 _UNSEEN = (RequestError.code, GivenUp.code)  # the one is a defect, of the other nobody hears
 # Every reference is one that the page resolves before it shows anything.

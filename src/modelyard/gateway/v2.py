@@ -108,6 +108,8 @@ class V2Door:
         request = decode_body(json, "json", _decode)
         timeout_s, priority, binary = _USUAL
         if parameters := request.parameters:
+            if parameters.get("sequence_id"):
+                raise InvalidInput("sequences are not offered here", where="$.parameters")
             timeout_s = _timeout_s(parameters.get("timeout", 0))
             priority = _priority(parameters.get("priority", 0))
             binary = _is_binary(parameters.get("binary_data_output", False))
