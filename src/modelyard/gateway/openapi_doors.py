@@ -53,7 +53,7 @@ _SCHEMAS: dict[str, Any] = {
                     "binary_data_output": {"type": "boolean"},
                 },
             },
-            "inputs": {"type": "array", "items": _TENSOR},
+            "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
             "outputs": {
                 "type": "array",
                 "items": {
@@ -77,7 +77,13 @@ _SCHEMAS: dict[str, Any] = {
     "V1Request": {
         "type": "object",
         "required": ["instances"],
-        "properties": {"instances": {"type": "array", "description": "`input_data` of `/predict`"}},
+        "properties": {
+            "instances": {
+                "type": "array",
+                "minItems": 1,
+                "description": "`input_data` of `/predict`",
+            }
+        },
     },
     "V1Answer": {
         "type": "object",

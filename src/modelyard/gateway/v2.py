@@ -31,6 +31,12 @@ LARGEST_COMPRESSED_BYTES = 256 * 1024  # more would hold the loop
 
 _PATH = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _USUAL: tuple[float | None, Priority, bool] = (None, "normal", False)
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
+    b"x-request-id: %b\r\nx-cache: %b\r\n"
+)
+_JSON_HEAD = _HEAD.replace(b"%b", b"application/json", 1)
+_FRAMING = b"inference-header-content-length: %d\r\n"
 _HIGHEST = 1  # of Triton's priorities; 0 is the default
 _CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"deflate": "deflate"}
 
@@ -139,22 +145,18 @@ class V2Door:
             b'"id":%b,' % echo if echo else b"",
             outputs,
         )
-        kind, framing = b"application/json", b""
+        about = (told.request_id.encode(), told.cache_use.encode())
+        if not self._coding and not tail:
+            return _JSON_HEAD % (len(body), *about), body
+        kind, lines = b"application/json", b""
         if b'"binary_data_size":' in outputs:
-            kind = b"application/octet-stream"
-            framing = b"inference-header-content-length: %d\r\n" % len(body)
+            kind, lines = b"application/octet-stream", _FRAMING % len(body)
             body += tail
         if self._coding and len(body) <= LARGEST_COMPRESSED_BYTES:
             packer = zlib.compressobj(1, zlib.DEFLATED, WINDOWS[self._coding])
             body = packer.compress(body) + packer.flush()
-            framing += b"content-encoding: %b\r\n" % self._coding.encode()
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b" % (
-            kind,
-            len(body),
-            framing,
-        )
-        about = (told.request_id.encode(), told.cache_use.encode())
-        return b"%bx-request-id: %b\r\nx-cache: %b\r\n" % (head, *about), body
+            lines += b"content-encoding: %b\r\n" % self._coding.encode()
+        return _HEAD % (kind, len(body), *about) + lines, body
 
     def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:
         """See ``Door``."""
