@@ -52,10 +52,11 @@ class ListTensors:
         # In a struct of our own: msgspec would hash the annotation each time, which takes longer
         # than a small request.
         self._rows_type = msgspec.defstruct("Rows", [("rows", annotation)])
-        fields = _fields_of(inspect.type_info(typing.get_args(annotation)[0]))
+        element = inspect.type_info(typing.get_args(annotation)[0])
+        fields = _fields_of(element)
         self._has_fields = self.is_named = fields is not None
         if fields is None:
-            cell = cell_of(inspect.type_info(typing.get_args(annotation)[0]))
+            cell = cell_of(element)
             self.specs: tuple[Spec, ...] = (Spec(name, cell),)
         else:
             self.specs = tuple(
@@ -63,18 +64,22 @@ class ListTensors:
                 for field in fields
             )
         self._has_documents = any(spec.cell.content == "json" for spec in self.specs)
+        is_numbers = self.specs[0].cell.content == "numbers"
+        self._is_plain = fields is None and is_numbers and _is_plain(element)
         # Its JSON is that of the lists.
         self._is_json_alike = fields is None and self.specs[0].cell.content in ("numbers", "text")
         self._defaults = {field.encode_name: _default_of(field) for field in fields or ()}
 
     def read(self, given: dict[str, GivenTensor]) -> Instances:
         """Give the instances; see ``Tensors``."""
-        if self._is_json_alike:
-            (only,) = given.values()
-            cell = self.specs[0].cell
+        kept = () if self._has_documents else _AS_THEY_ARE
+        if not self._has_fields:
+            ((only,), cell) = given.values(), self.specs[0].cell
             is_same = only.datatype == cell.datatype.name and not only.is_binary
-            if is_same and (not cell.row or is_nested(only)):
+            if is_same and self._is_json_alike and (not cell.row or is_nested(only)):
                 return self._read_json(only, cell)
+            column = self._column(only, cell)
+            return column if self._is_plain else self._convert(column, kept)
         columns = {
             spec.name: self._column(given[spec.name], spec.cell)
             for spec in self.specs
@@ -82,14 +87,8 @@ class ListTensors:
         }
         if not columns:
             raise InvalidInput("there are no inputs", where="$.inputs")
-        if self._has_fields:
-            names = list(columns)
-            rows: list[Any] = [
-                dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)
-            ]
-        else:
-            (rows,) = columns.values()
-        kept = () if self._has_documents else _AS_THEY_ARE
+        names = list(columns)
+        rows = [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         return self._convert(rows, kept)
 
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
@@ -160,6 +159,18 @@ def _fields_of(kind: inspect.Type) -> Sequence[inspect.Field] | None:
     if isinstance(kind, inspect.DataclassType | inspect.TypedDictType):
         return kind.fields
     return None
+
+
+def _is_plain(kind: inspect.Type) -> bool:
+    """Tell whether every value of a tensor is one of the type, so that nobody need look again."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.ListType):
+        return _is_plain(kind.item_type)
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        bounds = (kind.gt, kind.ge, kind.lt, kind.le, kind.multiple_of)
+        return all(bound is None for bound in bounds)
+    return isinstance(kind, inspect.BoolType)
 
 
 def _default_of(field: inspect.Field) -> Any:
