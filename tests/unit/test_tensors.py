@@ -50,6 +50,10 @@ class Tagged(msgspec.Struct, tag=True):
     a: int
 
 
+class Empty(msgspec.Struct):
+    pass
+
+
 DOCUMENTS = {"content_type": "application/json"}
 
 
@@ -92,6 +96,7 @@ def test_it_is_one_tensor(annotation: Any, datatype: str, shape: list[int]) -> N
         list[tuple[int, str]],
         list[Literal["a", 1]],
         list[Tagged],
+        list[Empty],
         list[Person | None],
         list[Annotated[list[float], Meta(max_length=4)]],
         list[list[Person]],

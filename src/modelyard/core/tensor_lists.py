@@ -151,13 +151,13 @@ class ListTensors:
 
 
 def _fields_of(kind: inspect.Type) -> Sequence[inspect.Field] | None:
-    """Give the fields of what is written as an object with fixed keys; None for all else."""
+    """Give the fields of what is written as an object with fixed keys, if it has any."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     if isinstance(kind, inspect.StructType):
-        return None if kind.array_like or kind.tag is not None else kind.fields
+        return None if kind.array_like or kind.tag is not None else kind.fields or None
     if isinstance(kind, inspect.DataclassType | inspect.TypedDictType):
-        return kind.fields
+        return kind.fields or None
     return None
 
 
