@@ -9,9 +9,11 @@ from modelyard.core.contract import Contract
 from modelyard.core.v2 import pack, unpack
 
 
-def question(*inputs: dict[str, Any], tail: bytes = b"", **more: Any) -> bytes:
+def question(
+    *inputs: dict[str, Any], tail: bytes = b"", outputs: Any = None, binary: bool = False
+) -> bytes:
     """Give a request with these inputs."""
-    return pack(json.dumps({"inputs": inputs, **more}).encode(), tail)
+    return pack(json.dumps([inputs, outputs, binary]).encode(), tail)
 
 
 def tensor(

@@ -15,6 +15,7 @@ from msgspec import Meta
 from modelyard import Tensor
 from modelyard.core.errors import InvalidInput, Malformed, RequestError
 from modelyard.core.lists import UnfitPredictions
+from modelyard.core.v2 import RAW_HEAD, pack
 from tests.unit.contracts import contract_for
 from tests.unit.tensors import ask, binary, question, tensor
 
@@ -348,9 +349,6 @@ def test_a_constraint_names_the_instance() -> None:
     assert caught.value.where == "$.input_data[1].age"
 
 
-RAW = b'{"raw":true,"binary":true}'
-
-
 @pytest.mark.parametrize(
     ("annotation", "body", "instances"),
     [
@@ -361,16 +359,14 @@ RAW = b'{"raw":true,"binary":true}'
     ],
 )
 def test_a_raw_request_is_one_instance(annotation: Any, body: bytes, instances: list[Any]) -> None:
-    raw = len(RAW).to_bytes(4, "little") + RAW + body
-    found, wanted = contract_for(annotation).decode_tensors(raw)
+    found, wanted = contract_for(annotation).decode_tensors(pack(RAW_HEAD, body))
     assert found[:] == instances
     assert [output.is_binary for output in wanted] == [True]
 
 
 def test_a_raw_request_is_for_models_with_one_input() -> None:
-    raw = len(RAW).to_bytes(4, "little") + RAW
     with pytest.raises(InvalidInput, match="takes name, age, sizes, tags"):
-        contract_for(list[Person]).decode_tensors(raw)
+        contract_for(list[Person]).decode_tensors(pack(RAW_HEAD))
 
 
 def test_nan_goes_in_binary_and_has_no_form_in_json() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from modelyard.core.contract import Contract
 from modelyard.core.datatypes import BYTES, DATATYPES, FP16
 from modelyard.core.errors import RequestError
 from modelyard.core.instances import MANY, count_instances
-from modelyard.core.v2 import pack, read_question, unpack
+from modelyard.core.v2 import pack, pack_in_place, question_head, read_question, unpack
 from tests.unit.contracts import contract_for
 from tests.unit.tensors import ask, binary, question, tensor
 
@@ -99,18 +100,14 @@ odd_tensors = st.fixed_dictionaries(
         | junk,
     },
 )
+odd_heads = st.tuples(
+    st.lists(odd_tensors) | junk,
+    st.none() | st.lists(odd_tensors) | junk,
+    st.booleans() | junk,
+    st.booleans(),
+)
 odd_questions = st.builds(
-    lambda head, tail: pack(json.dumps(head).encode(), tail),
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "inputs": st.lists(odd_tensors) | junk,
-            "outputs": st.lists(odd_tensors) | junk,
-            "binary": st.booleans() | junk,
-            "raw": st.booleans(),
-        },
-    ),
-    st.binary(max_size=20),
+    lambda head, tail: pack(json.dumps(head).encode(), tail), odd_heads | junk, st.binary()
 )
 
 
@@ -130,6 +127,21 @@ def test_any_bytes_give_instances_or_an_error_of_the_request(annotation: Any, ra
 @given(st.binary(), st.binary())
 def test_a_head_and_what_follows_it_come_apart_again(head: bytes, tail: bytes) -> None:
     assert [bytes(part) for part in unpack(pack(head, tail))] == [head, tail]
+
+
+@given(st.binary(), st.binary(), st.binary(), st.booleans())
+def test_a_head_stands_before_what_followed_the_json(
+    json_part: bytes, head: bytes, tail: bytes, is_large: bool
+) -> None:
+    body = json_part + tail
+    packed = pack_in_place(bytearray(body) if is_large else body, len(json_part), head)
+    assert [bytes(part) for part in unpack(packed)] == [head, tail]
+
+
+def test_of_a_large_body_nothing_is_copied() -> None:
+    body = bytearray(b'{"inputs":[]}' + bytes(100))
+    head = question_head(msgspec.Raw(b"[]"), msgspec.Raw(b"null"), is_binary=False)
+    assert pack_in_place(body, len(body) - 100, head).obj is body
 
 
 def test_a_long_head_counts_as_many_instances_and_long_tensors_cost_nothing() -> None:

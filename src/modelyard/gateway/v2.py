@@ -16,7 +16,7 @@ from modelyard.core.batch import Priority
 from modelyard.core.errors import InvalidInput, Malformed, RequestError, Unavailable
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.core.v2 import RAW_HEAD, pack, unpack
+from modelyard.core.v2 import RAW_HEAD, pack, pack_in_place, question_head, unpack
 from modelyard.dispatch.catalog import Entry
 from modelyard.gateway.answer import error_answer
 from modelyard.gateway.door import Heard, Told
@@ -97,19 +97,19 @@ class V2Door:
         """See ``Door``."""
         length = self._json_bytes
         if length is None:
-            return self._hear(body)
+            return self._hear(body, body)
         if not 0 <= length <= len(body):
             raise Malformed(
                 "Inference-Header-Content-Length is how many bytes of the body are JSON, "
                 f"of {len(body)}"
             )
-        tail = memoryview(body)[length:]
         if not length:  # a raw request: all of it is the one tensor
-            return Heard(self._name, msgspec.Raw(pack(RAW_HEAD, tail)), self._version)
-        return self._hear(bytes(body[:length]), tail)
+            raw = msgspec.Raw(pack(RAW_HEAD, memoryview(body)))
+            return Heard(self._name, raw, self._version)
+        return self._hear(bytes(body[:length]), body)
 
-    def _hear(self, json: bytes | bytearray, tail: bytes | memoryview = b"") -> Heard:
-        """Give what the JSON of a body asks."""
+    def _hear(self, json: bytes | bytearray, body: bytes | bytearray) -> Heard:
+        """Give what is asked by the JSON that a body begins with."""
         check_nesting(json)
         request = decode_body(json, "json", _decode)
         timeout_s, priority, binary = _USUAL
@@ -119,13 +119,9 @@ class V2Door:
             timeout_s = _timeout_s(parameters.get("timeout", 0))
             priority = _priority(parameters.get("priority", 0))
             binary = _is_binary(parameters.get("binary_data_output", False))
-        question = b'{"inputs":%b,"outputs":%b,"binary":%b}' % (
-            request.inputs,
-            request.outputs,
-            b"true" if binary else b"false",
-        )
+        head = question_head(request.inputs, request.outputs, is_binary=binary)
         echo = msgspec.json.encode(request.id) if request.id else b""
-        raw = msgspec.Raw(pack(question, tail))
+        raw = msgspec.Raw(pack_in_place(body, len(json), head))
         return Heard(self._name, raw, self._version, timeout_s, priority, echo)
 
     def check(self, entry: Entry) -> None:
