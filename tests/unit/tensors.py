@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from modelyard.core.contract import Contract
 from modelyard.core.v2 import pack, unpack
+
+Row = Annotated[list[float], Meta(min_length=4, max_length=4)]
+
+
+class Person(msgspec.Struct):
+    name: str
+    age: Annotated[int, Meta(ge=0)]
+    sizes: tuple[float, float]
+    tags: list[str] = []
 
 
 def question(
