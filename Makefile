@@ -14,7 +14,7 @@ BIN = $(VENV)/bin
 DEBIAN ?= forky
 RABBITMQ4 = build/rabbitmq4-$(DEBIAN)
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
-SOURCES := $(wildcard src tests bench deploy/local clients/python/src)
+SOURCES := $(wildcard src tests bench deploy/docs deploy/local clients/python/src)
 
 .PHONY: help
 help: ## List the targets
@@ -190,6 +190,28 @@ build/rabbitmq4-%/.installed:
 	@echo "127.0.0.1 localhost" >$(@D)/etc/hosts
 	@touch $@
 
+# The recipes of docs/recipes.md whose frameworks are too large for .venv. TORCH may be another build or
+# a file: on Linux the one that pip finds may bring several GB for GPUs.
+TORCH ?= torch==2.13.0
+
+build/recipes/.done: VENV := build/recipes
+build/recipes/.done: requirements/run.txt requirements/models.txt requirements/build.txt requirements/dev.txt requirements/recipes.txt
+	@echo "Making $(@D), once …"
+	$(call install,requirements/run.txt requirements/models.txt requirements/build.txt requirements/dev.txt)
+	@exec </dev/null; if command -v uv >/dev/null; then \
+	  uv pip install --quiet --python $(BIN)/python $(TORCH) && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  $(BIN)/python -m pip install $(PIP_QUIET) $(TORCH) && \
+	  $(BIN)/python -m pip install $(PIP_QUIET) --no-deps --no-build-isolation -e .; \
+	fi
+	$(call install,requirements/recipes.txt,--no-deps)
+	@touch $@
+
+.PHONY: test-recipes
+test-recipes: build/recipes/.done ## Run the recipes of docs/recipes.md with XGBoost, PyTorch and embeddings, in an environment of their own
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/recipes/bin/pytest tests/docs/own_environment.py $(ARGS)
+
 .PHONY: check
 check: setup-dev setup-locust ## Format check, lint, types, layers, then the tests: what CI runs
 	$(BIN)/ruff format --check .
@@ -204,6 +226,15 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 	$(BIN)/lint-imports --no-logo
 	cd clients/python/src && $(CURDIR)/$(BIN)/lint-imports --no-logo --config ../.importlinter
 	@$(MAKE) test
+
+# Tests that start no process. The one of costs traces by itself, and would end the measurement.
+WITHOUT_PROCESSES = tests/unit $(wildcard tests/simulation) --ignore tests/unit/test_hot_path_cost.py
+
+.PHONY: coverage
+coverage: setup-dev ## Lines and branches that tests without processes reach; fails below 90 %
+	@mkdir -p build
+	@env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/coverage run -m pytest $(WITHOUT_PROCESSES) $(ARGS)
+	@$(BIN)/python -m tests.unit.reached
 
 DIST ?= dist
 
@@ -222,6 +253,15 @@ DASHBOARDS := k8s-config/monitoring/dashboards
 monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for the operator
 	$(BIN)/python $(DASHBOARDS)/render.py
 
+.PHONY: docs
+docs: setup-dev reference ## Build the documentation as a site in build/docs, every link checked
+	@$(BIN)/zensical build --clean --strict
+	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8080"
+
+.PHONY: reference
+reference: .venv/.run ## Write the pages of docs/ that come from the code: model.toml, settings
+	@$(BIN)/python -m deploy.docs.reference
+
 .PHONY: manifests
 manifests: setup-deploy ## Render the charts into k8s-config/, app/k8s/ and models/*/k8s/
 	@HELM=$(BIN)/helm deploy/manifests.sh
@@ -234,6 +274,14 @@ bench: setup-dev setup-bench setup-cluster ## Measure speed beside a bare echo; 
 chaos: setup-dev setup-test ## Faults at random in a cluster under load, for MINUTES (5), from SEED
 	@exec $(BIN)/python -m tests.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) \
 	  $(if $(FAULTS),--faults $(FAULTS))
+
+SEEDS ?= 1000
+FROM ?= 1
+
+.PHONY: explore
+explore: setup-dev ## Break the core on a virtual clock, SEEDS (1000) ways from FROM (1); MUTANTS=1 checks the checks
+	@exec $(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) \
+	  $(if $(FAULTS),--faults $(FAULTS)) $(if $(MUTANTS),--mutants)
 
 .PHONY: simulate
 simulate: setup-dev ## Simulate autoscaling again: plots and tables of docs/scaling.md; ARGS=--measure measures first
@@ -284,6 +332,7 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	  $(call lock_model,$$folder) || exit 1; \
 	done
 	$(COMPILE) $(ARGS) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) $(ARGS) --override requirements/recipes-without.in requirements/recipes.in -o requirements/recipes.txt
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/deploy.in -o requirements/deploy.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt

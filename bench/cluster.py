@@ -13,9 +13,9 @@ from pathlib import Path
 
 from bench.load import JSON, MARK, Seen, run_load
 from bench.openloop import Outcome, Request, run_open_loop
-from bench.processes import ROOT, Server
+from bench.processes import ROOT, Server, cpu_s_of
 from bench.rows import Limit, Plan, Row, details, row, tell
-from bench.speed import FOLDER, MANY, ONE
+from bench.speed import FOLDER, MANY, ONE, Timed
 from bench.subjects import FAST, FAST_ANSWER, ask, body_of, check_answers, modelyard
 from tests.support.broker import Broker
 from tests.support.cache import RedisServer
@@ -35,13 +35,14 @@ class Cluster:
         self._logs = logs
         self._settings = settings
         self._stack = ExitStack()
-        self._started = 0
+        self._members: list[Server] = []
 
     def __enter__(self) -> Cluster:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             broker = stack.enter_context(Broker(Path(folder)))
             self._settings["MODELYARD_AMQP_URL"] = broker.url
+            self._broker = broker
             self._stack = stack.pop_all()
         return self
 
@@ -50,15 +51,20 @@ class Cluster:
 
     def start(self, *command: str) -> Server:
         """Start a gateway or a worker, and wait until it is ready."""
-        self._started += 1
-        name = f"cluster-{command[0]}-{self._started}"
+        name = f"cluster-{command[0]}-{len(self._members) + 1}"
         server = Server(
             name,
             [PROGRAM, *command],
             environment=self._settings,
             log=self._logs / f"{name}.log",
         )
+        self._members.append(server)
         return self._stack.enter_context(server)
+
+    def cpu_s(self) -> float:
+        """Give the seconds of processor time of all members and of the broker."""
+        members = [process for server in self._members for process in server.tree()]
+        return cpu_s_of([*members, *self._broker.tree()])
 
 
 def measure_cluster(plan: Plan, logs: Path) -> list[Row]:
@@ -76,41 +82,47 @@ def _beside_embedded(plan: Plan, logs: Path) -> list[Row]:
         cluster.start("worker", str(ROOT / FOLDER))
         gateway = cluster.start("gateway")
         with modelyard(logs, "beside the cluster", FOLDER, is_cached=False) as embedded:
-            seen: dict[tuple[int, str], list[Seen]] = {}
+            seen: dict[tuple[int, str], list[Timed]] = {}
             for server in (gateway, embedded):
                 check_answers(server, FAST)
                 run_load(server.url, body_of(FAST), connections=MANY, seconds=plan.warm_up_s)
             for number in range(plan.rounds):
                 tell(f"cluster beside embedded, round {number + 1} of {plan.rounds}")
                 for connections in (MANY, ONE):
-                    for shape, server in (("cluster", gateway), ("embedded", embedded)):
+                    for shape, server, system in (
+                        ("cluster", gateway, cluster),
+                        ("embedded", embedded, embedded),
+                    ):
+                        before = system.cpu_s()
                         one = run_load(
                             server.url,
                             body_of(FAST),
                             connections=connections,
                             seconds=plan.round_s,
                         )
-                        seen.setdefault((connections, shape), []).append(one)
-    rates = [
-        ours.rate / theirs.rate
-        for ours, theirs in zip(seen[MANY, "cluster"], seen[MANY, "embedded"], strict=True)
-    ]
+                        timed = Timed(one, system.cpu_s() - before)
+                        seen.setdefault((connections, shape), []).append(timed)
+    many = list(zip(seen[MANY, "cluster"], seen[MANY, "embedded"], strict=True))
+    rates = [ours.seen.rate / theirs.seen.rate for ours, theirs in many]
+    costs = [ours.cpu_us / theirs.cpu_us for ours, theirs in many]
     delays = [
-        ours.p50_ms / theirs.p50_ms
+        ours.seen.p50_ms / theirs.seen.p50_ms
         for ours, theirs in zip(seen[ONE, "cluster"], seen[ONE, "embedded"], strict=True)
     ]
-    failures = sum(one.failures for runs in seen.values() for one in runs)
+    failures = sum(one.seen.failures for runs in seen.values() for one in runs)
     return [
         row("cluster / embedded, 64 connections: throughput", rates, "{:.2f}"),
+        row("cluster / embedded, 64 connections: processor", costs, "{:.2f}"),
         row("cluster / embedded, 1 connection: median latency", delays, "{:.1f}"),
         row("cluster: failed requests in these runs", [failures], "{:.0f}", Limit("=", 0)),
         *(
             details(
                 f"{shape} beside the other, {connections} at a time",
                 {
-                    "p50 {:.2f} ms": [one.p50_ms for one in runs],
-                    "p99 {:.2f} ms": [one.p99_ms for one in runs],
-                    "{:,.0f}/s": [one.rate for one in runs],
+                    "p50 {:.2f} ms": [one.seen.p50_ms for one in runs],
+                    "p99 {:.2f} ms": [one.seen.p99_ms for one in runs],
+                    "{:.0f} µs of processor": [one.cpu_us for one in runs],
+                    "{:,.0f}/s": [one.seen.rate for one in runs],
                 },
             )
             for (connections, shape), runs in seen.items()

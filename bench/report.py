@@ -25,7 +25,8 @@ PAGE = """\
 # Benchmarks
 
 This is written by `make bench`, all of it, from one run: to change it, run that again. What stands
-below, beside other serving systems, is written by `make bench-peers`.
+below, beside other serving systems, is written by `make bench-peers`; the last section, what a
+request costs, by hand.
 
 | | |
 |---|---|
@@ -50,6 +51,10 @@ the cache on, and always the same request.
 when the answer is there. {rounds} rounds of {round_s} s for each server and number of connections,
 in turns whose order changes. A ratio is taken within its round. Whether the answers are
 right is checked before anything is timed.
+
+**Heads.** Each request has an `x-request-id` and a `traceparent` of its own, as all have that come
+through a proxy. *Equal heads*: the client sends the same bytes every time. What it does to make the
+others differ is in *µs of the client's*.
 
 **µs of processor.** What the server and all its processes used per answer. It depends less than the
 clock does on what else the machine was doing.

@@ -56,13 +56,22 @@ def _unpack(answer: bytes) -> Any:
 
 
 class _Asked:
-    """What both shapes have in common: how they are asked."""
+    """What both shapes have in common: how they are asked.
+
+    Args:
+        caching: How the cache is set.
+        program: What is started: the ``modelyard`` of this checkout, or of another.
+        label: What tells one checkout's from another's in names and titles.
+    """
 
     forms: Sequence[str] = ("json", "binary")
     has_batching = False
 
-    def __init__(self, caching: Caching) -> None:
+    def __init__(self, caching: Caching, *, program: str = PROGRAM, label: str = "") -> None:
         self.caching = caching
+        self.program = program
+        self._suffix = caching.suffix + (f"-{label}" if label else "")
+        self._title = caching.title + (f", {label}" if label else "")
 
     def missing(self) -> str:
         return ""
@@ -91,11 +100,11 @@ class Embedded(_Asked):
 
     @property
     def name(self) -> str:
-        return f"modelyard{self.caching.suffix}"
+        return f"modelyard{self._suffix}"
 
     @property
     def title(self) -> str:
-        return f"Modelyard embedded{self.caching.title}"
+        return f"Modelyard embedded{self._title}"
 
     @contextlib.contextmanager
     def start(self, told: Told, logs: Path) -> Iterator[Running]:
@@ -103,7 +112,7 @@ class Embedded(_Asked):
             write_folders(Path(folder), told)
             with Program(
                 self.name,
-                [PROGRAM, "serve", folder],
+                [self.program, "serve", folder],
                 environment=ENVIRONMENT | self.caching.settings,
                 log=logs / f"{self.name}.log",
                 is_ready=lambda url: answers_rightly(self, url, told.models),
@@ -117,11 +126,11 @@ class Cluster(_Asked):
 
     @property
     def name(self) -> str:
-        return f"cluster{self.caching.suffix}"
+        return f"cluster{self._suffix}"
 
     @property
     def title(self) -> str:
-        return f"Modelyard cluster{self.caching.title}"
+        return f"Modelyard cluster{self._title}"
 
     def joins(self, scenario: str) -> bool:
         """Workers of many models are many machines' work."""
@@ -175,10 +184,11 @@ class _Cluster:
 
     def _enter_members(self, stack: ExitStack, folders: Path, settings: dict[str, str]) -> None:
         """Start gateway and workers, all at once."""
-        commands = {"gateway": [PROGRAM, "gateway"]}
+        program = self._system.program
+        commands = {"gateway": [program, "gateway"]}
         for model in self._told.models:
             for number in range(self._told.runners):
-                commands[f"{model}-{number}"] = [PROGRAM, "worker", str(folders / model)]
+                commands[f"{model}-{number}"] = [program, "worker", str(folders / model)]
         self._servers = [
             Server(
                 f"{self._system.name}-{part}",

@@ -13,7 +13,7 @@ from bench.rows import Row
 SECTION = """\
 ## Beside other serving systems
 
-From here on, this page is written by `make bench-peers`, all of it, from one run.
+This section is written by `make bench-peers`, all of it, from one run.
 
 | | |
 |---|---|
@@ -33,6 +33,10 @@ changes from round to round. A figure is the median of the rounds, with the leas
 greatest. Client, servers and models share the machine. Processor time and memory are those of the
 system's whole process tree; RSS counts pages that processes share in each of them, PSS only once.
 **Batching off** is each system's best setting for a single connection.
+
+**Heads**: each request has an `x-request-id` and a `traceparent` of its own, as all have that come
+through a proxy; but for *equal heads*, where the client sends the same bytes every time, and large
+requests, where making each anew would cost the client a copy of the tensor.
 
 **Small**: one iris flower to a scikit-learn logistic regression. **Start**: from the command to the
 first right answer, the median of {starts} starts in a round; for the cluster with RabbitMQ up

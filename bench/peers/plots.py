@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ import matplotlib as mpl
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "modelyard"  # the same picture from the same figures
 from matplotlib import pyplot as plt  # noqa: E402  (after the choice of how to draw)
+from matplotlib.figure import Figure  # noqa: E402
 
 OURS, THEIRS = "#1f6f8b", "#b8b8b8"
 # Scenario, case, measure, title, file.
@@ -68,8 +71,7 @@ def _draw_bars(chosen: dict[str, list[float]], title: str, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_title(title)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+    _save(figure, path)
 
 
 def _draw_spread(spread: list[dict[str, Any]], title: str, path: Path) -> None:
@@ -84,8 +86,24 @@ def _draw_spread(spread: list[dict[str, Any]], title: str, path: Path) -> None:
     axes.set_title(title)
     axes.legend()
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    drawn = io.StringIO()
+    figure.savefig(drawn, metadata={"Date": None})
     plt.close(figure)
+    path.write_text(compact(drawn.getvalue()), encoding="utf-8")
+
+
+def compact(svg: str) -> str:
+    """Write each path on one line, with two decimals: matplotlib takes a line for each segment."""
+    return re.sub(r' d="([^"]*)"', lambda path: f' d="{_compact_path(path[1])}"', svg)
+
+
+def _compact_path(path: str) -> str:
+    rounded = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}", path)
+    return " ".join(rounded.split())
 
 
 if __name__ == "__main__":

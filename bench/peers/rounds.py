@@ -63,7 +63,14 @@ class Bench(NamedTuple):
             self.book.note(scenario, system.title, text[-1] if text else repr(error))
 
 
-def load(running: Running, call: Call, *, connections: int, seconds: int) -> Seen:
+def load(
+    running: Running,
+    call: Call,
+    *,
+    connections: int,
+    seconds: int,
+    has_equal_heads: bool = False,
+) -> Seen:
     """Send ``call`` over ``connections`` for ``seconds``."""
     return run_load(
         running.url,
@@ -72,17 +79,27 @@ def load(running: Running, call: Call, *, connections: int, seconds: int) -> See
         headers=call.headers,
         connections=connections,
         seconds=seconds,
+        has_equal_heads=has_equal_heads,
     )
 
 
-def timed(running: Running, call: Call, *, connections: int, seconds: int) -> dict[str, float]:
+def timed(
+    running: Running,
+    call: Call,
+    *,
+    connections: int,
+    seconds: int,
+    has_equal_heads: bool = False,
+) -> dict[str, float]:
     """Load, and give the figures by measure.
 
     Raises:
         LoadError: Nothing was answered.
     """
     before = cpu_s_of(running.tree())
-    seen = load(running, call, connections=connections, seconds=seconds)
+    seen = load(
+        running, call, connections=connections, seconds=seconds, has_equal_heads=has_equal_heads
+    )
     cpu_s = cpu_s_of(running.tree()) - before
     right = seen.answers - seen.unexpected
     if right <= 0:

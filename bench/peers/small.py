@@ -1,5 +1,7 @@
 """Small requests: one flower, at 1, 8, 64 and 512 connections; and what start and memory were.
 
+Each request has an id and a trace of its own; that with equal heads is a case of its own.
+
 Every round starts the systems anew, one after the other, so that none has another's processes
 beside it, and every round knows the time to the first answer.
 """
@@ -13,7 +15,7 @@ from bench.peers.samples import instance_of
 from bench.peers.system import System
 from bench.peers.told import Told
 
-BATCHED, UNBATCHED = "batched", "batching off"
+BATCHED, UNBATCHED, EQUAL_HEADS = "batched", "batching off", "equal heads"
 CONNECTIONS = (1, 8, 64, 512)
 STARTS = 3  # in each round: the first may have to read its files from the disk
 
@@ -21,8 +23,7 @@ STARTS = 3  # in each round: the first may have to read its files from the disk
 def case_of(connections: int, setting: str = BATCHED) -> str:
     """Give the name of a case."""
     plural = "" if connections == 1 else "s"
-    off = "" if setting == BATCHED else f", {UNBATCHED}"
-    return f"{connections} connection{plural}{off}"
+    return f"{connections} connection{plural}" + ("" if setting == BATCHED else f", {setting}")
 
 
 def measure_small(bench: Bench) -> None:
@@ -55,6 +56,15 @@ def _measure(bench: Bench, system: System, told: Told, all_connections: tuple[in
                 seen = timed(running, call, connections=connections, seconds=plan.seconds)
                 book.add("small", case_of(connections, setting), title, **seen)
             if connections == 64:
+                with bench.noting("small", system):
+                    seen = timed(
+                        running,
+                        call,
+                        connections=connections,
+                        seconds=plan.seconds,
+                        has_equal_heads=True,
+                    )
+                    book.add("small", case_of(connections, EQUAL_HEADS), title, **seen)
                 rss, pss = resident_mib(running.tree())
                 support, _ = resident_mib(running.support())
                 book.add("memory", "after the load", title, rss=rss, pss=pss, rss_support=support)

@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from bench.rows import tell
 from bench.simulate import page
 from bench.simulate.checks import CHECKS, simulate_trial
+from bench.simulate.comparison import Comparison, compare
 from bench.simulate.data import Measured, load
 from bench.simulate.paper import cells_for, costs_of, need
 from bench.simulate.plots import draw_paper, draw_scaling, draw_theory
@@ -39,12 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         measure()
     measured = load()
-    found = dict(_tables(measured, [s for s in SUBJECTS if s.name in options.only]))
+    compared: list[Comparison] = []
+    found = dict(_tables(measured, [s for s in SUBJECTS if s.name in options.only], compared))
     text = page.PAGE.read_text(encoding="utf-8")
     for name, made in found.items():
         text = page.put(text, name, made)
     page.PAGE.write_text(text, encoding="utf-8")
-    return 0
+    wrong = [one.demand[:2] for one in compared if not one.is_as_known]
+    for subject, shape in wrong:
+        tell(f"demand, {subject}, {shape}: not what comparison.py says is held or missed")
+    return int(bool(wrong))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -60,8 +65,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _tables(measured: Measured, subjects: Sequence[Subject]) -> Iterator[tuple[str, str]]:
-    """Make the tables, and the plots beside them."""
+def _tables(
+    measured: Measured, subjects: Sequence[Subject], compared: list[Comparison]
+) -> Iterator[tuple[str, str]]:
+    """Make the tables, and the plots beside them; ``compared`` gets what demand comes to."""
     if len(subjects) == len(SUBJECTS):
         yield "origin", page.origin()
     yield "parameters", page.parameters()
@@ -82,10 +89,12 @@ def _tables(measured: Measured, subjects: Sequence[Subject]) -> Iterator[tuple[s
     yield "apart", page.paper(apart)
     yield "models", page.models_work(measured)
     draw_paper(together, apart, page.FOLDER / "paper.png")
-    yield from _scaling(measured, subjects)
+    yield from _scaling(measured, subjects, compared)
 
 
-def _scaling(measured: Measured, subjects: Sequence[Subject]) -> Iterator[tuple[str, str]]:
+def _scaling(
+    measured: Measured, subjects: Sequence[Subject], compared: list[Comparison]
+) -> Iterator[tuple[str, str]]:
     jobs = [
         (subject, shape, signal)
         for subject, shape in product(subjects, SHAPES)
@@ -101,11 +110,14 @@ def _scaling(measured: Measured, subjects: Sequence[Subject]) -> Iterator[tuple[
             outcomes[outcome.subject].append(outcome)
     for subject in subjects:
         done = outcomes[subject.name]
+        compared += compare(done)
         yield subject.name, page.scaling(done)
         rows = f"{subject.rows} row{'s' * (subject.rows > 1)} a request"
         title = f"{subject.name}, {rows}, up to {done[0].greatest_rate:,.1f} requests/s"
         timeout_s = manifest_of(subject).limits.timeout_s
         draw_scaling(title, done, timeout_s, page.FOLDER / f"{subject.name}.png")
+    if len(subjects) == len(SUBJECTS):
+        yield "comparison", page.comparison(compared)
 
 
 if __name__ == "__main__":

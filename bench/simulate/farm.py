@@ -53,7 +53,7 @@ class Farm:
         self._arrivals = arrivals
         self._queue: deque[Bundle] = deque()
         self._turns: deque[Worker] = deque()
-        self._gateways = [Gateway(self, arrivals[n::gateways]) for n in range(gateways)]
+        self.gateways = [Gateway(self, arrivals[n::gateways]) for n in range(gateways)]
         for _ in range(workers):
             self.add_worker(0.0)
 
@@ -61,8 +61,8 @@ class Farm:
         """Run to the end; gives each request's latency, or REFUSED or EXPIRED."""
         self.env.run(until_s)
         latency = np.empty(len(self._arrivals))
-        for number, gateway in enumerate(self._gateways):
-            latency[number :: len(self._gateways)] = gateway.latency
+        for number, gateway in enumerate(self.gateways):
+            latency[number :: len(self.gateways)] = gateway.latency
         return latency
 
     # The broker.

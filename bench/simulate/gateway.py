@@ -43,6 +43,7 @@ class Gateway:
         self.times: list[float] = times.tolist()
         self.latency = [EXPIRED] * len(times)
         self._outstanding = self._unanswered = 0  # bundles, and requests in them
+        self.asked = 0  # refused ones too
         self._in_flight = 0
         self._deadlines: deque[tuple[float, Bundle]] = deque()
         self._freed: simpy.Event | None = None
@@ -76,11 +77,8 @@ class Gateway:
 
     def _send(self, first: int, end: int) -> None:
         rules, deadlines = self._farm.rules, self._deadlines
-        while deadlines and (deadlines[0][0] <= self._env.now or not deadlines[0][1].left):
-            _, bundle = deadlines.popleft()
-            bundle.is_given_up = True
-            self._in_flight -= bundle.left
-        admitted = min(end, first + max(rules.max_in_flight - self._in_flight, 0))
+        self.asked = end
+        admitted = min(end, first + max(rules.max_in_flight - self.in_flight(), 0))
         self.latency[admitted:end] = [REFUSED] * (end - admitted)
         if admitted == first:
             return
@@ -90,6 +88,15 @@ class Gateway:
         self._outstanding += 1
         self._unanswered += bundle.left
         self._farm.carry(bundle)
+
+    def in_flight(self) -> int:
+        """Give how many requests have no answer and have not passed their deadline."""
+        deadlines = self._deadlines
+        while deadlines and (deadlines[0][0] <= self._env.now or not deadlines[0][1].left):
+            _, bundle = deadlines.popleft()
+            bundle.is_given_up = True
+            self._in_flight -= bundle.left
+        return self._in_flight
 
     def settle(self, bundle: Bundle, first: int, end: int) -> None:
         """Note the answers to these requests, unless they come too late."""

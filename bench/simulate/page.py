@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.processes import ROOT
 from bench.simulate import parameters as p
 from bench.simulate.checks import Agreement, Check, Wait
+from bench.simulate.comparison import Comparison
 from bench.simulate.data import FILE, Measured
 from bench.simulate.paper import Costs, Need
 from bench.simulate.scenarios import SUBJECTS, Outcome
@@ -20,6 +21,7 @@ FOLDER = ROOT / "docs" / "scaling"
 SIMULATING = (
     "arrivals",
     "autoscaler",
+    "demand",
     "farm",
     "gateway",
     "parameters",
@@ -54,6 +56,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def fingerprint() -> str:
     """Give a digest of all that the simulated figures depend on."""
     files = [FILE, *(Path(__file__).with_name(f"{name}.py") for name in SIMULATING)]
+    files += [ROOT / "src" / "modelyard" / "core" / f"{name}.py" for name in ("demand", "pace")]
     manifests = [ROOT / subject.folder / "model.toml" for subject in SUBJECTS]
     digest = hashlib.sha256()
     for file in [*files, *manifests]:
@@ -200,6 +203,23 @@ def scaling_row(one: Outcome) -> list[str]:
         f"{one.pods_mean:.1f}",
         str(one.pods_most),
     ]
+
+
+def comparison(found: Sequence[Comparison]) -> str:
+    """Hold demand against the better of the other two signals."""
+    rows = [
+        [
+            one.demand.subject,
+            one.demand.shape,
+            one.better.signal,
+            f"{one.slowness:.3f}",
+            f"{one.more_pods:+.2f}",
+            "yes" if one.is_held else "no",
+        ]
+        for one in found
+    ]
+    head = ["model", "load", "the better one", "p99, times its", "pods, beyond its", "held"]
+    return table(head, rows)
 
 
 def paper(needs: Sequence[Need]) -> str:

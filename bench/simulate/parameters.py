@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from modelyard.core import demand
 from modelyard.transports.amqp.announcer import EVERY_S
 from modelyard.transports.amqp.lanes import FILL_S, SPARE_S
 
@@ -31,6 +32,27 @@ QUEUE_TARGET = Parameter(
 READY_TARGET = Parameter(
     2.0, "messages per pod", "what KEDA aims at if it counts ready ones only", "chosen"
 )
+COUNTED = Parameter(
+    demand.COUNTED_REQUESTS,
+    "requests' time",
+    "over which a gateway counts what is asked for,",
+    "`core/demand.py`",
+)
+SHORTEST_S = Parameter(demand.SHORTEST_S, "s", "at least, which is what the HPA waits,", HPA)
+LONGEST_S = Parameter(demand.LONGEST_S, "s", "and at most", "`core/demand.py`")
+STANDING_S = Parameter(
+    demand.STANDING_S, "s", "of which the least number in flight counts", "`core/demand.py`"
+)
+WAIT_SHARE = Parameter(
+    demand.WAIT_SHARE,
+    "of `timeout_s`",
+    "`target_wait_s`, in which a backlog should be gone",
+    "`core/demand.py`",
+)
+SPARE_ROOT = Parameter(1.1, "√demand runners", "spare, for chance", "the charts")
+SPARE = Parameter(1.25, "runners", "spare beside that", "the charts")
+SPARE_SHARE = Parameter(2.0, "of the demand", "most of what is spare beside that", "the charts")
+PACE_S = Parameter(EVERY_S, "s", "between two statuses, which tell the pace", "`announcer.py`")
 MIN_PODS = Parameter(2, "pods", "minReplicas", "the charts")
 SYNC_S = Parameter(15, "s", "between two decisions of the HPA", HPA)
 TOLERANCE = Parameter(0.1, "", "ratio to the target that changes nothing", HPA)
@@ -46,7 +68,7 @@ GATEWAYS = Parameter(2, "gateways", "in front, taking turns", "chosen")
 ROWS = Parameter(10, "rows", "in each request", "the load test")
 BUNDLE_FILL_S = Parameter(FILL_S, "s", "that a bundle waits at most to fill", "`lanes.py`")
 BUNDLE_SPARE_S = Parameter(SPARE_S, "s", "the same while a runner may be free", "`lanes.py`")
-ANNOUNCE_S = Parameter(EVERY_S, "s", "between two announcements of a worker", "`announcing.py`")
+ANNOUNCE_S = Parameter(EVERY_S, "s", "between two announcements of a worker", "`announcer.py`")
 CORE_HOUR_USD = Parameter(
     0.0408, "USD per core-hour", "m7g.large in us-east-1 on demand, June 2026: 0.0816 for 2", EC2
 )

@@ -20,8 +20,8 @@ from bench.simulate.paper import Costs, Need
 from bench.simulate.scenarios import SHAPES, Outcome
 
 BINS = 60
-COLOURS = {"CPU": "#d55e00", "queue": "#0072b2"}
-LABELS = {"CPU": "CPU at 80 %", "queue": "queue length"}
+COLOURS = {"CPU": "#d55e00", "queue": "#0072b2", "demand": "#009e73"}
+LABELS = {"CPU": "CPU at 80 %", "queue": "queue length", "demand": "demand"}
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -63,7 +63,7 @@ def draw_scaling(title: str, outcomes: Sequence[Outcome], timeout_s: float, file
         grid[1][0].set_ylabel("latency, s (p99 solid, p50 dashed)")
         figure.suptitle(title, fontsize=12)
         handles, labels = grid[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         save(figure, file)
 
 

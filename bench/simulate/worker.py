@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import simpy
 
 from bench.simulate.gateway import Bundle
+from modelyard.core.pace import Pace
 
 if TYPE_CHECKING:
     from bench.simulate.farm import Farm
@@ -23,6 +24,7 @@ class Worker:
         self.is_leaving = False
         self.unacked = 0
         self.usage: float | None = None
+        self.pace = Pace()
         self._local: deque[Bundle] = deque()
         self._is_busy = False
         self._cpu_s = 0.0
@@ -73,12 +75,19 @@ class Worker:
             done.callbacks.append(self._done)
 
     def _done(self, event: simpy.Event) -> None:
-        self._cpu_s += self._batch[1]
-        self._batch = (0.0, 0.0, 1.0)
         parts: list[tuple[Bundle, int, int]] = event.value or []
+        self._measure(sum(end - first for _, first, end in parts))
+        self._batch = (0.0, 0.0, 1.0)
         for bundle, first, end in parts:
             self._answer(bundle, first, end)
         self._start()
+
+    def _measure(self, requests: int) -> None:
+        _, cpu_s, seconds = self._batch
+        self._cpu_s += cpu_s
+        rows, size = requests * self._farm.rules.rows, self._farm.rules.max_batch_size
+        calls = max(1, -(-rows // size))
+        self.pace.add(rows / calls, seconds / calls)
 
     def _answer(self, bundle: Bundle, first: int, end: int = 0) -> None:
         end = end or first + 1

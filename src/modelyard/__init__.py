@@ -1,7 +1,7 @@
 """Modelyard: one HTTP API in front of many machine-learning models.
 
-Here are the names for people who write models. Importing them starts nothing and pulls in neither
-a web framework nor an event loop.
+These are the names that model authors need. Importing them starts nothing, and imports neither a
+web framework nor an event loop.
 """
 
 from modelyard.core.arrays import Tensor

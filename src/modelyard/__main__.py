@@ -1,4 +1,4 @@
-"""``python -m modelyard``: the command line, for who has no ``modelyard`` on the path."""
+"""``python -m modelyard``: the command line, if ``modelyard`` is not on the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numpy arrays in MessagePack, for who asks: each keeps its dtype and shape.
+"""Numpy arrays in MessagePack, for clients: each keeps its dtype and shape.
 
     body = {"model_name": "vision", "input_data": images}
     request = msgspec.msgpack.encode(body, enc_hook=pack_array)
@@ -25,7 +25,7 @@ __all__ = ["EXTENSION_CODE", "ext_hook", "pack_array", "payload_of"]
 
 
 def pack_array(array: Any) -> Any:
-    """Give what MessagePack says for a numpy array; for a numpy scalar, the number.
+    """Return what MessagePack says for a numpy array; for a numpy scalar, the number.
 
     Raises:
         NotImplementedError: It is neither, or holds something other than numbers or bools.
@@ -38,7 +38,7 @@ def pack_array(array: Any) -> Any:
 
 
 def payload_of(array: np.ndarray[Any, Any]) -> bytes:
-    """Give the payload of the extension: dtype, shape, bytes in C order, little-endian.
+    """Return the payload of the extension: dtype, shape, bytes in C order, little-endian.
 
     Raises:
         NotImplementedError: It holds something other than numbers or bools.
@@ -53,7 +53,7 @@ def payload_of(array: np.ndarray[Any, Any]) -> bytes:
 
 
 def ext_hook(code: int, payload: bytes | memoryview) -> np.ndarray[Any, Any]:
-    """Give the array of an extension, read-only, over the bytes of the message.
+    """Return the array of an extension, read-only, over the bytes of the message.
 
     Raises:
         ValueError: It is another extension, or is damaged.

@@ -6,6 +6,7 @@ started as a pool starts it: so a model that crashes while it loads is a line of
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -23,6 +24,8 @@ import msgspec
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.messages import FRAME_HEADER_BYTES, LoadFailed, Ready, to_pool
 from modelyard.core.records import RECORD_MARK, decode_record
+from modelyard.equipment import NotEquipped
+from modelyard.equipment.equipper import Equipment, Equipper
 from modelyard.folder import FolderError, digest_folder, read_manifest
 from modelyard.requirements import missing_from, read_requirements
 
@@ -51,9 +54,9 @@ class Finding(NamedTuple):
     details: Sequence[str] = ()
 
 
-def check_model(folder: Path) -> Iterator[Finding]:
+def check_model(folder: Path, equipper: Equipper) -> Iterator[Finding]:
     """Look at the model in ``folder``, one thing after the other; ends where nothing more can be
-    said.
+    said. Its runner is started with what ``equipper`` gives.
     """
     folder = folder.resolve()
     try:
@@ -62,7 +65,8 @@ def check_model(folder: Path) -> Iterator[Finding]:
         yield Finding("failed", "manifest", str(error))
         return
     yield Finding("ok", "manifest", f"{manifest.target}, {manifest.class_}")
-    yield _check_requirements(folder, is_isolated=manifest.isolated)
+    if not manifest.isolated:
+        yield _check_requirements(folder)
     try:
         digest = digest_folder(folder, manifest)
         yield Finding("ok", "artefacts", f"{_count(len(manifest.artefacts), 'file')} checked")
@@ -70,8 +74,25 @@ def check_model(folder: Path) -> Iterator[Finding]:
     except FolderError as error:
         yield Finding("failed", "artefacts", str(error))
         return
+    try:
+        secrets = equipper.find_secrets(manifest)
+    except NotEquipped as error:
+        yield Finding("failed", "secrets", str(error))
+        return
+    if secrets:
+        yield Finding("ok", "secrets", f"{', '.join(secrets)}: found")
+    try:
+        equipment = asyncio.run(equipper.equip(folder, manifest, on_step=lambda _: None))
+    except NotEquipped as error:
+        yield Finding("failed", "environment", str(error))
+        return
+    if manifest.isolated:
+        yield Finding("ok", "environment", f"{equipment.python} runs it")
     started = time.monotonic()
-    loaded = _load(folder, manifest)
+    try:
+        loaded = _load(folder, manifest, equipment)
+    finally:
+        equipment.give_back()
     if isinstance(loaded.said, str):
         yield Finding("failed", "load", loaded.said, loaded.printed)
         return
@@ -80,14 +101,11 @@ def check_model(folder: Path) -> Iterator[Finding]:
     yield _check_sizes(folder, manifest, peak_bytes=loaded.peak_bytes)
 
 
-def _check_requirements(folder: Path, *, is_isolated: bool) -> Finding:
+def _check_requirements(folder: Path) -> Finding:
     try:
         needed = read_requirements(folder)
     except FolderError as error:
         return Finding("failed", "requirements", str(error))
-    if is_isolated:
-        text = "isolated: `modelyard serve` installs requirements.lock in an environment of its own"
-        return Finding("note", "requirements", text)
     if missing := missing_from(needed):
         path = os.path.relpath(folder / "requirements.txt")
         todo = f"{os.path.relpath(sys.executable)} -m pip install -r {path}"
@@ -124,20 +142,22 @@ def _check_sizes(folder: Path, manifest: Manifest, *, peak_bytes: int) -> Findin
     return Finding("ok", "sizes", f"{text}, and model.toml asks for {memory}")
 
 
-def _load(folder: Path, manifest: Manifest) -> Loaded:
+def _load(folder: Path, manifest: Manifest, equipment: Equipment) -> Loaded:
     """Start a runner, as a pool does, and end it when it has said what it has to say."""
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as output:
         with theirs:
-            command = (sys.executable, "-P", "-m", "modelyard.runner", "--fd", str(theirs.fileno()))
-            whose = ("--parent", str(os.getpid()), "--name", manifest.name)
+            command = (equipment.python, "-P", "-m", "modelyard.runner")
+            owner = ("--fd", str(theirs.fileno()), "--parent", str(os.getpid()))
+            whose = ("--name", manifest.name, "--version", manifest.version)
             runner = subprocess.Popen(
-                [*command, *whose, "--version", manifest.version, str(folder)],
+                [*command, *owner, *whose, str(folder)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                env=equipment.variables,
             )
         ours.settimeout(manifest.limits.load_timeout_s)
         try:
@@ -159,7 +179,7 @@ def _load(folder: Path, manifest: Manifest) -> Loaded:
 
 
 def _as_text(line: bytes) -> list[str]:
-    """Give the lines for people of one that a runner printed: text, or a record of its logging."""
+    """Return a runner's output line as text for people; log records are formatted."""
     mark = RECORD_MARK.encode()
     record = decode_record(line.removeprefix(mark)) if line.startswith(mark) else None
     if record is None:
@@ -168,7 +188,7 @@ def _as_text(line: bytes) -> list[str]:
 
 
 def _first_word(channel: socket.socket) -> Ready | str | None:
-    """Give what a runner says once it has loaded, why it cannot, or None if it ended before.
+    """Return what a runner says once it has loaded, why it cannot, or None if it ended before.
 
     Raises:
         TimeoutError: It took too long.
@@ -183,7 +203,7 @@ def _first_word(channel: socket.socket) -> Ready | str | None:
 
 
 def _receive(channel: socket.socket, size: int) -> bytes:
-    """Give ``size`` bytes; none if the other side has closed."""
+    """Return ``size`` bytes; none if the other side has closed."""
     pieces, left = [], size
     while left and (piece := channel.recv(left)):
         pieces.append(piece)
@@ -212,7 +232,7 @@ def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
 
 
 def _length_of(schema: dict[str, Any]) -> int | None:
-    """Give the length of an array that has one and no other."""
+    """Return the length of an array that has one and no other."""
     length = schema.get("maxItems")
     is_exact = length is not None and length == schema.get("minItems") and "items" in schema
     return length if is_exact else None

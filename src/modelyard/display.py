@@ -40,10 +40,12 @@ class PlainDisplay:
         self._known: dict[Target, Announcement] = {}
 
     def show(self, announcement: Announcement) -> None:
-        """Print a line if the state is another one."""
+        """Print a line if the state is another one, or what a start waits for."""
         known = self._known.get(announcement.target)
         self._known[announcement.target] = announcement
-        if known is None or known.state != announcement.state:
+        is_waiting = announcement.state == "starting" and bool(announcement.reason)
+        is_news = known is None or known.state != announcement.state
+        if is_news or (is_waiting and known is not None and known.reason != announcement.reason):
             seconds = time.monotonic() - self._started
             reason = f"  {announcement.reason}" if announcement.reason else ""
             say(f"{announcement.state:10} {announcement.target}  {seconds:.1f} s{reason}")
@@ -108,13 +110,14 @@ class LiveDisplay:
                 mark, seconds = Text("✗", style="red"), ""
             else:
                 mark, seconds = Text("✓", style="green"), f"{self._seconds[target]:.1f} s"
-            note = Text(known.reason, style="red") if known.reason else Text(known.description)
+            style = "red" if known.state == "failed" else "yellow"
+            note = Text(known.reason, style=style) if known.reason else Text(known.description)
             table.add_row(mark, target.name, target.version, known.state, seconds, note)
         return table
 
 
 def make_display() -> Display:
-    """Give the display that fits standard output."""
+    """Return the display that fits standard output."""
     with contextlib.suppress(ImportError):
         if sys.stdout is not None and sys.stdout.isatty():  # None: closed
             return LiveDisplay()
@@ -122,7 +125,7 @@ def make_display() -> Display:
 
 
 def farewell(url: str, known: list[Announcement]) -> str:
-    """Give the address, and a line to try: a request to the first model that has a short example,
+    """Return the address, and a line to try: a request to the first model that has a short example,
     else one that fetches the example, for it may have a megabyte.
     """
     lines = [f"\nModelyard is at {url}  (documentation: {url}/docs)"]
@@ -146,6 +149,6 @@ def farewell(url: str, known: list[Announcement]) -> str:
 
 
 def stopping(in_flight: int, *, drain_s: float) -> str:
-    """Say what a process still does that was told to stop."""
+    """Return the message of a process that finishes its requests before it stops."""
     requests = "1 request" if in_flight == 1 else f"{in_flight} requests"
     return f"Finishing {requests}, for {drain_s:g} s at most; Ctrl-C ends at once."

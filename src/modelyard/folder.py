@@ -6,6 +6,7 @@ the settings that reads files.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from pathlib import Path
@@ -36,7 +37,7 @@ class Unusable(NamedTuple):
 
 
 def find_models(folders: list[Path]) -> list[Path]:
-    """Give the model folders among ``folders`` and one level below them, sorted within each.
+    """Return the model folders among ``folders`` and one level below them, sorted within each.
 
     Raises:
         FolderError: A folder does not exist, or there is no model in it.
@@ -64,7 +65,7 @@ def find_models(folders: list[Path]) -> list[Path]:
 def read_manifests(
     folders: list[Path],
 ) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
-    """Give the models in ``folders`` and, beside them, those whose manifest cannot be used."""
+    """Return the models in ``folders`` and, beside them, those whose manifest cannot be used."""
     good: list[tuple[Path, Manifest]] = []
     bad: list[Unusable] = []
     for folder in folders:
@@ -89,7 +90,7 @@ def _guess_target(folder: Path) -> Target | None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Give the manifest of the model in ``folder``.
+    """Return the manifest of the model in ``folder``.
 
     Raises:
         ManifestError: It cannot be read or used; the text names file and line.
@@ -103,6 +104,24 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{source}:1: cannot be read: {error}") from error
     return parse_manifest(text, source=source)
+
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+def stamp_folder(folder: Path) -> Stamp:
+    """Give what changes when a file of the model changes, without reading any: paths, times of
+    the last change, sizes.
+    """
+    found: list[tuple[str, int, int]] = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
+        for name in files:
+            path = Path(parent, name)
+            with contextlib.suppress(OSError):  # it has just gone
+                status = path.stat()
+                found.append((str(path), status.st_mtime_ns, status.st_size))
+    return tuple(sorted(found))
 
 
 def digest_folder(folder: Path, manifest: Manifest) -> str:

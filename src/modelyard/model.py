@@ -1,4 +1,4 @@
-"""``Model``: what a user subclasses. One class, one method that must be written."""
+"""``Model``: the class that users subclass. Only ``predict`` must be implemented."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 class Model(ABC):
     """A model that Modelyard can serve.
 
-    One object lives in one process of its own and is called by one thread, so it may keep state and
-    need not be thread-safe. The order of calls: ``load``, ``warm_up``, ``predict`` as often as
-    there are batches, ``unload``.
+    Each object lives in a process of its own and is called by one thread, so it may keep state and
+    need not be thread-safe. The calls are ``load``, ``warm_up``, ``predict`` once per batch, and
+    ``unload``, in this order.
 
     Attributes:
         assets: The model's ``assets/`` folder. Files that ``model.toml`` lists under
@@ -28,13 +28,15 @@ class Model(ABC):
         """Read the artefacts. Raise to say that the model cannot be served."""
 
     def warm_up(self) -> None:  # noqa: B027  (optional)
-        """Do what the first request should not wait for; the example has been predicted before."""
+        """Do work that the first request should not wait for. Called after the example has been
+        predicted.
+        """
 
     @abstractmethod
     def predict(self, instances: Any) -> Any:
         """Answer a batch.
 
-        Annotate it: the annotations become validation, schema and documentation.
+        Annotate it: validation, schemas and documentation are derived from the annotations.
 
         Args:
             instances: ``list[T]``, or a numpy array declared by ``Tensor``, of at most
@@ -44,12 +46,12 @@ class Model(ABC):
             One prediction per instance, in the same order.
 
         Raises:
-            InvalidInput: An instance cannot be predicted on, and that is the caller's to mend: the
-                answer is 422 with the model's words.
-            Exception: Any other: the answer is 502, and the log has the traceback. In both cases
-                the batch is run again request by request, and only the callers whose own instances
-                raise get an error.
+            InvalidInput: An instance cannot be predicted on, and the caller should correct it. The
+                caller gets a 422 with this text.
+            Exception: Anything else. The caller gets a 502, and the log has the traceback. In both
+                cases the batch is run again request by request, and only callers whose own
+                instances raise get an error.
         """
 
     def unload(self) -> None:  # noqa: B027  (optional)
-        """Let go of what the process's end does not free."""
+        """Release what the end of the process does not free."""

@@ -1,34 +1,32 @@
-"""A model's ``requirements.txt``: what it names, and what of that is not installed here."""
+"""A model's ``requirements.txt`` and ``requirements.lock``: what they name, what is not installed
+here, and what cannot live with Modelyard.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Collection, Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from modelyard.folder import FolderError
 
 REQUIREMENTS = "requirements.txt"
+LOCK = "requirements.lock"
 
 
 def read_requirements(folder: Path) -> list[Requirement]:
-    """Give what the model's ``requirements.txt`` names for this Python and system.
+    """Return what the model's ``requirements.txt`` names for this Python and system.
 
     Options, as ``-r other.txt``, are left to the installer.
 
     Raises:
         FolderError: A line is no requirement.
     """
-    path = folder / REQUIREMENTS
-    if not path.exists():
-        return []
     found = []
-    lines = path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    for number, line in enumerate(lines, start=1):
-        text = line.partition(" #")[0].partition(" --")[0].strip()
-        if not text or text.startswith(("#", "-")):
-            continue
+    for number, text in _lines(folder / REQUIREMENTS):
         try:
             requirement = Requirement(text)
         except InvalidRequirement as error:
@@ -39,8 +37,43 @@ def read_requirements(folder: Path) -> list[Requirement]:
     return found
 
 
+def clashes_of_lock(folder: Path, packages: Collection[str]) -> list[str]:
+    """Give a few words for each of ``packages``, which Modelyard's runner needs, that the model's
+    lock file pins to a version that does not do.
+
+    Raises:
+        PackageNotFoundError: Modelyard runs, and is not installed.
+    """
+    needed = {
+        canonicalize_name(requirement.name): requirement.specifier
+        for requirement in map(Requirement, requires("modelyard") or ())
+    }
+    clashes = []
+    for _, text in _lines(folder / LOCK):
+        try:
+            locked = Requirement(text)
+        except InvalidRequirement:
+            continue  # a path, say: the installer's to understand
+        name = canonicalize_name(locked.name)
+        pins = [one.version for one in locked.specifier if one.operator == "=="]
+        if name in packages and pins and not needed[name].contains(pins[0], prereleases=True):
+            clashes.append(f"{LOCK} pins {name} {pins[0]}, and Modelyard needs {needed[name]}")
+    return clashes
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Give what a file of requirements names, with the numbers of the lines; no options."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    for number, line in enumerate(lines, start=1):
+        text = line.partition(" #")[0].partition(" --")[0].strip()
+        if text and not text.startswith(("#", "-")):
+            yield number, text
+
+
 def missing_from(requirements: list[Requirement]) -> list[str]:
-    """Give a few words for each that is not installed here, or in another version."""
+    """Return a few words for each that is not installed here, or in another version."""
     missing = []
     for requirement in requirements:
         try:

@@ -82,7 +82,7 @@ class ScaffoldError(Exception):
 
 
 def write_model(name: str, into: Path) -> Path:
-    """Write a model called ``name`` into a new folder under ``into``; gives the folder.
+    """Write a model called ``name`` into a new folder under ``into``; returns the folder.
 
     Raises:
         ScaffoldError: The name is none, or the folder exists.
@@ -125,7 +125,7 @@ def write_model(name: str, into: Path) -> Path:
 
 
 def describe_others(*, in_tables: bool) -> str:
-    """Give what a new model leaves alone in its ``model.toml``, as comments: each key with its
+    """Return what a new model leaves alone in its ``model.toml``, as comments: each key with its
     default and what it means. Either the keys above the tables, or the tables.
     """
     lines: list[str] = []

@@ -21,9 +21,11 @@ from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
 
+Scan = Callable[[], tuple[list[tuple[Path, Manifest]], list[Unusable]]]
+
 
 def listen(settings: Settings) -> socket.socket:
-    """Give a socket that listens where the settings say.
+    """Return a socket that listens where the settings say.
 
     Raises:
         OSError: The address is taken, or is none of this machine's.
@@ -38,10 +40,12 @@ def serve_embedded(
     *,
     display: Callable[[], Display],
     bad: Sequence[Unusable] = (),
+    scan: Scan | None = None,
 ) -> None:
     """Serve everything on ``listener`` until a signal says stop.
 
-    ``bad``: models whose manifest cannot be used; they are shown as failed.
+    ``bad``: models whose manifest cannot be used; they are shown as failed. ``scan``: reads the
+    folders again, if they are watched for changes.
     """
     from modelyard.compose.embedded import Embedded
 
@@ -53,12 +57,13 @@ def serve_embedded(
         failed=failed(bad),
         on_change=shown.show,
         on_stopping=_say_what_is_finished(settings),
+        scan=scan,
     )
     _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
 
 
 def serve_gateway(settings: Settings, listener: socket.socket) -> None:
-    """Be a gateway of a cluster until a signal says stop."""
+    """Run a gateway until a stop signal."""
     from modelyard.compose.cluster import ClusterGateway
 
     _become("gateway", settings)
@@ -72,7 +77,7 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
 def serve_worker(
     settings: Settings, folder: Path, manifest: Manifest, listener: socket.socket
 ) -> None:
-    """Be a worker of a cluster until a signal says stop."""
+    """Run a worker until a stop signal."""
     from modelyard.compose.cluster import ClusterWorker, LoadError
 
     _become(f"worker {manifest.name} {manifest.version}", settings)
@@ -85,7 +90,7 @@ def serve_worker(
 
 
 def failed(bad: Sequence[Unusable]) -> list[Announcement]:
-    """Give the announcements of models whose manifest cannot be used."""
+    """Return the announcements of models whose manifest cannot be used."""
     return [
         Announcement(
             target=one.target,

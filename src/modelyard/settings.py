@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ class SettingsError(Exception):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a process may be told.
+    """The settings of a process.
 
     Attributes:
         host: The address to listen on.
@@ -44,14 +45,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         log_level: The least severe level that is logged.
         access_log: Whether every request is logged.
         max_body_bytes: Larger request bodies are refused with 413, also after inflation.
-        max_bodies_bytes: Of all requests under way together; more are refused with 503.
+        max_bodies_bytes: Upper bound on the bodies of all requests in progress; more are refused
+            with 503.
         body_timeout_s: How long a client may take to send a body.
         header_timeout_s: How long a client may take to send the headers.
-        max_timeout_s: No request may take longer than this, whatever it asks for.
-        cache_bytes: What the memory cache may take; 0 switches caching off.
-        drain_s: How long a stopping process finishes what is under way.
-        cors_origins: Origins, separated by commas, whose pages may call this from a browser; ``*``
-            for any, empty for none.
+        max_timeout_s: Upper bound on the timeout of any request.
+        cache_bytes: Size of the memory cache; 0 turns caching off.
+        drain_s: How long a stopping process waits for its requests in flight.
+        cors_origins: Origins that CORS allows, separated by commas; ``*`` for any, empty for none.
         amqp_url: The broker of a gateway or worker; several, with commas, are tried in turn.
         amqp_username: The broker's user, where ``amqp_url`` names none.
         amqp_password: That user's password.
@@ -66,6 +67,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ``iris=2,sentiment=1``. They go before what ``model.toml`` says.
         load_attempts: After so many failed loads in a row a worker that never served ends, with the
             reason as its last line; 0 tries for ever.
+        show_model_errors: Whether callers are told what a model's exceptions say. They may hold
+            paths and secrets; the log has them in any case.
+        gpus: The devices that runners may be given, separated by commas: numbers as `nvidia-smi -L`
+            counts, or names. ``auto`` looks for them; empty for none.
+        make_environments: Whether ``isolated`` models get a Python environment of their own; false
+            where all of the server's is for one model, as in its image.
+        environments_folder: Where those environments are kept; empty for ``modelyard/environments``
+            in the user's folder for caches.
     """
 
     host: str = "127.0.0.1"
@@ -94,12 +103,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, msgspec.Meta(pattern=r"^(\s*[a-z0-9][a-z0-9._-]*=[a-z0-9][a-z0-9._-]*\s*(,|\Z))*\Z")
     ] = ""
     load_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
+    show_model_errors: bool = False
+    gpus: str = "auto"
+    make_environments: bool = True
+    environments_folder: str = ""
 
     @property
     def versions_by_default(self) -> dict[str, str]:
         """``default_versions`` by the names of their models."""
         pairs = (pair.strip().split("=") for pair in self.default_versions.split(",") if pair)
         return {name: version for name, version in pairs}  # noqa: C416
+
+    @property
+    def devices(self) -> list[str] | None:
+        """What ``gpus`` names; None to look for them."""
+        if self.gpus == "auto":
+            return None
+        return [name for part in self.gpus.split(",") if (name := part.strip())]
 
     @property
     def broker_url(self) -> str:
@@ -110,6 +130,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def cache_url(self) -> str:
         """``redis_url`` with the user in it."""
         return _with_user(self.redis_url, self.redis_username, self.redis_password)
+
+
+class Surroundings(NamedTuple):
+    """What this process has for its models, beside the settings.
+
+    Attributes:
+        variables: Its environment, but for ``MODELYARD_…``: they may hold passwords.
+        secrets: The folder of secrets; None for none.
+        reserved: Files in there that are called like a setting: they are the server's own.
+        caches: The user's folder for caches; None if there is no such user.
+    """
+
+    variables: dict[str, str]
+    secrets: Path | None
+    reserved: frozenset[str]
+    caches: Path | None
 
 
 class Explained(NamedTuple):
@@ -123,7 +159,7 @@ class Explained(NamedTuple):
 def load_settings(
     flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> Settings:
-    """Give the settings of this process.
+    """Return the settings of this process.
 
     Args:
         flags: What the command line says; None stands for not given.
@@ -138,7 +174,7 @@ def load_settings(
 def explain_settings(
     flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> list[Explained]:
-    """Give every setting with its value, secrets masked, and where the value came from.
+    """Return every setting with its value, secrets masked, and where the value came from.
 
     Raises:
         SettingsError: A value or a name is wrong.
@@ -151,13 +187,27 @@ def explain_settings(
     ]
 
 
+def read_surroundings(environment: Mapping[str, str] | None = None) -> Surroundings:
+    """Give what there is for models; ``environment`` is ``os.environ`` unless given."""
+    environment = os.environ if environment is None else environment
+    folder = environment.get(SECRETS_VARIABLE)
+    return Surroundings(
+        variables={
+            name: value for name, value in environment.items() if not name.startswith(PREFIX)
+        },
+        secrets=Path(folder) if folder else None,
+        reserved=frozenset(_names()),
+        caches=_caches_of_user(environment),
+    )
+
+
 def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Give a sentence for each variable that looks like a setting and is none."""
+    """Return a sentence for each variable that looks like a setting and is none."""
     environment = os.environ if environment is None else environment
     variables = {PREFIX + name.upper() for name in _names()} | {FILE_VARIABLE, SECRETS_VARIABLE}
     known = {variable.removeprefix(PREFIX) for variable in variables}
     return [
-        f"{variable} is no setting and is ignored; {_suggest(name, known, prefix=PREFIX)}"
+        f"{variable} is not a setting and is ignored; {_suggest(name, known, prefix=PREFIX)}"
         for variable in sorted(environment)
         if variable.startswith(PREFIX) and (name := variable.removeprefix(PREFIX)) not in known
     ]
@@ -167,10 +217,20 @@ def _names() -> set[str]:
     return {field.name for field in msgspec.structs.fields(Settings)}
 
 
+def _caches_of_user(environment: Mapping[str, str]) -> Path | None:
+    if (named := Path(environment.get("XDG_CACHE_HOME", ""))).is_absolute():
+        return named
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+
+
 def _gather(
     flags: Mapping[str, Any], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give what was set, and by what."""
+    """Return what was set, and by what."""
     known = _names()
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
@@ -224,7 +284,7 @@ def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
 
 
 def _read_secrets(folder: Path, known: set[str]) -> dict[str, str]:
-    """Give what the files say that are called like a setting; others are none of ours."""
+    """Return what the files say that are called like a setting; others are none of ours."""
     try:
         present = {path.name for path in folder.iterdir()} & known
         return {name: (folder / name).read_text(encoding="utf-8").rstrip("\n") for name in present}

@@ -81,7 +81,7 @@ class ServedModel:
         return self._predictions(inputs, forms)
 
     def predict_raw(self, body: bytes) -> Any:
-        """Give the prediction for a body that is one instance as it is: a file, or a text."""
+        """Return the prediction for a body that is one instance as it is: a file, or a text."""
         return self._predictions([msgspec.msgpack.encode([body])], ["raw"])[0][0]
 
     def _form_of(self, request: Any) -> Form:

@@ -1,4 +1,6 @@
-"""What every transport must do: the local one, and the one through a real RabbitMQ."""
+"""What every transport must do: the local one, and the one through a broker. That is a real
+RabbitMQ, or the one in memory that the simulator uses.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from random import Random
 
 import pytest
 
+from modelyard.compose.launching import make_launcher
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.errors import (
@@ -28,7 +31,7 @@ from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Transport
 from modelyard.folder import read_manifest
 from modelyard.pool.pool import Pool
-from modelyard.pool.runner_process import RunnerProcess
+from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.consumer import AmqpConsumer
@@ -37,6 +40,7 @@ from modelyard.transports.amqp.session import Broker as Link
 from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.local import LocalTransport
 from tests.e2e.conftest import TRICK
+from tests.simulation.serve import serving
 from tests.support.broker import Broker
 from tests.support.ledger import answer_of
 from tests.support.server import wait_until
@@ -54,7 +58,7 @@ async def local() -> AsyncIterator[Transport]:
         manifest=manifest,
         metrics=Metrics().of_pool(manifest.target),
         announce=lambda _: None,
-        launch=RunnerProcess.start,
+        launch=make_launcher(Settings(), [manifest]).start,
         clock=time.monotonic,
     )
     async with pool:
@@ -63,10 +67,10 @@ async def local() -> AsyncIterator[Transport]:
         yield transport
 
 
-def link_to(broker: Broker, *, owner: str, metrics: Metrics) -> Link:
+def link_to(url: str, *, owner: str, metrics: Metrics) -> Link:
     """Give what a part needs to talk to the broker."""
     return Link(
-        addresses=parse_addresses(broker.url),
+        addresses=parse_addresses(url),
         owner=owner,
         metrics=metrics,
         clock=time.monotonic,
@@ -76,11 +80,11 @@ def link_to(broker: Broker, *, owner: str, metrics: Metrics) -> Link:
 
 
 @asynccontextmanager
-async def amqp(broker: Broker) -> AsyncIterator[Transport]:
-    """The transport through a real broker, with a real pool behind it."""
+async def amqp(url: str) -> AsyncIterator[Transport]:
+    """The transport through a broker, with a real pool behind it."""
     manifest, metrics = read_manifest(TRICK), Metrics()
     transport = AmqpTransport(
-        link_to(broker, owner="gateway", metrics=metrics),
+        link_to(url, owner="gateway", metrics=metrics),
         capacity=lambda _: Capacity(batch_size=16, runners=1),
         on_unroutable=lambda _: None,
     )
@@ -89,11 +93,11 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         manifest=manifest,
         metrics=metrics.of_pool(manifest.target),
         announce=lambda _: None,
-        launch=RunnerProcess.start,
+        launch=make_launcher(Settings(), [manifest]).start,
         clock=time.monotonic,
     )
     consumer = AmqpConsumer(
-        link_to(broker, owner="worker", metrics=metrics),
+        link_to(url, owner="worker", metrics=metrics),
         target=manifest.target,
         queue_type="classic",
         prefetch=lambda: 2,
@@ -115,9 +119,20 @@ async def amqp(broker: Broker) -> AsyncIterator[Transport]:
         await asyncio.wait(runs)
 
 
-@pytest.fixture(params=["local", "amqp"])
+@asynccontextmanager
+async def memory() -> AsyncIterator[Transport]:
+    """The same through the broker in memory."""
+    async with serving() as served, amqp(served.url) as transport:
+        yield transport
+
+
+@pytest.fixture(params=["local", "amqp", "memory"])
 async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    chosen = local() if request.param == "local" else amqp(request.getfixturevalue("broker"))
+    if request.param == "amqp":
+        broker: Broker = request.getfixturevalue("broker")
+        chosen = amqp(broker.url)
+    else:
+        chosen = local() if request.param == "local" else memory()
     async with chosen as transport:
         yield transport
 

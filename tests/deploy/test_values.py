@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.simulate.demand import staff
 from modelyard.core.manifest import Manifest as ModelManifest
 from modelyard.core.manifest import parse_manifest
 from tests.deploy.charts import MODEL, PLATFORM, Manifest, helm, only, render
@@ -73,6 +74,14 @@ def _toml(line: str) -> str:
         (MODEL, _toml('[resources]\nmemory = "512M"'), "model: [resources] memory: expected Kub"),
         (MODEL, _toml("[resources]\nmemory = 512"), "model: [resources] memory: expected Kub"),
         (MODEL, _toml('[resources]\ncpu = "half"'), "model: [resources] cpu: expected Kub"),
+        (MODEL, _toml("[resources]\ngpu = -1"), "model: [resources] gpu: expected a whole number"),
+        (MODEL, _toml("[resources]\ngpu = 0.5"), "model: [resources] gpu: expected a whole numb"),
+        (MODEL, _toml('[resources]\ngpu_kind = "gpu"'), "model: [resources] gpu_kind: expected a"),
+        (MODEL, _toml('[environment]\nsecrets = "A"'), "model: [environment] secrets: expected a"),
+        (MODEL, _toml('[environment]\nsecrets = ["A"]'), "where is A? Set worker.secrets.A.name"),
+        (MODEL, "worker.secrets.A.name=a,worker.secrets.A.key=b", "model.toml does not name it"),
+        (MODEL, "worker.secrets.amqp_url.name=a", "invalid propertyName 'amqp_url'"),
+        (MODEL, "worker.secrets.A.name=a", "missing property 'key'"),
         (MODEL, _toml('[limits]\ntimeout_s = "abc"'), "model: [limits] timeout_s: expected a num"),
         (MODEL, _toml("[limits]\ntimeout_s = 0"), "model: [limits] timeout_s: expected a num"),
         (MODEL, _toml("[limits]\nload_timeout_s = -1"), "model: [limits] load_timeout_s: expect"),
@@ -97,6 +106,28 @@ def test_wrong_values_are_refused_by_name(chart: Path, arguments: str, message: 
     done = helm("template", "x", chart, flag, arguments)
     assert done.returncode != 0
     assert message in done.stderr
+
+
+def test_a_pod_has_what_the_model_asks_for() -> None:
+    manifests = render(MODEL, "--values", MODEL / "ci" / "gpu-values.yaml", release="big")
+    pod = only(manifests, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"]["amd.com/gpu"] == 2 * 3
+    (secrets,) = (one for one in pod["volumes"] if one["name"] == "secrets")
+    hub = {"name": "hub", "items": [{"key": "token", "path": "HUB_TOKEN"}]}
+    assert {"secret": hub} in secrets["projected"]["sources"]
+    assert (pod["runtimeClassName"], pod["nodeSelector"]) == ("fast", {"pool": "gpu"})
+    assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    claim = {"name": "weights", "persistentVolumeClaim": {"claimName": "big-weights"}}
+    assert claim in pod["volumes"]
+    mount = {"name": "weights", "mountPath": "/weights", "readOnly": True}
+    assert mount in container["volumeMounts"]
+    assert only(manifests, "ConfigMap", "big-labels")["metadata"]["namespace"] == "modelyard"
+
+
+def test_a_model_that_asks_for_no_device_gets_none() -> None:
+    pod = only(render(MODEL), "Deployment")["spec"]["template"]["spec"]
+    assert set(pod["containers"][0]["resources"]["limits"]) == {"memory"}
 
 
 MANIFESTS = sorted((ROOT / "models").glob("*/model.toml"))
@@ -171,7 +202,13 @@ def test_keda_adds_up_what_each_gateway_would_keep_busy(chosen: str, target: str
     port = gateway["ports"][0]["containerPort"]
     assert asked["url"] == f"http://{host}:{port}/models/iris/versions/1/demand"
     assert (asked["aggregateFromKubeServiceEndpoints"], asked["aggregationType"]) == ("true", "sum")
-    assert (asked["valueLocation"], asked["targetValue"]) == ("runners", target)
+    assert asked["valueLocation"] == "runners"
+    staffed = spec["advanced"]["scalingModifiers"]
+    assert (staffed["target"], staffed["metricType"]) == (target, "AverageValue")
+    assert trigger["name"] in staffed["formula"]
+    for demand in (0.0, 0.001, 0.5, 3.0, 40.0):  # Python reads the formula as KEDA's language does
+        given = eval(staffed["formula"], {"demand": demand, "min": min})
+        assert given == pytest.approx(staff(demand)), "what was simulated is another formula"
     # It looks by itself: no user of the broker, and no autoscaler beside it.
     kinds = {one["kind"] for one in rendered}
     assert not kinds & {"HorizontalPodAutoscaler", "TriggerAuthentication"}

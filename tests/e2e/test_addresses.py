@@ -200,3 +200,10 @@ def test_a_file_for_a_model_that_takes_none(served: Server) -> None:
     answer = served.http.post("/predict", content=PNG, headers={"content-type": "image/png"})
     assert answer.status_code == 415
     assert "/models/NAME/predict" in answer.json()["detail"]
+
+
+def test_a_timeout_over_the_maximum_is_capped_and_the_answer_says_so(served: Server) -> None:
+    for asked_s, said in ((20, None), (1000, "300")):
+        answer = served.predict("numbers", [1], timeout_s=asked_s)
+        assert answer.status_code == 200
+        assert answer.headers.get("x-timeout-s") == said

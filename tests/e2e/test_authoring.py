@@ -37,9 +37,9 @@ def in_folder(
     )
 
 
-def lines_of(folder: Path) -> dict[str, tuple[str, str]]:
+def lines_of(folder: Path, **settings: str) -> dict[str, tuple[str, str]]:
     """Check a model; gives each line's state and text by what was looked at."""
-    said = run("check", folder)
+    said = run("check", folder, **settings)
     found = re.findall(r"^  (ok|note|failed) +(\w+) +(.*)$", said.stdout, re.MULTILINE)
     assert said.returncode == any(state == "failed" for state, _, _ in found), said
     return {what: (state, text) for state, what, text in found}

@@ -76,7 +76,7 @@ def test_others_in_the_batch_of_a_refused_input_are_answered(server: Server) -> 
 def test_what_a_model_raises_is_in_the_log_and_not_in_the_answer(server: Server) -> None:
     failed = server.predict("refuses", [14])
     assert (failed.status_code, failed.json()["code"]) == (502, "model_failed")
-    assert failed.json()["detail"].startswith("the model raised OSError; the log has the rest")
+    assert failed.json()["detail"].startswith("the model raised OSError; see the server")
     assert "hunter2" not in failed.text
     wait_until(lambda: "/etc/vault/token: hunter2" in server.output, what="the log")
 

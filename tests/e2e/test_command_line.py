@@ -203,7 +203,7 @@ def test_config_tells_every_setting_and_masks_secrets() -> None:
 @pytest.mark.parametrize("command", [["config"], ["models", "--url", ""], ["serve", "nowhere"]])
 def test_a_variable_that_is_no_setting_is_told(command: list[str]) -> None:
     said = run(*command, MODELYARD_PROT=str(free_port())).stderr
-    assert "MODELYARD_PROT is no setting and is ignored; did you mean MODELYARD_PORT?" in said
+    assert "MODELYARD_PROT is not a setting and is ignored; did you mean MODELYARD_PORT?" in said
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -246,7 +246,7 @@ def test_who_answers_is_no_gateway(command: list[str]) -> None:
         check_mistake(run(*command, "--url", url), said)
     for answer, said in {
         b"SSH-2.0-x\r\n": "no gateway at",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}": "no gateway of Modelyard",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}": "not a Modelyard gateway",
         b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{": "no gateway at",
         b"HTTP/1.1 404 Not Found\r\ncontent-length: 20\r\n\r\n{": "404 Not Found",
     }.items():

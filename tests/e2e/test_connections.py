@@ -407,3 +407,46 @@ async def test_clients_that_declare_bodies_and_send_nothing_hold_no_room(served:
         large = request_bytes(body_of(7, diary="") + b" " * (1 << 20))
         async with await connect(served.url) as line:
             assert is_right(await line.ask(large), 7)
+
+
+async def test_a_request_behind_a_chunked_body_is_answered_wherever_it_is_cut(
+    served: Server,
+) -> None:
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body_of(4)), body_of(4))
+    sent = request_bytes(b"", "transfer-encoding: chunked") + chunked
+    for cut in range(len(sent) - 8, len(sent) + 1):
+        async with await connect(served.url) as line:
+            line.send(sent[:cut])
+            await line.drain()
+            await asyncio.sleep(0.01)
+            line.send(sent[cut:] + request_bytes(body_of(5)) + HEALTH)
+            assert is_right(await line.answer(), 4)
+            assert is_right(await line.answer(), 5)
+            assert (await line.answer()).json == {"status": "ok"}
+
+
+async def test_chunked_bodies_together_have_the_same_limit() -> None:
+    with Server(TRICK, settings={"MODELYARD_MAX_BODIES_BYTES": str(1 << 20)}) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        async with await connect(server.url) as slow:
+            slow.send(request_bytes(b"", "transfer-encoding: chunked"))
+            for _ in range(20):
+                slow.send(b"8000\r\n" + b" " * 0x8000 + b"\r\n")
+                await slow.drain()
+                await asyncio.sleep(0.01)
+            wait_until(lambda: server.metric("modelyard_body_bytes") > 500_000, what="the room")
+
+
+async def test_empty_lines_before_a_request_are_none(served: Server) -> None:
+    async with await connect(served.url) as line:
+        line.send(b"\r\n" * 4000)
+        assert is_right(await line.ask(request_bytes(body_of(6))), 6)
+    assert "Traceback" not in served.output
+
+
+async def test_head_has_no_body(served: Server) -> None:
+    async with await connect(served.url) as line:
+        line.send(request_bytes(b"", method="HEAD") + HEALTH)
+        refused = (await line.interim()).splitlines()
+        assert refused[0].startswith(b"HTTP/1.1 405 ")
+        assert (await line.answer()).json == {"status": "ok"}

@@ -60,7 +60,7 @@ def test_a_model_of_images_makes_neither_page_nor_terminal_large(tmp_path: Path)
         assert len(server.output) < 2_000
         assert len(server.http.get("/openapi.json").text) < 40_000
         page = rendered(f"{server.url}/docs#/predictions/post_predict", tmp_path / "profile")
-        assert "images/1, cut: GET /models/images/example has it whole" in page
+        assert "images/1, shortened; in full: GET /models/images/example" in page
         assert len(page) < 200_000
         (curl,) = (line for line in server.output.splitlines() if line.startswith("  curl"))
         done = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)

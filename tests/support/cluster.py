@@ -97,7 +97,7 @@ def sessions_lost(member: Member) -> int:
 
 def pings_lost(gateway: Member) -> int:
     """How often a gateway has found that its messages to itself do not come back."""
-    return gateway.output.count("no message of ours came back")
+    return gateway.output.count("the self-ping did not come back")
 
 
 def copy_trick(

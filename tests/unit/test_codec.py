@@ -189,7 +189,7 @@ def test_predictions_become_plain_json(predictions: Any, text: bytes) -> None:
 
 
 def test_what_has_no_form_in_json_is_said_so() -> None:
-    with pytest.raises(UnfitPredictions, match="complex has no form in JSON"):
+    with pytest.raises(UnfitPredictions, match="type complex is not supported"):
         contract_for(list[int]).encode([1j])
 
 

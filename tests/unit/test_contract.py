@@ -30,7 +30,7 @@ WRONG = [
     (npt.NDArray[np.float32], AN_ARRAY),
     (list[np.float32], A_TYPE),
     (list[list[int] | set[int]], A_TYPE),
-    (Annotated[np.ndarray, Tensor("float33")], "write a numpy dtype, as float32"),
+    (Annotated[np.ndarray, Tensor("float33")], "write a numpy dtype, such as float32"),
     (Annotated[np.ndarray, Tensor("complex64")], "write a bool, int, uint or float dtype"),
     (Annotated[np.ndarray, Tensor("S5")], "write a bool, int, uint or float dtype"),
 ]

@@ -20,7 +20,7 @@ MAX_BATCH_SIZE = 3
 BATCHES_OF_THREE = f"[batching]\nmax_batch_size = {MAX_BATCH_SIZE}\n"
 
 UNLUCKY = Failure(
-    "model_failed", "the model raised ValueError; the log has the rest, under this request's id"
+    "model_failed", "the model raised ValueError; see the server's log for this request id"
 )
 
 ADDS_PAIRS = """\
@@ -140,7 +140,9 @@ def test_predictions_without_a_form_in_json_are_the_model_s_failure(tmp_path: Pa
     hosted = host(tmp_path, predicting("return [n if n < 2 else 1j for n in instances]"))
     good, bad = hosted.answer([b"[1]", b"[2]"]).outcomes
     assert good == b"[1]"
-    detail = "Served.predict: the predictions have no form in JSON: complex has no form in JSON"
+    detail = (
+        "Served.predict: the predictions cannot be written as JSON: type complex is not supported"
+    )
     assert bad == Failure("model_failed", detail)
 
 
@@ -151,7 +153,7 @@ def test_what_an_exception_says_is_for_the_log_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (bad,) = host(tmp_path, predicting(SECRET)).answer([b"[1]"]).outcomes
-    detail = "the model raised OSError; the log has the rest, under this request's id"
+    detail = "the model raised OSError; see the server's log for this request id"
     assert bad == Failure("model_failed", detail)
     (record,) = caplog.records
     assert (
@@ -181,7 +183,8 @@ def test_a_failure_that_comes_and_goes_is_in_the_log(
     hosted = host(tmp_path, predicting("assert len(instances) == 1; return instances"))
     assert hosted.answer([b"[1]", b"[2]"]).outcomes == [b"[1]", b"[2]"]
     (record,) = caplog.records
-    assert "a batch of 2 requests failed, and each alone was answered" in record.getMessage()
+    said = "a batch of 2 requests failed, but each request succeeded by itself"
+    assert said in record.getMessage()
     assert vars(record)["inputs"] == [0, 1]
 
 

@@ -157,12 +157,12 @@ output = "example"
         (
             REQUIRED + '[environment]\nvariables = {"A B" = "1"}\n',
             "model.toml:5: environment.variables: ",
-            "expected letters, digits and '_', as in HF_HOME",
+            "expected letters, digits and '_', for example HF_HOME",
         ),
         (
             REQUIRED + '[environment]\nsecrets = ["A-B"]\n',
             "model.toml:5: environment.secrets: ",
-            "expected letters, digits and '_', as in HF_HOME",
+            "expected letters, digits and '_', for example HF_HOME",
         ),
         (
             REQUIRED + '[environment]\nsecrets = ["B"]\n[environment.variables]\nB = ""\n',
@@ -200,10 +200,10 @@ def test_threads_are_the_cpus_rounded_up(cpu: str, threads: int) -> None:
 
 def test_every_key_is_described_with_its_default() -> None:
     found = {(key.table, key.name): key for key in keys()}
-    assert len(found) == 24
+    assert len(found) == 25
     assert all(len(key.meaning) > 10 for key in found.values())
     assert found["", "name"].default is None
     assert found["cache", "ttl_s"].default == "300"
     assert found["resources", "gpu_kind"].default == '"nvidia.com/gpu"'
     assert found["environment", "secrets"].default == "[]"
-    assert found["checks", "output"].meaning.startswith("Which predictions are compared")
+    assert found["checks", "output"].meaning.startswith("Which predictions are checked")

@@ -70,7 +70,7 @@ def test_the_place_is_named_and_others_are_answered(
     assert isinstance(bad, Failure)
     assert bad.code == "model_failed"
     assert problem in bad.detail
-    start = "Served.predict: a prediction is not what its annotation says: "
+    start = "Served.predict: a prediction does not match its annotation: "
     assert bad.detail.startswith(start)
 
 

@@ -119,23 +119,26 @@ FLOATS_OF_2 = "the model takes float32 of shape (n, 2)"
 @pytest.mark.parametrize(
     ("sent", "problem"),
     [
-        (np.zeros((1, 2)), f"the array is float64, {FLOATS_OF_2}, which does not hold every"),
-        (np.zeros((1, 2), "int32"), f"the array is int32, {FLOATS_OF_2}, which does not hold"),
+        (np.zeros((1, 2)), f"the array is float64, {FLOATS_OF_2}, which cannot represent every"),
+        (np.zeros((1, 2), "int32"), f"the array is int32, {FLOATS_OF_2}, which cannot represent"),
         (np.zeros((1, 3), "f4"), f"the array has shape (1, 3), {FLOATS_OF_2}"),
         (np.zeros(2, "f4"), f"the array has shape (2,), {FLOATS_OF_2}; axis 0 is the batch: send"),
         (np.zeros((0, 2), "f4"), "there are no instances"),
-        (np.zeros((1, 2), "f4").tobytes(), "bare bytes say neither dtype nor shape: send"),
-        (b"", "bare bytes say neither dtype nor shape: send modelyard.arrays.pack_array(array)"),
-        ({"a": 1}, "no array: a map that is an array has no 'a'; the model takes float32"),
-        ({1: 1}, "no array: expected a string"),
-        ({}, "no array: a map that is an array has nd, type, kind, shape and data"),
-        ({"type": "<f4", "shape": "x"}, "no array: the shape is a list of lengths"),
-        ({"type": "<f4", "shape": [-1]}, "no array: a head holds no such value"),
-        (numpy_map(np.array([["ab"]])), "no bool, int, uint or float dtype: '<U2'"),
-        (msgspec.msgpack.Ext(EXTENSION_CODE, b"\x92\xa3<f4\x92\1\2abcd"), "8 bytes, there are 4"),
+        (np.zeros((1, 2), "f4").tobytes(), "these bytes have neither dtype nor shape: send"),
+        (b"", "these bytes have neither dtype nor shape: send modelyard.arrays.pack_array(array)"),
+        (
+            {"a": 1},
+            "not an array: a map that encodes an array has no key 'a'; the model takes float32",
+        ),
+        ({1: 1}, "not an array: expected a string"),
+        ({}, "not an array: a map that encodes an array has nd, type, kind, shape and data"),
+        ({"type": "<f4", "shape": "x"}, "not an array: the shape must be a list of lengths"),
+        ({"type": "<f4", "shape": [-1]}, "not an array: unexpected kind of value in the head"),
+        (numpy_map(np.array([["ab"]])), "not a bool, int, uint or float dtype: '<U2'"),
+        (msgspec.msgpack.Ext(EXTENSION_CODE, b"\x92\xa3<f4\x92\1\2abcd"), "takes 8 bytes, not 4"),
         (msgspec.msgpack.Ext(EXTENSION_CODE, b"\x92\xa3<f9\x91\1"), "data type '<f9' not under"),
-        (msgspec.msgpack.Ext(EXTENSION_CODE, b"\x92\xa3<f4"), "no array: it ends too early"),
-        (msgspec.msgpack.Ext(EXTENSION_CODE, b"\x91\1"), "it begins with [dtype, [length, …]]"),
+        (msgspec.msgpack.Ext(EXTENSION_CODE, b"\x92\xa3<f4"), "not an array: it is truncated"),
+        (msgspec.msgpack.Ext(EXTENSION_CODE, b"\x91\1"), "it must begin with [dtype, [length, …]]"),
         (msgspec.msgpack.Ext(1, b"ab"), "Expected `array`, got `ext`"),
         ("text", "Expected `array`, got `str`"),
         ([[1.0]], "Expected `array` of length >= 2"),
@@ -156,7 +159,7 @@ def test_an_array_inside_of_a_list_is_refused_with_what_to_send() -> None:
 
 def test_a_bool_is_0_or_1() -> None:
     wrong = msgspec.msgpack.Ext(EXTENSION_CODE, payload_of(np.array([2], "u1")).replace(b"u", b"b"))
-    with pytest.raises(InvalidInput, match="the bytes of a bool are 0 or 1"):
+    with pytest.raises(InvalidInput, match="the bytes of a bool array must be 0 or 1"):
         arrays_of("bool").decode(encode(wrong), "msgpack")
 
 

@@ -166,7 +166,7 @@ async def test_examples_are_named_by_their_model_and_whole_ones_come_first(pages
     assert list(examples) == ["numbers.1", "image.1"]
     assert examples["numbers.1"]["summary"] == "numbers/1: About numbers."
     assert examples["numbers.1"]["value"] == {"model_name": "numbers", "input_data": [1.5]}
-    assert "GET /models/image/example has it whole" in examples["image.1"]["summary"]
+    assert "in full: GET /models/image/example" in examples["image.1"]["summary"]
 
 
 async def test_the_document_follows_the_models(pages: Pages) -> None:

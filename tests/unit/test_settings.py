@@ -14,6 +14,7 @@ from modelyard.settings import (
     explain_settings,
     ignored_variables,
     load_settings,
+    read_surroundings,
 )
 
 
@@ -43,6 +44,10 @@ def test_the_defaults() -> None:
         "expected_model": "",
         "load_attempts": 0,
         "default_versions": "",
+        "show_model_errors": False,
+        "gpus": "auto",
+        "make_environments": True,
+        "environments_folder": "",
     }
 
 
@@ -217,9 +222,9 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one() -> None:
         "OTHER": "x",
     }
     assert ignored_variables(environment) == [
-        "MODELYARD_COLOUR_OF_THE_YARD is no setting and is ignored; "
+        "MODELYARD_COLOUR_OF_THE_YARD is not a setting and is ignored; "
         "`modelyard config` lists all settings",
-        "MODELYARD_PROT is no setting and is ignored; did you mean MODELYARD_PORT?",
+        "MODELYARD_PROT is not a setting and is ignored; did you mean MODELYARD_PORT?",
     ]
 
 
@@ -234,3 +239,28 @@ def test_origins_are_accepted(origins: str) -> None:
 def test_what_is_no_origin_is_refused(origins: str) -> None:
     with pytest.raises(SettingsError, match="--cors-origins"):
         load_settings({"cors_origins": origins}, environment={})
+
+
+def test_models_are_given_no_variable_of_modelyard(tmp_path: Path) -> None:
+    environment = {"PATH": "/bin", "MODELYARD_SECRETS": str(tmp_path), "MODELYARD_PORT": "1"}
+    found = read_surroundings(environment)
+    assert found.variables == {"PATH": "/bin"}
+    assert found.secrets == tmp_path
+    assert {"amqp_password", "redis_password"} <= found.reserved
+    assert read_surroundings({}).secrets is None
+
+
+def test_the_folder_for_caches_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert read_surroundings({"XDG_CACHE_HOME": "/caches"}).caches == Path("/caches")
+    assert read_surroundings({"XDG_CACHE_HOME": "no/absolute/path"}).caches == Path(
+        "/home/ada/.cache"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices"), [("auto", None), ("", []), ("0", ["0"]), (" 1, GPU-a,", ["1", "GPU-a"])]
+)
+def test_gpus_are_names_with_commas(gpus: str, devices: list[str] | None) -> None:
+    assert load_settings({"gpus": gpus}, environment={}).devices == devices

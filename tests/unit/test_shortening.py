@@ -80,5 +80,5 @@ def test_a_very_long_schema_says_where_it_is() -> None:
     schema = shortened(list[wide])  # type: ignore[valid-type]
     assert schema == {
         "type": "array",
-        "description": "Too long to be shown here: GET /models/x has it.",
+        "description": "Too long to show here; see GET /models/x.",
     }

@@ -17,11 +17,17 @@ from bench.simulate.__main__ import main
 from bench.simulate.arrivals import Shape, constant, shaped
 from bench.simulate.autoscaler import Autoscaler, CpuSignal, QueueSignal
 from bench.simulate.checks import CHECKS, Check
+from bench.simulate.comparison import MISSED, compare
 from bench.simulate.data import load
+from bench.simulate.demand import DemandSignal, staff
 from bench.simulate.farm import Farm, Rules
 from bench.simulate.gateway import EXPIRED, REFUSED, Process
 from bench.simulate.paper import Costs, cells_for, costs_of, need
+from bench.simulate.scenarios import Outcome
 from bench.simulate.service import Busy, Cost
+from modelyard.core.demand import Meter, Sample
+from modelyard.core.pace import Pace
+from modelyard.transports.amqp.announcer import EVERY_S
 
 
 def takes(seconds: float, cpu_s: float = 0.0) -> Busy:
@@ -185,6 +191,102 @@ def test_a_model_that_waits_shows_no_cpu_but_a_queue() -> None:
     assert queue.wanted(1) > 200
 
 
+def pace_after(*sizes: int) -> float | None:
+    """Give the pace of a model that takes 20 ms for a batch and 1 ms for each instance."""
+    pace = Pace()
+    for size in sizes:
+        pace.add(size, 0.02 + 0.001 * size)
+    return pace.seconds_per_instance(64)
+
+
+@pytest.mark.parametrize("sizes", [(1, 2) * 200, (1, 5, 9) * 9, (60, 64), (64,)])
+def test_a_worker_announces_the_same_pace_whatever_batches_come(sizes: tuple[int, ...]) -> None:
+    assert pace_after(*sizes) == pytest.approx(0.02 / 64 + 0.001)
+
+
+def test_a_pace_is_no_better_than_what_was_seen_until_batches_differ() -> None:
+    assert pace_after() is None
+    assert pace_after(2, 2, 2) == pytest.approx(0.011)
+
+
+def test_a_pace_follows_a_model_that_becomes_slower() -> None:
+    pace = Pace()
+    for seconds in [0.01] * 1000 + [0.05] * 300:
+        pace.add(1, seconds)
+    assert pace.seconds_per_instance(1) == pytest.approx(0.05, rel=0.05)
+
+
+def metered(*counts: tuple[int, int]) -> Meter:
+    """Give a gateway's meter after a sample a second of (asked, in flight)."""
+    meter = Meter()
+    for second, (asked, in_flight) in enumerate(counts):
+        meter.add(Sample(second, asked, asked, in_flight))
+    return meter
+
+
+def wanted_by(meter: Meter, instance_s: float) -> float:
+    """Give the runners that a meter asks for."""
+    return meter.runners(instance_s, target_wait_s=10)
+
+
+def test_demand_is_what_the_load_keeps_busy_and_what_clears_the_backlog_in_time() -> None:
+    steady = metered(*((20 * second, 2) for second in range(31)))
+    assert wanted_by(steady, 0.1) == pytest.approx(2)
+    behind = metered(*((20 * second, 102) for second in range(31)))
+    assert wanted_by(behind, 0.1) == pytest.approx(2 + 100 * 0.1 / 10)
+
+
+def test_a_burst_that_is_gone_at_once_is_no_backlog() -> None:
+    burst = metered(*((20 * second, 500 if second == 25 else 2) for second in range(31)))
+    assert wanted_by(burst, 0.1) == pytest.approx(2)
+
+
+def test_demand_is_zero_while_nobody_asks_and_wakes_a_model_of_unknown_pace() -> None:
+    idle, first = metered(*[(0, 0)] * 30), metered((0, 0), (1, 1))
+    assert wanted_by(idle, 0.1) == staff(0) == 0
+    assert wanted_by(idle, 0) == 0
+    assert wanted_by(first, 0) == 1
+    assert wanted_by(first, 0.1) > 0
+
+
+def test_demand_sees_a_busy_runner_where_the_queue_sees_one_bundle() -> None:
+    arrivals = constant(9.5, length_s=120, seed=1)
+    rules = Rules(max_batch_size=16, prefetch=4, fill_s=0.5, spare_s=0.5)
+    farm = Farm(arrivals, lambda n: takes(0.1 * n), rules, workers=1)
+    queue, demand = QueueSignal(farm), DemandSignal(farm, target_wait_s=7.5)
+    farm.env.run(100.5)
+    assert queue.wanted(1) <= 2 < demand.wanted(1)
+
+
+def outcome(signal: str, p99_s: float, pods: float, refused: int = 0) -> Outcome:
+    none = np.array([])
+    return Outcome(
+        "model", "step", signal, 8, 1, 1, 0, p99_s, refused, 0, pods, 9, none, none, []
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("demand", "is_held"),
+    [
+        (outcome("demand", 1.05, 10), True),
+        (outcome("demand", 1.2, 10), False),
+        (outcome("demand", 1.05, 10.1), False),
+        (outcome("demand", 0.5, 9, refused=1), False),
+    ],
+)
+def test_demand_is_held_against_the_better_signal(demand: Outcome, is_held: bool) -> None:
+    (found,) = compare([outcome("CPU", 1, 10), outcome("queue", 2, 5), demand])
+    assert found.better.signal == "CPU"
+    assert found.is_held is found.is_as_known is is_held
+
+
+def test_the_page_holds_demand_to_what_it_says() -> None:
+    text = block(page.PAGE.read_text(encoding="utf-8"), "comparison")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines()[3:-1]]
+    assert len(rows) == 16
+    assert {(row[0], row[1]) for row in rows if row[5] == "no"} == MISSED
+
+
 def costs() -> Costs:
     each = Cost(100, 1000)
     return Costs(
@@ -202,10 +304,9 @@ def costs() -> Costs:
 
 def test_on_paper_workers_times_gateways_is_what_announcements_grow_with() -> None:
     one = need(costs(), models=10, rate=100)
-    assert one.announcements == one.workers * one.gateways == 20
-    deaf = need(costs(), models=2000, rate=2000)  # 4,000 workers x 200 µs are over 0.6 of a core
+    assert one.announcements * EVERY_S == one.workers * one.gateways == 20
+    deaf = need(costs(), models=10_000, rate=2000)  # 20,000 workers x 200 µs / 5 s: 0.8 of a core
     assert math.isinf(deaf.gateways)
-    assert deaf.first == "announcements at each gateway"
 
 
 def test_on_paper_thick_lanes_cost_less_than_thin_ones() -> None:
@@ -239,6 +340,10 @@ def test_what_is_said_to_come_from_the_charts_does() -> None:
     }
     said = {name: one.value for name, one in p.TABLE.items() if one.source == "the charts"}
     down = said.pop("DOWN_SHARE")
+    formula = (chart / "templates" / "scaledobject.yaml").read_text(encoding="utf-8")
+    root, share = said.pop("SPARE_ROOT"), said.pop("SPARE_SHARE")
+    spare = f"demand + {root:g} * demand ** 0.5 + min({said.pop('SPARE'):g}, {share:g} * demand)"
+    assert spare in formula
     assert said == charts
     for scaler in ("horizontalpodautoscaler", "scaledobject"):
         template = (chart / "templates" / f"{scaler}.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Answers already known. A cache that is full, down or slow is a miss, never an error or a wait.
+"""Caches of answers. A cache that is full, down or slow is a miss, never an error or a delay.
 
-Belongs here: keeping bytes under a key for a time. Does not belong here: what the key means.
+Belongs here: storing bytes under a key for some time. Does not belong here: the meaning of the key.
 """

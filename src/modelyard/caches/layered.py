@@ -1,4 +1,4 @@
-"""A small near cache before a large far one. What the far one knows is kept near as well."""
+"""A small near cache in front of a large far one; hits in the far one are copied to the near."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class FarCache(Protocol):
     """A cache outside of this process."""
 
     def get(self, key: bytes, then: Then) -> None:
-        """Call ``then`` soon with the value of ``key``, or None if it is not to be had."""
+        """Call ``then`` soon with the value of ``key``, or None if it is not available."""
         ...
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
-        """Keep ``value``; returns at once."""
+        """Store ``value``; returns at once."""
         ...
 
 
 class LayeredCache:
-    """Asks ``near`` first; see ``dispatch.Cache``.
+    """Looks in ``near`` first; see ``dispatch.Cache``.
 
     Args:
-        near: In this process.
-        far: Shared with other processes, if there is one.
-        near_ttl_s: How long what came from ``far`` is kept near: the far layer knows how long it is
-            good for and does not say, so this is what an answer may outlive its time by.
+        near: The cache of this process.
+        far: The cache shared with other processes; None for none.
+        near_ttl_s: TTL of copies in ``near``. ``far`` does not report the remaining TTL of an
+            entry, so an answer may outlive its own TTL by this much.
     """
 
     def __init__(self, near: MemoryCache, far: FarCache | None, *, near_ttl_s: float = 5.0) -> None:
@@ -52,7 +52,7 @@ class LayeredCache:
         then(value)
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
-        """Keep ``value`` in both layers."""
+        """Store ``value`` in both layers."""
         self._near.put(key, value, ttl_s=ttl_s)
         if self._far is not None:
             self._far.put(key, value, ttl_s=ttl_s)

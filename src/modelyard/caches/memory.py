@@ -1,4 +1,4 @@
-"""A cache in this process: bounded in bytes, least recently used out first, a time per entry."""
+"""A cache in this process: bounded in bytes, evicts the least recently used, one TTL per entry."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ ENTRY_OVERHEAD_BYTES = 270  # key, value header, tuple, float, slot: measured on
 
 
 class MemoryCache:
-    """Keeps predictions, as bytes in the form in which they were asked for.
+    """Stores predictions as bytes, in the form in which they were requested.
 
     Args:
-        max_bytes: What all entries may take together, their overhead included; 0 keeps nothing.
-        clock: Gives seconds that never go back.
+        max_bytes: Upper bound on the size of all entries, overhead included; 0 stores nothing.
+        clock: For TTLs.
     """
 
     def __init__(self, *, max_bytes: int, clock: Clock) -> None:
@@ -27,7 +27,7 @@ class MemoryCache:
         return len(self._entries)
 
     def get(self, key: bytes) -> bytes | None:
-        """Give the value of ``key``, or None if it is not there or its time is over."""
+        """Return the value of ``key``, or None if it is missing or expired."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -38,7 +38,7 @@ class MemoryCache:
         return entry[1]
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
-        """Keep ``value`` for ``ttl_s`` seconds, or less if room is needed."""
+        """Store ``value`` for ``ttl_s`` seconds; it may be evicted earlier."""
         if key in self._entries:
             self._remove(key)
         size = len(value) + ENTRY_OVERHEAD_BYTES

@@ -1,8 +1,8 @@
-"""A cache that gateways share: Redis 6.2 or newer, or Valkey. Never waited for long.
+"""A cache that gateways share: Redis 6.2 or newer, or Valkey. Every call has a short timeout.
 
-Reads of the same turn of the loop go out together. No retries; after some failures in a row the
-cache is left alone (a circuit breaker) until it has answered a ping that nobody waits for, so that
-a Redis that hangs costs some time-outs and no more. What it cannot give is a miss.
+Reads of one turn of the event loop are sent together. There are no retries. After ``OPEN_AFTER``
+failures in a row a circuit breaker opens: the cache is skipped until it answers a ping in the
+background. So a hung Redis costs a few timeouts and no more. Every failure is a miss.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHECK_BYTES = 8
 
 
 class RedisCacheMetrics(Protocol):
-    """What the cache tells of its work."""
+    """The metrics that the cache reports."""
 
     def redis_event(self, event: str) -> None:
         """Count ``error``, ``skipped`` (the breaker is open), ``damaged`` and ``dropped``."""
@@ -44,11 +44,11 @@ class RedisCacheMetrics(Protocol):
 
 
 class RedisCache:
-    """Keeps predictions in Redis, as bytes in the form in which they were asked for.
+    """Stores predictions in Redis as bytes, in the form in which they were requested.
 
     Args:
         url: ``redis://`` or ``rediss://``.
-        metrics: Told what goes wrong.
+        metrics: Receives counts of failures.
         clock: For the time between pings.
     """
 
@@ -87,7 +87,7 @@ class RedisCache:
         await self._client.aclose()
 
     def get(self, key: bytes, then: Then) -> None:
-        """Call ``then`` with the value of ``key``, or with None if it is not to be had soon."""
+        """Call ``then`` with the value of ``key``, or with None if it is not available in time."""
         if not self._is_allowed():
             self._metrics.redis_event("skipped")
             then(None)
@@ -96,7 +96,7 @@ class RedisCache:
         self._schedule()
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
-        """Keep ``value`` for ``ttl_s`` seconds, some time soon."""
+        """Store ``value`` for ``ttl_s`` seconds; returns before it is written."""
         if not self._is_allowed() or len(self._writes) >= MAX_UNWRITTEN:
             self._metrics.redis_event("dropped")
             return
@@ -104,7 +104,7 @@ class RedisCache:
         self._schedule()
 
     def _is_allowed(self) -> bool:
-        """Tell whether the breaker is closed; if it is open, ask now and then how Redis is."""
+        """Return whether the breaker is closed; if it is open, ping Redis now and then."""
         if self._failures < OPEN_AFTER:
             return True
         if self._clock() >= self._ping_at and not self._is_pinging:
@@ -137,7 +137,7 @@ class RedisCache:
         self._is_scheduled = False
         reads, self._reads = self._reads, defaultdict(list)
         writes, self._writes = self._writes, {}
-        if reads:  # whatever the client library does: nobody waits longer
+        if reads:  # an upper bound, whatever the client library does
             asyncio.get_running_loop().call_later(READ_DEADLINE_S, self._answer, reads, {})
         self._run(self._call(reads, writes))
 
@@ -146,7 +146,7 @@ class RedisCache:
         reads: dict[bytes, list[Then]],
         writes: dict[bytes, tuple[bytes, float]],
     ) -> None:
-        """Send reads and writes of one turn together; answer the readers whatever happens."""
+        """Send the reads and writes of one turn together; answer every reader in any case."""
         found: dict[bytes, bytes | None] = {}
         keys = list(reads)
         try:
@@ -159,7 +159,7 @@ class RedisCache:
             if keys and not isinstance(results[0], Exception):
                 found = dict(zip(keys, results[0], strict=True))
             if any(isinstance(result, Exception) for result in results):
-                self._metrics.redis_event("error")  # full, or read-only: reads may still be good
+                self._metrics.redis_event("error")  # full, or read-only: reads may be fine
             self._failures = 0
         except (RedisError, OSError, TimeoutError) as error:
             self._on_failure(error)
@@ -167,7 +167,7 @@ class RedisCache:
             self._answer(reads, found)
 
     def _answer(self, reads: dict[bytes, list[Then]], found: dict[bytes, bytes | None]) -> None:
-        """Answer those who still wait."""
+        """Answer the readers that still wait."""
         for key in list(reads):
             thens = reads.pop(key)
             value = self._open(key, found.get(key))
@@ -175,7 +175,7 @@ class RedisCache:
                 _tell(then, value)
 
     def _open(self, key: bytes, sealed: bytes | None) -> bytes | None:
-        """Give the value in ``sealed``, if it is what was put there under this key."""
+        """Return the value in ``sealed`` if its checksum matches, else None."""
         if sealed is None:
             return None
         value = sealed[_CHECK_BYTES:]
@@ -193,7 +193,7 @@ class RedisCache:
 
 
 def _tell(then: Then, value: bytes | None) -> None:
-    """Call a reader, whose defects must not starve the others."""
+    """Call a reader; if it raises, the others must still be called."""
     try:
         then(value)
     except Exception:
@@ -201,5 +201,5 @@ def _tell(then: Then, value: bytes | None) -> None:
 
 
 def _seal(key: bytes, value: bytes) -> bytes:
-    """Put a check in front of a value: over the key as well, lest a value stands under another."""
+    """Prepend a checksum of key and value, which also detects a value under the wrong key."""
     return blake2b(value, digest_size=_CHECK_BYTES, key=key).digest() + value

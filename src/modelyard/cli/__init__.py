@@ -1,8 +1,8 @@
-"""The command line: what a person types, one module per kind of command, and no work of its own.
+"""The command line: one module per kind of command; the work is done elsewhere.
 
-``parser.py`` says what can be typed, ``serving.py``, ``asking.py``, ``authoring.py`` and
-``looking.py`` do it. A user's mistake ends in one line and exit code 2, never in a traceback.
-Heavy imports are late: ``modelyard --help`` waits for nothing that it does not use.
+``parser.py`` defines commands and options; ``serving.py``, ``asking.py``, ``authoring.py`` and
+``looking.py`` run them. A user's mistake ends in one line and exit code 2, never in a traceback.
+Heavy imports are late, so that ``modelyard --help`` is fast.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _input_schema(options: argparse.Namespace, url: str) -> dict[str, Any]:
 
 
 def _version_of(options: argparse.Namespace, url: str) -> dict[str, Any]:
-    """Give what the gateway tells of the version that is meant."""
+    """Return what the gateway tells of the version that is meant."""
     from urllib.parse import quote
 
     versions: list[dict[str, Any]] = call(

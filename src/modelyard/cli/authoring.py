@@ -14,6 +14,7 @@ from pathlib import Path
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.folder import MANIFEST, find_models, read_manifest
 from modelyard.scaffold import EXAMPLE, write_model
+from modelyard.settings import load_settings
 
 
 def new(options: argparse.Namespace) -> None:
@@ -40,13 +41,15 @@ def new(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Look at models as `serve` would; gives 1 if one of them cannot be served."""
+    """Look at models as `serve` would; returns 1 if one of them cannot be served."""
     from modelyard.check import check_model
+    from modelyard.compose.launching import make_equipper
 
     has_failed = False
+    equipper = make_equipper(load_settings({}), [])
     for folder in find_models(options.folders):
         print(os.path.relpath(folder))
-        for finding in check_model(folder):
+        for finding in check_model(folder, equipper):
             print(f"  {finding.state:6}  {finding.what:12}  {finding.text}", flush=True)
             for line in finding.details:
                 print(f"    | {line}")
@@ -55,7 +58,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def test(options: argparse.Namespace) -> int:
-    """Run a model's tests with pytest; gives its exit code.
+    """Run a model's tests with pytest; returns its exit code.
 
     With the folder's own settings of pytest or with none: those of a project around it may ask for
     plugins that are not here.
@@ -109,7 +112,7 @@ def build(options: argparse.Namespace) -> None:
 
 
 def _own_command() -> str:
-    """Give what starts this program from here: its name, if that finds it."""
+    """Return what starts this program from here: its name, if that finds it."""
     name, started_as = "modelyard", Path(sys.argv[0])
     if started_as.name == "__main__.py":
         return f"{_python()} -m modelyard"
@@ -120,7 +123,7 @@ def _own_command() -> str:
 
 
 def _python() -> str:
-    """Give what starts this Python from here."""
+    """Return what starts this Python from here."""
     for name in ("python", "python3"):
         if (found := shutil.which(name)) and Path(found) == Path(sys.executable):
             return name
@@ -133,7 +136,7 @@ def _has_pytest() -> bool:
 
 
 def _install(package: str) -> str:
-    """Give the command that installs a package beside Modelyard."""
+    """Return the command that installs a package beside Modelyard."""
     if importlib.util.find_spec("pip") is None and shutil.which("uv"):
         return f"uv pip install --python {_python()} {package}"
     return f"{_python()} -m pip install {package}"

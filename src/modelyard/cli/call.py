@@ -16,7 +16,7 @@ class CallError(Exception):
 
 
 def call(url: str, path: str, *, field: str, body: dict[str, Any] | None = None) -> Any:
-    """Ask the gateway at ``url``; gives what ``field`` of its answer holds.
+    """Ask the gateway at ``url``; returns what ``field`` of its answer holds.
 
     Raises:
         CallError: There is no answer, or it is a problem document.
@@ -40,7 +40,7 @@ def call(url: str, path: str, *, field: str, body: dict[str, Any] | None = None)
         reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
         raise CallError(f"no gateway at {url}: {reason}; `modelyard serve` starts one") from error
     if not (isinstance(given, dict) and field in given):
-        raise CallError(f"what answers at {url} is no gateway of Modelyard")
+        raise CallError(f"the server at {url} is not a Modelyard gateway")
     return given[field]
 
 

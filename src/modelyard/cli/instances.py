@@ -19,7 +19,7 @@ Schema = dict[str, Any]
 
 
 def read_instances(given: str, *, schema: Callable[[], Schema]) -> Any:
-    """Give the instances that ``given`` stands for: JSON, ``-`` for standard input, or ``@FILE``.
+    """Return the instances that ``given`` stands for: JSON, ``-`` for standard input, or ``@FILE``.
 
     ``schema`` gives the model's input schema; asked only for CSV.
 
@@ -47,7 +47,7 @@ def _parse(text: str, source: str) -> Any:
 
 
 def read_rows(text: str, *, schema: Schema, source: str) -> list[Any]:
-    """Give an instance per row, as ``schema`` (of all of the input) wants them.
+    """Return an instance per row, as ``schema`` (of all of the input) wants them.
 
     Objects: the first row names the fields. Lists and single values: a first row that cannot be
     read as one is taken for the names of the columns, and left out.
@@ -120,7 +120,7 @@ def _resolve(schema: Schema, document: Schema) -> Schema:
 
 
 def _kinds(schema: Schema, document: Schema) -> set[str]:
-    """Give the JSON types that ``schema`` allows; none where it says nothing."""
+    """Return the JSON types that ``schema`` allows; none where it says nothing."""
     schema = _resolve(schema, document)
     if "anyOf" in schema:
         return set().union(*(_kinds(choice, document) for choice in schema["anyOf"]))

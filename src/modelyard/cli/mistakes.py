@@ -25,7 +25,7 @@ MISTAKES = (
 
 
 def complain(text: str) -> int:
-    """Say it on standard error, in one line; gives the exit code."""
+    """Say it on standard error, in one line; returns the exit code."""
     warn(text)
     return USAGE_ERROR
 

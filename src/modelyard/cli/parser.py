@@ -1,4 +1,4 @@
-"""What can be typed: commands, arguments and options, each with its help."""
+"""Commands, arguments and options of the command line, with their help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ first steps:
   modelyard check models/sentiment        see whether it can be served, and what is missing
   modelyard serve models/                 serve every model in models/
   modelyard predict sentiment '["good"]'  ask one of them
-  modelyard models                        see which are there, and how they are
+  modelyard models                        list them and their state
 
 settings: flags, or MODELYARD_HOST, MODELYARD_PORT, MODELYARD_LOG_LEVEL, … in the environment,
 or the same names in a TOML file named by --config or MODELYARD_CONFIG. `modelyard config` lists
@@ -26,7 +26,7 @@ HANDING_ON = ("build", "test")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """Give what was typed; ``rest`` is what ``build`` and ``test`` hand on: all behind ``--``."""
+    """Return what was typed; ``rest`` is what ``build`` and ``test`` hand on: all behind ``--``."""
     rest: list[str] = []
     if arguments[:1] and arguments[0] in HANDING_ON and "--" in arguments:
         cut = arguments.index("--")
@@ -38,7 +38,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Give the parser of all commands."""
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="modelyard",
         description="One HTTP API in front of many machine-learning models.",
@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_serving(commands: _Commands) -> None:
     serve = commands.add_parser(
         "serve",
-        help="serve models on this machine, with nothing to install beside",
+        help="serve models on this machine, without a broker",
         description="Start the HTTP API and, for each model found, a process that hosts it.",
     )
     serve.add_argument(
@@ -71,20 +71,26 @@ def _add_serving(commands: _Commands) -> None:
     serve.add_argument(
         "--strict",
         action="store_true",
-        help="do not start if any model.toml is wrong; else that model alone is failed",
+        help="refuse to start if a model.toml is invalid; else only that model fails",
+    )
+    serve.add_argument(
+        "--reload",
+        action="store_true",
+        help="serve folders that change, come or go as they are now; what cannot load changes "
+        "nothing",
     )
     serve.set_defaults(run=serving.serve)
 
     gateway = commands.add_parser(
         "gateway",
-        help="be the HTTP side of a cluster",
+        help="run a gateway, the HTTP side of a cluster",
         description="Answer HTTP, and send requests through RabbitMQ to the models' workers.",
     )
     gateway.set_defaults(run=serving.gateway)
 
     worker = commands.add_parser(
         "worker",
-        help="serve one model of a cluster",
+        help="run a worker, which serves one model in a cluster",
         description="Take one model's requests from RabbitMQ. HTTP is for health and metrics.",
     )
     worker.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
@@ -103,21 +109,21 @@ def _add_serving(commands: _Commands) -> None:
         command.add_argument(
             "--access-log", action="store_true", default=None, help="log a line per request"
         )
-    gateway.add_argument("--redis-url", metavar="URL", help="of a cache that gateways share")
+    gateway.add_argument("--redis-url", metavar="URL", help="Redis that gateways share as a cache")
     for command in (serve, gateway):
         command.add_argument(
             "--cors-origins",
             metavar="ORIGINS",
-            help="whose pages may call this from a browser: https://a.example,https://b.example; *",
+            help="origins allowed by CORS: https://a.example,https://b.example; * for any",
         )
     for command in (gateway, worker):
-        command.add_argument("--amqp-url", metavar="URL", help="of the RabbitMQ broker")
+        command.add_argument("--amqp-url", metavar="URL", help="the RabbitMQ broker")
 
 
 def _add_asking(commands: _Commands) -> None:
     predict = commands.add_parser(
         "predict",
-        help="ask a model",
+        help="send a prediction request",
         description="Send instances to a model and print its predictions.",
         epilog="examples: modelyard predict fast_iris_model '[[5.1, 3.5, 1.4, 0.2]]'\n"
         "          modelyard predict fast_iris_model @flowers.csv\n"
@@ -130,12 +136,12 @@ def _add_asking(commands: _Commands) -> None:
         metavar="INSTANCES",
         help="a list of instances as JSON; - for standard input, @FILE for a file of JSON or CSV",
     )
-    predict.add_argument("--timeout-s", type=float, help="seconds to wait (the model's own)")
+    predict.add_argument("--timeout-s", type=float, help="timeout in seconds (the model's own)")
     predict.set_defaults(run=asking.predict)
 
     example = commands.add_parser(
         "example",
-        help="print instances that a model answers",
+        help="print a model's example",
         description="Print a model's own example, as `modelyard predict` takes it.",
     )
     example.add_argument("model", metavar="MODEL")
@@ -144,10 +150,10 @@ def _add_asking(commands: _Commands) -> None:
         command.add_argument("--version", help="a model version (the default one)")
 
     models = commands.add_parser("models", help="list the models of a gateway and their state")
-    models.add_argument("--json", action="store_true", help="all that the gateway tells")
+    models.add_argument("--json", action="store_true", help="print everything as JSON")
     models.set_defaults(run=asking.models)
     for command in (predict, example, models):
-        command.add_argument("--url", help="of the gateway (http://127.0.0.1:8000)")
+        command.add_argument("--url", help="URL of the gateway (http://127.0.0.1:8000)")
 
 
 def _add_authoring(commands: _Commands) -> None:
@@ -172,7 +178,7 @@ def _add_authoring(commands: _Commands) -> None:
         "test",
         help="run a model's own tests",
         description="Run the tests in a model's folder with pytest, whatever is around the folder.",
-        epilog="What follows -- is handed to pytest: modelyard test models/sentiment -- -k words",
+        epilog="Arguments after -- go to pytest: modelyard test models/sentiment -- -k words",
     )
     test.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
     test.set_defaults(run=authoring.test)
@@ -182,10 +188,10 @@ def _add_authoring(commands: _Commands) -> None:
         help="build a container image of a model",
         description="Build an image of a model and of the Modelyard that is installed here. "
         "It runs `modelyard worker`; `docker run IMAGE serve /opt/model` serves it alone.",
-        epilog="What follows -- is handed to the builder: modelyard build models/x -- --no-cache",
+        epilog="Arguments after -- go to the builder: modelyard build models/x -- --no-cache",
     )
     build.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
-    build.add_argument("--tag", help="of the image (modelyard-model-NAME:VERSION)")
+    build.add_argument("--tag", help="tag of the image (modelyard-model-NAME:VERSION)")
     build.add_argument(
         "--builder",
         choices=["docker", "podman", "buildah"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+from functools import partial
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
@@ -24,11 +25,18 @@ def serve(options: argparse.Namespace) -> None:
     from modelyard.display import make_display
     from modelyard.serve import serve_embedded
 
-    serve_embedded(settings, models, _listen(settings), display=make_display, bad=bad)
+    serve_embedded(
+        settings,
+        models,
+        _listen(settings),
+        display=make_display,
+        bad=bad,
+        scan=partial(_scan, options.folders) if options.reload else None,
+    )
 
 
 def gateway(options: argparse.Namespace) -> None:
-    """Be the HTTP side of a cluster."""
+    """Run a gateway."""
     settings = _settings(options)
     from modelyard.serve import serve_gateway
 
@@ -36,7 +44,7 @@ def gateway(options: argparse.Namespace) -> None:
 
 
 def worker(options: argparse.Namespace) -> None:
-    """Serve one model of a cluster."""
+    """Run a worker."""
     settings = _settings(options)
     models, bad = _scan([options.folder])
     if bad:
@@ -65,7 +73,7 @@ def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusab
 
 
 def _join(bad: list[Unusable]) -> ManifestError:
-    """Give one error for several, the first in full."""
+    """Return one error for several, the first in full."""
     more = f" (and {len(bad) - 1} more)" if bad[1:] else ""
     return ManifestError(f"{bad[0].error}{more}")
 

@@ -8,7 +8,7 @@ HEADS = ("MODEL", "VERSION", "STATE", "WORKERS", "RUNNERS", "IN FLIGHT", "QUEUED
 
 
 def table_of(models: list[dict[str, Any]]) -> list[str]:
-    """Give the lines for what ``GET /models`` lists.
+    """Return the lines for what ``GET /models`` lists.
 
     In a cluster a version also lists its workers; of these, the ones that serve are in the sums
     already.

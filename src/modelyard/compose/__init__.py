@@ -1,5 +1,5 @@
-"""Puts the parts together: the only place that chooses implementations, starts and stops them.
+"""Wires the parts together: the only place that chooses implementations, and starts and stops them.
 
-``embedded`` is everything in one process tree; ``cluster`` is a gateway, and a worker, on either
-side of a broker; ``process`` is what all of them share.
+``embedded`` is everything in one process tree. ``cluster`` has the gateway and the worker, the two
+sides of a broker. ``process`` is shared by all of them.
 """

@@ -1,4 +1,4 @@
-"""A gateway, and a worker, on either side of a broker: each as many times as one likes."""
+"""The two kinds of processes of a cluster, gateway and worker, with a broker between them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from random import SystemRandom
 
 from modelyard.caches.redis import RedisCache
+from modelyard.compose.demands import Demands
+from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import (
     OnChange,
     OnStopping,
     Process,
+    background,
     spare_the_collector,
     stop_on_signals,
 )
@@ -27,7 +29,6 @@ from modelyard.core.messages import Announcement, Member
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
-from modelyard.pool.runner_process import RunnerProcess
 from modelyard.settings import Settings, SettingsError
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
@@ -42,12 +43,12 @@ log = logging.getLogger(__name__)
 
 
 class LoadError(Exception):
-    """The model could not be loaded, as often as the settings say to try; the text says why."""
+    """The model has failed to load ``load_attempts`` times; the text says why."""
 
 
 def own_name() -> str:
-    """Give a name that tells an administrator where a process is, and is no other process's: those
-    of a Deployment's pods differ at their end alone, and each may have the same process id.
+    """Return a unique name that shows where the process runs. The host names of a Deployment's pods
+    differ only at their end, and their process ids may be equal.
     """
     return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
 
@@ -67,23 +68,13 @@ def _broker(settings: Settings, metrics: Metrics) -> Broker:
     )
 
 
-@contextlib.asynccontextmanager
-async def _background(*runs: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run ``runs`` as long as the block; should one fail, the block is cancelled."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run) for run in runs]
-        yield
-        for task in tasks:
-            task.cancel()
-
-
 class ClusterGateway:
-    """HTTP on one side, the broker on the other; knows the models from the workers' announcements.
+    """HTTP on one side, the broker on the other; learns the models from workers' announcements.
 
     Args:
-        settings: What the process was told; ``amqp_url`` among it.
-        on_change: Told of every change of a target.
-        on_stopping: Told how many requests are under way when a signal says stop.
+        settings: The settings, including ``amqp_url``.
+        on_change: Called at every change of a target.
+        on_stopping: Called on the first stop signal, with the number of requests in flight.
     """
 
     def __init__(
@@ -120,12 +111,19 @@ class ClusterGateway:
             is_complete=lambda: self._watcher.knows_all,
         )
 
+        self._demands = Demands(
+            self._process.catalog,
+            transport=self._transport,
+            watcher=self._watcher,
+            clock=time.monotonic,
+        )
+
     async def run(self, listener: socket.socket) -> None:
-        """Serve on ``listener`` until a signal says stop."""
+        """Serve on ``listener`` until a stop signal."""
         with stop_on_signals(self._process.stop):
             async with (
                 self._cache or contextlib.nullcontext(),
-                _background(self._transport.run(), self._watcher.run()),
+                background(self._transport.run(), self._watcher.run(), self._demands.run()),
             ):
                 await self._process.serve(listener)
                 log.info("drained")
@@ -141,9 +139,7 @@ class ClusterGateway:
 
     def demand(self, target: Target) -> Demand:
         """See ``gateway.routes.Workers``."""
-        known = self._watcher.known(target)
-        instance_s = known.instance_s if known else 0.0
-        return Demand.of(self._transport.instances(target), instance_s=instance_s)
+        return self._demands.of(target)
 
     def _announce(self, announcement: Announcement) -> None:
         self._process.announce(announcement)
@@ -160,8 +156,8 @@ class ClusterGateway:
         return Capacity(announced.max_batch_size, announced.runners_ready)
 
     def _verdict(self) -> Verdict:
-        """A gateway that knows the models stays ready: without a broker it answers from its cache,
-        and what it must ask waits for the broker until its deadline.
+        """Return the readiness. A gateway with a catalog stays ready without a broker: it answers
+        from its cache, and other requests wait for the broker until their deadline.
         """
         if not self._watcher.knows_all:
             why = "no catalog yet" if self._transport.is_connected else "no broker"
@@ -173,10 +169,10 @@ class ClusterWorker:
     """One pool that takes its work from the broker; HTTP only for health and metrics.
 
     Args:
-        settings: What the process was told; ``amqp_url`` among it.
-        folder: The model's.
-        manifest: What its ``model.toml`` says.
-        on_change: Told of every change of the target.
+        settings: The settings, including ``amqp_url``.
+        folder: The model's folder.
+        manifest: Its manifest.
+        on_change: Called at every change of the target.
     """
 
     def __init__(
@@ -205,7 +201,7 @@ class ClusterWorker:
             manifest=manifest,
             metrics=metrics.of_pool(target),
             announce=self._announce,
-            launch=RunnerProcess.start,
+            launch=make_launcher(settings, [manifest]).start,
             clock=time.monotonic,
         )
         self._consumer = AmqpConsumer(
@@ -229,7 +225,7 @@ class ClusterWorker:
         )
 
     async def run(self, listener: socket.socket) -> None:
-        """Work until a signal says stop; ``listener`` is for health and metrics.
+        """Work until a stop signal; ``listener`` is for health and metrics.
 
         Raises:
             LoadError: The model has failed to load ``load_attempts`` times.
@@ -237,7 +233,7 @@ class ClusterWorker:
         with stop_on_signals(self._stop):
             async with (
                 self._pool,
-                _background(self._announcer.run(), self._consume_while_serving()),
+                background(self._announcer.run(), self._consume_while_serving()),
             ):
                 await self._process.serve(listener)
                 await self._drain()
@@ -245,11 +241,11 @@ class ClusterWorker:
             raise LoadError(self._gave_up)
 
     async def _consume_while_serving(self) -> None:
-        """Take bundles only while the model can be asked: others may have a worker that can."""
+        """Consume only while the model is ready: until then other workers get the bundles."""
         while True:
             await self._pool.wait_until(is_serving=True)
             spare_the_collector()
-            async with _background(self._consumer.run()):
+            async with background(self._consumer.run()):
                 await self._pool.wait_until(is_serving=False)
 
     def _stop(self, *, is_forced: bool) -> None:
@@ -258,7 +254,7 @@ class ClusterWorker:
             self._is_hurried.set()
 
     async def _drain(self) -> None:
-        """Be forgotten, take no more, finish, ack: in this order nothing is delivered twice."""
+        """Say goodbye, stop consuming, finish, ack: in this order nothing is redelivered."""
         log.info("draining")
         await self._announcer.say_goodbye()
         hurried = asyncio.create_task(self._is_hurried.wait())
@@ -280,7 +276,8 @@ class ClusterWorker:
         self._announcer.announce(announcement)
         attempts = self._settings.load_attempts
         is_first_load = not self._pool.digest
-        if attempts and is_first_load and self._pool.failed_loads >= attempts:
+        is_failed = announcement.state == "failed" and self._pool.failed_loads >= attempts
+        if attempts and is_first_load and is_failed:
             self._gave_up = f"{announcement.target} failed to load: {announcement.reason}"
             self._stop(is_forced=True)
 

@@ -1,30 +1,31 @@
 """Everything in one process tree: ``modelyard serve``.
 
-Order of the start: pools, then HTTP, so that a process that answers has a catalog. Order of the
-end: not ready, accept no more, finish what is under way, end the runners.
+Start-up order: pools, then HTTP, so that a process that answers has a catalog. Shutdown order: not
+ready, stop accepting, finish the requests in flight, stop the runners.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from modelyard.compose.launching import make_launcher
+from modelyard.compose.models import Models
 from modelyard.compose.process import (
     OnChange,
     OnStopping,
     Process,
+    background,
     spare_the_collector,
     stop_on_signals,
 )
+from modelyard.compose.reloading import Reloader, Scan
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
-from modelyard.pool.runner_process import RunnerProcess
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
@@ -34,11 +35,12 @@ class Embedded:
     """Gateway, pools and runners in one process tree.
 
     Args:
-        settings: What the process was told.
+        settings: The settings.
         models: Folder and manifest of each model.
         failed: What is said of models that cannot be started at all.
         on_change: Told of every change of a target.
         on_stopping: Told how many requests are under way when a signal says stop.
+        scan: Reads the folders again, if they are watched for changes.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Embedded:
         failed: Sequence[Announcement] = (),
         on_change: OnChange,
         on_stopping: OnStopping | None = None,
+        scan: Scan | None = None,
     ) -> None:
         self._failed = failed
         self._transport = LocalTransport()
@@ -61,42 +64,51 @@ class Embedded:
             on_stopping=on_stopping,
             metrics=metrics,
         )
-        self._pools = [
-            Pool(
+        launcher = make_launcher(settings, [manifest for _, manifest in models])
+        self._models = models
+        self._scan = scan
+
+        def make_pool(
+            folder: Path, manifest: Manifest, announce: Callable[[Announcement], None]
+        ) -> Pool:
+            return Pool(
                 folder=folder,
                 manifest=manifest,
                 metrics=metrics.of_pool(manifest.target),
-                announce=self._process.announce,
-                launch=RunnerProcess.start,
+                announce=announce,
+                launch=launcher.start,
                 clock=time.monotonic,
                 may_sleep=True,
             )
-            for folder, manifest in models
-        ]
+
+        self._served = Models(
+            make_pool=make_pool,
+            transport=self._transport,
+            announce=self._process.announce,
+            forget=self._process.forget,
+        )
+        self._process.by_hand = self._served
 
     async def run(self, listener: socket.socket, *, on_settled: Callable[[], None]) -> None:
-        """Serve on ``listener`` until a signal says stop; ``on_settled`` is called once every
-        model has loaded or failed to.
+        """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
+        loaded or failed.
         """
         for announcement in self._failed:
             self._process.announce(announcement)
         with stop_on_signals(self._process.stop):
-            async with contextlib.AsyncExitStack() as stack:
-                for pool in self._pools:
-                    await stack.enter_async_context(pool)
-                    self._transport.connect(pool.target, pool.submit)
-                settled = asyncio.create_task(self._settle(on_settled))
-                try:
+            try:
+                await self._served.start(self._models)
+                async with background(self._settle(on_settled)):
                     await self._process.serve(listener)
-                finally:
-                    settled.cancel()
-                    for pool in self._pools:  # all at once; each is then waited for
-                        pool.stop()
+            finally:
+                await self._served.stop()
 
     async def _settle(self, on_settled: Callable[[], None]) -> None:
-        await asyncio.gather(*(pool.settled() for pool in self._pools))
+        await self._served.settled()
         spare_the_collector()
         on_settled()
+        if self._scan is not None:
+            await Reloader(self._served, self._scan).run()
 
     def _verdict(self) -> Verdict:
         entries = self._process.catalog.entries()

@@ -1,4 +1,4 @@
-"""What every process has: HTTP, metrics, a catalog, and an end when a signal says so."""
+"""What every process has: HTTP, metrics, a catalog, and shutdown on signals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
 
 from modelyard import __version__
@@ -27,7 +28,7 @@ from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
-    from modelyard.gateway.routes import Workers
+    from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
 
@@ -47,15 +48,15 @@ class Process:
     """The parts that every process has.
 
     Args:
-        settings: What the process was told.
-        verdict: Says whether requests should come here.
-        transport: Where predictions are asked; None for a process that answers none over HTTP.
+        settings: The settings.
+        verdict: Returns the readiness.
+        transport: Carries predictions; None for a process without predictions over HTTP.
         on_change: Called at every change of a target.
-        metrics: Of the whole process.
-        shared_cache: Behind the one in memory; None for none.
-        workers: Tells of the workers of a target; None where there are none.
-        is_complete: Whether all models that there are have had the time to be announced.
-        on_stopping: Told how many requests are under way when the process is told to stop.
+        metrics: The metrics of the process.
+        shared_cache: Cache behind the one in memory; None for none.
+        workers: View of the workers; None in the embedded shape.
+        is_complete: Whether every target that is up has had the time to be announced.
+        on_stopping: Called on the first stop signal, with the number of requests in flight.
     """
 
     def __init__(
@@ -82,9 +83,10 @@ class Process:
         self._transport = transport
         self._workers = workers
         self._server: Server | None = None
+        self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
-        """Take over what is said of a target."""
+        """Update a target in the catalog, the metrics and the display."""
         target = announcement.target
         is_new = self.catalog.find(target) is None
         entry = self.catalog.announce(announcement)
@@ -97,7 +99,7 @@ class Process:
         )
         try:
             self._on_change(announcement)
-        except Exception:  # no model must suffer from how it is shown
+        except Exception:  # a failing display must not affect serving
             log.exception("not_shown", extra={"model": str(target)})
 
     def forget(self, target: Target) -> None:
@@ -107,8 +109,8 @@ class Process:
 
     async def serve(self, listener: socket.socket) -> None:
         """Answer HTTP on ``listener`` until ``stop``."""
-        # The web framework takes longer to import than all else together: meanwhile runners start,
-        # and workers and gateways find the broker.
+        # The web framework takes longer to import than everything else together. Meanwhile runners
+        # start, and workers and gateways connect to the broker.
         await asyncio.to_thread(importlib.import_module, "modelyard.gateway.app")
         self._server = self._make_server()
         spare_the_collector()
@@ -117,7 +119,7 @@ class Process:
         await self._server.serve(sockets=[listener])
 
     def stop(self, *, is_forced: bool) -> None:
-        """Accept no more, finish what is under way; ``serve`` returns then."""
+        """Stop accepting, and finish the requests in flight; then ``serve`` returns."""
         if not self.is_draining and self._on_stopping is not None:
             self._on_stopping(sum(entry.in_flight for entry in self.catalog.entries()))
         self.is_draining = True
@@ -137,6 +139,7 @@ class Process:
             render_metrics=lambda: (self.metrics.render(), CONTENT_TYPE),
             verdict=self._full_verdict,
             workers=self._workers,
+            by_hand=self.by_hand if is_loopback(settings.host) else None,
         )
         return make_server(
             cors.around(pages),
@@ -182,11 +185,31 @@ class Process:
         return endpoint
 
 
-def spare_the_collector() -> None:
-    """Keep what is imported by now out of garbage collection, and collect less often.
+@contextlib.asynccontextmanager
+async def background(*runs: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run ``runs`` as long as the block; should one fail, the block is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run) for run in runs]
+        yield
+        for task in tasks:
+            task.cancel()
 
-    Requests make few cycles; looking at all modules again and again for them took a tenth of the
-    gateway's time under load.
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server that listens on ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def spare_the_collector() -> None:
+    """Exclude everything imported so far from garbage collection, and collect less often.
+
+    Requests create few reference cycles. Scanning all modules for them took 10 % of the gateway's
+    time under load.
     """
     gc.collect()
     gc.freeze()

@@ -1,5 +1,5 @@
-"""What every part agrees on, and nothing that does anything by itself.
+"""The vocabulary that all parts share. Nothing here acts by itself.
 
-Belongs here: pure data and pure functions. Does not belong here: input and output, asyncio,
-the environment, clocks that are not handed in, knowledge of HTTP, brokers or processes.
+Belongs here: pure data and pure functions. Does not belong here: I/O, asyncio, the environment,
+clocks that are not passed in, knowledge of HTTP, brokers or processes.
 """

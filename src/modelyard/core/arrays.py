@@ -1,8 +1,8 @@
-"""Models of numpy arrays: the side of a contract that ``Annotated[np.ndarray, Tensor(…)]`` is.
+"""The contract of models that take or return ``Annotated[np.ndarray, Tensor(…)]``.
 
-In JSON an array is nested lists. In MessagePack it is those, or bytes with their dtype and shape
-(``core/packed.py``): then nothing is parsed. Bytes that say neither are refused: nobody could tell
-numbers of another dtype from what was meant.
+In JSON an array is nested lists. In MessagePack it is nested lists, or bytes with their dtype and
+shape (``core/packed.py``), which need no parsing. Bytes without dtype and shape are refused, since
+numbers of the wrong dtype could not be detected.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 _DTYPE = re.compile(r"([<>|=]?[biuf]\d{1,2}|bool|u?int(8|16|32|64)|float(16|32|64))\Z")
-_BYTES_MARKERS = (0xC4, 0xC5, 0xC6)  # of MessagePack
+_BYTES_MARKERS = (0xC4, 0xC5, 0xC6)  # MessagePack's bin 8, 16 and 32
 
 
 class Tensor(msgspec.Struct, frozen=True):
     """Declares a numpy array: ``Annotated[np.ndarray, Tensor("float32", (3, 224, 224))]``.
 
-    ``shape`` is that of one instance. The array that ``predict`` gets and gives has one axis more:
-    axis 0, the batch. ``name`` is that of the tensor in protocols that name them, as V2; a field of
-    ``Columns`` has that of the field.
+    ``shape`` is that of one instance. The arrays that ``predict`` takes and returns have one more
+    axis: axis 0, the batch. ``name`` is that of the tensor in protocols that name them, as V2; a
+    field of ``Columns`` has that of the field.
     """
 
     dtype: str
@@ -48,7 +48,7 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 class Arrays:
-    """A numpy array whose axis 0 is the batch; requests are stacked along it and split again."""
+    """A numpy array whose axis 0 is the batch: requests are joined along it, and split again."""
 
     is_array = True
 
@@ -65,11 +65,11 @@ class Arrays:
         self.annotation = self._lists.annotation
 
     def decode(self, raw: bytes | memoryview, form: Form) -> Instances:
-        """Give the array in ``raw``; see Side."""
+        """Return the array in ``raw``; see Side."""
         if form == "msgpack":
             if raw and raw[0] in _BYTES_MARKERS:
                 raise InvalidInput(
-                    "bare bytes say neither dtype nor shape: send "
+                    "these bytes have neither dtype nor shape: send "
                     "modelyard.arrays.pack_array(array), which is MessagePack's extension type "
                     f"{EXTENSION_CODE} with [dtype, shape] before the bytes; {self._expected()}",
                     where="$.input_data",
@@ -78,7 +78,7 @@ class Arrays:
                 packed = read_packed(memoryview(raw))
             except ValueError as error:
                 msgspec.msgpack.decode(raw, type=msgspec.Raw)  # raises if it is malformed
-                raise ValueError(f"no array: {error}; {self._expected()}") from None
+                raise ValueError(f"not an array: {error}; {self._expected()}") from None
             if packed is not None:
                 return self._checked(packed)
         return self.of_rows(self._lists.decode(raw, form))
@@ -99,13 +99,13 @@ class Arrays:
             raise ValueError(f"the array has shape {array.shape}, {self._expected()}{hint}")
         if not self._np.can_cast(array.dtype, self._dtype, "safe"):
             raise ValueError(
-                f"the array is {array.dtype}, {self._expected()}, which does not hold every "
-                f'{array.dtype}: send array.astype("{self._dtype}") if nothing is lost'
+                f"the array is {array.dtype}, {self._expected()}, which cannot represent every "
+                f'{array.dtype}: send array.astype("{self._dtype}") if no precision is lost'
             )
         return array
 
     def encode(self, value: Any, form: Form, *, is_checked: bool) -> bytes:
-        """Write predictions; ``check`` has looked at them already. See Side."""
+        """Encode predictions that ``check`` has accepted; see Side."""
         if form != "msgpack":
             return self._lists.encode(value, form, is_checked=False)
         array = self._np.ascontiguousarray(value, dtype=self._wire_dtype)
@@ -114,11 +114,11 @@ class Arrays:
         return b"".join((start, head, array.reshape(-1).view("uint8").data))
 
     def join(self, parts: Sequence[Instances]) -> Instances:
-        """Stack along axis 0."""
+        """Concatenate along axis 0."""
         arrays = typing.cast("Sequence[np.ndarray[Any, Any]]", parts)
         if len(arrays) > 1:
             return self._np.concatenate(arrays, dtype=self._dtype)
-        # A model may write into it, or hand it to code that knows aligned numbers only.
+        # A model may write into it, or pass it to code that needs aligned memory.
         is_usable = arrays[0].flags.behaved and arrays[0].dtype == self._dtype
         return arrays[0] if is_usable else arrays[0].astype(self._dtype)
 
@@ -135,7 +135,7 @@ class Arrays:
         return self._beyond(value)
 
     def _beyond(self, value: np.ndarray[Any, Any]) -> str | None:
-        """Name a whole number that the declared dtype does not hold: it would become another."""
+        """Return what is wrong if an integer is out of the declared dtype's range, or None."""
         if self._dtype.kind not in "iu" or self._np.can_cast(value.dtype, self._dtype, "safe"):
             return None
         range_ = self._np.iinfo(self._dtype)
@@ -146,15 +146,15 @@ class Arrays:
 
 
 def to_array(packed: PackedArray) -> np.ndarray[Any, Any]:
-    """Give the array, over the bytes as they came: read-only, and perhaps not aligned.
+    """Return a view of the bytes as an array: read-only, and maybe not aligned.
 
     Raises:
-        ValueError: The bytes are not what dtype and shape say.
+        ValueError: The bytes do not match dtype and shape.
     """
     import numpy as np
 
     if not _DTYPE.match(packed.dtype):
-        raise ValueError(f'no bool, int, uint or float dtype: {packed.dtype!r}; write as "<f4"')
+        raise ValueError(f'not a bool, int, uint or float dtype: {packed.dtype!r}; use "<f4"')
     try:
         dtype = np.dtype(packed.dtype)
     except TypeError as error:
@@ -162,16 +162,16 @@ def to_array(packed: PackedArray) -> np.ndarray[Any, Any]:
     expected = math.prod(packed.shape) * dtype.itemsize
     if len(packed.data) != expected:
         raise ValueError(
-            f"{dtype} of shape {packed.shape} is {expected} bytes, there are {len(packed.data)}"
+            f"{dtype} of shape {packed.shape} takes {expected} bytes, not {len(packed.data)}"
         )
     array = np.frombuffer(packed.data, dtype=dtype)
     if dtype.kind == "b" and array.view("uint8").max(initial=0) > 1:
-        raise ValueError("the bytes of a bool are 0 or 1")
+        raise ValueError("the bytes of a bool array must be 0 or 1")
     return array.reshape(packed.shape)
 
 
 def payload_to_array(payload: memoryview) -> np.ndarray[Any, Any]:
-    """Give the array in the payload of an extension.
+    """Return the array in the payload of an extension.
 
     Raises:
         ValueError: It is damaged.
@@ -180,7 +180,7 @@ def payload_to_array(payload: memoryview) -> np.ndarray[Any, Any]:
 
 
 def _element(tensor: Tensor, dtype: np.dtype[Any]) -> Any:
-    """Give the type of one instance: nested lists of exact lengths, numbers within range."""
+    """Return the type of one instance: nested lists of exact lengths, numbers within range."""
     import numpy as np
 
     element: Any
@@ -188,7 +188,7 @@ def _element(tensor: Tensor, dtype: np.dtype[Any]) -> Any:
         element = bool
     elif dtype.kind in "iu":
         whole = np.iinfo(dtype)
-        if whole.max > (1 << 63) - 1:  # beyond what a bound of msgspec may be
+        if whole.max > (1 << 63) - 1:  # larger than a bound of msgspec may be
             element = Annotated[int, msgspec.Meta(ge=0)]
         else:
             element = Annotated[int, msgspec.Meta(ge=int(whole.min), le=int(whole.max))]

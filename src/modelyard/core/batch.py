@@ -1,7 +1,7 @@
-"""The backlog: what waits for a runner, and which of it goes next.
+"""The backlog: requests that wait for a runner, and the order in which they run.
 
-Earliest deadline first within a priority. Of every ``NORMAL_EVERY`` batches one begins with the
-normal ones, so that a stream of high-priority requests cannot starve them.
+Within a priority the earliest deadline goes first. One of every ``NORMAL_EVERY`` batches begins
+with normal requests, so that a stream of high-priority requests cannot starve them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LARGEST_BATCH_BYTES = 16 << 20
 
 
 class Waiting(Protocol):
-    """What can stand in a backlog."""
+    """An item of a backlog."""
 
     @property
     def priority(self) -> Priority: ...
@@ -39,8 +39,9 @@ W = TypeVar("W", bound=Waiting)
 class Backlog(Generic[W]):
     """Requests in the order in which they should run.
 
-    Sorted when it is looked at: most come in the order of their deadlines, and then that costs a
-    glance at each. Taking 32 from a heap took twice as long, while the model waited.
+    Sorted when a batch is taken. Requests mostly arrive in the order of their deadlines, and
+    sorting a sorted list is one pass. Taking 32 from a heap took twice as long, while the model was
+    idle.
     """
 
     def __init__(self) -> None:
@@ -56,20 +57,20 @@ class Backlog(Generic[W]):
 
     @property
     def instances(self) -> int:
-        """How many instances wait, in all requests together."""
+        """Number of waiting instances, over all requests."""
         return sum(item.instances for item in self)
 
     def add(self, item: W) -> None:
-        """Let ``item`` wait."""
+        """Add ``item``."""
         self._added += 1
         self._lines[item.priority].append((item.deadline, self._added, item))
 
     def take(self, *, max_instances: int, now: float) -> tuple[list[W], list[W]]:
-        """Remove and give (the next batch, what expired before it could run).
+        """Remove and return (the next batch, the items that expired before they could run).
 
-        A batch holds at most ``max_instances`` instances and ``LARGEST_BATCH_BYTES``, but always
-        one request if any waits: one that is larger by itself runs alone. What is gone is removed
-        and given in neither list.
+        A batch holds at most ``max_instances`` instances and ``LARGEST_BATCH_BYTES``. An item that
+        exceeds a limit by itself is a batch of its own. Items that are gone are removed and
+        returned in neither list.
         """
         batch: list[W] = []
         expired: list[W] = []
@@ -98,7 +99,7 @@ class Backlog(Generic[W]):
         return batch, expired
 
     def prune(self, now: float) -> list[W]:
-        """Drop what is gone; remove and give what expired."""
+        """Drop the items that are gone; remove and return those that expired."""
         expired = [item for item in self if item.deadline <= now and not item.is_gone]
         for line in self._lines.values():
             line[:] = [entry for entry in line if entry[0] > now and not entry[2].is_gone]

@@ -1,18 +1,18 @@
-"""A call: one request under way, and who is told how it ended.
+"""A call: one request in flight, and the watchers that are notified when it settles.
 
-The way there and the way back of a request are the same objects in opposite order. On the way there
-each part that carries a call adds itself with ``watch``:
+The outcome passes through the same objects as the request, in reverse order. On the way out, each
+part that carries a call registers itself with ``watch``:
 
     dispatch.start       the client's call; with a cache, one shared call for identical requests
     dispatch._send       counts it as in flight
     transport.send       keeps it until it is answered (only with a broker)
-    pool.submit          lets it wait for a runner
+    pool.submit          queues it for a runner
 
-and the way back is ``settle``, which the pool calls with what the runner answered. It tells the
-watchers in reverse: the transport lets go of the call, dispatch counts it out, the shared call
-gives its outcome to each client's, and the gateway writes the response. All of it happens in one
-turn of the event loop. A future would do the same at three times the cost: each callback of a
-future is a turn of its own.
+The way back is ``settle``, which the pool calls with the runner's outcome. It notifies the watchers
+in reverse order: the transport drops the call, dispatch decrements its in-flight count, the shared
+call passes its outcome on to each client's call, and the gateway writes the response. All of it
+happens in one turn of the event loop. A future would cost three times as much, because each of its
+callbacks is scheduled as a separate turn.
 """
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ from modelyard.core.messages import Request
 log = logging.getLogger(__name__)
 
 Outcome = bytes | RequestError
-"""The predictions, in the form of the request, or why there are none."""
+"""The predictions, in the form of the request, or the error."""
 
 
 class Call:
-    """One request under way. The first outcome counts; later ones are ignored.
+    """One request in flight. The first outcome counts; later ones are ignored.
 
     Args:
-        request: What is asked.
+        request: The request that it carries.
         on_settled: Called once, with the call, when it is settled.
 
     Attributes:
-        digest: Of the model folder that gave the answer, where the transport tells.
-        arrived: When it came to the pool that runs it; that pool's note.
-        blame: How strongly it is suspected of ending runners; the pool's note. See ``pool/blame``.
+        digest: Digest of the model folder that produced the answer, if the transport reports it.
+        arrived: When the call reached its pool. Set and read by the pool only.
+        blame: How strongly the call is suspected of ending runners. Set and read by the pool only;
+            see ``pool/blame.py``.
     """
 
     __slots__ = ("_instances", "_watchers", "arrived", "blame", "digest", "outcome", "request")
@@ -58,19 +59,19 @@ class Call:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it has an outcome: nobody waits for another."""
+        """Whether it has an outcome."""
         return self.outcome is not None
 
-    is_gone = is_settled  # what a backlog calls it
+    is_gone = is_settled  # the name in the backlog's protocol
 
     @property
     def priority(self) -> Priority:
-        """That of the request."""
+        """The request's priority."""
         return self.request.priority
 
     @property
     def deadline(self) -> float:
-        """That of the request, a reading of the monotonic clock."""
+        """The request's deadline, a reading of the monotonic clock."""
         return self.request.deadline
 
     @property
@@ -80,19 +81,20 @@ class Call:
 
     @property
     def instances(self) -> int:
-        """How many instances the input holds; counted once."""
+        """Number of instances in the input, counted on first use."""
         if not self._instances:
             self._instances = count_instances(self.request.input, self.request.form)
         return self._instances
 
     def watch(self, watcher: Callable[[Self], None]) -> None:
-        """Have ``watcher`` called as well when it is settled, before those that watch already."""
+        """Call ``watcher`` when the call settles, before the watchers registered earlier."""
         self._watchers.append(watcher)
 
     def settle(self, outcome: Outcome) -> None:
-        """Give the call its outcome and tell the watchers; does nothing if it has one.
+        """Set the outcome and notify the watchers; does nothing if the call is already settled.
 
-        A watcher that raises is a defect: it is logged, and keeps nobody else from being told.
+        A watcher that raises is a bug: the error is logged, and the other watchers are still
+        notified.
         """
         if self.outcome is not None:
             return

@@ -1,5 +1,5 @@
-"""Time, as it is handed to whoever needs it. Nothing below ``compose`` reads a clock by itself, so
-all of it runs under a virtual one in tests.
+"""Clocks, passed in by constructors. Nothing below ``compose`` reads the system clock by itself, so
+all of it runs under a virtual clock in tests.
 """
 
 from __future__ import annotations
@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 Clock = Callable[[], float]
-"""Gives seconds that never go back: ``time.monotonic``. Linux shares that clock between processes.
-"""
+"""Returns seconds that never go backwards: ``time.monotonic``. On Linux all processes share it."""
 
 WallClock = Callable[[], float]
-"""Gives the Unix time in seconds: ``time.time``. Needed where a deadline leaves the machine."""
+"""Returns the Unix time in seconds: ``time.time``. Needed for deadlines that leave the machine."""

@@ -1,10 +1,10 @@
-"""From JSON, MessagePack or a bare body to what ``Model.predict`` takes, and back from what it
-gives.
+"""Decodes JSON, MessagePack or a raw body into the argument of ``Model.predict``, and encodes what
+it returns.
 
 The annotations of ``predict`` are the contract: ``list[T]`` with any T that msgspec understands
 (``core/lists.py``), or a numpy array with a declared dtype and instance shape
-(``core/arrays.py``). From them come decoding, validation and the schemas. Runs in the runner, the
-one process that knows the model's types.
+(``core/arrays.py``). Decoding, validation and schemas are derived from them. All of this runs in
+the runner, the only process that knows the model's types.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from modelyard.core.v2 import Wanted, pack, read_question
 
 
 class Contract:
-    """What one model takes and gives."""
+    """The input and output types of one model."""
 
     def __init__(
         self, *, takes: Side, gives: Side, takes_tensors: Tensors, gives_tensors: Tensors
@@ -94,11 +94,11 @@ class Contract:
         return pack(*write_outputs(made, wanted))
 
     def decode(self, raw: bytes | memoryview, form: Form = "json") -> Instances:
-        """Give the instances in ``raw``, which is of any form but ``v2``.
+        """Return the instances in ``raw``, which is of any form but ``v2``.
 
         Raises:
-            Malformed: Not of this form, or a number or string that no type could hold.
-            InvalidInput: Well-formed, but not what the model accepts; says where.
+            Malformed: Not valid in this form, or a number or string that no type can represent.
+            InvalidInput: Well-formed, but not what the model accepts; names the place.
         """
         try:
             instances = self._takes.decode(raw, form)
@@ -106,7 +106,7 @@ class Contract:
             raise _as_request_error(error, raw, form) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"input_data: {error}", where="$.input_data") from None
-        except (OverflowError, ValueError) as error:  # as 2**64 for an array of uint64
+        except (OverflowError, ValueError) as error:  # for example 2**64 for an array of uint64
             raise InvalidInput(str(error), where="$.input_data") from None
         except InvalidInput as error:
             raise InvalidInput(error.detail, where=error.where or "$.input_data") from None
@@ -118,33 +118,34 @@ class Contract:
         return instances
 
     def join(self, parts: Sequence[Instances]) -> Instances:
-        """Put the instances of one or more requests behind each other, for the model to have."""
+        """Concatenate the instances of one or more requests into a batch."""
         return self._takes.join(parts)
 
     def join_predictions(self, parts: Sequence[Any]) -> Any:
-        """Put the predictions of several calls behind each other."""
+        """Concatenate the predictions of several calls."""
         return parts[0] if len(parts) == 1 else self._gives.join(parts)
 
     def check_predictions(self, predictions: Any, *, count: int) -> str | None:
-        """Say what is wrong with what ``predict`` returned for ``count`` instances as a whole, or
-        None. Of lists this looks at their length only, ``encode`` at what is in them.
+        """Return what is wrong with the result of ``predict`` for ``count`` instances, or None.
+
+        For lists only the length is checked here; ``encode`` checks the elements.
         """
         return self._gives.check(predictions, count=count)
 
     def encode_instances(self, instances: Any) -> bytes:
-        """Give the JSON of instances; numpy's arrays become lists."""
+        """Return instances as JSON; numpy arrays become lists."""
         if isinstance(instances, Columns) and isinstance(self._takes, ColumnArrays):
             instances = self._takes.rows(instances)
         return to_json(instances)
 
     def encode(self, predictions: Any, form: Form = "json", *, is_checked: bool = True) -> bytes:
-        """Write predictions; numpy scalars and arrays become numbers and lists, but in MessagePack
-        an array that was declared keeps its dtype and shape (``core/packed.py``). The answer to a
-        bare body is JSON.
+        """Encode predictions. Numpy scalars and arrays become numbers and lists, except that in
+        MessagePack a declared array keeps its dtype and shape (``core/packed.py``). The answer to a
+        raw body is JSON.
 
         Raises:
-            UnfitPredictions: They are not what the annotation says, which is looked at if
-                ``is_checked``; or there is a NaN or an infinity, which JSON cannot say.
+            UnfitPredictions: They do not match the annotation (checked only if ``is_checked``), or
+                hold a NaN or an infinity, which JSON cannot represent.
         """
         return self._gives.encode(predictions, form, is_checked=is_checked)
 
@@ -153,7 +154,7 @@ def contract_of(model_class: type) -> Contract:
     """Read the contract from the annotations of ``model_class.predict``.
 
     Raises:
-        ContractError: The annotations are missing, or are none that can be served.
+        ContractError: The annotations are missing or unsupported.
     """
     name = f"{model_class.__name__}.predict"
     predict = model_class.predict  # type: ignore[attr-defined]
@@ -190,7 +191,7 @@ def _side(annotation: Any, what: str, *, tensor_name: str) -> tuple[Side, Tensor
                 return columns, ColumnTensors(columns)
             return Arrays(tensors[0]), ArrayTensors(tensors[0], name=tensor_name)
         except (TypeError, ValueError, SyntaxError) as error:
-            raise ContractError(f"{what}: {error}; write a numpy dtype, as float32") from error
+            raise ContractError(f"{what}: {error}; write a numpy dtype, such as float32") from error
     if getattr(annotation, "__name__", "") == "ndarray":
         raise ContractError(
             f"{what} is an array of unknown dtype and shape; "
@@ -224,9 +225,9 @@ def _schema(annotation: Any, *, min_items: int) -> bytes:
 def _as_request_error(
     error: msgspec.ValidationError, raw: bytes | memoryview, form: Form
 ) -> Exception:
-    """Tell malformed from invalid: what no type at all could hold is malformed.
+    """Distinguish malformed from invalid: a value that no type can represent is malformed.
 
-    Only requests that failed pay for this second look.
+    Only requests that already failed pay for this second decode.
     """
     try:
         if form != "raw":
@@ -237,6 +238,6 @@ def _as_request_error(
     place = path.strip("`")
     is_array = "got `ext`" in str(error)
     hint = "; the model takes no numpy array here: send array.tolist()" if is_array else ""
-    if not problem or not place.startswith("$"):  # msgspec names a key, not a place
+    if not problem or not place.startswith("$"):  # msgspec names a key, not a path
         return InvalidInput(f"{error}{hint}", where="$.input_data")
     return InvalidInput(problem + hint, where="$.input_data" + place.removeprefix("$"))

@@ -1,4 +1,4 @@
-"""Deadlines: the moment after which an answer is worthless.
+"""Deadlines: the moment after which an answer is of no use.
 
 Within one machine a deadline is a reading of ``time.monotonic()`` in seconds; Linux shares that
 clock between processes. Only a transport that leaves the machine turns it into wall-clock time.
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def choose_timeout(asked_s: float | None, *, model_s: float, cap_s: float) -> float:
-    """Give the seconds that a request may take: what it asked, else the model's, capped.
+    """Return the timeout of a request in seconds: its own, else the model's, at most ``cap_s``.
 
     Raises:
         Malformed: ``asked_s`` is not a number of seconds in (0, 3600].
@@ -32,10 +32,10 @@ def choose_timeout(asked_s: float | None, *, model_s: float, cap_s: float) -> fl
 
 
 class Deadlines(Generic[T]):
-    """Items that each expire at a moment, kept in buckets of ``resolution_s``.
+    """Items with a deadline each, kept in buckets of ``resolution_s``.
 
     Adding and discarding are one set operation each, so a request that is answered in time (nearly
-    all are) pays for no timer. The price: an item is found up to one resolution late, never early.
+    all are) needs no timer. In return an item expires up to one ``resolution_s`` late, never early.
     """
 
     def __init__(self, *, resolution_s: float = 0.01) -> None:
@@ -46,7 +46,7 @@ class Deadlines(Generic[T]):
         return bool(self._buckets)
 
     def add(self, item: T, *, deadline: float) -> int:
-        """Keep ``item`` until it expires or is discarded; gives the bucket to discard it from."""
+        """Keep ``item`` until it expires or is discarded; returns the bucket for ``discard``."""
         bucket = int(deadline / self.resolution_s) + 1
         items = self._buckets.get(bucket)
         if items is None:
@@ -56,7 +56,7 @@ class Deadlines(Generic[T]):
         return bucket
 
     def discard(self, item: T, bucket: int) -> None:
-        """Forget ``item``, which ``add`` put into ``bucket``."""
+        """Drop ``item``, which ``add`` put into ``bucket``."""
         items = self._buckets.get(bucket)
         if items is not None:
             items.discard(item)
@@ -64,7 +64,7 @@ class Deadlines(Generic[T]):
                 del self._buckets[bucket]
 
     def pop_expired(self, now: float) -> list[T]:
-        """Remove and give what has expired at ``now``, the earliest first."""
+        """Remove and return the items that have expired at ``now``, the earliest first."""
         last = int(now / self.resolution_s)
         due = sorted(bucket for bucket in self._buckets if bucket <= last)
         return [item for bucket in due for item in self._buckets.pop(bucket)]

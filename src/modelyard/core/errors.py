@@ -1,18 +1,18 @@
 """The one tree of what can go wrong with a request.
 
     RequestError                 has a stable ``code``, the same on every wire and in every metric
-    ├── Malformed                not JSON, or numbers and strings that no type could hold
+    ├── Malformed                not JSON, or a number or string that no type can represent
     ├── InvalidInput             JSON, but not what the model accepts; ``where`` names the place
     ├── TooLarge · WrongMediaType · TooSlow
     ├── ModelNotFound · VersionNotFound
     ├── ModelFailed              the model raised, or broke its contract
-    ├── ModelCrashed             the request took its runner down again, alone
+    ├── ModelCrashed             the model's process ended repeatedly while it ran the request
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
     ├── DeadlineExceeded
     └── GivenUp                  nobody waits for the answer any more
 
-Codes become HTTP statuses in one place, ``gateway/problems.py``. Across a socket or a queue an
-error travels as a ``Failure`` and comes back as the same class.
+Codes become HTTP statuses in one place, ``gateway/problems.py``. An error crosses a socket or a
+queue as a ``Failure`` and becomes an exception of the same class on the other side.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import ClassVar
 import msgspec
 
 LONGEST_TEXT = 2000
-"""Characters. An error may quote what it was sent, and that may be megabytes."""
+"""Characters. An error may quote its input, which can be megabytes."""
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A RequestError on a wire."""
+    """A RequestError as it is sent over a socket or through a queue."""
 
     code: str
     detail: str
@@ -37,8 +37,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class RequestError(Exception):
     """One request cannot be answered with a prediction.
 
-    ``detail`` is a sentence for the caller; ``where`` is a JSON path into the request;
-    ``retry_after_s`` (seconds) says when another try makes sense.
+    ``detail`` is a sentence for the caller. ``where`` is a JSON path into the request.
+    ``retry_after_s`` is the number of seconds to wait before a retry.
     """
 
     code: ClassVar[str] = "internal"
@@ -52,7 +52,7 @@ class RequestError(Exception):
         self.retry_after_s = retry_after_s
 
     def to_failure(self) -> Failure:
-        """Give the form that travels."""
+        """Return the serialisable form."""
         return Failure(self.code, self.detail, self.where, self.retry_after_s)
 
 
@@ -61,7 +61,7 @@ def _cut(text: str) -> str:
 
 
 class Malformed(RequestError):
-    """The request is not well-formed in its form: not UTF-8, nested too deep, out of range."""
+    """The request is not well-formed: not UTF-8, nested too deep, or a number out of range."""
 
     code = "malformed"
 
@@ -69,16 +69,16 @@ class Malformed(RequestError):
 class InvalidInput(RequestError):
     """The request is well-formed, but not what the model accepts.
 
-    A model raises it from ``predict`` to refuse what no type can tell: ``raise InvalidInput("the
-    image is damaged", instance=3)``. The caller gets 422 with these words. Others whose instances
-    were in the same batch are answered.
+    A model raises it from ``predict`` to refuse an input that passes the type checks: ``raise
+    InvalidInput("the image is damaged", instance=3)``. The caller gets a 422 with this text. Other
+    callers in the same batch get their predictions.
 
     Args:
         detail: A sentence for the caller.
-        where: A JSON path into the request, if the place is not a whole instance.
+        where: A JSON path into the request, if the problem is not a whole instance.
         retry_after_s: Not used here.
-        instance: Which of the instances that ``predict`` got, from 0. The caller sees it counted
-            from the first of its own.
+        instance: Index of the instance within the batch that ``predict`` got, from 0. It is
+            translated to an index into the caller's own instances.
     """
 
     code = "invalid_input"
@@ -98,13 +98,13 @@ class InvalidInput(RequestError):
 
 
 class TooLarge(RequestError):
-    """The body is over the limit: declared, received or inflated."""
+    """The body is over the limit, by its declared, received or decompressed size."""
 
     code = "too_large"
 
 
 class WrongMediaType(RequestError):
-    """The content type or encoding is none that we read."""
+    """The content type or content encoding is not supported."""
 
     code = "wrong_media_type"
 
@@ -134,13 +134,13 @@ class ModelFailed(RequestError):
 
 
 class ModelCrashed(RequestError):
-    """The request took its runner down, also when it ran alone."""
+    """The model's process ended repeatedly while it ran this request, at last on its own."""
 
     code = "model_crashed"
 
 
 class Unavailable(RequestError):
-    """There is no capacity for the request now; another try may find some."""
+    """There is no capacity for the request now; a retry may succeed."""
 
     code = "unavailable"
 
@@ -149,19 +149,19 @@ class Unavailable(RequestError):
 
 
 class ModelNotReady(Unavailable):
-    """The model exists and has no runner that is up."""
+    """The model exists, but no runner of it is up."""
 
     code = "model_not_ready"
 
 
 class Overloaded(Unavailable):
-    """As many requests as the model takes are under way already."""
+    """The model's limit of requests in flight is reached, or its queue is full."""
 
     code = "overloaded"
 
 
 class ShuttingDown(Unavailable):
-    """The process that held the request is stopping."""
+    """The process that holds the request is shutting down."""
 
     code = "shutting_down"
 
@@ -173,9 +173,9 @@ class DeadlineExceeded(RequestError):
 
 
 class GivenUp(RequestError):
-    """Who asked has left, or asks elsewhere: nobody waits for the answer any more.
+    """Nobody waits for the answer any more: the caller has left, or the request runs elsewhere.
 
-    The code is what metrics show; nobody is there to see it.
+    The code shows up in metrics only; no client receives it.
     """
 
     code = "client_gone"
@@ -189,7 +189,7 @@ BY_CODE: dict[str, type[RequestError]] = {error.code: error for error in _concre
 
 
 def from_failure(failure: Failure) -> RequestError:
-    """Give the exception that ``failure`` was made from."""
+    """Return ``failure`` as an exception of the class that it was made from."""
     return BY_CODE.get(failure.code, RequestError)(
         failure.detail, where=failure.where, retry_after_s=failure.retry_after_s
     )

@@ -1,7 +1,8 @@
-"""Content addresses: of a model folder, and of one question to one model.
+"""Content addresses: of a model folder, and of one input to one model.
 
-A key holds everything that an answer depends on, so an entry can never be stale: new code, a new
-artefact or a new manifest give new keys. Whoever stores an answer must know whose it is.
+A cache key covers everything that an answer depends on, so an entry can never be stale: new code, a
+new artefact or a new manifest gives new keys. Whoever stores an answer must know which folder
+produced it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ KEY_FORMAT = b"2"
 
 
 class Readable(Protocol):
-    """What can be hashed in pieces."""
+    """A stream that can be hashed piece by piece."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 def digest_stream(stream: Readable) -> str:
-    """Give ``sha256:<hex>`` of all that ``stream`` still holds."""
+    """Return ``sha256:<hex>`` of the rest of ``stream``."""
     digest = sha256()
     while piece := stream.read(1 << 20):
         digest.update(piece)
@@ -30,7 +31,7 @@ def digest_stream(stream: Readable) -> str:
 
 
 def digest_tree(files: Iterable[tuple[str, str]]) -> str:
-    """Give one digest for (relative path, digest) pairs, whatever their order."""
+    """Return one digest for (relative path, digest) pairs, independent of their order."""
     digest = sha256()
     for path, file_digest in sorted(files):
         for part in (path, file_digest):
@@ -40,9 +41,9 @@ def digest_tree(files: Iterable[tuple[str, str]]) -> str:
 
 
 class KeySpace:
-    """The keys of one model folder for one tenant.
+    """The cache keys of one model folder for one tenant.
 
-    A key is BLAKE2b-128 of the raw input bytes, keyed with what all its questions share: format
+    A key is BLAKE2b-128 of the raw input bytes, keyed with what all its inputs share: format
     version, tenant, model name and folder digest.
     """
 
@@ -53,7 +54,7 @@ class KeySpace:
             self._start.update(len(part).to_bytes(4, "big") + part)
 
     def key(self, raw_input: bytes | memoryview, form: Form = "json") -> bytes:
-        """Give the 16-byte key of an input, byte for byte: other white space is another key."""
+        """Return the 16-byte key of an input. Inputs that differ only in white space differ."""
         state = self._start.copy()
         state.update(raw_input)
         if form != "json":

@@ -1,4 +1,4 @@
-"""How many instances an input holds, told without decoding them."""
+"""Counts the instances of an input without decoding them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _instances = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def count_instances(raw: memoryview, form: Form) -> int:
-    """Count the instances of an input. Large JSON counts as many: it is a batch of its own, and
-    counting would hold the event loop and take 40 times its size in memory.
+    """Count the instances of an input.
+
+    Large JSON is not counted, since that would block the event loop and take 40 times its size in
+    memory. It counts as more than any batch holds, so it runs as a batch by itself.
     """
     if form == "json":
         if len(raw) > COUNTED_BYTES:

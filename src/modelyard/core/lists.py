@@ -1,6 +1,6 @@
-"""Models of lists: the side of a contract that ``list[T]`` is, with any T that msgspec takes.
+"""The contract of models that take or return ``list[T]``, with any T that msgspec understands.
 
-Also what both kinds of sides are: ``Side``.
+Also the interface that both kinds of contract implement: ``Side``.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from modelyard.core.packed import EXTENSION_MARKERS, read_packed, to_lists
 
 
 class ContractError(Exception):
-    """A model class that cannot be served; the text says what to write instead."""
+    """The model class cannot be served; the text says what to write instead."""
 
 
 class UnfitPredictions(Exception):
-    """What a model returned is not what it declares; the text names the place, and no value."""
+    """A model returned something other than its annotation declares.
+
+    The text names the place, but quotes no value.
+    """
 
 
 class Instances(Protocol):
-    """The instances of a request or of a batch: a list, or an array along axis 0."""
+    """The instances of a request or a batch: a list, or an array along axis 0."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: slice, /) -> Any: ...
@@ -36,34 +39,33 @@ class Side(Protocol):
 
     @property
     def annotation(self) -> Any:
-        """The type of the JSON."""
+        """The Python type that describes the JSON."""
         ...
 
     @property
     def is_array(self) -> bool:
-        """Whether ``predict`` has a numpy array here."""
+        """Whether ``predict`` takes or returns a numpy array here."""
         ...
 
     def decode(self, raw: bytes | memoryview, form: Form) -> Instances:
-        """Give the instances of one request.
+        """Return the instances of one request.
 
         Raises:
-            msgspec.DecodeError, ValueError, OverflowError, InvalidInput: It is not what it should
-                be.
+            msgspec.DecodeError, ValueError, OverflowError, InvalidInput: ``raw`` does not match.
         """
         ...
 
     def encode(self, value: Any, form: Form, *, is_checked: bool) -> bytes:
-        """Write predictions.
+        """Encode predictions.
 
         Raises:
-            UnfitPredictions: They are not what the annotation says, which is looked at if
-                ``is_checked``; or they cannot be written.
+            UnfitPredictions: They do not match the annotation (checked only if ``is_checked``), or
+                cannot be encoded.
         """
         ...
 
     def join(self, parts: Sequence[Instances]) -> Instances:
-        """Put the instances of one or more requests behind each other, for the model to have."""
+        """Concatenate the instances of one or more requests into a batch."""
         ...
 
     def check(self, value: Any, *, count: int) -> str | None:
@@ -86,7 +88,7 @@ class Lists:
         self._says_something = self._element is not Any
 
     def decode(self, raw: bytes | memoryview, form: Form) -> Instances:
-        """Give the instances in ``raw``; see Side."""
+        """Return the instances in ``raw``; see Side."""
         if form == "json":
             return self._from_json(raw)
         if form != "msgpack":
@@ -96,7 +98,7 @@ class Lists:
         return self._from_msgpack(raw)
 
     def _from_array(self, raw: bytes | memoryview) -> list[Any]:
-        """Take an array: who has one sends it to any model, without knowing how that is written."""
+        """Convert a packed array: callers may send one to any model, however it is annotated."""
         packed = read_packed(memoryview(raw))
         if packed is None:
             return self._from_msgpack(raw)  # an extension of another type: says what is wrong
@@ -104,7 +106,7 @@ class Lists:
         return instances
 
     def _from_body(self, raw: bytes | memoryview) -> list[Any]:
-        """Take each of the byte strings in ``raw`` as an instance."""
+        """Return each byte string in ``raw`` as an instance."""
         files: list[bytes] = _files(raw)
         if self._element is bytes:
             found: list[Any] = files
@@ -120,20 +122,20 @@ class Lists:
         return instances
 
     def encode(self, value: Any, form: Form, *, is_checked: bool) -> bytes:
-        """Write predictions, numpy's scalars and arrays as numbers and lists; see Side.
+        """Encode predictions, numpy scalars and arrays as numbers and lists; see Side.
 
-        What was written is read again to check it: it is all that a caller sees, and takes less
-        time than to look at the objects.
+        The check decodes the output again. That is what the caller will see, and it takes less
+        time than inspecting the objects.
         """
         try:
             if form == "msgpack":
                 output, read = _to_msgpack(value), self._from_msgpack
             else:
                 output, read = to_json(value), self._from_json
-                # A null is what the encoder makes of a NaN; or what the model may well say.
+                # The encoder writes NaN as null; a null may also be a legitimate prediction.
                 is_checked = is_checked or b"null" in output
         except NotImplementedError as error:
-            raise UnfitPredictions(f"the predictions have no form in JSON: {error}") from None
+            raise UnfitPredictions(f"the predictions cannot be written as JSON: {error}") from None
         if is_checked and self._says_something:
             try:
                 read(output)
@@ -142,7 +144,7 @@ class Lists:
         return output
 
     def join(self, parts: Sequence[Instances]) -> Instances:
-        """Put lists behind each other."""
+        """Concatenate lists."""
         if len(parts) == 1:
             return parts[0]
         return [instance for part in parts for instance in typing.cast("list[Any]", part)]
@@ -160,10 +162,10 @@ _files = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
 def to_builtin(value: Any) -> Any:
-    """Give what msgspec can write of a value that it does not know."""
-    if hasattr(value, "tolist"):  # numpy's scalars and arrays, without importing numpy
+    """Return what msgspec can write of a value that it does not know."""
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
         return value.tolist()
-    raise NotImplementedError(f"{type(value).__name__} has no form in JSON")
+    raise NotImplementedError(f"type {type(value).__name__} is not supported")
 
 
 to_json = msgspec.json.Encoder(enc_hook=to_builtin).encode
@@ -171,15 +173,15 @@ _to_msgpack = msgspec.msgpack.Encoder(enc_hook=to_builtin).encode
 
 
 def _bare(element: Any) -> Any:
-    """Give a type without what ``Annotated`` adds to it."""
+    """Return the type inside ``Annotated``."""
     return typing.get_args(element)[0] if typing.get_origin(element) is Annotated else element
 
 
 def as_unfit(error: msgspec.ValidationError) -> UnfitPredictions:
-    """Turn msgspec's sentence, which ends in a path, into one about a prediction."""
+    """Turn msgspec's message, which ends in a path, into one about a prediction."""
     problem, _, path = str(error).rpartition(" - at ")
     place = path.strip("`").removeprefix("$")
-    hint = "; None is also how a NaN is written" if "`null`" in problem else ""
+    hint = "; a NaN is written as null too" if "`null`" in problem else ""
     return UnfitPredictions(
-        f"a prediction is not what its annotation says: {problem}, at prediction{place}{hint}"
+        f"a prediction does not match its annotation: {problem}, at prediction{place}{hint}"
     )

@@ -1,8 +1,8 @@
-"""``model.toml``: what a model is called, where its class is, and what it may use.
+"""``model.toml``: a model's name, its class, and the resources that it may use.
 
-Reading the file is ``modelyard.folder``'s work; here is its meaning. A mistake is reported with
-file, line and what was expected there. Each key has its meaning in its type, and from there
-``keys`` gives it to the documentation.
+``modelyard.folder`` reads the file; this module parses and checks it. A mistake is reported with
+file, line and what was expected there. The type of each key carries its description, which ``keys``
+returns for the documentation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from modelyard.core.demand import WAIT_SHARE
 from modelyard.core.manifest_errors import explain, line_of
 from modelyard.core.names import Name, Target
 
@@ -32,129 +33,138 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cache(_Table, frozen=True):
-    """Whether an answer may be given again to the same input, without asking the model."""
+    """Whether a cached answer may be returned for the same input."""
 
     ttl_s: Annotated[
         float,
         Meta(
             ge=0,
             le=366 * 24 * 3600,
-            description="Seconds that an answer is kept. 0 if the answer is not a function of the "
-            "input: nothing is kept then.",
+            description="Seconds for which an answer is cached. 0 turns caching off: use it if the "
+            "answer depends on more than the input.",
         ),
     ] = 300
 
 
 class Batching(_Table, frozen=True):
-    """How many instances one call of ``predict`` gets."""
+    """How requests are combined into calls of ``predict``."""
 
-    max_batch_size: Annotated[Count, Meta(description="The most, in instances.")] = 64
+    max_batch_size: Annotated[Count, Meta(description="Most instances in one call.")] = 64
     batch_wait_ms: Annotated[
         float,
         Meta(
             ge=0,
             le=10_000,
-            description="Milliseconds that a batch may wait to fill while a runner is idle.",
+            description="Milliseconds for which an idle runner may wait for a batch to fill.",
         ),
     ] = 0
 
 
 class Limits(_Table, frozen=True):
-    """How long things may take, and how many requests may be under way."""
+    """Timeouts, and how many requests may be in flight."""
 
     timeout_s: Annotated[
-        Seconds, Meta(description="Seconds that a request has, unless it asks for another time.")
+        Seconds, Meta(description="Timeout of a request that sets none itself, in seconds.")
     ] = 30
     max_in_flight: Annotated[
         Count,
         Meta(
-            description="Requests that one gateway may have under way; more are refused with 503."
+            description="Requests that one gateway may have in flight; more are refused with 503."
         ),
     ] = 1000
     load_timeout_s: Annotated[
-        Seconds, Meta(description="Seconds that the model may take to load and warm up.")
+        Seconds, Meta(description="Seconds in which the model must load and warm up.")
     ] = 300
 
 
 class Scaling(_Table, frozen=True):
     """How many runners one pool keeps. A runner is a process with the model in it."""
 
-    min_runners: Annotated[Count, Meta(description="Runners that are always there.")] = 1
+    min_runners: Annotated[Count, Meta(description="Runners that are always up.")] = 1
     max_runners: Annotated[
-        Count, Meta(description="Runners that there may be while requests wait.")
+        Count, Meta(description="Most runners that are started while requests wait.")
     ] = 1
     idle_s: Annotated[
         Seconds,
-        Meta(description="Seconds without work after which a runner over `min_runners` is ended."),
+        Meta(description="Idle seconds after which a runner beyond `min_runners` is stopped."),
     ] = 60
+    target_wait_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=7 * 24 * 3600,
+            description="Seconds in which a backlog should be gone, where a cluster scales by "
+            "demand. 0 for a quarter of `timeout_s`.",
+        ),
+    ] = 0
     scale_to_zero: Annotated[
         bool,
         Meta(
-            description="No runner while nobody asks; in a cluster no worker, by its autoscaler. "
-            "The first request waits until the model is loaded."
+            description="Keep no runner while there are no requests (in a cluster the autoscaler "
+            "keeps no worker). The first request then waits until the model is loaded."
         ),
     ] = False
 
 
 class Resources(_Table, frozen=True):
-    """What one runner needs."""
+    """Resources of one runner."""
 
     cpu: Annotated[
         str,
         Meta(
             pattern=r"^[0-9]+(\.[0-9]+)?m?\Z",
-            description="CPUs, in Kubernetes' units. Rounded up, also the threads that numeric "
-            "libraries start.",
+            description="CPUs, in Kubernetes units. Rounded up, it is also the number of threads "
+            "that numeric libraries start.",
         ),
     ] = "500m"
     memory: Annotated[
         str,
-        Meta(pattern=r"^[0-9]+(Ki|Mi|Gi)\Z", description="Memory, in Kubernetes' units."),
+        Meta(pattern=r"^[0-9]+(Ki|Mi|Gi)\Z", description="Memory, in Kubernetes units."),
     ] = "256Mi"
     gpu: Annotated[
         int,
-        Meta(ge=0, description="Devices that each runner has to itself. 0 for none."),
+        Meta(ge=0, description="GPUs that each runner has to itself."),
     ] = 0
     gpu_kind: Annotated[
         str,
         Meta(
             pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\Z",
-            description="What a device is called as a resource in Kubernetes.",
+            description="Name of the GPU resource in Kubernetes.",
         ),
     ] = "nvidia.com/gpu"
 
     @property
     def threads(self) -> int:
-        """How many threads numeric libraries should start: the CPUs, rounded up."""
+        """Number of threads that numeric libraries should start: the CPUs, rounded up."""
         cpus = float(self.cpu[:-1]) / 1000 if self.cpu.endswith("m") else float(self.cpu)
         return max(1, -int(-cpus // 1))
 
 
 class Environment(_Table, frozen=True):
-    """What the model finds in its environment, beside what it inherits from the server."""
+    """Environment variables of the model, in addition to those inherited from the server."""
 
     variables: Annotated[
         dict[Variable, Annotated[str, Meta(pattern=r"^[^\0]*\Z")]],
-        Meta(description="Environment variables: names and values."),
+        Meta(description="Environment variables, by name."),
     ] = {}
     secrets: Annotated[
         list[Variable],
         Meta(
-            description="Environment variables whose values are not written here: each is taken by "
-            "name from the environment of the server or from its folder of secrets. The model does "
-            "not load where one is missing."
+            description="Environment variables whose values are kept elsewhere: each is looked up "
+            "by name in the server's environment or its folder of secrets. If one is missing, the "
+            "model does not load."
         ),
     ] = []
 
 
 class Checks(_Table, frozen=True):
-    """What is checked beside the inputs, which always are."""
+    """What is checked in addition to the inputs, which always are."""
 
     output: Annotated[
         Literal["always", "example", "never"],
         Meta(
-            description="Which predictions are compared with the annotation of `predict`: all, "
-            "those to the model's example while it loads, or none. Number, dtype and shape are "
+            description="Which predictions are checked against the annotation of `predict`: all, "
+            "only those for the example while the model loads, or none. Count, dtype and shape are "
             "always checked."
         ),
     ] = "always"
@@ -163,10 +173,8 @@ class Checks(_Table, frozen=True):
 class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     """One ``model.toml``."""
 
-    name: Annotated[Name, Meta(description="The model's name, by which requests ask for it.")]
-    version: Annotated[
-        Name, Meta(description="The version. Another version is another folder, side by side.")
-    ]
+    name: Annotated[Name, Meta(description="The model's name, as used in requests.")]
+    version: Annotated[Name, Meta(description="The version. Each version has a folder of its own.")]
     class_: Annotated[
         str,
         Meta(
@@ -174,13 +182,11 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
             description='Module in `src/` and class: `"model:FastIris"` for src/model.py.',
         ),
     ]
-    description: Annotated[str, Meta(description="A sentence for people who look for a model.")] = (
-        ""
-    )
+    description: Annotated[str, Meta(description="One sentence for people who browse models.")] = ""
     default: Annotated[
         bool,
         Meta(
-            description="This version answers requests that name none. Where no version says so, "
+            description="This version answers requests that name none. If no version is marked, "
             "the highest that is up does."
         ),
     ] = False
@@ -201,10 +207,15 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     artefacts: Annotated[
         dict[str, Digest],
         Meta(
-            description='Files in `assets/` and their digests, `"sha256:…"` as `sha256sum` tells. '
+            description='Files in `assets/` and their digests, `"sha256:…"` as `sha256sum` prints. '
             "They are checked before the model loads."
         ),
     ] = {}
+
+    @property
+    def target_wait_s(self) -> float:
+        """The time in which a backlog should be gone."""
+        return self.scaling.target_wait_s or WAIT_SHARE * self.limits.timeout_s
 
     @property
     def target(self) -> Target:
@@ -215,8 +226,8 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
 class Key(msgspec.Struct, frozen=True):
     """One key of ``model.toml``, for documentation.
 
-    ``table`` is "" at the top of the file. ``default`` is as TOML writes it; None if the key must
-    be there.
+    ``table`` is "" at the top of the file. ``default`` is written as in TOML; None if the key is
+    required.
     """
 
     table: str
@@ -226,7 +237,7 @@ class Key(msgspec.Struct, frozen=True):
 
 
 def keys() -> list[Key]:
-    """Give every key, in the order of the file."""
+    """Return every key, in the order of the file."""
     return _keys_of(Manifest, table="")
 
 
@@ -251,7 +262,7 @@ def _default_of(field: msgspec.structs.FieldInfo) -> str | None:
 
 
 def parse_manifest(text: str, *, source: str) -> Manifest:
-    """Give the manifest in ``text``; ``source`` is the file's name, for messages.
+    """Return the manifest in ``text``; ``source`` is the file's name, for messages.
 
     Raises:
         ManifestError: The text is not TOML, or not a manifest.

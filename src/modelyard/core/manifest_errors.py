@@ -1,4 +1,4 @@
-"""What is said about a mistake in ``model.toml``: the line, the key, and what belongs there."""
+"""Error messages for ``model.toml``: the line, the key, and what is expected there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 
 import msgspec
 
-_VARIABLES = "expected letters, digits and '_', as in HF_HOME"
+_VARIABLES = "expected letters, digits and '_', for example HF_HOME"
 _EXPLAIN = {
     "class": 'expected "module:Class", for example "model:FastIris" for src/model.py',
     "name": "expected lower-case letters, digits, '.', '_' and '-', at most 64",
     "version": "expected lower-case letters, digits, '.', '_' and '-', at most 64, as a string",
     "cpu": 'expected Kubernetes units, for example "500m" or "2"',
     "memory": 'expected Kubernetes units, for example "256Mi" or "1Gi"',
-    "gpu_kind": 'expected a resource of Kubernetes, for example "nvidia.com/gpu"',
+    "gpu_kind": 'expected a Kubernetes resource, for example "nvidia.com/gpu"',
     "artefacts": 'expected "sha256:" and 64 hexadecimal digits (see `sha256sum`)',
     "variables": f"{_VARIABLES}, and a value in quotes",
     "secrets": _VARIABLES,

@@ -1,8 +1,8 @@
-"""What travels between the parts: a request, a batch and its answers, a target's announcement.
+"""Messages between the parts: a request, a batch and its answers, a target's announcement.
 
-Frames between pool and runner are a length (4 bytes, big-endian) and MessagePack. Inputs and
-outputs are raw JSON or MessagePack all the way, as the client sent them: the gateway does not read
-the first, nobody re-reads the second.
+A frame between pool and runner is a length (4 bytes, big-endian) and MessagePack. Inputs and
+outputs stay raw JSON or MessagePack all the way. The gateway does not decode the inputs, and nobody
+decodes the outputs after the runner has encoded them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from modelyard.core.manifest import Limits
 from modelyard.core.names import Target
 
 State = Literal["starting", "ready", "recovering", "failed", "stopped", "asleep"]
-"""Of a target. ``asleep``: nothing of it is up, and something will be when requests wait for it."""
+"""State of a target. ``asleep``: nothing of it is up, but a request will wake it."""
 
 SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 """The states in which a pool takes requests."""
 
 
 Form = Literal["json", "msgpack", "raw", "v2"]
-"""What inputs and outputs are written in. ``raw``: the input is files as they are, as a MessagePack
-list of byte strings. ``v2``: tensors, see ``core/v2.py``. An answer has the form of its question,
-but to ``raw`` it is JSON."""
+"""The encoding of inputs and outputs. ``raw``: the input is one or more files, as a MessagePack
+list of byte strings. ``v2``: tensors, see ``core/v2.py``. An answer has the form of its request,
+except that ``raw`` is answered in JSON."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One caller's instances for one target.
 
-    ``input`` is ``input_data`` as it came; ``deadline`` a ``time.monotonic()`` reading.
+    ``input`` is ``input_data`` as received; ``deadline`` is a ``time.monotonic()`` reading.
     """
 
     id: str
@@ -46,8 +46,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Pool to runner: the inputs of one or more requests, answered in this order.
 
-    ``forms``: of each input; none where all are JSON. ``deadlines``: of each input, if the batch
-    may lie there until a request of it is late.
+    ``forms``: of each input; empty if all are JSON. ``deadlines``: of each input, if the batch is
+    handed over while another one runs, so that requests may expire before it starts; else empty.
     """
 
     inputs: list[memoryview]
@@ -60,9 +60,9 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """The JSON of what a model takes and gives, as JSON Schema, and of an input that works.
+    """JSON Schemas of a model's input and output, and an example input, all as JSON text.
 
-    ``tensors``: of ``inputs`` and ``outputs`` as V2 tells them; empty if a worker of an older
+    ``tensors``: those of inputs and outputs, as V2 describes them; empty if a worker of an older
     release announced the target.
     """
 
@@ -73,7 +73,10 @@ class Schema(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Runner to pool: the model is loaded and warm. ``warm_up_s``: what the example took."""
+    """Runner to pool: the model is loaded and warm.
+
+    ``warm_up_s``: seconds that the example and the model's own ``warm_up`` took.
+    """
 
     digest: str
     input_schema: bytes
@@ -106,11 +109,11 @@ class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """What one pool says of its target, or the sum of what several say: enough to route, check and
-    document.
+    """What one pool announces about its target, or the sum over several pools: enough to route,
+    check and document.
 
     ``is_default``: whether ``model.toml`` says that it answers requests that name no version;
-    ``workers``: how many serve it.
+    ``target_wait_s``: the time in which a backlog should be gone; ``workers``: how many serve it.
     """
 
     target: Target
@@ -126,11 +129,12 @@ class Announcement(msgspec.Struct, frozen=True):
     reason: str = ""
     scale_to_zero: bool = False
     is_default: bool = False
+    target_wait_s: float = 1.0
     workers: int = 1
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One worker of a target, for people to look at. ``host``: the machine or pod it runs on."""
+    """One worker of a target, for display. ``host``: the machine or pod it runs on."""
 
     name: str
     host: str
@@ -148,7 +152,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode_frame(message: Batch | Stop | Ready | LoadFailed | Answers) -> bytearray:
-    """Give the frame of one message, header included."""
+    """Return the frame of one message, header included."""
     frame = bytearray(FRAME_HEADER_BYTES)
     _encoder.encode_into(message, frame, FRAME_HEADER_BYTES)
     frame[:FRAME_HEADER_BYTES] = (len(frame) - FRAME_HEADER_BYTES).to_bytes(4, "big")
@@ -156,18 +160,18 @@ def encode_frame(message: Batch | Stop | Ready | LoadFailed | Answers) -> bytear
 
 
 LARGE_BYTES = 64 * 1024
-_BATCH_HEAD = _encoder.encode(Batch([]))[:-3]  # all but its empty lists, a byte each
+_BATCH_HEAD = _encoder.encode(Batch([]))[:-3]  # without its three empty lists, one byte each
 
 
 def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:
-    """Give the frame of a batch in pieces. Large inputs are pieces of their own, not copied."""
+    """Return the frame of a batch in pieces. Large inputs are not copied: each is a piece."""
     if sum(map(len, batch.inputs)) < LARGE_BYTES:
         return [encode_frame(batch)]
     rest = _encoder.encode(batch.forms) + _encoder.encode(batch.deadlines)
     pieces: list[bytes | bytearray | memoryview] = [
-        b"%b\xdd%b" % (_BATCH_HEAD, len(batch.inputs).to_bytes(4, "big"))  # a list of so many
+        b"%b\xdd%b" % (_BATCH_HEAD, len(batch.inputs).to_bytes(4, "big"))  # array 32, length
     ]
     for raw in batch.inputs:
-        pieces += [b"\xc6" + len(raw).to_bytes(4, "big"), raw]  # so many bytes
+        pieces += [b"\xc6" + len(raw).to_bytes(4, "big"), raw]  # bin 32, length
     pieces.append(rest)
     return [sum(map(len, pieces)).to_bytes(FRAME_HEADER_BYTES, "big"), *pieces]

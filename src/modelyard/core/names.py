@@ -1,6 +1,6 @@
 """Names of models and versions, and the order of versions.
 
-A name is looked up in the catalog and never joined into a path, so it can name nothing but a model.
+A name is looked up in the catalog and never joined into a path, so it cannot address a file.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Target(msgspec.Struct, frozen=True, order=True):
 
 
 def is_name(text: str) -> bool:
-    """Tell whether ``text`` may name a model or a version."""
+    """Return whether ``text`` is a valid name of a model or a version."""
     return _NAME.match(text) is not None
 
 
 def version_order(version: str) -> tuple[tuple[int, int, str], ...]:
-    """Give the key by which versions sort: "10" after "9", "1.0-rc1" before "1.0"."""
+    """Return the sort key of a version: "10" after "9", "1.0-rc1" before "1.0"."""
     parts = [
         (2, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(version)
     ]
-    return (*parts, (1, 0, version))  # "1.0-rc1" before "1.0" before "1.0.1"; and no two are equal
+    return (*parts, (1, 0, version))  # 1.0-rc1 < 1.0 < 1.0.1; no two are equal

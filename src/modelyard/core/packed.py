@@ -1,7 +1,7 @@
-"""Arrays in MessagePack: how one says its dtype and shape, and how many instances a value holds.
+"""Arrays in MessagePack, with their dtype and shape; and the number of instances in a value.
 
-Ours is extension type 77. Its payload is a head, itself MessagePack, and at once after it the
-array's bytes in C order, little-endian:
+An array is extension type 77. Its payload is a head, itself MessagePack, followed immediately by
+the array's bytes in C order, little-endian:
 
     [dtype, [length, …]] bytes        dtype as numpy writes it: "<f4", "|u1"; axis 0 is the batch
 
@@ -9,8 +9,8 @@ In Python with nothing but msgpack:
 
     msgpack.ExtType(77, msgpack.packb([array.dtype.str, array.shape]) + array.tobytes())
 
-The maps of msgpack-numpy say as much, and are read too. Only heads are looked at here: numpy is
-not needed, and a value of megabytes costs as much as a small one.
+The maps that msgpack-numpy writes hold the same information and are accepted too. This module reads
+only the heads: it does not need numpy, and a value of megabytes costs as much as a small one.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ EXTENSION_CODE = 77
 EXTENSION_MARKERS = frozenset((*range(0xC7, 0xCA), *range(0xD4, 0xD9)))
 """The first byte of an extension of any type and size."""
 
-_STRUCT_CODES = {  # numpy's names of dtypes, without the byte order: those of the struct module
+_STRUCT_CODES = {  # numpy's dtype without byte order: code of the struct module
     **{"b1": "?", "i1": "b", "i2": "h", "i4": "i", "i8": "q"},
     **{"u1": "B", "u2": "H", "u4": "I", "u8": "Q", "f2": "e", "f4": "f", "f8": "d"},
 }
 
 _Kind = Literal["number", "text", "bytes", "array", "map", "extension", "other"]
 
-_SIZED: dict[int, tuple[_Kind, int]] = {  # marker: what follows, and how long its length is
+_SIZED: dict[int, tuple[_Kind, int]] = {  # marker: kind, and bytes of its length field
     **{0xC4: ("bytes", 1), 0xC5: ("bytes", 2), 0xC6: ("bytes", 4)},
     **{0xC7: ("extension", 1), 0xC8: ("extension", 2), 0xC9: ("extension", 4)},
     **{0xCC: ("number", 1), 0xCD: ("number", 2), 0xCE: ("number", 4), 0xCF: ("number", 8)},
@@ -45,7 +45,7 @@ _MOST_AXES = 64  # as many as numpy takes
 
 
 class PackedArray(NamedTuple):
-    """An array as it came: what it says of itself, and its bytes."""
+    """An array as received: declared dtype and shape, and its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -53,9 +53,9 @@ class PackedArray(NamedTuple):
 
 
 class _Reader:
-    """Reads those values of MessagePack that a head is made of.
+    """Reads the MessagePack values that a head consists of.
 
-    Raises ValueError where there is something else, IndexError where there is nothing more.
+    Raises ValueError for any other value, and IndexError at the end of the data.
     """
 
     def __init__(self, raw: memoryview) -> None:
@@ -63,7 +63,7 @@ class _Reader:
         self.at = 0
 
     def begin(self) -> tuple[_Kind, int]:
-        """Give the kind of the next value, and its length; of a number, the number."""
+        """Return the kind of the next value and its length; for a number, its value."""
         marker = self._raw[self.at]
         self.at += 1
         if marker < 0x80:
@@ -75,11 +75,11 @@ class _Reader:
             return "extension", 1 << (marker - _FIRST_FIXED_EXTENSION)
         kind, size = _SIZED.get(marker, ("other", 0))
         if kind == "other" and marker not in _NOTHING:
-            raise ValueError("a head holds no such value")
+            raise ValueError("unexpected kind of value in the head")
         return kind, int.from_bytes(self.take(size), "big")
 
     def take(self, size: int) -> memoryview:
-        """Give the next ``size`` bytes."""
+        """Return the next ``size`` bytes."""
         end = self.at + size
         if end > len(self._raw):
             raise IndexError
@@ -87,28 +87,28 @@ class _Reader:
         return piece
 
     def text(self) -> str:
-        """Give a string, however it is written: old libraries know no difference to bytes."""
+        """Return a string, written as str or as bytes: old libraries do not distinguish them."""
         kind, length = self.begin()
         if kind not in ("text", "bytes"):
             raise ValueError("expected a string")
         return str(self.take(length), "utf-8")
 
     def shape(self) -> tuple[int, ...]:
-        """Give a list of lengths."""
+        """Return a list of lengths."""
         kind, axes = self.begin()
         if kind != "array" or axes > _MOST_AXES:
-            raise ValueError("the shape is a list of lengths")
+            raise ValueError("the shape must be a list of lengths")
         return tuple([self._length() for _ in range(axes)])
 
     def _length(self) -> int:
         kind, length = self.begin()
         if kind != "number":
-            raise ValueError("the shape is a list of lengths")
+            raise ValueError("the shape must be a list of lengths")
         return length
 
 
 def leading_length(raw: memoryview) -> int | None:
-    """Tell from the first bytes how many instances a MessagePack value holds: the length of a
+    """Return the number of instances in a MessagePack value, from its first bytes: the length of a
     list, or of axis 0 of an array, or of the first of several in a map. None if it is none of them,
     or is damaged.
     """
@@ -151,10 +151,10 @@ def _axis_0_of_payload(reader: _Reader) -> int | None:
 
 
 def read_packed(raw: memoryview) -> PackedArray | None:
-    """Give the array that ``raw`` is, or None if it does not claim to be one.
+    """Return the array in ``raw``, or None if ``raw`` is some other value.
 
     Raises:
-        ValueError: It is damaged; says how.
+        ValueError: The array is damaged; the text says how.
     """
     reader = _Reader(raw)
     try:
@@ -166,29 +166,29 @@ def read_packed(raw: memoryview) -> PackedArray | None:
         else:
             return None
     except IndexError:
-        raise ValueError("it ends too early") from None
+        raise ValueError("it is truncated") from None
     if reader.at != len(raw):
-        raise ValueError("something follows it")
+        raise ValueError("there are extra bytes after it")
     return found
 
 
 def read_payload(payload: memoryview) -> PackedArray:
-    """Give the array in the payload of an extension.
+    """Return the array in the payload of an extension.
 
     Raises:
-        ValueError: It is damaged; says how.
+        ValueError: It is damaged; the text says how.
     """
     reader = _Reader(payload)
     try:
         if reader.begin() != ("array", 2):
-            raise ValueError("it begins with [dtype, [length, …]]")
+            raise ValueError("it must begin with [dtype, [length, …]]")
         return PackedArray(reader.text(), reader.shape(), payload[reader.at :])
     except IndexError:
-        raise ValueError("it ends too early") from None
+        raise ValueError("it is truncated") from None
 
 
 def _read_map(reader: _Reader, length: int) -> PackedArray:
-    """Read what msgpack-numpy makes of an array; its keys are strings or bytes."""
+    """Read an array as msgpack-numpy writes it; the keys are strings or bytes."""
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
     data: memoryview | None = None
@@ -203,23 +203,23 @@ def _read_map(reader: _Reader, length: int) -> PackedArray:
             value = reader.take(size if kind in ("text", "bytes") else 0)
             data = value if key == "data" else data
         else:
-            raise ValueError(f"a map that is an array has no {key!r}")
+            raise ValueError(f"a map that encodes an array has no key {key!r}")
     if dtype is None or shape is None or data is None:
-        raise ValueError("a map that is an array has nd, type, kind, shape and data")
+        raise ValueError("a map that encodes an array has nd, type, kind, shape and data")
     return PackedArray(dtype, shape, data)
 
 
 def to_lists(packed: PackedArray) -> Any:
-    """Give the array as nested lists, for who has no numpy.
+    """Return the array as nested lists, without numpy.
 
     Raises:
-        ValueError: The bytes are not what dtype and shape say, or no struct has the dtype.
+        ValueError: The bytes do not match dtype and shape, or the dtype is not supported.
     """
     code = _STRUCT_CODES.get(packed.dtype[1:])
     if code is None or packed.dtype[0] not in "<>|":
-        raise ValueError(f'no bool, int, uint or float dtype: {packed.dtype!r}; write as "<f4"')
-    if 0 in packed.shape[1:]:  # a few bytes could ask for any number of empty lists
-        raise ValueError(f"instances of shape {packed.shape[1:]} hold nothing")
+        raise ValueError(f'not a bool, int, uint or float dtype: {packed.dtype!r}; use "<f4"')
+    if 0 in packed.shape[1:]:  # a few bytes could claim any number of empty lists
+        raise ValueError(f"instances of shape {packed.shape[1:]} are empty")
     order, count = (">" if packed.dtype[0] == ">" else "<"), math.prod(packed.shape)
     if len(packed.data) != count * struct.calcsize(f"<{code}"):
         raise ValueError(f"{packed.dtype} of shape {packed.shape} is not {len(packed.data)} bytes")
@@ -231,10 +231,10 @@ def to_lists(packed: PackedArray) -> Any:
 
 
 def payload_head(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Give what stands before an array's bytes in the payload of an extension."""
+    """Return the head that precedes an array's bytes in the payload of the extension."""
     return msgspec.msgpack.encode((dtype, shape))
 
 
 def extension_head(payload_bytes: int) -> bytes:
-    """Give what stands before the payload of an extension that has so many bytes."""
+    """Return the MessagePack header of an extension whose payload has ``payload_bytes`` bytes."""
     return b"\xc9" + payload_bytes.to_bytes(4, "big") + bytes([EXTENSION_CODE])

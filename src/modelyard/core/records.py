@@ -1,7 +1,7 @@
-"""A log record on the way from a runner to its owner: one line of its standard error.
+"""A log record as a runner sends it to its pool: one line on standard error.
 
-The line is ``RECORD_MARK`` and JSON. Every other line is text: what a model prints, or what ended
-the process.
+The line is ``RECORD_MARK`` and JSON. Every other line is plain text: what a model prints, or the
+crash report of the process.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 import msgspec
 
 RECORD_MARK = "\x1e"
-"""ASCII's record separator: no line of text has it by chance."""
+"""ASCII's record separator, which does not occur in ordinary text."""
 
 LONGEST_MESSAGE = 4000
 LONGEST_TRACE = 8000
-"""Characters. Of a traceback the end is kept, which says what happened."""
+"""Characters. Of a longer traceback the end is kept, since that names the error."""
 
 
 class Record(msgspec.Struct, frozen=True):
     """One record of a runner's logging.
 
-    ``level`` is logging's number. ``inputs``: the positions in its batch of the requests that it
-    is about, where it is about requests.
+    ``level`` is the number of a level in ``logging``. ``inputs``: the positions in the batch of the
+    requests that the record is about, if any.
     """
 
     message: str
@@ -34,7 +34,7 @@ _decoder = msgspec.json.Decoder(Record)
 
 
 def encode_record(record: Record) -> str:
-    """Give the line, without its end."""
+    """Return the line, without its line break."""
     trace = record.trace
     if len(trace) > LONGEST_TRACE:
         trace = "…" + trace[-LONGEST_TRACE:]
@@ -46,7 +46,7 @@ def encode_record(record: Record) -> str:
 
 
 def decode_record(line: bytes) -> Record | None:
-    """Give the record in a line without its mark, or None if there is none."""
+    """Return the record in a line (without its mark), or None if it cannot be read."""
     try:
         return _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -54,5 +54,5 @@ def decode_record(line: bytes) -> Record | None:
 
 
 def _clean(text: str) -> str:
-    """Write out lone surrogates, which JSON does not have."""
+    """Escape lone surrogates, which JSON cannot represent."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What a process says of itself to whoever decides where requests go."""
+"""What a process answers to readiness probes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 
 class Verdict(NamedTuple):
-    """Whether requests should come here. ``status``: "ready", or what is wrong or still to come."""
+    """Whether requests should be sent here. ``status``: "ready", or the reason why not, or what is
+    degraded.
+    """
 
     status: str
     is_ready: bool

@@ -1,5 +1,5 @@
-"""The asking side: from a request for a model to its answer, by its deadline.
+"""The gateway's core: resolves a request for a model, and answers it by its deadline.
 
-Belongs here: which target, whether the answer is known or on its way, how many at once, how long to
-wait. Does not belong here: HTTP before it, queues and processes behind it.
+Belongs here: choice of the target, cache look-ups, single flight, limits on requests in flight,
+deadlines. Does not belong here: HTTP in front of it, queues and processes behind it.
 """

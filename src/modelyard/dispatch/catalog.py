@@ -1,7 +1,7 @@
 """The catalog: which targets exist, what they accept, and how much capacity is up.
 
-Pools announce, the catalog listens; nobody configures it. It also holds what dispatch keeps per
-target, so that a request finds all of it with one look-up.
+It is filled by the announcements of pools, not by configuration. It also holds dispatch's state per
+target, so that a request finds everything with one look-up.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from modelyard.core.names import Target, version_order
 
 
 class Entry:
-    """One target as the asking side knows it."""
+    """One target as dispatch knows it."""
 
-    __slots__ = ("announcement", "in_flight", "is_serving", "keys", "target")
+    __slots__ = ("announcement", "in_flight", "is_serving", "keys", "refused", "target")
 
     def __init__(self, announcement: Announcement) -> None:
         self.target = announcement.target
         self.in_flight = 0
+        self.refused = 0  # requests, since too many were in flight
         self.keys: KeySpace | None = None
         self.update(announcement)
 
     def update(self, announcement: Announcement) -> None:
-        """Take over what a pool announced."""
+        """Replace the announcement."""
         self.announcement = announcement
         self.is_serving = announcement.state in SERVING
         digest = announcement.digest if announcement.cache_ttl_s > 0 else ""
@@ -47,11 +48,11 @@ class Entry:
 
     @property
     def is_open(self) -> bool:
-        """Whether a request may be sent: one for a sleeping target waits for a worker."""
+        """Whether requests may be sent. One for a sleeping target waits for a worker."""
         return self.is_serving or self.announcement.state == "asleep"
 
     def why_not(self) -> RequestError:
-        """Give the error of a request that comes while the target does not serve."""
+        """Return the error for a request that comes while the target does not serve."""
         state, reason = self.announcement.state, self.announcement.reason
         return ModelNotReady(f"{self.target} is {state}" + (f": {reason}" if reason else ""))
 
@@ -60,9 +61,9 @@ class Catalog:
     """All targets, by name and version.
 
     Args:
-        is_complete: Whether all targets that there are have had the time to be announced.
-        defaults: Versions that answer requests which name none, by the names of their models. They
-            go before what the models say of themselves.
+        is_complete: Whether every target that is up has had the time to be announced.
+        defaults: By model name, the version that answers requests that name none. Overrides
+            ``default`` in ``model.toml``.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Catalog:
         self._defaults: dict[str, Entry] = {}
 
     def announce(self, announcement: Announcement) -> Entry:
-        """Add a target, or replace what is known of it."""
+        """Add a target, or update it."""
         target = announcement.target
         entry = self._entries.get(target)
         if entry is not None and entry.announcement == announcement:
@@ -94,7 +95,7 @@ class Catalog:
         return entry
 
     def forget(self, target: Target) -> None:
-        """Remove a target that is gone; what is under way for it is still answered."""
+        """Remove a target that is gone; its requests in flight are still answered."""
         entry = self._entries.pop(target, None)
         if entry is None:
             return
@@ -107,17 +108,16 @@ class Catalog:
             del self._versions[target.name], self._defaults[target.name]
 
     def find(self, target: Target) -> Entry | None:
-        """Give a target if it is known."""
+        """Return a target's entry, or None if it is not known."""
         return self._entries.get(target)
 
     def resolve(self, name: str, version: str | None) -> Entry:
-        """Give the target that a request for ``name`` means; see ``is_default`` where it names no
-        version.
+        """Return the target of a request for ``name``; without a version, see ``is_default``.
 
         Raises:
             ModelNotFound: No such model.
-            VersionNotFound: The model is there, this version is not.
-            Unavailable: It is not known yet which models there are.
+            VersionNotFound: The model exists, but not this version.
+            Unavailable: The model is unknown, and the catalog is not complete yet.
         """
         if version is None:
             entry = self._defaults.get(name)
@@ -126,24 +126,26 @@ class Catalog:
         if entry is not None:
             return entry
         if not self._is_complete():
-            raise Unavailable("this gateway does not know the models yet: no broker, or just begun")
+            raise Unavailable("the gateway has no catalog yet: no broker, or it has just started")
         if name in self._defaults:
             known = ", ".join(e.target.version for e in self._versions[name])
             raise VersionNotFound(f"{name} has no such version; it has {known}")
-        raise ModelNotFound("no model has this name; GET /models lists them")
+        raise ModelNotFound("no model has this name; GET /models lists all models")
 
     def entries(self) -> list[Entry]:
-        """Give all targets, by name, the newest version first."""
+        """Return all targets, by name, the newest version first."""
         return [entry for name in sorted(self._versions) for entry in self._versions[name]]
 
     def versions(self, name: str) -> list[Entry]:
-        """Give the versions of a model, the newest first; none if there is no such model."""
+        """Return the versions of a model, the newest first; none if there is no such model."""
         return list(self._versions.get(name, ()))
 
     def is_default(self, entry: Entry) -> bool:
-        """Tell whether a request that names no version goes to this one: the one that is chosen by
-        a setting, or says so of itself, as long as it has workers or sleeps; else the newest that
-        serves, else the newest that could be woken.
+        """Return whether requests that name no version go to this one.
+
+        The default is the version in the setting ``default_versions``, else the one marked in its
+        ``model.toml``, as long as it has workers or sleeps. Otherwise it is the newest version that
+        serves, else the newest that sleeps.
         """
         return self._defaults[entry.target.name] is entry
 

@@ -1,7 +1,7 @@
-"""Dispatch: cache? → route → transport, and the answer by the deadline.
+"""Dispatch: catalog → cache → single flight → transport, and an answer by the deadline.
 
-On the way of a request: ``gateway/predict.py`` calls ``start``; the transport's ``send`` is next.
-The way back is drawn in ``core/call.py``.
+Path of a request: ``gateway/predict.py`` calls ``start``, which ends in the transport's ``send``.
+The way back is described in ``core/call.py``.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ class Transport(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether requests and answers get through now."""
+        """Whether requests and answers currently get through."""
         ...
 
     def send(self, call: Call) -> None:
-        """Carry a call, and settle it with its outcome. One that somebody else settles is dropped
-        where that is still possible.
+        """Deliver a call, and settle it with its outcome. If somebody else settles it first, it is
+        dropped wherever that is still possible.
         """
         ...
 
 
 class Cache(Protocol):
-    """Keeps answers."""
+    """Stores answers."""
 
     def get(self, key: bytes, then: Callable[[bytes | None], None]) -> None:
-        """Call ``then`` with the value of ``key`` or None: now, or very soon."""
+        """Call ``then`` with the value of ``key``, or None: at once, or very soon."""
         ...
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
-        """Keep ``value``; returns at once."""
+        """Store ``value``; returns at once."""
         ...
 
 
 class DispatchMetrics(Protocol):
-    """What dispatch reports."""
+    """The metrics that dispatch reports."""
 
     def asked_cache(self, target: Target, use: CacheUse) -> None:
         """A cacheable request was looked up in the cache."""
@@ -69,10 +69,10 @@ class DispatchMetrics(Protocol):
 
 
 class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """What a client asks, before anything is looked up: the body of ``POST /predict``.
+    """What a client asks for, before anything is looked up: the body of ``POST /predict``.
 
-    Other protocols fill in the same fields. ``input_data`` stays raw until the runner reads it;
-    ``timeout_s`` is None for the model's own.
+    Other protocols fill in the same fields. ``input_data`` stays raw until the runner decodes it.
+    ``timeout_s`` is None for the model's own timeout.
     """
 
     model_name: str
@@ -86,11 +86,12 @@ class ClientCall(Call):
     """The call of one client: for which target, and how the cache served it.
 
     Attributes:
-        ticket: Of the expiry that watches it. None for the client that started a flight, whose
-            shared call is watched instead, and while the cache is asked.
+        capped_s: The timeout that it has, if that is less than it asked for.
+        ticket: Ticket of ``Expiry.watch``. None during the cache look-up, and for the client that
+            started a flight: there the shared call is watched instead.
     """
 
-    __slots__ = ("cache_use", "entry", "keys", "ticket")
+    __slots__ = ("cache_use", "capped_s", "entry", "keys", "ticket")
 
     def __init__(
         self, request: Request, entry: Entry, on_answered: Callable[[ClientCall], None]
@@ -99,18 +100,19 @@ class ClientCall(Call):
         self.entry = entry
         self.keys = entry.keys
         self.cache_use: CacheUse = "bypass"
+        self.capped_s: float | None = None
         self.ticket: int | None = None
 
 
 class Dispatch:
-    """Answers requests from cache and transport.
+    """Answers requests from the cache or through the transport.
 
     Args:
-        catalog: Of all targets.
+        catalog: All targets.
         transport: Where requests are sent.
-        cache: Of answers; None for none.
-        metrics: Told what happens.
-        timeout_cap_s: No request may take longer.
+        cache: Cache of answers; None for none.
+        metrics: Receives counts.
+        timeout_cap_s: Upper bound on the timeout of a request.
         clock: Deadlines are readings of it.
     """
 
@@ -142,20 +144,21 @@ class Dispatch:
         form: Form = "json",
         is_bypass: bool = False,
     ) -> ClientCall:
-        """Begin to answer one request; ``on_answered`` is called once it is settled, maybe at once.
+        """Begin to answer one request; ``on_answered`` is called when it settles, maybe at once.
 
-        Settle the call to give it up: others who wait for the same answer do not notice.
+        To cancel the request, settle the call. Other clients that share its answer are not
+        affected.
 
         Args:
-            ask: What is asked.
+            ask: The request.
             on_answered: Called with the settled call.
-            request_id: For logs, and for the answer.
-            form: Of the input and of the answer.
-            is_bypass: Whether the answer must not come from the cache.
+            request_id: Id for logs and for the answer.
+            form: Form of the input and the answer.
+            is_bypass: Whether to skip the cache look-up.
 
         Raises:
-            RequestError: There is no such model, or the time-out is none; ``on_answered`` is not
-                called. Whatever goes wrong later settles the call instead.
+            RequestError: There is no such model, or the timeout is invalid; ``on_answered`` is not
+                called. Any later error settles the call instead.
         """
         entry = self.catalog.resolve(ask.model_name, ask.model_version)
         timeout_s = choose_timeout(
@@ -165,6 +168,8 @@ class Dispatch:
         deadline = self._clock() + timeout_s
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form)
         call = ClientCall(request, entry, on_answered)
+        if ask.timeout_s is not None and ask.timeout_s > timeout_s:
+            call.capped_s = timeout_s
         call.watch(self._on_settled)
         try:
             if entry.keys is None or self._cache is None:
@@ -183,9 +188,9 @@ class Dispatch:
         return call
 
     def _on_found(self, call: ClientCall, key: bytes, known: bytes | None) -> None:
-        """Answer with what the cache knew, or ask the model."""
+        """Answer from the cache, or ask the model."""
         if call.outcome is not None:
-            return  # given up meanwhile
+            return  # cancelled in the meantime
         flight = None
         if known is not None:
             call.cache_use = "hit"
@@ -211,7 +216,7 @@ class Dispatch:
         landed = partial(self._on_landed, key, call)
         flight = self._flights.start(key, call.request, landed)
         self._board(flight, call)
-        # A broker drops what has expired and tells nobody: the flight has to end by itself.
+        # A broker drops expired messages without notice, so the flight needs a deadline of its own.
         ticket = self._expiry.watch(flight.shared)
         flight.shared.watch(partial(self._forget, ticket))
         self._send(entry, flight.shared)
@@ -228,7 +233,7 @@ class Dispatch:
     def _on_landed(
         self, key: bytes, starter: ClientCall, shared: Call, waiting: list[ClientCall]
     ) -> None:
-        """Give a flight's outcome to all who wait for it, and keep it if it is an answer."""
+        """Pass a flight's outcome to all calls that wait for it; cache it if it is an answer."""
         outcome, entry = shared.outcome, starter.entry
         assert outcome is not None
         if (
@@ -238,7 +243,7 @@ class Dispatch:
         ):
             self._cache.put(key, outcome, ttl_s=entry.announcement.cache_ttl_s)
         for call in waiting:
-            # The flight had the deadline of its starter; who joined later may have more time.
+            # The flight had the starter's deadline; clients that joined later may have more time.
             has_time_left = (
                 call.request is not shared.request and call.request.deadline > self._clock()
             )
@@ -251,21 +256,22 @@ class Dispatch:
                 _fail(call, error)
 
     def _on_settled(self, call: ClientCall) -> None:
-        """Tidy up before the client is told."""
+        """Stop watching the deadline before the client is notified, and correct the error."""
         if call.ticket is not None:
             self._expiry.forget(call, call.ticket)
         if isinstance(call.outcome, DeadlineExceeded):
             self._metrics.expired(call.entry.target)
-            if not self._transport.is_open:  # the way to the model is to blame, not the model
+            if not self._transport.is_open:  # the broker is to blame, not the model
                 call.outcome = Unavailable("the broker was away, or took no messages")
 
     def _check_room(self, entry: Entry) -> None:
-        """Refuse a request if its target does not serve, or has enough of them."""
+        """Refuse a request if its target does not serve, or is at ``max_in_flight``."""
         if not entry.is_open:
             raise entry.why_not()
         if entry.in_flight >= entry.announcement.limits.max_in_flight:
+            entry.refused += 1
             raise Overloaded(
-                f"{entry.target} has max_in_flight = {entry.in_flight} requests in progress"
+                f"{entry.target} has max_in_flight = {entry.in_flight} requests in flight"
             )
 
     def _send(self, entry: Entry, call: Call) -> None:
@@ -273,21 +279,21 @@ class Dispatch:
         call.watch(entry.left)
         try:
             self._transport.send(call)
-        except Exception as error:  # after this it may be registered anywhere: settle, never raise
+        except Exception as error:  # others may watch it by now: settle, never raise
             _fail(call, error)
 
 
 def _fail(call: Call, error: Exception) -> None:
-    """Settle a call that cannot be carried. What is no RequestError is a defect of ours."""
+    """Settle a call that cannot be sent. Any other exception than a RequestError is a bug."""
     if not isinstance(error, RequestError):
         log.error("unexpected_error", exc_info=error, extra={"id": call.request.id})
-        error = RequestError("something went wrong here; the logs have more under the request id")
-    call.settle(error.with_traceback(None))  # else it would hold this frame, and that the body
+        error = RequestError("internal error; see the server's log for this request id")
+    call.settle(error.with_traceback(None))  # the traceback would keep the body alive
 
 
 def _is_of_its_model(call: ClientCall, shared: Call) -> bool:
-    """Tell whether the outcome is that of the model folder which the call's key names: meanwhile
-    the model may have changed, and while one release replaces another, workers of both answer.
+    """Return whether the answer came from the model folder that the cache key names. The model may
+    have changed in the meantime, and during a rollout workers of both releases answer.
     """
     keys = call.keys
     if keys is None or keys is not call.entry.keys:

@@ -1,4 +1,4 @@
-"""Expiry: settles what is still under way when its deadline passes. One timer for all."""
+"""Expiry: settles calls whose deadline passes. One timer serves all calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modelyard.core.errors import DeadlineExceeded
 
 
 class Expiry:
-    """Watches calls and gives DeadlineExceeded to those that are late."""
+    """Watches calls, and settles the late ones with DeadlineExceeded."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -19,14 +19,14 @@ class Expiry:
         self._is_ticking = False
 
     def watch(self, call: Call) -> int:
-        """Settle ``call`` once its deadline has passed, at most two ticks later."""
+        """Settle ``call`` at most two ticks after its deadline; returns a ticket."""
         if not self._is_ticking:
             self._is_ticking = True
             self._sleep()
         return self._deadlines.add(call, deadline=call.request.deadline)
 
     def forget(self, call: Call, ticket: int) -> None:
-        """Stop watching; ``ticket`` is what ``watch`` gave."""
+        """Stop watching; ``ticket`` is the one that ``watch`` returned."""
         self._deadlines.discard(call, ticket)
 
     def _sleep(self) -> None:

@@ -1,4 +1,4 @@
-"""Single flight: identical requests that are under way together share one execution."""
+"""Single flight: identical requests that are in flight together share one execution."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ C = TypeVar("C", bound=Call)
 
 
 class Flight(Generic[C]):
-    """One shared call, and the clients' calls that wait for its outcome. It is given up when the
-    last of them has left, and has the deadline of the client that started it.
+    """One shared call, and the clients' calls that wait for its outcome. It has the deadline of the
+    client that started it, and is cancelled when the last client has left.
 
     Args:
-        request: What is asked.
-        on_landed: Called with the settled shared call and those that still wait for it.
+        request: The request that they share.
+        on_landed: Called with the settled shared call and the calls that still wait for it.
     """
 
     __slots__ = ("_on_landed", "_waiting", "shared")
 
     def __init__(self, request: Request, on_landed: Callable[[Call, list[C]], None]) -> None:
         self.shared = Call(request, self._land)
-        self._waiting: dict[Call, C] = {}  # a set that keeps the order in which they came
+        self._waiting: dict[Call, C] = {}  # an ordered set
         self._on_landed = on_landed
 
     def join(self, call: C) -> None:
-        """Let ``call`` wait for the outcome; settled earlier, it disturbs nobody else."""
+        """Let ``call`` wait for the outcome. It may be settled earlier without affecting others."""
         self._waiting[call] = call
         call.watch(self._leave)
 
     def _leave(self, call: Call) -> None:
         self._waiting.pop(call, None)
         if not self._waiting and self.shared.outcome is None:
-            self.shared.settle(GivenUp("nobody waits any more"))
+            self.shared.settle(GivenUp("nobody waits for the answer any more"))
 
     def _land(self, shared: Call) -> None:
         waiting, self._waiting = list(self._waiting.values()), {}
@@ -45,21 +45,21 @@ class Flight(Generic[C]):
 
 
 class Flights(Generic[C]):
-    """The flights under way, by key and priority."""
+    """All flights, by key and priority."""
 
     def __init__(self) -> None:
         self._flights: dict[tuple[bytes, Priority], Flight[C]] = {}
 
     def find(self, key: bytes, priority: Priority) -> Flight[C] | None:
-        """Give the flight that a request can join: one that is at least as urgent."""
+        """Return a flight that a request can join: of at least its own priority."""
         return self._flights.get((key, "high")) or self._flights.get((key, priority))
 
     def start(
         self, key: bytes, request: Request, on_landed: Callable[[Call, list[C]], None]
     ) -> Flight[C]:
-        """Give a flight that others can join until its shared call is settled.
+        """Start a flight that others can join until its shared call settles.
 
-        The caller sends the shared call, and tells those who wait.
+        The caller sends the shared call, and settles the calls that wait for it.
         """
         place = key, request.priority
 

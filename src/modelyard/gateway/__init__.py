@@ -1,5 +1,5 @@
-"""The only HTTP: what comes in over it, what goes out, and how errors look there.
+"""HTTP: connections, requests, responses, and how errors appear there. No other package knows HTTP.
 
 Belongs here: routes, bodies, headers, statuses, documentation. Does not belong here: anything that
-would be the same if requests came another way.
+would be the same for another protocol.
 """

@@ -1,8 +1,6 @@
-"""What is answered: predictions and problems as status, headers and body."""
+"""Responses: predictions and problems as status line, headers and body."""
 
 from __future__ import annotations
-
-from http import HTTPStatus
 
 import msgspec
 
@@ -11,7 +9,13 @@ from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import CacheUse
 from modelyard.gateway.door import TooLargeAtDoor
-from modelyard.gateway.problems import MEDIA_TYPE, MethodNotAllowed, Problem, problem_of
+from modelyard.gateway.problems import (
+    MEDIA_TYPE,
+    MethodNotAllowed,
+    Problem,
+    phrase_of,
+    problem_of,
+)
 from modelyard.gateway.question import MEDIA_TYPES
 
 _PREDICTION_HEAD = (
@@ -21,7 +25,7 @@ _PREDICTION_HEAD = (
 
 
 def prediction_head(form: Form, body_bytes: int, *, request_id: str, cache_use: CacheUse) -> bytes:
-    """Give status line and headers, without the blank line, of an answer that is a prediction."""
+    """Return the status line and headers of a prediction, without the blank line."""
     return _PREDICTION_HEAD % (
         MEDIA_TYPES[form],
         body_bytes,
@@ -31,7 +35,7 @@ def prediction_head(form: Form, body_bytes: int, *, request_id: str, cache_use: 
 
 
 def prediction_body(target: Target, output: bytes, form: Form) -> bytes:
-    """Put predictions, as the runner wrote them, into the body of an answer."""
+    """Return the body of a response, with the predictions as the runner encoded them."""
     if form == "msgpack":
         return msgspec.msgpack.encode(
             {
@@ -48,8 +52,8 @@ def prediction_body(target: Target, output: bytes, form: Form) -> bytes:
 
 
 def problem_answer(error: RequestError, request_id: str) -> tuple[bytes, bytes]:
-    """Give the answer that is a problem document: status line and headers without the blank line,
-    and body.
+    """Return an error response: status line and headers without the blank line, and the problem
+    document as body.
     """
     if isinstance(error, TooLargeAtDoor):
         return error.door.problem(error, request_id)
@@ -84,6 +88,5 @@ def _error_head(error: RequestError, problem: Problem, media_type: str, body_byt
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.code == MethodNotAllowed.code:
         headers.append((b"allow", b"POST"))
-    phrase = HTTPStatus(problem.status).phrase.encode()
-    head = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase)
+    head = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase_of(problem.status).encode())
     return head + b"".join(b"%b: %b\r\n" % header for header in headers)

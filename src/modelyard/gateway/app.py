@@ -1,4 +1,4 @@
-"""The pages: all that the gateway answers but predictions, in plain FastAPI."""
+"""The pages: everything that the gateway answers except predictions, in plain FastAPI."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from modelyard.gateway.openapi import add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
-from modelyard.gateway.routes import Workers, make_router
+from modelyard.gateway.routes import ByHand, Workers, make_router
 from modelyard.gateway.v1_pages import make_v1_router
 from modelyard.gateway.v2_pages import make_v2_router
 
-# Of the page /docs: what nobody has opened is not drawn, which with many models takes seconds.
+# Settings of /docs: closed sections are not rendered, which takes seconds with many models.
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
 _OTHER_PROTOCOLS = ("/v1/", "/v2/")  # whose errors are no problem documents
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
@@ -36,8 +36,9 @@ def make_pages(
     render_metrics: Callable[[], tuple[bytes, str]],
     verdict: Callable[[], Verdict],
     workers: Workers | None = None,
+    by_hand: ByHand | None = None,
 ) -> FastAPI:
-    """Give the FastAPI application: models, probes, metrics, documentation."""
+    """Return the FastAPI application: models, probes, metrics, documentation."""
     pages = FastAPIOffline(
         title="Modelyard",
         version=version,
@@ -52,6 +53,7 @@ def make_pages(
             render_metrics=render_metrics,
             verdict=verdict,
             workers=workers,
+            by_hand=by_hand,
         )
     )
     pages.include_router(
@@ -69,7 +71,7 @@ def make_pages(
     def openapi() -> dict[str, Any]:
         nonlocal made
         if made[0] != catalog.revision:
-            if not pages.openapi_schema:  # FastAPI makes it once
+            if not pages.openapi_schema:  # FastAPI builds it once
                 without_validation(without_predict())
             made = (catalog.revision, _add_operations(without_predict(), catalog))
         return made[1]
@@ -97,14 +99,14 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         title=title,
         status=error.status_code,
         code=_CODES.get(error.status_code, "malformed"),
-        detail="there is nothing here; /docs tells what there is" if is_unknown else error.detail,
+        detail="there is nothing here; /docs lists all routes" if is_unknown else error.detail,
         request_id=_id_of(request),
     )
     return _respond(request, problem, dict(error.headers or {}))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    error = RequestError("something went wrong here; the logs have more under the request id")
+    error = RequestError("internal error; see the server's log for this request id")
     return _respond(request, problem_of(error, request_id=_id_of(request)))
 
 

@@ -1,4 +1,4 @@
-"""The listening socket, bound before all else: a port that is taken should be known at once."""
+"""The listening socket, bound before everything else, so that a port in use is reported at once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ BACKLOG = 2048
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Give a listening socket; port 0 takes a free one.
+    """Return a listening socket; port 0 takes a free port.
 
     Raises:
-        OSError: The address is taken, or is none of this machine's.
+        OSError: The address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)

@@ -1,4 +1,4 @@
-"""The bodies of one connection's requests, read within limits: by their length, or in chunks."""
+"""Reads request bodies of one connection, within limits: by content length, or chunked."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from modelyard.core.errors import RequestError, TooLarge
+from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.direct import DIRECT_BYTES, DirectReader
 from modelyard.gateway.heads import HeadParser, HeadTooLargeError
 
-# What may surround a chunked body: more than is read at once, and each byte of the body earns some
-# of it back: a chunk of one has 6 around it.
+# Allowance for the framing of a chunked body: more than one read, and some more for each byte of
+# the body, since a chunk of one byte has 6 bytes of framing.
 FRAMING_BYTES = 320 * 1024
 FRAMING_OF_BYTE = 8
 
@@ -20,10 +21,11 @@ class BodyReader:
 
     Args:
         owner: The protocol of the connection.
-        parser: That of the heads, which also knows chunks.
-        reserve: Called before memory for so many more bytes is taken; raises if there is none.
-        on_whole: Called with a body, and with what came behind it.
-        on_refused: Called with why a body is not read any further.
+        parser: The parser of the heads, which also decodes chunks.
+        reserve: Called with a number of bytes before they are allocated; raises if the budget is
+            used up.
+        on_whole: Called with a complete body, and with the bytes that follow it.
+        on_refused: Called with the error if a body is not read any further.
     """
 
     def __init__(
@@ -46,15 +48,18 @@ class BodyReader:
         self._begun = b""
         self._pieces: list[bytes] = []  # of a chunked body
         self._pieces_bytes = 0
+        self._unreserved = 0  # of those bytes
         self._framing_left = 0
 
     def begin(
         self, size: int | None, begun: bytes, *, max_bytes: int, transport: asyncio.Transport
     ) -> None:
-        """Read a body of ``size`` bytes, or in chunks if that is None; ``begun``: what is here."""
+        """Read a body of ``size`` bytes, or a chunked one if that is None. ``begun``: its first
+        bytes.
+        """
         self._size, self._max_bytes = size, max_bytes
         self._begun = b""
-        self._pieces_bytes, self._framing_left = 0, FRAMING_BYTES
+        self._pieces_bytes, self._unreserved, self._framing_left = 0, 0, FRAMING_BYTES
         if size is not None and size - len(begun) > DIRECT_BYTES:
             if self._direct is None:
                 self._direct = DirectReader(self._owner)
@@ -62,11 +67,11 @@ class BodyReader:
             self._direct.expect(
                 size, begun, reserve=self._try_to_reserve, on_whole=self._on_direct_body
             )
-        else:
+        elif size is None or self._try_to_reserve(size):
             self.feed(begun)
 
     def feed(self, data: bytes) -> None:
-        """Take what comes next."""
+        """Process received bytes."""
         if self._size is None:
             try:
                 self._feed_chunks(data)
@@ -82,7 +87,7 @@ class BodyReader:
         self._on_whole(begun[: self._size], begun[self._size :])
 
     def give_up(self) -> None:
-        """Read no more of the present body."""
+        """Stop reading the current body."""
         self._begun = b""
         self._pieces.clear()
         if self._direct is not None:
@@ -96,10 +101,13 @@ class BodyReader:
         earned = (1 + FRAMING_OF_BYTE) * came
         self._framing_left = min(FRAMING_BYTES, self._framing_left + earned) - len(data)
         if self._pieces_bytes > self._max_bytes:
-            raise TooLarge(f"the body has more than {self._max_bytes} bytes")
+            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
         if self._framing_left < 0 and not is_whole:
             raise HeadTooLargeError("there is too much around the chunks of the body")
-        self._reserve(came)
+        self._unreserved += came
+        if self._unreserved > SMALL_BYTES:  # less is not counted
+            self._reserve(self._unreserved)
+            self._unreserved = 0
         if is_whole:
             body = b"".join(self._pieces)
             self._pieces.clear()

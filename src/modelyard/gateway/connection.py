@@ -1,9 +1,8 @@
 """One HTTP/1.1 connection: its requests are answered one after the other.
 
-On the way of a request: ``data_received`` gives what arrives to the reader (``reader.py``), which
-calls ``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls
-``_respond`` when there is an answer. What is not for ``/predict`` is handed over to uvicorn
-(``handover.py``).
+Path of a request: ``data_received`` feeds the reader (``reader.py``), which calls ``_on_request``;
+that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``_respond`` when there is an
+answer. A request that is not a prediction is handed over to uvicorn (``handover.py``).
 """
 
 from __future__ import annotations
@@ -26,14 +25,17 @@ from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
 from modelyard.gateway.stall import Stall
+from modelyard.gateway.types import Respond
 
 KEEP_ALIVE_S = 75
-IDLE_LINGER_S = 0.5  # a stopping server still answers what is on its way for so long
-LINGER_S = 5.0  # what still comes after a refusal is dropped for so long
+IDLE_LINGER_S = 0.5  # a stopping server keeps idle connections open this long
+LINGER_S = 5.0  # after a refusal the rest of the request is read and dropped this long
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class HttpConnection(asyncio.Protocol):
-    """Made by the server for each connection; the class attributes are set for each server."""
+    """One connection, created by the server; the class attributes are set per server."""
 
     endpoint: ClassVar[PredictEndpoint | None] = None
     pages: ClassVar[Pages]
@@ -60,17 +62,18 @@ class HttpConnection(asyncio.Protocol):
             self.known,
             on_head=self._on_head,
             on_request=self._on_request,
+            on_expecting=self._on_expecting,
             on_refused=self._refuse,
             reserve=self._reserve,
         )
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._work: Predicting | Handover | None = None
-        self._room = 0  # taken of the budget for bodies
+        self._room = 0  # bytes taken from the budget for bodies
         self._is_leaving = False
         self._is_write_paused = False
         self._quiet_since = loop.time()
 
-    # What the loop tells.
+    # Called by the loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request (called by the loop)."""
@@ -81,7 +84,7 @@ class HttpConnection(asyncio.Protocol):
         self._keep_alive = self._loop.call_later(KEEP_ALIVE_S, self._on_quiet)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up what the client waited for (called by the loop)."""
+        """Cancel the request that the client waited for (called by the loop)."""
         self._server.connections.discard(self)
         self._keep_alive.cancel()
         self._stall.stop()
@@ -91,10 +94,10 @@ class HttpConnection(asyncio.Protocol):
         if isinstance(work, Handover):
             work.client_left()
         elif work is not None:
-            work.settle(GivenUp("the client has left"))
+            work.settle(GivenUp("the client has disconnected"))
 
     def pause_writing(self) -> None:
-        """Watch whether the client reads at all (called by the loop)."""
+        """Watch for a client that does not read (called by the loop)."""
         self._is_write_paused = True
         self._stall.watch()
         if isinstance(self._work, Handover):
@@ -111,20 +114,20 @@ class HttpConnection(asyncio.Protocol):
     # From a request to its response.
 
     def _on_head(self, head: Head) -> RequestError | None:
-        """Decide how a request is answered; gives why it is refused."""
+        """Decide how a request is answered; returns an error if it is refused."""
         if self.endpoint is not None:
             try:
                 head.plan = self.endpoint.plan(head)
             except RequestError as error:
                 return error
         if (head.body_bytes or 0) > self.limits.max_body_bytes:
-            return TooLarge(f"the body has more than {self.limits.max_body_bytes} bytes")
+            return TooLarge(f"the body is over the limit of {self.limits.max_body_bytes} bytes")
         return None
 
     def _on_request(
         self, head: Head, body: bytes | bytearray, refusal: RequestError | None
     ) -> None:
-        """Begin to answer a request that is here whole."""
+        """Begin to answer a complete request."""
         if head.is_last:
             self._is_leaving = True
         plan, endpoint = head.plan, self.endpoint
@@ -134,7 +137,9 @@ class HttpConnection(asyncio.Protocol):
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:
-            self._refuse_whole(refusal, origin=head.headers.get(b"origin"))
+            is_head = head.method == b"HEAD"  # a client takes a body for the next response
+            respond = self._respond_without_body if is_head else self._respond
+            self._answer_refusal(refusal, head, respond)
         else:
             self._outbox.flush()
             self._work = handover = self.pages.answer(
@@ -148,12 +153,15 @@ class HttpConnection(asyncio.Protocol):
                 handover.leave_after()
 
     def _respond(self, head: bytes, body: bytes) -> None:
-        """Send a whole response; ``head`` is status line and headers without the blank line."""
+        """Send a response; ``head`` is the status line and headers without the blank line."""
         if self._is_leaving:
             head += b"connection: close\r\n"
         dated = self._outbox.date_lines(self._server.default_headers)
         self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, dated, body))
         self._on_answered()
+
+    def _respond_without_body(self, head: bytes, body: bytes) -> None:
+        self._respond(head, b"")
 
     def _on_page_done(self, is_closed: bool) -> None:
         self._is_leaving = self._is_leaving or is_closed
@@ -175,42 +183,46 @@ class HttpConnection(asyncio.Protocol):
             self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Read what came behind the last request, once its answer is taken."""
+        """Read the bytes that came after the last request, once its response is written."""
         if not (self._is_write_paused or self.transport.is_closing()):
             self._reader.go_on()
 
     # Refusals.
 
-    def _refuse_whole(self, error: RequestError, *, origin: bytes | None) -> None:
-        """Answer a request that is refused for what its head says; the next one may be better."""
+    def _answer_refusal(self, error: RequestError, head: Head | None, respond: Respond) -> None:
         if self.endpoint is None:
-            self._respond(*problem_answer(error, new_request_id()))
-        else:
-            given_id = self._reader.given_id
-            self.endpoint.refuse(error, self._respond, given_id=given_id, origin=origin)
+            respond(*problem_answer(error, new_request_id()))
+            return
+        given_id = self._reader.given_id if head is not None else None
+        origin = head.headers.get(b"origin") if head is not None else None
+        self.endpoint.refuse(error, respond, given_id=given_id, origin=origin)
 
-    def _refuse(self, error: RequestError) -> None:
+    def _refuse(self, error: RequestError, head: Head | None) -> None:
         """Answer a request of which not all has been read, and close the connection.
 
-        What still comes is read and dropped for a bounded while: a client that is still sending
-        would see its connection reset, and not the answer.
+        The rest is read and dropped for a limited time: otherwise a client that is still sending
+        would see a connection reset instead of the answer.
         """
         if self.transport.is_closing() or self._reader.state is State.CLOSED:
             return
         self._is_leaving = True
         self._reader.close()
         self._give_room_back()
-        if self.endpoint is not None:
-            self.endpoint.note_refused(error)
-        head, body = problem_answer(error, new_request_id())
+        self._answer_refusal(error, head, self._write_last)
+        self._loop.call_later(LINGER_S, self.transport.close)
+
+    def _write_last(self, head: bytes, body: bytes) -> None:
         self._outbox.flush()
         self.transport.write(b"%bconnection: close\r\n\r\n%b" % (head, body))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._loop.call_later(LINGER_S, self.transport.close)
+
+    def _on_expecting(self) -> None:
+        self._outbox.flush()
+        self.transport.write(_CONTINUE)
 
     def _reserve(self, size: int) -> None:
-        """Take room of the budget for so many more bytes of a body."""
+        """Take ``size`` more bytes from the budget for bodies."""
         if self.endpoint is not None:
             self._room += self.endpoint.budget.take(size)
 
@@ -222,8 +234,8 @@ class HttpConnection(asyncio.Protocol):
     # The end.
 
     def _on_quiet(self) -> None:
-        """Close the connection if nothing was asked for ``KEEP_ALIVE_S``, else look again. One
-        timer for the connection, not one for each request.
+        """Close the connection if there was no request for ``KEEP_ALIVE_S``, else check later. One
+        timer per connection, not per request.
         """
         is_idle = self._reader.state is State.IDLE
         left_s = self._quiet_since + KEEP_ALIVE_S - self._loop.time()
@@ -236,10 +248,10 @@ class HttpConnection(asyncio.Protocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Finish, then close (called by uvicorn when the server stops).
+        """Finish the request in progress, then close (called by uvicorn when the server stops).
 
-        A connection that is idle now may have a request on its way to us: it is not closed at once,
-        but answers one more with ``connection: close``, so that the client knows.
+        A client may just be sending a request on an idle connection. So it is not closed at once,
+        but answers one more request, with ``connection: close``.
         """
         self._outbox.flush()
         self._is_leaving = True
@@ -256,13 +268,13 @@ class HttpConnection(asyncio.Protocol):
             self.transport.close()
 
     def give_up(self, error: RequestError) -> None:
-        """Answer what is under way with ``error``: the server does not wait any longer."""
+        """Answer the request in progress with ``error``: the server does not wait any longer."""
         if isinstance(self._work, Handover):
             self._work.cancel()
-            self.transport.close()
         elif self._work is not None:
             self._work.settle(error)
         elif self._reader.state is State.BODY:
-            self._refuse(error)
+            self._refuse(error, None)
+            return  # the end of the process closes it: so the client can read the answer
         if self._is_write_paused or self._reader.state is State.CLOSED:
-            self.transport.abort()  # its client does not read, and we would wait for it
+            self.transport.abort()  # its client does not read, so closing would never finish

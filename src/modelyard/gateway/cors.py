@@ -1,7 +1,7 @@
-"""Which pages of other origins may call from a browser: one decision for both ways to an answer.
+"""CORS: one policy for predictions and for the pages.
 
-Starlette's middleware answers what goes through ASGI, preflight requests among it. Predictions are
-answered without ASGI: ``lines_for`` gives the header lines that they need.
+Starlette's middleware handles everything that goes through ASGI, including preflight requests.
+Predictions bypass ASGI: ``lines_for`` returns the header lines that they need.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LINES = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\
 
 
 class Cors:
-    """The origins that may call.
+    """The allowed origins.
 
     Args:
         origins: Origins, separated by commas; ``*`` for any, empty for none.
@@ -35,21 +35,20 @@ class Cors:
         self._for_any = self._lines.get(b"*")
 
     def lines_for(self, origin: bytes | None) -> bytes:
-        """Give the header lines of an answer to a request with this ``Origin``; none if it has
-        none, or one that may not call. They depend on nothing else, so that they can be kept with
-        a known head.
+        """Return the CORS header lines for a request's ``Origin``; empty if it is missing or not
+        allowed. They depend on nothing else, so they can be cached with a known head.
         """
         if origin is None:
             return b""
         return self._for_any or self._lines.get(origin, b"")
 
     def is_preflight(self, method: bytes, headers: Headers) -> bool:
-        """Tell whether a browser asks if a page may call: the middleware answers that."""
+        """Return whether this is a preflight request, which the middleware answers."""
         is_asked = method == b"OPTIONS" and b"access-control-request-method" in headers
         return is_asked and bool(self._origins)
 
     def around(self, app: App) -> App:
-        """Give ``app`` with the middleware before it, if any origin may call."""
+        """Return ``app`` wrapped in the middleware, if any origin is allowed."""
         if not self._origins:
             return app
         return CORSMiddleware(

@@ -1,7 +1,7 @@
-"""Hands a request that is not ours, a page, to uvicorn's own protocol, and its response back.
+"""Hands a request for a page over to uvicorn's own protocol, which writes the response.
 
-Each request gets a protocol of its own, which sees a connection with this one request on it. So
-uvicorn is used as it is, and limits of size and time hold before it is asked.
+Each request gets a protocol instance of its own, which sees a connection with just this request. So
+uvicorn is used unmodified, and limits on size and time are enforced before it is involved.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from modelyard.core.errors import ShuttingDown
 from modelyard.gateway.heads import Head
-from modelyard.gateway.types import App
+from modelyard.gateway.problems import MEDIA_TYPE, problem_of
+from modelyard.gateway.types import App, Message, Receive, Scope, Send
 
 _FRAMING = re.compile(
     rb"^(transfer-encoding|content-length|expect)[ \t]*:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE
@@ -32,7 +35,8 @@ class Pages:
 
     def __init__(self, app: App) -> None:
         self._config = uvicorn.Config(
-            app,
+            partial(_or_refuse, app),
+            interface="asgi3",
             http="httptools",
             ws="none",
             lifespan="off",
@@ -40,7 +44,7 @@ class Pages:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=3600,  # the connection is ours to close
+            timeout_keep_alive=3600,  # we close the connection ourselves
         )
 
     def answer(
@@ -52,7 +56,7 @@ class Pages:
         default_headers: list[tuple[bytes, bytes]],
         on_done: Callable[[bool], None],
     ) -> Handover:
-        """Begin to answer; ``on_done`` is told, once the response is written, whether the
+        """Begin to answer. ``on_done`` is called when the response is written, with whether the
         connection must be closed.
         """
         state = ServerState()
@@ -63,6 +67,27 @@ class Pages:
         raw = head.raw if head.body_bytes == len(body) == 0 else _reframed(head.raw, len(body))
         protocol.data_received(raw + bytes(body))
         return Handover(protocol, proxy, state, on_done)
+
+
+async def _or_refuse(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer by ``app``; one that is given up before it has begun to answer is refused."""
+    has_begun = False
+
+    async def noting_send(message: Message) -> None:
+        nonlocal has_begun
+        has_begun = True
+        await send(message)
+
+    try:
+        await app(scope, receive, noting_send)
+    except asyncio.CancelledError:
+        if has_begun:
+            raise
+        problem = problem_of(ShuttingDown("this gateway is shutting down"), request_id="-")
+        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1")]
+        status = problem.status
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": problem.body})
 
 
 class Handover:
@@ -85,34 +110,34 @@ class Handover:
             task.add_done_callback(self._finish)
 
     def pause_writing(self) -> None:
-        """The client does not read as fast as we write."""
+        """Pause: the client reads more slowly than we write."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Resume writing."""
         self._protocol.resume_writing()
 
     def leave_after(self) -> None:
-        """Have the response say that the connection is closed after it."""
+        """Add ``connection: close`` to the response."""
         self._protocol.shutdown()
 
     def client_left(self) -> None:
-        """Tell the application."""
+        """Tell the application that the client has disconnected."""
         self._protocol.connection_lost(None)
 
     def cancel(self) -> None:
-        """Wait no longer for the application."""
+        """Cancel the application's task."""
         for task in self._tasks:
             task.cancel()
 
     def _finish(self, _: object = None) -> None:
         is_closed = self._proxy.is_closed
-        self._protocol.connection_lost(None)  # it has no more to do, and forgets its timers
+        self._protocol.connection_lost(None)  # so that it cancels its timers
         self._on_done(is_closed)
 
 
 class _Proxy(asyncio.Transport):
-    """The connection as uvicorn sees it: it may write, and what it closes stays ours."""
+    """The connection as uvicorn sees it: it can write, but not close the real one."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
@@ -139,7 +164,7 @@ class _Proxy(asyncio.Transport):
         return self._transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
-        """Nothing more comes: it has its one request whole."""
+        """Nothing to do: its one request is complete."""
 
     def resume_reading(self) -> None:
         """See ``pause_reading``."""
@@ -149,5 +174,5 @@ class _Proxy(asyncio.Transport):
 
 
 def _reframed(raw: bytes, body_bytes: int) -> bytes:
-    """Give a head whose body has this length: it was chunked, or is here already."""
+    """Return the head with this content length: the body was chunked, or is complete already."""
     return _FRAMING.sub(b"", raw)[:-2] + b"content-length: %d\r\n\r\n" % body_bytes

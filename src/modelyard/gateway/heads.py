@@ -1,7 +1,7 @@
-"""The head of a request: request line and headers, parsed by httptools (llhttp).
+"""The head of a request (request line and headers), parsed by httptools (llhttp).
 
-The parser is fed one head at a time, so what it is told belongs to one request, and its callbacks
-are methods of built-in types: no Python code runs per header.
+The parser is fed one head at a time, so everything it reports belongs to one request. Its callbacks
+are methods of built-in types, so no Python code runs per header.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ _UPGRADE = re.compile(rb"^upgrade[ \t]*:[^\r\n]*\r\n", re.IGNORECASE | re.MULTIL
 
 
 class HeadTooLargeError(RequestError):
-    """The request's line and headers are over the limit, or what surrounds its chunked body."""
+    """The request line and headers, or the chunk framing of the body, are over the limit."""
 
     code = "headers_too_large"
 
 
 class Plan(NamedTuple):
-    """What the head of a prediction says of its body and its answer.
+    """How to read and answer a prediction, as determined by its head.
 
-    ``coding``: how the body is compressed. ``name`` and ``version``: as the address says; None
-    where the body does. ``upload``: the content type of a body that is files. ``cors``: header
-    lines of the answer, for a page of another origin that may see it. ``door``: translates, where
-    it is not the protocol of ``/predict``.
+    ``coding``: how the body is compressed. ``name`` and ``version``: from the URL; None if the body
+    names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
+    the response. ``door``: translates, where it is not the protocol of ``/predict``.
     """
 
     form: Form
@@ -55,14 +54,14 @@ class Head:
     """One request's head.
 
     Attributes:
-        raw: As it came.
-        path: Without query and percent-encoding.
-        query: What stands behind the question mark, as it came.
-        headers: By their names in lower case; the last one of a name.
-        body_bytes: The length of the body that follows; None where it is chunked.
-        is_last: Whether the client wants the connection closed after the answer.
-        is_expecting: Whether it waits for a word of ours before it sends the body.
-        plan: How it is answered, if it asks for a prediction; noted by whoever answers.
+        raw: The head as received.
+        path: The path, percent-decoded, without the query.
+        query: The query, as received.
+        headers: By name in lower case; of several with one name the last.
+        body_bytes: Length of the body that follows; None if it is chunked.
+        is_last: Whether the connection is to be closed after the response.
+        is_expecting: Whether the client waits for ``100 Continue`` before it sends the body.
+        plan: How it is answered, if it is a prediction; set by the endpoint.
     """
 
     __slots__ = (
@@ -103,13 +102,14 @@ class Head:
 
 
 class HeadParser:
-    """Parses the heads of one connection, and the chunked bodies behind them."""
+    """Parses the heads of one connection, and the chunked bodies that follow them."""
 
     def __init__(self) -> None:
         self._urls: list[bytes] = []
         self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._is_whole = self._is_last = False
+        self._tail = b""  # of what was fed of a chunked body
         # Called by the parser.
         self.on_url = self._urls.append
         self.on_header = self._fields.__setitem__
@@ -117,70 +117,77 @@ class HeadParser:
         self._parser = self._new_parser()
 
     def on_headers_complete(self) -> None:
-        """Note what the parser forgets once the message is complete (called by the parser)."""
+        """Keep what the parser drops once the message is complete (called by the parser)."""
         self._is_last = not self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
-        """Note that a chunked body is whole (called by the parser)."""
+        """Note that a chunked body is complete (called by the parser)."""
         self._is_whole = True
 
     def parse(self, raw: bytes) -> Head | None:
-        """Parse a head, given whole; None for the empty lines that may stand before one.
+        """Parse a complete head; None for empty lines, which may precede a head.
 
         Raises:
-            Malformed: It is no HTTP.
+            Malformed: It is not HTTP.
         """
         urls, fields = self._urls, self._fields
+        self._tail = b""
         urls.clear()
         fields.clear()
         raw, parser = self._feed(raw), self._parser
         if not urls:
             return None
-        headers = dict(zip(map(bytes.lower, fields), fields.values(), strict=True))
+        values = map(bytes.strip, fields.values())
+        headers = dict(zip(map(bytes.lower, fields), values, strict=True))
         path, query = _split(b"".join(urls))
         method = parser.get_method()
         return Head(raw, method, path, headers, is_last=self._is_last, query=query)
 
     def pass_body(self, body: bytes) -> None:
-        """Go past the body of the last head, which is here whole."""
+        """Skip the body of the last head, which is complete."""
         self._feed_parser(body)
         self._pieces.clear()
 
     def skip_body(self) -> None:
-        """Expect the next head: the body of the last one has been read past the parser."""
+        """Expect the next head: the last body was read without the parser."""
         self._parser = self._new_parser()
 
     def feed_chunks(self, data: bytes) -> tuple[list[bytes], bytes, bool]:
-        """Give what ``data`` holds of a chunked body: its pieces, what stands behind the body's
+        """Return what ``data`` holds of a chunked body: its pieces, what stands behind the body's
         end, and whether that has come.
 
         Raises:
-            Malformed: It is not chunked as it says.
+            Malformed: The chunks are malformed.
         """
         self._is_whole = False
         position = 0
+        # A chunked body ends with an empty line, and nowhere else: so the parser is fed up to the
+        # next one at a time. The first may have begun in what came before.
+        seam = (self._tail + data[: len(END) - 1]).find(END)
+        end = seam + len(END) - len(self._tail) if seam >= 0 else 0
         while position < len(data) and not self._is_whole:
-            # A chunked body ends with an empty line, and nowhere else.
-            end = data.find(END, position)
-            end = len(data) if end < 0 else end + len(END)
+            if end <= position:
+                found = data.find(END, position)
+                end = len(data) if found < 0 else found + len(END)
             self._feed_parser(data[position:end])
             position = end
+        self._tail = (self._tail + data)[1 - len(END) :]
         pieces = self._pieces[:]
         self._pieces.clear()
         return pieces, data[position:], self._is_whole
 
     @staticmethod
     def check(raw: bytes) -> None:
-        """Raise what is wrong with the beginning of a head, if it can be told already.
+        """Check the beginning of a head, before it is complete.
 
         Raises:
-            Malformed: It is no HTTP.
+            Malformed: It is not HTTP.
         """
         HeadParser()._feed(raw)
 
     def _feed(self, raw: bytes) -> bytes:
-        """Parse a head. An offer of another protocol (``Upgrade``) is not taken, as if it were not
-        there; the parser would skip the body. Java's own client offers HTTP/2 so.
+        """Parse a head. An ``Upgrade`` header is ignored; with it the parser would skip the body.
+        Java's own HTTP client sends one to offer HTTP/2.
         """
         try:
             self._parser.feed_data(raw)
@@ -209,9 +216,9 @@ class HeadParser:
 
 
 def _split(url: bytes) -> tuple[bytes, bytes]:
-    """Give path and query of a request's target, the path without percent-encoding."""
+    """Return path and query of a request target, the path percent-decoded."""
     try:
         parsed = parse_url(url)
     except HttpParserError:
-        return url, b""  # an authority, or an asterisk: no path of ours
+        return url, b""  # authority form, or an asterisk: not a path
     return unquote_to_bytes(parsed.path or b"/"), parsed.query or b""

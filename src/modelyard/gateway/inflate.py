@@ -7,7 +7,7 @@ from typing import Literal
 
 from modelyard.core.errors import Malformed, TooLarge
 
-INLINE_INFLATE_BYTES = 4 * 1024  # deflate makes at most 1,032 bytes of one: some ms of the loop
+INLINE_INFLATE_BYTES = 4 * 1024  # deflate expands at most 1,032 times: a few ms on the loop
 
 
 Coding = Literal["", "gzip", "deflate"]
@@ -18,11 +18,11 @@ WINDOWS: dict[Coding, int] = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_W
 
 
 def inflate(body: bytes | bytearray, *, max_bytes: int, coding: Coding = "gzip") -> bytes:
-    """Give what a compressed body holds.
+    """Decompress a body.
 
     Raises:
-        TooLarge: It holds more than ``max_bytes``; no more than that is ever inflated.
-        Malformed: It is no such stream, or not one alone.
+        TooLarge: It expands to more than ``max_bytes``; no more than that is ever decompressed.
+        Malformed: It is not exactly one such stream.
     """
     inflater = zlib.decompressobj(WINDOWS[coding])
     try:
@@ -30,9 +30,9 @@ def inflate(body: bytes | bytearray, *, max_bytes: int, coding: Coding = "gzip")
     except zlib.error as error:
         raise Malformed(f"the body is not {coding}: {error}") from None
     if len(inflated) > max_bytes:
-        raise TooLarge(f"the body has more than {max_bytes} bytes")
+        raise TooLarge(f"the decompressed body is over the limit of {max_bytes} bytes")
     if not inflater.eof:
         raise Malformed(f"the body is a truncated {coding} stream")
     if inflater.unused_data:
-        raise Malformed(f"there is something behind the {coding} stream")
+        raise Malformed(f"there are extra bytes after the {coding} stream")
     return inflated

@@ -1,9 +1,9 @@
-"""Heads that were parsed before, known again by their lines.
+"""A cache of parsed heads, looked up by their lines.
 
-A client sends the same request line and headers again and again, but for what tells one request
-from another, as ``x-request-id`` or ``traceparent``. A head whose lines are those of one that was
-parsed, in the same order, is that head: only lines whose header cannot change how a request is read
-may differ. Taking it so costs a fifth of parsing it.
+A client sends the same request line and headers again and again, except for headers that identify
+a request, such as ``x-request-id`` or ``traceparent``. A head with the same lines in the same order
+as a parsed one is equivalent to it. Only lines whose header cannot change how a request is read may
+differ. A look-up costs a fifth of parsing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FREE = re.compile(
 
 
 class Recognised(NamedTuple):
-    """A head that is known, and the request id in the one that came."""
+    """A known head, and the request id of the received one."""
 
     head: Head
     given_id: bytes | None
@@ -34,7 +34,7 @@ class Recognised(NamedTuple):
 
 class _Form(NamedTuple):
     head: Head
-    free: tuple[int, ...]  # the numbers of the lines that may differ
+    free: tuple[int, ...]  # the indices of the lines that may differ
 
 
 class KnownHeads:
@@ -45,7 +45,7 @@ class KnownHeads:
         self._forms: dict[tuple[int | None, ...], _Form] = {}
 
     def recognise(self, raw: bytes) -> Recognised | None:
-        """Give the head that ``raw`` is, if it is known."""
+        """Return the parsed head of ``raw``, if it is known."""
         lines = raw.split(b"\r\n")
         form = self._forms.get(tuple(map(self._lines.get, lines)))
         if form is None:

@@ -1,7 +1,7 @@
 """The OpenAPI document: FastAPI's, and ``POST /predict`` with every model's own schemas.
 
-Made anew when the catalog has changed, so that ``/docs`` shows the models that are there. It is for
-people: what would be long is shortened (``shortening.py``), and ``/models`` has it whole.
+Built again when the catalog has changed, so that ``/docs`` shows the models that are up. It is for
+people: long parts are shortened (``shortening.py``), and ``/models`` has them in full.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from modelyard.gateway.shortening import shorten_example, shorten_schema
 _DESCRIPTION = """\
 One prediction per instance of `input_data`, in the same order.
 
-The same in MessagePack, question and answer, with `Content-Type: application/msgpack`. An array
-may then be extension type 77: `[dtype, [length, …]]` in MessagePack, for example `["<f4", [2, 3]]`,
-and at once after it the array's bytes in C order. So is an array that is predicted. Several arrays
-are a map of them, by name. In Python `modelyard.arrays` writes and reads it.
+With `Content-Type: application/msgpack` request and response are MessagePack with the same fields.
+An array may then be extension type 77: `[dtype, [length, …]]` in MessagePack, for example
+`["<f4", [2, 3]]`, followed immediately by the array's bytes in C order. Predicted arrays are
+encoded in the same way. Several arrays are a map of them, by name. In Python `modelyard.arrays`
+writes and reads it.
 """
-_UNSEEN = (RequestError.code, GivenUp.code)  # the one is a defect, of the other nobody hears
-# Every reference is one that the page resolves before it shows anything.
+_UNSEEN = (RequestError.code, GivenUp.code)  # the first is a bug; no client receives the second
+# Inline, because the page resolves every reference before it shows anything.
 _IN_MSGPACK = {"type": "object", "description": "The same fields as in JSON."}
 _PROBLEM = "#/components/schemas/Problem"
 _WHERE = {"invalid_input": "$.input_data[0]", "malformed": "$.input_data"}
 
 
 def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """Give ``document`` with the operation ``POST /predict`` for the models in ``catalog``."""
+    """Return ``document`` with the operation ``POST /predict`` for the models in ``catalog``."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = _problem_schema()
     requests, answers, examples = [], [], {}
@@ -53,7 +54,7 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         answers.append({"$ref": f"#/components/schemas/{prefix}.answer"})
         if (example := _example(entry, known)) is not None:
             examples[prefix] = example
-    # The page opens with the first: one that can be sent as it stands.
+    # The page shows the first example, so that should be one that can be sent unchanged.
     examples = dict(sorted(examples.items(), key=lambda item: item[1]["x-is-cut"]))
     operation = {
         "tags": ["predictions"],
@@ -66,7 +67,7 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
                 "application/msgpack": {"schema": _IN_MSGPACK},
             },
         },
-        "parameters": [_header("X-Request-Id", "Comes back with the answer, and is in the logs.")],
+        "parameters": [_header("X-Request-Id", "Returned with the answer, and logged.")],
         "responses": {
             "200": {
                 "description": "The predictions",
@@ -90,8 +91,8 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
 
 
 def without_validation(document: dict[str, Any]) -> dict[str, Any]:
-    """Take out the 422 that FastAPI documents for every path with a parameter: ours take any
-    text, and their errors are problem documents.
+    """Remove the 422 that FastAPI documents for every path with a parameter. Our parameters accept
+    any text, and our errors are problem documents.
     """
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -102,13 +103,13 @@ def without_validation(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _example(entry: Entry, known: Schema) -> dict[str, Any] | None:
-    """Give the model's example, named by the model."""
+    """Return the model's example, named by the model."""
     example, is_cut = shorten_example(known.example)
     if example is None:
         return None
     summary = str(entry.target)
     if is_cut:
-        summary += f", cut: GET /models/{entry.target.name}/example has it whole"
+        summary += f", shortened; in full: GET /models/{entry.target.name}/example"
     elif entry.announcement.description:
         summary += f": {entry.announcement.description}"
     value = {"model_name": entry.target.name, "input_data": example}
@@ -181,7 +182,7 @@ def _problem_schema() -> dict[str, Any]:
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Give the responses that are problem documents with one of ``codes``, by status."""
+    """Return the responses that are problem documents with one of ``codes``, by status."""
     by_status: dict[int, list[str]] = {}
     for code in codes:
         by_status.setdefault(STATUS[code].value, []).append(code)
@@ -200,7 +201,7 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem(code: str) -> dict[str, Any]:
-    """Give a problem document with this code, as it could be answered."""
+    """Return an example of a problem document with this code."""
     kind = BY_CODE[code]
     error = kind((kind.__doc__ or code).splitlines()[0], where=_WHERE.get(code))
     example: dict[str, Any] = json.loads(problem_of(error, request_id="0f3e5a7c91b24d68").body)

@@ -1,6 +1,6 @@
-"""Writes the responses of one turn of the loop together, at its end.
+"""Writes the responses of one turn of the event loop together, at its end.
 
-Written one by one, with our work between them, each wakes the client's process anew, and a wake-up
+Written one by one, between other work, each response would wake the client's process, and a wake-up
 costs more than the work.
 """
 
@@ -10,7 +10,7 @@ import asyncio
 
 
 class Outbox:
-    """What is to be written on all connections of one event loop."""
+    """Pending writes to all connections of one event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -19,20 +19,20 @@ class Outbox:
         self._date_lines = b""
 
     def add(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Send ``data`` when all that is ready to run now has run."""
+        """Send ``data`` at the end of this turn of the loop."""
         if not self._kept:
             self._loop.call_soon(self.flush)
         self._kept.append((transport, data))
 
     def flush(self) -> None:
-        """Send all that is kept."""
+        """Send everything that is pending."""
         kept, self._kept = self._kept, []
         for transport, data in kept:
             if not transport.is_closing():
                 transport.write(data)
 
     def date_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """Give the lines of the headers that every response has; they change once a second."""
+        """Return the lines of the headers that every response has; they change once a second."""
         if headers is not self._dated:
             self._dated = headers
             self._date_lines = b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -26,7 +26,7 @@ def plan_of(head: Head, *, max_body_bytes: int) -> Plan | None:
     """Give the plan of a request; None for one that asks for no prediction.
 
     Raises:
-        RequestError: The request is refused for what its head says.
+        RequestError: The request is refused because of its head.
     """
     door = open_v2(head) or open_v1(head)
     address = None
@@ -35,7 +35,7 @@ def plan_of(head: Head, *, max_body_bytes: int) -> Plan | None:
         if address is None and head.path != PATH:
             return None
     if head.body_bytes is not None and head.body_bytes > max_body_bytes:
-        detail = f"the body has more than {max_body_bytes} bytes"
+        detail = f"the body is over the limit of {max_body_bytes} bytes"
         raise TooLarge(detail) if door is None else TooLargeAtDoor(detail, door=door)
     return _make_plan(head, address) if door is None else _make_door_plan(head, door)
 
@@ -47,12 +47,12 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
     form, upload = form_of(content_type), b""
     if form is None and is_upload(content_type):
         if name is None:
-            raise WrongMediaType("a file is sent to the address of a model: /models/NAME/predict")
+            raise WrongMediaType("send files to the URL of a model: /models/NAME/predict")
         form, upload = "raw", content_type
     if form is None:
         raise WrongMediaType(
-            "content-type must be application/json or application/msgpack; at the address of a "
-            "model also multipart/form-data, or that of a file, as image/png"
+            "content-type must be application/json or application/msgpack; at the URL of a model "
+            "also multipart/form-data, or the type of a file, such as image/png"
         )
     return Plan(
         form=form,

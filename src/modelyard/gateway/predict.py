@@ -1,8 +1,8 @@
 """``POST /predict``: from a head and a body to ``Dispatch.start``, and back to bytes.
 
-Every request comes this way, whatever its size, form or encoding. Per request it decodes what
-surrounds the instances (``question.py``), and nothing of the instances; it makes no task and
-formats no log line. What it says is written in ``answer.py``.
+Every prediction takes this path, whatever its size, form or encoding. It decodes the fields around
+the instances (``question.py``), but not the instances. It creates no task and formats no log line.
+Responses are encoded by ``answer.py``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class GatewayMetrics(Protocol):
-    """What the gateway reports."""
+    """The metrics that the gateway reports."""
 
     def answered(self, target: Target | None, code: str, seconds: float) -> None:
         """A request was answered: ``ok`` or the code of a problem."""
@@ -59,13 +59,13 @@ class PredictEndpoint:
     """Answers predictions.
 
     Args:
-        dispatch: Asked for every well-formed request.
-        metrics: Told of every answer.
-        max_body_bytes: Larger bodies, also after inflation, are refused.
+        dispatch: Answers every well-formed request.
+        metrics: Receives every answer.
+        max_body_bytes: Limit of a body, before and after decompression.
         max_bodies_bytes: Upper bound on the bodies of all requests in progress.
         is_access_logged: Whether to log a line per request.
-        clock: For the seconds that answers take.
-        cors: Which pages of other origins may see the answers.
+        clock: For the duration of requests.
+        cors: Which origins may read the answers.
     """
 
     def __init__(
@@ -88,11 +88,10 @@ class PredictEndpoint:
         self._clock = clock
 
     def plan(self, head: Head) -> Plan | None:
-        """Say how a request's body is to be read, before it has come; None for one that asks for
-        no prediction.
+        """Return how to read a request's body, before it arrives; None if it is not a prediction.
 
         Raises:
-            RequestError: The request is refused for what its head says.
+            RequestError: The request is refused because of its head.
         """
         if self.cors.is_preflight(head.method, head.headers):
             return None
@@ -107,7 +106,7 @@ class PredictEndpoint:
     ) -> Predicting | None:
         """Begin to answer; ``respond`` is called once, maybe at once.
 
-        Gives what is then under way. ``given_id``: the client's own request id.
+        Returns what is then in progress. ``given_id``: the client's own request id.
         """
         request_id = request_id_of(given_id) if given_id else new_request_id()
         asked = Asked(plan, request_id, self._clock(), respond)
@@ -130,14 +129,10 @@ class PredictEndpoint:
         given_id: bytes | None,
         origin: bytes | None = None,
     ) -> None:
-        """Answer a request that is refused for what its head says."""
+        """Answer a request that is refused because of its head."""
         plan = NO_PLAN._replace(cors=self.cors.lines_for(origin))
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond)
         self._answer_problem(asked, error, None)
-
-    def note_refused(self, error: RequestError) -> None:
-        """Count a request that was refused before its body had come."""
-        self._note(None, error.code, 0.0, new_request_id())
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
@@ -159,7 +154,7 @@ class PredictEndpoint:
     def _prepare(
         self, asked: Asked, body: bytes | bytearray, *, is_slow: bool
     ) -> Predicting | None:
-        """Inflate and decode, in a thread if that takes longer than the loop should be held."""
+        """Decompress and decode, in a thread if that would block the loop for too long."""
         try:
             room = self.budget.take(self._max_body_bytes) if asked.plan.coding else 0
         except RequestError as error:
@@ -188,14 +183,14 @@ class PredictEndpoint:
             return read_upload(body, upload, name=name, version=version, query=query)
         ask = read_ask(body, plan.form, name=name, version=version)
         if len(body) - len(memoryview(ask.input_data)) > SMALL_BYTES:
-            # Else the small part that is the input would keep all of the body.
+            # Otherwise a small slice, the input, would keep the whole body alive.
             ask.input_data = msgspec.Raw(bytes(ask.input_data))
         return ask
 
     def _on_prepared(
         self, asked: Asked, preparing: Preparing, room: int, reading: asyncio.Future[Ask]
     ) -> None:
-        if preparing.outcome is not None:  # given up meanwhile
+        if preparing.outcome is not None:  # cancelled in the meantime
             reading.exception()
             self.budget.give_back(room)
             return
@@ -227,6 +222,8 @@ class PredictEndpoint:
             head = prediction_head(form, len(body), request_id=request_id, cache_use=call.cache_use)
             if asked.plan.cors:
                 head += asked.plan.cors
+            if call.capped_s is not None:  # less than it asked for
+                head += b"x-timeout-s: %g\r\n" % call.capped_s
             asked.respond(head, body)
             self._note(target, "ok", self._clock() - asked.started, request_id)
         elif isinstance(outcome, GivenUp):
@@ -242,14 +239,17 @@ class PredictEndpoint:
         assert isinstance(ask, Heard)
         target, told = call.entry.target, Told(asked.request_id, call.cache_use)
         head, body = door.answer(target, call.outcome, ask.echo, told=told)
-        asked.respond(head + asked.plan.cors, body)
+        head += asked.plan.cors
+        if call.capped_s is not None:  # less than it asked for
+            head += b"x-timeout-s: %g\r\n" % call.capped_s
+        asked.respond(head, body)
         self._note(target, "ok", self._clock() - asked.started, asked.request_id)
 
     def _fail(self, asked: Asked, error: Exception) -> RequestError:
-        """Answer a request that did not get as far as a call; gives what was answered."""
-        if not isinstance(error, RequestError):  # a defect of ours: say so, by a problem document
+        """Answer a request that failed before it became a call; returns the error sent."""
+        if not isinstance(error, RequestError):  # a bug: answer with a problem document
             log.error("unexpected_error", exc_info=error, extra={"id": asked.request_id})
-            error = RequestError("something went wrong here; the logs have more under the id")
+            error = RequestError("internal error; see the server's log for this request id")
         self._answer_problem(asked, error.with_traceback(None), None)
         return error
 

@@ -1,4 +1,4 @@
-"""A prediction under way, from the moment when its body is here whole."""
+"""A prediction in progress, from the moment when its body is complete."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from modelyard.dispatch.dispatch import ClientCall
 
 
 class Predicting(Protocol):
-    """A prediction under way: a call, or what becomes one."""
+    """A prediction in progress: a call, or a request that becomes one."""
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None while it is under way."""
+        """The outcome; None while it is in progress."""
         ...
 
     def settle(self, outcome: RequestError) -> None:
-        """Give it up; with ``GivenUp`` nothing is responded."""
+        """Cancel it; with ``GivenUp`` no response is sent."""
         ...
 
 
 class Preparing:
-    """A request whose body is being decoded; then the call that it becomes.
+    """A request whose body is being decoded, and later the call that it becomes.
 
     Args:
-        on_given_up: Called with why it was given up before it became a call.
+        on_given_up: Called with the error if it is cancelled before it becomes a call.
     """
 
     def __init__(self, on_given_up: Callable[[RequestError], None]) -> None:
@@ -41,7 +41,7 @@ class Preparing:
         return self._outcome if self._call is None else self._call.outcome
 
     def become(self, call: ClientCall | RequestError) -> None:
-        """Note that it is decoded and under way, or refused."""
+        """Note that it has become a call, or was refused."""
         if isinstance(call, RequestError):
             self._outcome = call
         else:

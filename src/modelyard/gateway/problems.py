@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457), and the only table from codes to statuses."""
+"""Errors as problem documents (RFC 9457), with the only table from codes to HTTP statuses."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ STATUS: dict[str, HTTPStatus] = {
     "model_not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
     "shutting_down": HTTPStatus.SERVICE_UNAVAILABLE,
-    "client_gone": HTTPStatus.SERVICE_UNAVAILABLE,  # nobody is there to see it
+    "client_gone": HTTPStatus.SERVICE_UNAVAILABLE,  # no client receives it
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
 }
 
 
 class MethodNotAllowed(RequestError):
-    """Something other than POST."""
+    """The method is not POST."""
 
     code = "method_not_allowed"
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The document. ``code`` is stable; ``where`` is a JSON path into the request."""
+    """A problem document. ``code`` is stable; ``where`` is a JSON path into the request."""
 
     type: str = "about:blank"
     title: str
@@ -57,11 +57,20 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
         return msgspec.json.encode({"type": self.type, **fields})
 
 
+# As RFC 9110 has them: Python's own differ from version to version.
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+
+
+def phrase_of(status: int) -> str:
+    """Return the reason phrase of a status."""
+    return _PHRASES.get(status) or HTTPStatus(status).phrase
+
+
 def problem_of(error: RequestError, *, request_id: str) -> Problem:
-    """Give the document of an error."""
+    """Return the document of an error."""
     status = STATUS[error.code]
     return Problem(
-        title=status.phrase,
+        title=phrase_of(status.value),
         status=status.value,
         code=error.code,
         detail=error.detail,

@@ -1,4 +1,4 @@
-"""What a request asks: from headers and body to an ``Ask``."""
+"""Decodes headers and body of a prediction into an ``Ask``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from modelyard.gateway.nesting import SEARCHED_BYTES, check_nesting
 
 T = TypeVar("T")
 
-INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would hold the loop noticeably
+INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would block the loop noticeably
 LONGEST_REQUEST_ID = 128
 
 MEDIA_TYPES: dict[Form, bytes] = {
@@ -27,7 +27,7 @@ MEDIA_TYPES: dict[Form, bytes] = {
     "raw": b"application/json",
     "v2": b"application/octet-stream",
 }
-"""Of answers, by the form of the question."""
+"""Content types of answers, by the form of the request."""
 
 _ADDRESS = re.compile(rb"/models/([^/]+)(?:/versions/([^/]+))?/predict")
 _FORMS: dict[bytes, Form] = {
@@ -39,7 +39,7 @@ _FORMS: dict[bytes, Form] = {
 
 
 class _Addressed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The body of a request whose address names the model. It may name it again."""
+    """The body of a request whose URL names the model. The body may repeat the name."""
 
     input_data: msgspec.Raw
     model_name: str | None = None
@@ -55,7 +55,7 @@ _unpack_addressed = msgspec.msgpack.Decoder(_Addressed).decode
 
 
 def address_of(path: bytes) -> tuple[str, str | None] | None:
-    """Give the model, and maybe the version, that a path asks for predictions."""
+    """Return the model and maybe the version in the path of a prediction; None for other paths."""
     found = _ADDRESS.fullmatch(path)
     if found is None:
         return None
@@ -68,11 +68,11 @@ def read_ask(
 ) -> Ask:
     """Decode a request's body; its ``input_data`` stays as it is.
 
-    ``name`` and ``version``: as the request's address says.
+    ``name`` and ``version``: from the request's URL.
 
     Raises:
-        Malformed: It is not of this form, or is nested too deep.
-        InvalidInput: A field is missing, unknown or of the wrong type; says which.
+        Malformed: It is not valid in this form, or is nested too deep.
+        InvalidInput: A field is missing, unknown or of the wrong type; the text names it.
     """
     if form == "json":
         check_nesting(body)
@@ -85,7 +85,7 @@ def read_ask(
         ("model_version", asked.model_version, version),
     ):
         if said is not None and meant is not None and said != meant:
-            raise InvalidInput(f"the address says {meant!r}", where=f"$.{field}")
+            raise InvalidInput(f"the URL names {meant!r}", where=f"$.{field}")
     chosen = version if version is not None else asked.model_version
     return Ask(name, asked.input_data, chosen, asked.timeout_s, asked.priority)
 
@@ -105,7 +105,7 @@ def decode_body(body: bytes | bytearray, form: Form, read: Callable[[bytes | byt
         raise Malformed(str(error)) from None
     try:
         if is_json:
-            # A number or string that no type could hold is malformed. In large ones nobody looks.
+            # A value that no type can represent is malformed; large bodies are not checked for it.
             msgspec.json.decode(body, type=Any if len(body) <= SEARCHED_BYTES else msgspec.Raw)
         else:
             msgspec.msgpack.decode(body, type=msgspec.Raw)
@@ -116,7 +116,7 @@ def decode_body(body: bytes | bytearray, form: Form, read: Callable[[bytes | byt
 
 
 def form_of(content_type: bytes) -> Form | None:
-    """Give the form of a body, whatever parameters its content type has; None for another."""
+    """Return the form for a content type, ignoring its parameters; None if not supported."""
     return _FORMS.get(content_type.partition(b";")[0].strip().lower())
 
 
@@ -125,12 +125,12 @@ _id_numbers = count(1)
 
 
 def new_request_id() -> str:
-    """Give an id that no other request has, at an eighth of a UUID's cost."""
+    """Return a unique request id, at an eighth of the cost of a UUID."""
     return f"{_id_prefix}-{next(_id_numbers):x}"
 
 
 def request_id_of(given: bytes | None) -> str:
-    """Give the client's own request id if it sent a usable one, else a new one."""
+    """Return the client's own request id if it sent a valid one, else a new one."""
     if given and len(given) <= LONGEST_REQUEST_ID and given.isascii():
         text = given.decode("ascii")
         if text.isprintable():

@@ -1,13 +1,13 @@
-"""From bytes to requests: reads those of one connection within limits of size and time.
+"""Reads the requests of one connection, within limits on size and time.
 
-On the way of a request: the connection gives what arrives to ``feed``; a request that is here whole
-goes to ``on_request``. The reader is always in one state:
+Path of a request: the connection passes received bytes to ``feed``; a complete request goes to
+``on_request``. The reader is always in one of these states:
 
-    IDLE ──bytes──▶ HEAD ──whole──▶ BODY ──whole──▶ ANSWERING ──next()──▶ IDLE
-                     └──────────────┴── refused ──▶ CLOSED: what comes is dropped
+    IDLE ──bytes──▶ HEAD ──complete─▶ BODY ──complete─▶ ANSWERING ──next()──▶ IDLE
+                     └────────────────┴── refused ──▶ CLOSED: further bytes are dropped
 
-What comes while a request is answered waits unparsed: answers leave in the order of their requests,
-and a client that sends many at once fills no memory.
+Bytes that come while a request is answered wait unparsed. So responses are sent in the order of the
+requests, and a client that pipelines many requests cannot exhaust the memory.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from typing import NamedTuple
 
 from modelyard.core.errors import RequestError, TooSlow
 from modelyard.gateway.body import BodyReader
+from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.heads import END, MAX_HEAD_BYTES, Head, HeadParser, HeadTooLargeError
 from modelyard.gateway.known import KnownHeads
 
-MOST_AHEAD_BYTES = 64 * 1024  # what may wait behind the request that is answered, before we stop
-
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+MOST_AHEAD_BYTES = 64 * 1024  # pipelined bytes that may wait before we stop reading
 
 
 class State(Enum):
-    """What a reader does now."""
+    """The state of a reader."""
 
     IDLE = auto()
     HEAD = auto()
@@ -38,7 +37,7 @@ class State(Enum):
 
 
 class Limits(NamedTuple):
-    """What a client may send, and how long it may take."""
+    """Limits on what a client sends, and on how long it takes."""
 
     header_timeout_s: float
     body_timeout_s: float
@@ -54,7 +53,9 @@ class RequestReader:
         known: Heads that were parsed before, on whatever connection.
         on_head: Called with each head; gives why the request is refused, or None.
         on_request: Called with the head of a request, its body, and why it is refused if it is.
-        on_refused: Called with why a request is refused of which not all is here.
+        on_expecting: Called when a client waits for a word of ours before it sends a body.
+        on_refused: Called with why a request is refused of which not all is here, and with its
+            head if that could be read.
         reserve: Called before memory for so many bytes of a body is taken; raises if there is none.
     """
 
@@ -66,15 +67,18 @@ class RequestReader:
         *,
         on_head: Callable[[Head], RequestError | None],
         on_request: Callable[[Head, bytes | bytearray, RequestError | None], None],
-        on_refused: Callable[[RequestError], None],
+        on_expecting: Callable[[], None],
+        on_refused: Callable[[RequestError, Head | None], None],
         reserve: Callable[[int], None],
     ) -> None:
         self.state = State.IDLE
-        self.given_id: bytes | None = None  # the client's own id of the present request
+        self.given_id: bytes | None = None  # the client's own id of the current request
         self._limits = limits
         self._known = known
         self._on_head = on_head
         self._on_request = on_request
+        self._on_expecting = on_expecting
+        self._reserve = reserve
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
@@ -84,43 +88,43 @@ class RequestReader:
             self._parser,
             reserve=reserve,
             on_whole=self._on_body,
-            on_refused=on_refused,
+            on_refused=lambda error: on_refused(error, self._head),
         )
         self._head: Head | None = None  # whose body is being read
-        self._begun = b""  # of a head that is not whole
-        self._ahead = b""  # what came behind the request that is answered
+        self._begun = b""  # the bytes of an incomplete head
+        self._ahead = b""  # bytes after the request that is being answered
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, transport: asyncio.Transport) -> None:
-        """Wait for the first request, but not for ever."""
+        """Wait for the first request, with a timeout."""
         self._transport = transport
         self._arm(self._limits.header_timeout_s, self._on_head_late)
 
     def feed(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Process received bytes."""
         state = self.state
-        if state is State.IDLE:
+        if state is State.IDLE and not self._ahead:
             self._read_head(data)
         elif state is State.BODY:
             self._body.feed(data)
         elif state is State.HEAD:
             self._read_head(self._begun + data)
-        elif state is State.ANSWERING:
+        elif state is not State.CLOSED:  # it comes behind what waits already
             self._ahead += data
             if len(self._ahead) > MOST_AHEAD_BYTES:
                 self._transport.pause_reading()
 
     @property
     def is_behind(self) -> bool:
-        """Whether something came behind the request that is answered."""
+        """Whether bytes wait after the request that is being answered."""
         return bool(self._ahead)
 
     def next(self) -> None:
-        """Read on: the request is answered."""
+        """Read the next request: the current one is answered."""
         self.state = State.IDLE
 
     def go_on(self) -> None:
-        """Read what came behind the last request."""
+        """Read the bytes that wait after the last request."""
         if self.state is State.IDLE:
             ahead, self._ahead = self._ahead, b""
             self._transport.resume_reading()
@@ -128,7 +132,7 @@ class RequestReader:
                 self._read_head(ahead)
 
     def close(self) -> None:
-        """Drop what comes from now on."""
+        """Drop all further bytes."""
         self.state = State.CLOSED
         self._disarm()
         self._begun = self._ahead = b""
@@ -153,18 +157,18 @@ class RequestReader:
         self._read_unknown_head(raw, data[end:])
 
     def _read_unknown_head(self, raw: bytes, rest: bytes) -> None:
-        """Parse a head, and what is here of its body."""
+        """Parse a head, and begin with its body."""
         self._begun = b""
         try:
             if len(raw) > MAX_HEAD_BYTES:
                 raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
             head = self._parser.parse(raw)
         except RequestError as error:
-            self._on_refused(error)
+            self._on_refused(error, None)
             return
         if head is None:  # empty lines
             self.state = State.IDLE
-            if rest:
+            if rest := rest.lstrip(b"\r\n"):
                 self._read_head(rest)
             return
         self.given_id = head.headers.get(b"x-request-id")
@@ -173,7 +177,13 @@ class RequestReader:
         if size is None or size > len(rest) or head.is_expecting:
             self._await_body(head, rest, refusal)
             return
-        if head.plan is not None and size == len(rest):
+        if size > SMALL_BYTES:
+            try:
+                self._reserve(size)
+            except RequestError as error:
+                self._on_refused(error, head)
+                return
+        elif head.plan is not None and size == len(rest):
             self._known.learn(raw, head)
         self._disarm()
         if size:
@@ -183,29 +193,29 @@ class RequestReader:
         self._on_request(head, rest[:size], refusal)
 
     def _await_head(self, begun: bytes) -> None:
-        """Wait for the rest of a head, but not for ever."""
+        """Wait for the rest of a head, with a timeout."""
         self._begun = begun
         try:
             if len(begun) > MAX_HEAD_BYTES:
                 raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
             HeadParser.check(begun)
         except RequestError as error:
-            self._on_refused(error)
+            self._on_refused(error, None)
             return
         self.state = State.HEAD
         if self._timer is None:
             self._arm(self._limits.header_timeout_s, self._on_head_late)
 
     def _await_body(self, head: Head, begun: bytes, refusal: RequestError | None) -> None:
-        """Wait for the rest of a body, but not for ever, nor for one that is not wanted."""
+        """Wait for the rest of a body, with a timeout; not at all if the request is refused."""
         if refusal is not None:
-            self._on_refused(refusal)
+            self._on_refused(refusal, head)
             return
         self.state, self._head = State.BODY, head
         self._disarm()
         self._arm(self._limits.body_timeout_s, self._on_body_late)
         if head.is_expecting:
-            self._transport.write(_CONTINUE)
+            self._on_expecting()
         self._body.begin(
             head.body_bytes,
             begun,
@@ -214,7 +224,7 @@ class RequestReader:
         )
 
     def _on_body(self, body: bytes | bytearray, rest: bytes) -> None:
-        """Go on with a request whose body came later than its head."""
+        """Continue with a request whose body is now complete."""
         self._ahead = rest
         self._disarm()
         head, self._head = self._head, None
@@ -233,10 +243,10 @@ class RequestReader:
     def _on_head_late(self) -> None:
         if self.state is State.HEAD:
             limit = f"{self._limits.header_timeout_s:g} s"
-            self._on_refused(TooSlow(f"the headers were not complete after {limit}"))
+            self._on_refused(TooSlow(f"the headers were not complete after {limit}"), None)
         else:
-            self._transport.close()  # it never asked anything: an answer would puzzle it
+            self._transport.close()  # it sent no request, so it expects no response
 
     def _on_body_late(self) -> None:
         limit = f"{self._limits.body_timeout_s:g} s"
-        self._on_refused(TooSlow(f"the body was not complete after {limit}"))
+        self._on_refused(TooSlow(f"the body was not complete after {limit}"), self._head)

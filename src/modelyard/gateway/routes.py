@@ -32,7 +32,7 @@ from modelyard.gateway.schemas import (
 )
 
 READY, DEGRADED = "ready", "degraded"
-"""The second: ready, but some model has failed."""
+"""Responses of ``/readyz``. The second: ready, but some model has failed."""
 
 _NOT_READY = {
     "content": {
@@ -68,19 +68,31 @@ class MetricsResponse(PlainTextResponse):
     media_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class ByHand(Protocol):
+    """Loads and unloads models when somebody asks for it."""
+
+    async def load(self, name: str) -> None:
+        """Load all versions of a model from their folders, in place of what is served of it."""
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no longer, until it is loaded again."""
+        ...
+
+
 class Workers(Protocol):
-    """What a gateway of a cluster knows of the workers of a target."""
+    """What a gateway in a cluster knows about a target's workers."""
 
     def members(self, target: Target) -> list[Member]:
-        """Give them one by one, those that serve first."""
+        """Return the workers, those that serve first."""
         ...
 
     def queued(self, target: Target) -> int | None:
-        """Give how many bundles wait for them in the broker, if it tells."""
+        """Return how many bundles wait in the broker; None if unknown."""
         ...
 
     def demand(self, target: Target) -> Demand:
-        """Give how many runners this gateway's own work asks for."""
+        """Return how many runners this gateway's load needs."""
         ...
 
 
@@ -91,8 +103,9 @@ def make_router(
     render_metrics: Callable[[], tuple[bytes, str]],
     verdict: Callable[[], Verdict],
     workers: Workers | None,
+    by_hand: ByHand | None,
 ) -> APIRouter:
-    """Give the routes.
+    """Return the routes.
 
     Args:
         catalog: What they tell of.
@@ -100,6 +113,7 @@ def make_router(
         render_metrics: Gives the metrics and their content type.
         verdict: Says whether requests should come here.
         workers: Tells of the workers; None where there are none.
+        by_hand: Loads and unloads models; None where nobody may.
     """
     router = APIRouter()
 
@@ -133,15 +147,37 @@ def make_router(
     async def get_model(name: str) -> ModelDetails:
         versions = catalog.versions(name)
         if not versions:
-            raise ModelNotFound("no model has this name; GET /models lists them")
+            raise ModelNotFound("no model has this name; GET /models lists all models")
         return ModelDetails(name=name, versions=[details_of(e, catalog, workers) for e in versions])
+
+    if by_hand is not None:
+
+        @router.post(
+            "/models/{name}/load",
+            tags=["models"],
+            summary="Load a model from its folder, in place of what is served of it",
+            responses=problem_responses("model_not_found", "model_not_ready"),
+        )
+        async def load_model(name: str) -> ModelDetails:
+            await by_hand.load(name)
+            return await get_model(name)
+
+        @router.post(
+            "/models/{name}/unload",
+            tags=["models"],
+            summary="Serve a model no longer, until it is loaded again",
+            responses=problem_responses("model_not_found"),
+            status_code=status.HTTP_204_NO_CONTENT,
+        )
+        async def unload_model(name: str) -> None:
+            await by_hand.unload(name)
 
     if workers is not None:
 
         @router.get(
             "/models/{name}/versions/{version}/demand",
             tags=["operations"],
-            summary="Runners that this gateway's own work for a version asks for",
+            summary="Runners that this gateway's load on a version needs",
         )
         async def get_demand(name: str, version: str) -> DemandAnswer:
             target = Target(name, version)
@@ -189,7 +225,7 @@ def make_router(
         response_class=MetricsResponse,
     )
     async def metrics() -> Response:
-        # In a thread: with hundreds of models it takes longer than the loop should be held.
+        # In a thread: with hundreds of models it would block the loop for too long.
         text, content_type = await asyncio.to_thread(render_metrics)
         return Response(text, media_type=content_type)
 

@@ -1,4 +1,4 @@
-"""What ``GET /models`` and the probes answer, as FastAPI documents it."""
+"""Response models of ``GET /models`` and the probes, as FastAPI documents them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether requests should come here, and the state of every target."""
+    """Whether requests should be sent here, and the state of every target."""
 
     status: str = Field(
         description="ready; degraded: ready, but some model has failed; else why not",
@@ -33,15 +33,15 @@ class Readiness(BaseModel):
 
 
 class Capacity(BaseModel):
-    """What serves a version now."""
+    """Current capacity of a version."""
 
     workers: int = Field(description="processes that serve it; 1 in the embedded shape")
     runners: int
     runners_ready: int
     queued: int | None = Field(description="bundles that wait in the broker, if there is one")
     max_batch_size: int = Field(description="instances")
-    in_flight: int = Field(description="requests under way in this gateway")
-    max_in_flight: int = Field(description="over it: 503")
+    in_flight: int = Field(description="requests in flight in this gateway")
+    max_in_flight: int = Field(description="more are refused with 503")
 
 
 class Worker(BaseModel):
@@ -56,11 +56,11 @@ class Worker(BaseModel):
 
 
 class DemandAnswer(BaseModel):
-    """What an autoscaler adds up over the gateways."""
+    """Demand for runners, to be added up over the gateways by an autoscaler."""
 
-    runners: float = Field(description="runners that this gateway's own work asks for")
+    runners: float = Field(description="runners that this gateway's load needs")
     instances: int = Field(description="instances that wait or run")
-    instance_s: float = Field(description="seconds that one takes in a runner")
+    instance_s: float = Field(description="mean seconds per instance in a runner")
     target_wait_s: float = Field(description="seconds in which all of them should be done")
 
 
@@ -80,7 +80,7 @@ class Version(BaseModel):
 
 
 class VersionDetails(Version):
-    """One version with what it takes and gives, as JSON Schema, once it has been loaded."""
+    """One version with the JSON Schemas of its input and output, once it has been loaded."""
 
     input_schema: dict[str, Any] | None
     output_schema: dict[str, Any] | None
@@ -88,14 +88,14 @@ class VersionDetails(Version):
 
 
 class Question(BaseModel):
-    """What ``POST /predict`` takes."""
+    """The body of ``POST /predict``."""
 
     model_name: str
     input_data: list[Any]
 
 
 class Links(BaseModel):
-    """What this is, and where to go on."""
+    """What this is, and links to the other routes."""
 
     name: str = "Modelyard"
     version: str
@@ -127,7 +127,7 @@ class ModelList(BaseModel):
 
 
 def summary_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> dict[str, Any]:
-    """Give the fields of a ``Version``."""
+    """Return the fields of a ``Version``."""
     known = entry.announcement
     return {
         "version": entry.target.version,
@@ -155,7 +155,7 @@ def summary_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> dict[
 
 
 def details_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> VersionDetails:
-    """Give a version with its schemas."""
+    """Return a version with its schemas."""
     schema = entry.announcement.schema
     return VersionDetails(
         **summary_of(entry, catalog, workers),

@@ -1,4 +1,4 @@
-"""The web server: uvicorn's, with connections of our own, ended by us and not by it."""
+"""The web server: uvicorn's, with our own connections and our own shutdown."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from modelyard.gateway.types import App
 
 
 class Server(uvicorn.Server):
-    """Serves on sockets that are bound already, until ``stop``."""
+    """Serves on bound sockets until ``stop``."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to whoever composes the process."""
+        """Install no signal handlers: ``compose`` handles signals."""
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what is under way, and refuse what takes too long (called by uvicorn)."""
+        """Finish the requests in flight; refuse those that take too long (called by uvicorn)."""
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             if isinstance(connection, HttpConnection):
                 connection.give_up(ShuttingDown("this gateway is shutting down"))
 
     def stop(self, *, is_forced: bool = False) -> None:
-        """Accept no more, finish what is under way, then let ``serve`` return."""
+        """Stop accepting, finish the requests in flight, then let ``serve`` return."""
         self.should_exit = True
         self.force_exit = self.force_exit or is_forced
 
@@ -47,13 +47,13 @@ def make_server(
     limits: Limits,
     drain_s: float,
 ) -> Server:
-    """Give a server; ``serve(sockets=[…])`` runs it.
+    """Return a server; ``serve(sockets=[…])`` runs it.
 
     Args:
-        pages: The ASGI application that answers all but predictions.
-        endpoint: Answers predictions; None for a process that answers none.
-        limits: Of what clients send.
-        drain_s: How long ``stop`` waits for requests under way.
+        pages: The ASGI application for everything except predictions.
+        endpoint: Answers predictions; None for a process without predictions.
+        limits: Limits on what clients send.
+        drain_s: How long ``stop`` waits for requests in flight.
     """
     own: dict[str, Any] = {
         "endpoint": endpoint,

@@ -1,8 +1,7 @@
-"""Examples and schemas cut to what a person reads. The whole of them is at ``/models``.
+"""Shortens examples and schemas for people. ``/models`` has them in full.
 
-An image as nested lists is megabytes of JSON, and from a schema that says "224 items, each of 224
-items" the documentation page makes an example of its own with all of them: either keeps a browser
-busy for minutes.
+An image as nested lists is megabytes of JSON. And from a schema with "224 items of 224 items each"
+the documentation page generates an example with all of them. Either blocks a browser for minutes.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from typing import Any, cast
 import msgspec
 
 LONGEST_EXAMPLE = 2_000
-"""Characters of JSON. A longer example is cut."""
+"""Characters of JSON. A longer example is shortened."""
 LONGEST_SCHEMA = 8_000
-"""Characters of JSON. Of a longer schema only a description is left."""
+"""Characters of JSON. A longer schema is replaced by a description."""
 MOST_CELLS = 64
 """Numbers in an array whose lengths are given one within the other."""
 _MOST_ITEMS, _LONGEST_STRING = 3, 80
 _LARGE_BOUND = 1e18  # less than the ends of int64, float32 and float64
 
 
-@lru_cache(maxsize=256)  # the document is made anew whenever any model's state has changed
+@lru_cache(maxsize=256)  # the document is rebuilt whenever any model's state has changed
 def shorten_example(raw: bytes) -> tuple[Any, bool]:
-    """Give the example in ``raw``, which is JSON, but no long one; and whether it was cut."""
+    """Return the JSON example in ``raw``, shortened if it is long, and whether it was."""
     value = msgspec.json.decode(raw)
     return (value, False) if len(raw) <= LONGEST_EXAMPLE else (_cut(value), True)
 
@@ -44,18 +43,18 @@ def _cut(value: Any) -> Any:
 
 
 def shorten_schema(schema: dict[str, Any], *, whole: str) -> dict[str, Any]:
-    """Give a JSON Schema that is not long and asks for no long example; ``whole`` says where the
+    """Return a short JSON Schema, from which no long example is generated. ``whole``: where the
     exact one is.
     """
     shortened = cast("dict[str, Any]", _for_people(schema))
     if len(json.dumps(shortened)) <= LONGEST_SCHEMA:
         return shortened
     kept = {key: value for key, value in shortened.items() if key in ("type", "title")}
-    return {**kept, "description": f"Too long to be shown here: {whole} has it."}
+    return {**kept, "description": f"Too long to show here; see {whole}."}
 
 
 def _for_people(schema: Any, *, is_large: bool = False) -> Any:
-    """Turn the lengths of large arrays into words, and leave out bounds that are none."""
+    """Replace the lengths of large arrays by a description, and leave out bounds of dtypes."""
     if isinstance(schema, list):
         return [_for_people(part) for part in schema]
     if not isinstance(schema, dict):
@@ -76,12 +75,12 @@ def _for_people(schema: Any, *, is_large: bool = False) -> Any:
 
 
 def _is_of_dtype(bound: Any) -> bool:
-    """Tell whether it is what a number's type can hold, and no bound that somebody chose."""
+    """Return whether a bound is just the range of a dtype, not one that the author chose."""
     return isinstance(bound, int | float) and abs(bound) >= _LARGE_BOUND
 
 
 def _cells(schema: Any) -> int:
-    """Count what the shortest array that fits holds, with all arrays in it."""
+    """Count the values in the shortest array that matches, including nested arrays."""
     if not isinstance(schema, dict) or schema.get("type") != "array":
         return 1
     return max(1, int(schema.get("minItems", 0))) * _cells(schema.get("items"))

@@ -1,4 +1,4 @@
-"""The vocabulary of ASGI, as far as the gateway speaks it."""
+"""The ASGI types that the gateway uses."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ Header = tuple[bytes, bytes]
 Headers = dict[bytes, bytes]
 
 Respond = Callable[[bytes, bytes], None]
-"""Sends status line and headers, without the blank line, and body."""
+"""Sends a response: status line and headers without the blank line, and body."""

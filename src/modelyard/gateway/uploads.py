@@ -1,7 +1,7 @@
-"""Bodies that are files: one as it is, or several in a form (``multipart/form-data``).
+"""File uploads: one file as the body, or several in a form (``multipart/form-data``).
 
-Either way the instances are bytes or text, and the runner gets them as a list of byte strings, in
-the form ``raw``.
+Either way the instances are bytes or text. The runner gets them as a list of byte strings, in the
+form ``raw``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPES = {b"application/octet-stream", b"application/pdf", b"text/plain"}
 
 
 def is_upload(content_type: bytes) -> bool:
-    """Tell whether a body of this type is a file, or a form with files."""
+    """Return whether a body of this content type is a file, or a form with files."""
     kind = content_type.partition(b";")[0].strip().lower()
     return kind.startswith(_KINDS) or kind in _TYPES or kind == FORM
 
@@ -42,13 +42,13 @@ def read_upload(
     version: str | None,
     query: bytes,
 ) -> Ask:
-    """Give what a request with files asks of the model that its address names.
+    """Decode an upload for the model that its URL names.
 
-    ``timeout_s`` and ``priority`` come in the query, or as fields of the form.
+    ``timeout_s`` and ``priority`` are in the query, or are fields of the form.
 
     Raises:
-        Malformed: It is not the form that it says to be, or an option is none.
-        InvalidInput: There is no file in it.
+        Malformed: The form or an option is malformed.
+        InvalidInput: There is no file, or an unknown option.
     """
     options = {key: values[-1] for key, values in parse_qs(query.decode("latin-1")).items()}
     kind, parameters = parse_options_header(content_type)
@@ -59,6 +59,8 @@ def read_upload(
         files = [bytes(body)]
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InvalidInput(f"there is no option {unknown[0]!r}; there are {', '.join(OPTIONS)}")
+    if version is not None and options.get("model_version", version) != version:
+        raise InvalidInput(f"the address says {version!r}", where="$.model_version")
     try:
         return msgspec.convert(
             {
@@ -76,7 +78,7 @@ def read_upload(
 
 
 def _read_form(body: bytes, boundary: bytes) -> tuple[list[bytes], dict[str, str]]:
-    """Give the files in order, and the values of the other parts by their names."""
+    """Return the files in order, and the values of the other parts by their names."""
     if not boundary:
         raise Malformed("the content type of a form must name its boundary")
     parts = _Parts()
@@ -87,14 +89,14 @@ def _read_form(body: bytes, boundary: bytes) -> tuple[list[bytes], dict[str, str
     except MultipartParseError as error:
         raise Malformed(f"the form cannot be read: {error}") from None
     if not parts.is_whole:
-        raise Malformed("the form is cut off")
+        raise Malformed("the form is truncated")
     if not parts.files:
         raise InvalidInput("there is no file in the form", where="$.input_data")
     return parts.files, parts.fields
 
 
 class _Parts:
-    """Collects the parts of a form as the parser finds them. One with a file name is a file."""
+    """Collects the parts of a form from the parser. A part with a file name is a file."""
 
     def __init__(self) -> None:
         self.files: list[bytes] = []
@@ -106,7 +108,7 @@ class _Parts:
 
     @property
     def callbacks(self) -> MultipartCallbacks:
-        """What the parser calls."""
+        """The callbacks for the parser."""
         return {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
@@ -121,7 +123,7 @@ class _Parts:
         self._piece.clear()
         self._disposition = {}
         if len(self.files) + len(self.fields) >= MOST_PARTS:
-            raise Malformed(f"a form may have {MOST_PARTS} parts")
+            raise Malformed(f"a form may have at most {MOST_PARTS} parts")
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end]

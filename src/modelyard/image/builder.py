@@ -14,7 +14,7 @@ ANSWER_TIMEOUT_S = 20
 
 
 def find_builder() -> str:
-    """Give the first builder that works: docker's command may be there without its engine.
+    """Return the first builder that works: docker's command may be there without its engine.
 
     Raises:
         ImageError: There is none.

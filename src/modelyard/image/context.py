@@ -28,12 +28,12 @@ class Context(NamedTuple):
 
 
 def image_of(manifest: Manifest) -> str:
-    """Give the image's name without a tag, which is the one that the charts ask for."""
+    """Return the image's name without a tag, which is the one that the charts ask for."""
     return f"modelyard-model-{re.sub('[._]', '-', manifest.name)}"
 
 
 def dockerfile_of(manifest: Manifest, *, base: str | None) -> str:
-    """Give the text of the Dockerfile; ``base`` is an image with a Python like this one."""
+    """Return the text of the Dockerfile; ``base`` is an image with a Python like this one."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return TEMPLATE.read_text(encoding="utf-8").format(
         name=manifest.name,

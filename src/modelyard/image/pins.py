@@ -13,13 +13,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from modelyard.image import ImageError
-from modelyard.requirements import read_requirements
-
-LOCK = "requirements.lock"
+from modelyard.requirements import LOCK, read_requirements
 
 
 def pins_of(root: Distribution) -> list[str]:
-    """Give ``name==version`` for all that ``root`` needs, and that needs, as installed here."""
+    """Return ``name==version`` for all that ``root`` needs, and that needs, as installed here."""
     found: dict[str, str] = {}
     waiting = [root]
     while waiting:
@@ -38,8 +36,8 @@ def pins_of(root: Distribution) -> list[str]:
 
 
 def lock_of(folder: Path, *, constraints: Path) -> tuple[Path | None, bool]:
-    """Give the model's ``requirements.lock`` and whether it was written just now: it is if there is
-    none and the model needs packages. None where it needs none.
+    """Return the model's ``requirements.lock``, and whether it was written just now, which it is if
+    it was missing. None if the model needs no packages.
 
     Raises:
         ImageError: Nothing can write it, or the one that is there is of other requirements.

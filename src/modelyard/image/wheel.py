@@ -20,7 +20,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same code gives the same wheel
 
 
 def pack_wheel(distribution: Distribution, into: Path) -> Path:
-    """Write the wheel of ``distribution``, which is Modelyard's, into a folder; gives its path."""
+    """Write the wheel of ``distribution`` (Modelyard's) into a folder; returns its path."""
     package = Path(modelyard.__file__).parent
     files = {
         f"modelyard/{path.relative_to(package).as_posix()}": path.read_bytes()

@@ -1,6 +1,6 @@
-"""What happens to the requests of a batch whose runner ended, and when a batch counts as hung.
+"""Decides what happens to the requests of a batch whose runner ended, and when a batch is hung.
 
-Pure: decided from what is handed in, no clock and no process.
+Pure functions of their arguments: no clock, no process.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from collections.abc import Iterable
 from typing import Literal
 
 Cause = Literal["crashed", "killed", "hung", "load_failed"]
-"""Why a runner ended unasked. ``killed``: from outside, by an operator or by the kernel."""
+"""Why a runner ended unexpectedly. ``killed``: from outside, by an operator or the kernel."""
 
 Verdict = Literal["late", "guilty", "retry"]
-"""Of a request whose runner ended: its deadline has passed; it is given up as what ends runners; or
-it runs again, alone."""
+"""What becomes of a request whose runner ended. ``late``: its deadline has passed. ``guilty``: it
+is given up, as the likely cause. ``retry``: it runs again, alone."""
 
 WEIGHTS: dict[Cause, int] = {"crashed": 2, "killed": 1}
 GUILTY = 4
-"""A request is given up when its runner crashed twice, or was killed from outside four times: that
-may be bad luck, or the kernel that had no more memory for this input."""
+"""A request is given up after two crashes of its runner, or four kills from outside. A kill counts
+half: it may be unrelated, or it may be the kernel running out of memory for this input."""
 
 HANG_GRACE_S = 1.0
 
 
 def judge(blame: int, cause: Cause, *, deadline: float, now: float) -> tuple[int, Verdict]:
-    """Give the new blame of a request, and what becomes of it."""
+    """Return a request's new blame, and the verdict."""
     blame += WEIGHTS.get(cause, 0)
     if deadline <= now:
         return blame, "late"
@@ -32,10 +32,10 @@ def judge(blame: int, cause: Cause, *, deadline: float, now: float) -> tuple[int
 
 
 class Patience:
-    """How long a batch may take before its runner is ended.
+    """How long a batch may run before its runner is killed.
 
-    A batch is hung when a deadline in it has passed and it takes longer than any batch before it by
-    more than ``HANG_GRACE_S``: early enough for the others in it to be answered in time.
+    A batch is hung when the earliest deadline in it passed longer ago than the slowest batch so far
+    took, plus ``HANG_GRACE_S``. That is early enough to answer the others in it in time. See ADR 4.
     """
 
     def __init__(self, *, most_s: float) -> None:
@@ -44,21 +44,21 @@ class Patience:
         self._extra_s = 0.0
 
     def returned(self, took_s: float) -> None:
-        """Note that a batch came to its end."""
+        """Note that a batch finished."""
         self._longest_s = max(self._longest_s, took_s)
         self._extra_s = 0.0
 
     def ended_hung(self, ran_s: float) -> None:
-        """Note that a runner was ended as hung after so long.
+        """Note that a runner was killed as hung after ``ran_s`` seconds.
 
-        It may have been merely slow, with an impatient caller: the next one gets twice as long, up
-        to the time that the model says a request may take.
+        The batch may just have been slow, with an impatient caller. So the next batch gets twice as
+        long, up to the model's own timeout.
         """
         self._extra_s = min(2 * ran_s, self._most_s)
 
     def hung_at(self, deadlines: Iterable[float], *, begun: float) -> float:
-        """Give the moment at which a batch counts as hung. A deadline that had passed when it began
-        does not hurry it: that request is not run.
+        """Return the moment from which a batch counts as hung. Deadlines that had passed before it
+        began are ignored, since those requests are not run.
         """
         first = min((deadline for deadline in deadlines if deadline > begun), default=begun)
         return first + HANG_GRACE_S + max(self._longest_s, self._extra_s)

@@ -1,7 +1,7 @@
-"""What a runner prints and logs, read line by line while it runs.
+"""A runner's standard output and error, read line by line while it runs.
 
-Standard output and error of the runner are one pipe. A runner that prints without end costs little:
-over the limit lines are counted, not cut.
+Both are one pipe. A runner that prints without end costs little: lines over the limit are counted,
+but not split and logged.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ LAST_LINES = 20
 
 _READ_BYTES = 64 * 1024
 _LAST_BYTES = 16 * 1024
-_MOST_READS = 16  # at once: what a pipe holds by default is one
+_MOST_READS = 16  # in one go; each reads up to the default size of a pipe
 _MARK = RECORD_MARK.encode()
 
 
 class Line(NamedTuple):
     """A line of text, or a record of the runner's logging.
 
-    ``level`` is logging's number; what is printed is at INFO. ``inputs``: positions, in the batch
-    that runs, of the requests that a record is about.
+    ``level`` is the number of a level in ``logging``; printed text is at INFO. ``inputs``:
+    positions, in the running batch, of the requests that a record is about.
     """
 
     text: str
@@ -44,8 +44,8 @@ class Line(NamedTuple):
 def log_line(line: Line, *, model: str, ids: Sequence[str]) -> None:
     """Log a line under the model's name.
 
-    ``ids``: of the requests that its runner has, in their order. A record that is about some of
-    them gets theirs; other lines get all, as nobody knows better.
+    ``ids``: of the requests in the running batch, in order. A record about some of them is logged
+    with their ids; any other line is logged with all of them.
     """
     about = [ids[position] for position in line.inputs if position < len(ids)] or list(ids)
     extra: dict[str, object] = {"model": model, "text": line.text}
@@ -59,10 +59,10 @@ class RunnerOutput:
     """The reading end of a runner's output.
 
     Args:
-        fd: Of the pipe. It is closed by ``close``.
-        on_line: Told of each line.
-        lines_per_window: So many lines are told of in ``window_s`` seconds. How many more there
-            were is told at the end of that time.
+        fd: File descriptor of the pipe. It is closed by ``close``.
+        on_line: Called with each line.
+        lines_per_window: Most lines passed on in ``window_s`` seconds. The number of dropped lines
+            is reported at the end of the window.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class RunnerOutput:
         self._left = 0
         self._dropped = 0
         self._report: asyncio.TimerHandle | None = None
-        self._rest = b""  # the line that has not ended yet
+        self._rest = b""  # the unfinished last line
         self._recent = bytearray()
         self._is_open = True
         self._loop = asyncio.get_running_loop()
@@ -89,18 +89,18 @@ class RunnerOutput:
         self._loop.add_reader(fd, self._read)
 
     def drain(self) -> None:
-        """Read now what is there already: a runner logs before it answers or ends, but what it
-        logs may be seen later than that.
+        """Read what the pipe holds now. A runner logs before it answers, but the event loop may see
+        the answer first.
         """
         for _ in range(_MOST_READS):
             if not self._read():
                 return
 
     def last_lines(self) -> list[str]:
-        """Give the last lines, also those that nobody was told of."""
+        """Return the last lines, including dropped ones."""
         whole = bytes(self._recent)
         if len(whole) == _LAST_BYTES:
-            whole = whole.partition(b"\n")[2]  # it begins in the middle of a line
+            whole = whole.partition(b"\n")[2]  # starts in the middle of a line
         texts: list[str] = []
         for piece in whole.split(b"\n"):
             for line in _lines_in(piece):
@@ -118,14 +118,14 @@ class RunnerOutput:
         os.close(self._fd)
 
     def _read(self) -> bool:
-        """Read once; tell whether there may be more (also called by the loop)."""
+        """Read once; return whether there may be more (also called by the loop)."""
         if not self._is_open:
             return False
         try:
             chunk = os.read(self._fd, _READ_BYTES)
         except (BlockingIOError, InterruptedError):
             return False
-        if not chunk:  # nobody can write any more
+        if not chunk:  # all writers have closed it
             self._loop.remove_reader(self._fd)
             self._end()
             return False
@@ -135,7 +135,7 @@ class RunnerOutput:
         return True
 
     def _cut(self, text: bytes) -> None:
-        """Tell of the lines in ``text``, as many as there is room for; keep what has no end."""
+        """Pass on the lines in ``text``, up to the limit; keep the unfinished last one."""
         room = self._room()
         *lines, rest = text.split(b"\n", room)
         for line in lines:
@@ -143,7 +143,7 @@ class RunnerOutput:
         if dropped := rest.count(b"\n"):
             rest = rest[rest.rindex(b"\n") + 1 :]
             self._drop(dropped)
-        # A progress bar never ends its line: it goes back to the start and writes over it.
+        # A progress bar never ends its line: it returns to the start and overwrites it.
         start = rest.rfind(b"\r", 0, max(0, len(rest) - 1)) + 1
         self._rest = rest[start : start + LONGEST_LINE_BYTES + 1]
 
@@ -175,14 +175,14 @@ class RunnerOutput:
             self._on_line(Line(f"{dropped} lines were dropped: {limit}", logging.WARNING))
 
     def _end(self) -> None:
-        """Tell of what has no end, as there will be none."""
+        """Pass on the unfinished last line: no more will come."""
         rest, self._rest = self._rest, b""
         self._tell(rest)
         self._report_dropped()
 
 
 def _lines_in(piece: bytes) -> list[Line]:
-    """Give what a line holds: text, a record, or text that was not finished when one came."""
+    """Return the contents of a line: text, a record, or unfinished text followed by a record."""
     text, mark, rest = piece.partition(_MARK)
     lines = [Line(text=cleaned)] if (cleaned := _clean(text)) else []
     if not mark:
@@ -197,7 +197,7 @@ def _lines_in(piece: bytes) -> list[Line]:
 
 
 def _clean(raw: bytes) -> str:
-    """Give text of a bounded length, without what a progress bar has written over."""
+    """Return the text, at bounded length, without what a progress bar has overwritten."""
     visible = raw.rstrip(b"\r").rpartition(b"\r")[2]
     text = visible.decode(errors="backslashreplace").rstrip()
     return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "…"

@@ -1,7 +1,7 @@
-"""The pool: requests wait here, run in batches, and come back answered whatever happens to runners.
+"""The pool: requests wait here, run in batches, and are answered whatever happens to the runners.
 
-On the way of a request: a transport calls ``submit``; ``_feed`` hands batches to the runners'
-processes by ``slot.py``; ``on_answers`` settles the calls.
+Path of a request: a transport calls ``submit``; ``_feed`` hands batches to the runners through
+``slot.py``; ``on_answers`` settles the calls.
 """
 
 from __future__ import annotations
@@ -12,49 +12,23 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.errors import DeadlineExceeded, Failure, ModelCrashed, from_failure
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Answers, Ready
+from modelyard.core.pace import Pace
 from modelyard.pool.blame import Patience, judge
+from modelyard.pool.interfaces import Launch, PoolMetrics
 from modelyard.pool.runners import Runners
-from modelyard.pool.slot import Launch, Lost, Slot
+from modelyard.pool.slot import Lost, Slot
 from modelyard.pool.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
-SLOW_S = 0.03  # beside that, the way from the broker is nothing
-NEWEST_SHARE = 0.1  # of the last batch, in what an instance takes
 AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
-
-
-class PoolMetrics(Protocol):
-    """What a pool reports."""
-
-    def batch_started(self, waits_s: list[float]) -> None:
-        """A batch of requests, which waited this long each, was handed to a runner."""
-        ...
-
-    def batch_answered(self, answers: Answers) -> None:
-        """A runner answered."""
-        ...
-
-    def runner_lost(self, cause: str) -> None:
-        """A runner ended that should not have: ``crashed``, ``killed`` from
-        outside, ``hung`` or ``load_failed``."""
-        ...
-
-    def expired(self, count: int) -> None:
-        """Requests were dropped before they ran, since their deadline had passed."""
-        ...
-
-    def came_late(self) -> None:
-        """An answer came when nobody waited for it any more."""
-        ...
 
 
 class Pool:
@@ -63,15 +37,12 @@ class Pool:
     Args:
         folder: The model's folder.
         manifest: What its ``model.toml`` says.
-        metrics: Told what happens.
-        announce: Called with what the catalog should know, at every change.
+        metrics: Receives counts and times.
+        announce: Called with the target's announcement at every change.
         launch: Starts a runner.
         clock: Deadlines are readings of it.
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
-
-    Attributes:
-        instance_s: What an instance takes in a runner, in seconds; 0 before the first batch.
     """
 
     def __init__(
@@ -103,7 +74,7 @@ class Pool:
             clock=clock,
         )
         self._is_feeding = self._is_ticking = False
-        self.instance_s = 0.0
+        self._pace = Pace()
 
     async def __aenter__(self) -> Pool:
         self._loop = asyncio.get_running_loop()
@@ -120,15 +91,22 @@ class Pool:
         await self._runners.left()
 
     def stop(self) -> None:
-        """Take no more, refuse what waits, let the runners unload and end; ``__aexit__`` waits."""
+        """Accept no more calls, refuse those that wait, and let the runners unload and end. Does
+        not wait for them; ``__aexit__`` does.
+        """
         if self._runners.state != "stopped":
             self._runners.stop()
             self._refuse_waiting()
 
     @property
     def digest(self) -> str:
-        """That of the model folder; empty until it is loaded."""
+        """Digest of the model folder; empty until the model is loaded."""
         return self._runners.ready.digest if self._runners.ready else ""
+
+    @property
+    def instance_s(self) -> float:
+        """What an instance takes in a full batch, in seconds; 0 before the first batch."""
+        return self._pace.seconds_per_instance(self.manifest.batching.max_batch_size) or 0.0
 
     @property
     def failed_loads(self) -> int:
@@ -137,23 +115,15 @@ class Pool:
 
     @property
     def wanted_bundles(self) -> int:
-        """How many bundles should be here: those that run, and those of the next batches.
-
-        A runner then does not wait for them, and its batches are full though several gateways'
-        bundles are small. But where each request takes its time by itself, whoever waits here could
-        be running elsewhere.
-        """
-        runners, ready = self.manifest.scaling.max_runners, self._runners.ready
-        if self.manifest.batching.max_batch_size > 1:
-            return 2 * (runners + 1)  # a batch may be of several bundles
-        is_slow = ready is not None and ready.warm_up_s >= SLOW_S
-        return runners + (not is_slow)
+        """How many bundles to prefetch; see ``Runners``."""
+        return self._runners.wanted_bundles
 
     def submit(self, call: Call, *, is_suspect: bool = False) -> None:
-        """Let a call wait for a runner, which settles it.
+        """Queue a call for a runner; the pool settles it.
 
-        A suspect runs alone: it may have ended the process that had it before. Settle the call to
-        drop it: if it waits it will not run, and if it runs nobody else is disturbed.
+        A suspect runs alone, because it may have ended the process that ran it before. To drop a
+        call, settle it: if it waits it will not run, and if it runs its batch-mates are not
+        affected.
         """
         if self._runners.state in ("failed", "stopped"):
             call.settle(self._runners.why_not())
@@ -165,17 +135,22 @@ class Pool:
         self._wake()
 
     async def settled(self) -> None:
-        """Wait until the first load has ended, well or not."""
+        """Wait until the first load has succeeded or failed."""
         await self._runners.wait_while(lambda state: state == "starting")
 
     async def wait_until(self, *, is_serving: bool) -> None:
-        """Wait until the model can be asked, or until it cannot."""
+        """Wait until the target serves, or until it does not."""
         await self._runners.wait_while(lambda state: (state in SERVING) is not is_serving)
+
+    async def drained(self) -> None:
+        """Wait until nothing waits or runs: for a pool that gets no more calls."""
+        while self._waiting or self._runners.is_busy:  # noqa: ASYNC110 (it is looked at rarely)
+            await asyncio.sleep(TICK_S)
 
     # From what waits to the runners.
 
     def _wake(self) -> None:
-        """Feed once this turn of the loop is over, so that all that arrive in it run together."""
+        """Feed at the end of this turn of the loop: calls that arrive in it run together."""
         if not self._is_feeding:
             self._is_feeding = True
             self._loop.call_soon(self._feed)
@@ -196,21 +171,20 @@ class Pool:
             self._loop.call_later(TICK_S, self._tick)
 
     def _feed_ahead(self, slot: Slot, now: float) -> None:
-        """Hand the only runner a full batch while it runs one: a model of 20 ms then waits 0.2 ms
-        for its next batch, not 0.5.
+        """Hand the only runner a second, full batch while it runs one. A model of 20 ms per batch
+        then waits 0.2 ms between batches instead of 0.5 ms.
 
-        Not where batches are longer, for what is urgent and comes later has to wait for both; nor
-        where they are so short that this gains nothing. And only where no other runner could take
-        it, for this one may hang.
+        Not for longer batches, since an urgent request that comes later would wait for both. Not
+        for shorter ones, which would gain nothing. And not if there are other runners, since this
+        one may hang while another could take the batch.
         """
         is_free = slot.is_ready and slot.batch and not slot.ahead
-        if is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]:
-            batch = self._waiting.full_batch(now)
-            if batch:
-                slot.run_next(batch)
+        is_worth_it = is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]
+        if is_worth_it and (batch := self._waiting.full_batch(now)):
+            slot.run_next(batch)
 
     def _on_begun(self, slot: Slot) -> None:
-        """Note that a runner has begun with its batch."""
+        """Note that a runner has begun its batch."""
         begun = slot.started
         slot.hung_at = self._patience.hung_at((call.deadline for call in slot.batch), begun=begun)
         self._metrics.batch_started([begun - call.arrived for call in slot.batch])
@@ -219,18 +193,18 @@ class Pool:
         if self._waiting:
             self._wake()
 
-    # From the runners to those who wait. Called by the slots.
+    # What the slots report.
 
     def on_answers(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
-        """Settle a batch that ran to its end, and use the runner again."""
+        """Settle the calls of a finished batch, and feed the runner again."""
         self._patience.returned(slot.took_s)
         if slot.batch:
             self._on_begun(slot)
         else:
             self._runners.idle.append(slot)
             if self._waiting.is_full_batch:
-                self._feed()  # no batch could be fuller: let the model work while we tell who waits
-                os.sched_yield()  # on a busy core the runner would wait for us: 1 % of 20 ms
+                self._feed()  # the next batch is full: let the model run while we settle this one
+                os.sched_yield()  # let the runner start if it shares our core: 1 % of 20 ms
         for call, outcome in zip(batch, answers.outcomes, strict=True):
             if isinstance(outcome, Failure) and outcome.code == DeadlineExceeded.code:  # not run
                 self._expire([call])
@@ -238,26 +212,22 @@ class Pool:
                 self._metrics.came_late()
             elif isinstance(outcome, Failure):
                 if outcome.code == "model_failed":
-                    log.warning(
-                        "model_failed", extra={"model": str(self.target), "id": call.request.id}
-                    )
+                    fields = {"model": str(self.target), "id": call.request.id}
+                    log.warning("model_failed", extra=fields | {"why": outcome.detail})
                 call.settle(from_failure(outcome))
             else:
                 call.settle(outcome)
         self._metrics.batch_answered(answers)
-        self._measure(answers)
+        if calls := len(answers.sizes):
+            self._pace.add(sum(answers.sizes) / calls, slot.took_s / calls)
         self._after_batch()
 
-    def _measure(self, answers: Answers) -> None:
-        """Keep ``instance_s``: a weighted mean of the last batches, the newest most."""
-        instances = sum(answers.sizes)
-        if instances:
-            took_s = answers.model_s / instances
-            share = NEWEST_SHARE if self.instance_s else 1.0
-            self.instance_s += share * (took_s - self.instance_s)
+    def on_step(self, text: str) -> None:
+        """Say what a start waits for."""
+        self._runners.waits_for(text)
 
     def on_ready(self, slot: Slot, ready: Ready) -> str:
-        """Take a loaded runner into service; gives a reason if it cannot be."""
+        """Take a loaded runner into service; returns why not, or an empty string."""
         problem = self._runners.took_up(slot, ready)
         if not problem:
             self._patience.returned(ready.warm_up_s)
@@ -265,11 +235,11 @@ class Pool:
         return problem
 
     def on_closed(self, slot: Slot) -> None:
-        """Hand nothing more to a runner that cannot take it."""
+        """Hand no more batches to a runner whose channel is closed."""
         self._runners.closed(slot)
 
     def on_lost(self, slot: Slot, lost: Lost) -> None:
-        """Deal with a runner's end: blame, retry, and say so. What it had not begun is not to
+        """Handle a runner's end: assign blame, retry, log. Batches that it had not begun are not to
         blame.
         """
         self._runners.closed(slot)
@@ -297,7 +267,7 @@ class Pool:
                 call.settle(DeadlineExceeded("the deadline passed while the model ran"))
             elif verdict == "guilty":
                 call.settle(
-                    ModelCrashed(f"the request ended its runner again and again ({lost.how})")
+                    ModelCrashed(f"the runner ended each time it ran this request ({lost.how})")
                 )
             elif not call.is_settled:
                 self._waiting.add(call, is_suspect=True)
@@ -312,14 +282,14 @@ class Pool:
         """Forget a runner that ended because it should."""
         self._runners.emptied(slot, is_work_waiting=bool(self._waiting))
 
-    # What must not be left lying.
+    # Expiry and shutdown.
 
     def _refuse_waiting(self) -> None:
         for call in list(self._waiting):
             call.settle(self._runners.why_not())
 
     def _expire(self, calls: list[Call]) -> None:
-        """Answer those of the late for whom somebody still waits."""
+        """Settle the late calls that are not settled yet."""
         waiting = [call for call in calls if not call.is_settled]
         for call in waiting:
             call.settle(
@@ -329,7 +299,7 @@ class Pool:
             self._metrics.expired(len(waiting))
 
     def _tick(self) -> None:
-        """Look after what waits and what runs; only while there is any."""
+        """Drop late calls, kill hung runners and scale; runs only while there is work."""
         self._is_ticking = False
         now, runners = self._clock(), self._runners
         for slot in runners.slots:

@@ -1,4 +1,4 @@
-"""One runner process, seen from the pool: frames out, messages in, and the certainty of its end.
+"""One runner process as its pool sees it: writes frames, reads messages, and makes sure it ends.
 
 The other side is ``runner/__main__.py``.
 """
@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -27,16 +26,8 @@ from modelyard.core.messages import (
     encode_frame,
     to_pool,
 )
+from modelyard.equipment.equipper import Equipment
 from modelyard.pool.output import Line, RunnerOutput
-
-_THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-_MEMORY_SETTINGS = {
-    # Batches of large arrays come and go. Left alone, the C library may hand their memory back to
-    # the kernel each time and get it anew, page by page: a third of the answers per second.
-    "MALLOC_MMAP_THRESHOLD_": str(16 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(32 << 20),
-}
 
 EXIT_GRACE_S = 0.5
 
@@ -44,9 +35,9 @@ OnAnswers = Callable[[Answers], None]
 
 
 class RunnerProcess(asyncio.Protocol):
-    """A started runner, made by ``start``; see ``slot.Runner``.
+    """A started runner, made by ``start``; see ``interfaces.Runner``.
 
-    ``opened`` tells how the load ended.
+    ``opened`` holds the outcome of loading.
     """
 
     def __init__(self, on_answers: OnAnswers, on_closed: Callable[[], None]) -> None:
@@ -57,6 +48,7 @@ class RunnerProcess(asyncio.Protocol):
         self._received = bytearray()
         self._closed = asyncio.Event()
         self._is_gone = False
+        self._give_back: Callable[[], None] = lambda: None
         self._transport: asyncio.Transport
         self._process: asyncio.subprocess.Process
         self._output: RunnerOutput
@@ -67,16 +59,19 @@ class RunnerProcess(asyncio.Protocol):
         folder: Path,
         manifest: Manifest,
         *,
+        equipment: Equipment,
+        shows_errors: bool,
         on_answers: OnAnswers,
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
     ) -> RunnerProcess:
-        """Start a runner for the model in ``folder``; it loads while this returns.
+        """Start a runner for the model in ``folder``. Returns before the model is loaded.
 
+        ``equipment`` is given back once the runner is gone, unless this raises.
         ``on_closed`` is told when nothing can be sent to it any more: it ends, or has ended.
 
         Raises:
-            OSError: The machine has no room for another process.
+            OSError: The process cannot be started.
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -85,17 +80,18 @@ class RunnerProcess(asyncio.Protocol):
             self._output = RunnerOutput(reading, on_line)
             try:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable,
+                    equipment.python,
                     *("-P", "-m", "modelyard.runner"),  # -P: nothing is imported from here
                     *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
                     *("--name", manifest.name, "--version", manifest.version),
+                    *(["--show-errors"] if shows_errors else []),
                     str(folder),
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=writing,
                     stderr=writing,
                     start_new_session=True,  # Ctrl-C reaches only us, and a kill its children
-                    env=_environment(manifest),
+                    env=equipment.variables,
                 )
             except BaseException:
                 self._output.close()
@@ -112,48 +108,50 @@ class RunnerProcess(asyncio.Protocol):
                 await self._process.wait()
                 self._output.close()
                 raise
+        self._give_back = equipment.give_back
         return self
 
     def read_output(self) -> None:
-        """Read what it has printed so far: it prints before it answers."""
+        """Read the output so far: a runner prints before it answers."""
         self._output.drain()
 
     def last_lines(self) -> list[str]:
-        """Give the last lines that it printed or logged."""
+        """Return the last lines that were printed or logged."""
         return self._output.last_lines()
 
     def send(self, message: Batch | Stop) -> None:
-        """Write a frame; the kernel or the transport's buffer takes it at once."""
+        """Write a frame; does not wait."""
         if isinstance(message, Batch):
             self._transport.writelines(encode_batch(message))
         else:
             self._transport.write(encode_frame(message))
 
     def kill(self) -> None:
-        """End the process and all that it started, now."""
+        """Kill the process and its children."""
         if self._is_gone:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Wait until the runner is gone and all that it sent is read; give its exit code."""
+        """Wait until the process has ended and its messages are read; return the exit code."""
         exited = asyncio.ensure_future(self._process.wait())
         closed = asyncio.ensure_future(self._closed.wait())
         try:
             await asyncio.wait([exited, closed], return_when=asyncio.FIRST_COMPLETED)
-            # It closes the socket a moment before it exits: let it, to learn how it ended.
+            # The socket closes a moment before the exit: wait for it, to get the exit code.
             await asyncio.wait([exited], timeout=EXIT_GRACE_S)
-            self.kill()  # it closed the socket and lives on, or left children behind
+            self.kill()  # it closed the socket but did not exit, or left children behind
             code = await exited
-            self._is_gone = True  # from here on its id may be another's
-            # What it sent is still to be read; a child that got away may hold the socket open.
+            self._is_gone = True  # from here on its pid may be reused
+            # Its messages may still be unread; a detached child may hold the socket open.
             await asyncio.wait([closed], timeout=EXIT_GRACE_S)
         finally:
             exited.cancel()
             closed.cancel()
             self._transport.abort()
             self._output.close()
+            self._give_back()
         if not self.opened.done():
             self.opened.cancel()
         return code
@@ -163,7 +161,7 @@ class RunnerProcess(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Cut what arrives into messages (called by the loop)."""
+        """Split the data into messages (called by the loop)."""
         received = self._received
         received += data
         while len(received) >= FRAME_HEADER_BYTES:
@@ -183,12 +181,3 @@ class RunnerProcess(asyncio.Protocol):
         if not self.opened.done():
             self.opened.cancel()
         self._on_closed()
-
-
-def _environment(manifest: Manifest) -> dict[str, str]:
-    """Give each runner as many numeric threads as ``[resources] cpu`` says, unless set already.
-
-    Left alone, numeric libraries start a thread per core in every runner and fight for the cores.
-    """
-    threads = dict.fromkeys(_THREAD_SETTINGS, str(manifest.resources.threads))
-    return threads | _MEMORY_SETTINGS | dict(os.environ)

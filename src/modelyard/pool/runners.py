@@ -1,6 +1,4 @@
-"""The runners of one target: how many there are, in which state that puts the target, and telling
-the catalog so.
-"""
+"""The runners of one target: scaling them, deriving the target's state, and announcing it."""
 
 from __future__ import annotations
 
@@ -17,7 +15,9 @@ from modelyard.pool.slot import Slot
 
 log = logging.getLogger(__name__)
 
-GROW_AFTER_S = 0.1  # a request has waited this long and no runner is free: start another
+SLOW_S = 0.03  # beside that, the way from the broker is nothing
+GROW_AGAIN_S = 30.0  # after an extra runner could not be started, as for want of a device
+GROW_AFTER_S = 0.1  # start another runner if a request has waited this long and none is free
 
 
 class Runners:
@@ -25,9 +25,9 @@ class Runners:
 
     Args:
         manifest: The model's.
-        make_slot: Gives a new slot.
-        announce: Called with what the catalog should know, at every change.
-        may_sleep: Whether no runner is kept while nobody asks.
+        make_slot: Returns a new slot.
+        announce: Called with the target's announcement at every change.
+        may_sleep: Whether to honour ``scale_to_zero``.
         clock: Idle times are readings of it.
     """
 
@@ -52,12 +52,13 @@ class Runners:
         self._may_sleep = may_sleep
         self._clock = clock
         self._least = 0 if may_sleep else manifest.scaling.min_runners
+        self._grows_from = 0.0
         self._reason = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
     def start(self) -> None:
-        """Announce the target, and start the runners that it always has."""
+        """Announce the target, and start its ``min_runners``."""
         self.publish()
         for _ in range(self._least):
             self.add()
@@ -72,42 +73,48 @@ class Runners:
         self.publish()
 
     def stop(self) -> None:
-        """Let all unload and end; ``left`` waits for it."""
+        """Let all runners unload and end; ``left`` waits for that."""
         self.enter("stopped")
         for slot in self.slots:
             slot.stop()
 
     async def left(self) -> None:
-        """Wait until all are gone."""
+        """Wait until all runners have ended."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def wait_while(self, is_so: Callable[[State], bool]) -> None:
-        """Wait as long as ``is_so`` holds of the target's state."""
+        """Wait while ``is_so`` holds for the target's state."""
         while is_so(self.state):
             self._changed.clear()
             await self._changed.wait()
 
     @property
     def is_busy(self) -> bool:
-        """Whether one runs a batch."""
+        """Whether any runner runs a batch."""
         return any(slot.batch for slot in self.slots)
 
     @property
     def surplus(self) -> int:
-        """How many slots there are beyond those that it always has."""
+        """Number of slots beyond ``min_runners``."""
         return len(self.slots) - self._least
 
     def why_not(self) -> RequestError:
-        """Give the error of a request that comes while the target takes none."""
+        """Return the error for a request that comes while the target does not serve."""
         if self.state == "stopped":
             return ShuttingDown(f"{self._target} is shutting down")
         return ModelNotReady(f"{self._target} has failed to load: {self._reason}")
 
     # What slots report.
 
+    def waits_for(self, text: str) -> None:
+        """Say why the target is still starting; ``""`` for no reason that is worth a word."""
+        if self.state == "starting" and text != self._reason:
+            self._reason = text
+            self.publish()
+
     def took_up(self, slot: Slot, ready: Ready) -> str:
-        """Take a loaded runner into service; gives a reason if it cannot be."""
+        """Take a loaded runner into service; returns why not, or an empty string."""
         is_changed = self.ready is not None and ready.digest != self.ready.digest
         is_alone = not any(other.is_ready for other in self.slots if other is not slot)
         if is_changed and not (self._may_sleep and is_alone):
@@ -119,37 +126,53 @@ class Runners:
         return ""
 
     def closed(self, slot: Slot) -> None:
-        """Hand nothing more to a runner that cannot take it."""
+        """Note that a runner takes no more batches."""
         if slot in self.idle:
             self.idle.remove(slot)
 
     def lost(self, slot: Slot, *, cause: Cause, how: str, failed_loads: int) -> None:
-        """Note that a runner ended unasked; its slot starts another."""
+        """Note that a runner ended unexpectedly; its slot starts another."""
         self.failed_loads = failed_loads
         self.enter("failed" if cause == "load_failed" else "recovering", reason=how)
         if cause == "load_failed" and len(self.slots) > max(1, self._least):
-            slot.stop()  # one that was to help, and cannot: not tried again and again
+            slot.stop()  # an extra runner that cannot load: do not retry it for ever
+            self._grows_from = self._clock() + GROW_AGAIN_S
 
     def emptied(self, slot: Slot, *, is_work_waiting: bool) -> None:
-        """Forget a slot whose runner ended because it should."""
+        """Drop a slot whose runner ended as requested."""
         self.closed(slot)
         self.slots.remove(slot)
         if self._may_sleep and not self.slots and self.state != "stopped":
             self.state = "asleep"
-            if is_work_waiting:  # it came while the last runner left
+            if is_work_waiting:  # a request came while the last runner ended
                 self.add()
         self.publish()
+
+    @property
+    def wanted_bundles(self) -> int:
+        """How many bundles to prefetch: those that run, and those of the next batches.
+
+        With more bundles at hand a runner never waits for the broker, and its batches are full even
+        if the bundles are small. But if batches are slow, a request that waits here might have run
+        on another worker already.
+        """
+        runners = self._manifest.scaling.max_runners
+        if self._manifest.batching.max_batch_size > 1:
+            return 2 * (runners + 1)  # a batch may combine several bundles
+        is_slow = self.ready is not None and self.ready.warm_up_s >= SLOW_S
+        return runners + (not is_slow)
 
     # Scaling.
 
     def scale(self, now: float, *, oldest_wait_s: float, is_work_waiting: bool) -> None:
-        """Start one more where requests wait; end one that has been idle for ``idle_s``."""
+        """Start a runner if requests wait; stop one that has been idle for ``idle_s``."""
         if self.state == "stopped":
             return
         if is_work_waiting:
             is_starting = any(not slot.is_ready for slot in self.slots)
             is_room = len(self.slots) < self._manifest.scaling.max_runners
-            if oldest_wait_s >= GROW_AFTER_S and is_room and not is_starting:
+            is_due = oldest_wait_s >= GROW_AFTER_S and now >= self._grows_from
+            if is_due and is_room and not is_starting:
                 log.info("pool_grows", extra={"model": str(self._target)})
                 self.add()
         elif self.surplus > 0:
@@ -165,10 +188,10 @@ class Runners:
                 slot.stop()
                 return
 
-    # What is true of the target.
+    # The target's state.
 
     def enter(self, state: State, *, reason: str = "") -> None:
-        """Enter ``state``, unless other runners make it untrue. From "stopped" there is no way."""
+        """Enter ``state``, unless other runners contradict it. "stopped" is final."""
         if self.state == "stopped":
             return
         if state in ("recovering", "failed") and any(slot.is_ready for slot in self.slots):
@@ -179,7 +202,7 @@ class Runners:
         self.publish()
 
     def publish(self) -> None:
-        """Tell the catalog what is true now."""
+        """Announce the current state."""
         manifest, ready = self._manifest, self.ready
         self._announce(
             Announcement(
@@ -191,6 +214,7 @@ class Runners:
                 max_batch_size=manifest.batching.max_batch_size,
                 scale_to_zero=manifest.scaling.scale_to_zero,
                 is_default=manifest.default,
+                target_wait_s=manifest.target_wait_s,
                 runners=len(self.slots),
                 runners_ready=sum(slot.is_ready for slot in self.slots),
                 digest=ready.digest if ready else "",

@@ -1,6 +1,6 @@
-"""A slot of a pool: the place of one runner, filled again whenever the runner ends.
+"""A slot of a pool: the place of one runner, refilled whenever the runner ends.
 
-Knows which calls its runner has, so that none is lost with it.
+It keeps the calls that its runner has, so that none is lost with it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import logging
 import math
 import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +19,7 @@ from modelyard.core.errors import Failure
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
 from modelyard.pool.blame import Cause
+from modelyard.pool.interfaces import Launch, Runner
 from modelyard.pool.output import Line, log_line
 
 log = logging.getLogger(__name__)
@@ -30,79 +30,34 @@ QUICK_RETRIES = 2
 UNLOAD_GRACE_S = 5.0
 
 FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-"""How a runner ends that somebody else ended: an operator, or the kernel when memory is short."""
-
-
-class Runner(Protocol):
-    """A started runner, as a slot uses it; ``pool/runner_process.py`` is the real one."""
-
-    @property
-    def opened(self) -> asyncio.Future[Ready | LoadFailed]:
-        """How the load ended; cancelled if the runner ended before that."""
-        ...
-
-    def send(self, message: Batch | Stop) -> None:
-        """Hand over a message."""
-        ...
-
-    def kill(self) -> None:
-        """End it now."""
-        ...
-
-    def read_output(self) -> None:
-        """Read what it has printed so far: it prints before it answers."""
-        ...
-
-    def last_lines(self) -> list[str]:
-        """Give the last lines that it printed or logged."""
-        ...
-
-    async def wait(self) -> int:
-        """Wait until it is gone and all that it sent is read; give its exit code."""
-        ...
-
-
-class Launch(Protocol):
-    """Starts a runner."""
-
-    def __call__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        *,
-        on_answers: Callable[[Answers], None],
-        on_closed: Callable[[], None],
-        on_line: Callable[[Line], None],
-    ) -> Awaitable[Runner]:
-        """Start a runner for the model in ``folder``; raises OSError if the machine cannot.
-
-        ``on_closed`` is called when nothing can be sent to it any more, ``on_line`` with each line
-        that it prints or logs.
-        """
-        ...
+"""Exit codes of a runner that was killed from outside, by an operator or the kernel (OOM)."""
 
 
 class SlotOwner(Protocol):
-    """Whom a slot tells what happens to its runner."""
+    """Receives the events of a slot's runner."""
+
+    def on_step(self, text: str) -> None:
+        """A runner is not started yet, for what ``text`` says; ``""`` when that is over."""
+        ...
 
     def on_ready(self, slot: Slot, ready: Ready) -> str:
-        """The model is loaded; gives a reason if it cannot be taken into service."""
+        """The model is loaded; returns why it cannot be taken into service, or an empty string."""
         ...
 
     def on_answers(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
-        """A batch came to its end."""
+        """A batch finished."""
         ...
 
     def on_closed(self, slot: Slot) -> None:
-        """The runner takes nothing more; ``on_lost`` or ``on_left`` follows."""
+        """The runner takes no more batches; ``on_lost`` or ``on_left`` follows."""
         ...
 
     def on_lost(self, slot: Slot, lost: Lost) -> None:
-        """The runner ended unasked, or in the middle of a batch."""
+        """The runner ended unexpectedly, or in the middle of a batch."""
         ...
 
     def on_left(self, slot: Slot) -> None:
-        """The runner ended because it should, and the slot is empty for good."""
+        """The runner ended as requested, and the slot stays empty."""
         ...
 
 
@@ -116,9 +71,9 @@ class Ending(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """What ended with a runner: ``batch`` ran, ``ahead`` was handed over and not begun.
+    """A runner's end, and the calls it had: ``batch`` was running, ``ahead`` had not begun.
 
-    ``failed_loads``: how many runners in a row ended before they were ready.
+    ``failed_loads``: number of runners in a row that ended before they were ready.
     """
 
     batch: list[Call]
@@ -133,9 +88,9 @@ class Slot:
     """One runner's place.
 
     Args:
-        owner: Told what happens.
-        folder: The model's.
-        manifest: The model's.
+        owner: Receives the runner's events.
+        folder: The model's folder.
+        manifest: The model's manifest.
         launch: Starts a runner.
         clock: Readings of it are compared with deadlines.
     """
@@ -149,9 +104,9 @@ class Slot:
         launch: Launch,
         clock: Clock,
     ) -> None:
-        self.batch: list[Call] = []  # that its runner runs
-        self.ahead: list[Call] = []  # that it has already, to run next
-        self.took_s = math.inf  # its last batch
+        self.batch: list[Call] = []  # running in its runner
+        self.ahead: list[Call] = []  # sent to the runner, to run next
+        self.took_s = math.inf  # duration of the last batch
         self.started = 0.0
         self.hung_at = 0.0
         self.idle_since = 0.0
@@ -162,6 +117,7 @@ class Slot:
         self._launch = launch
         self._clock = clock
         self._runner: Runner | None = None
+        self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
         self._is_hung = False
         self._leaving = asyncio.Event()
 
@@ -172,7 +128,9 @@ class Slot:
         self._send(batch, [])
 
     def run_next(self, batch: list[Call]) -> None:
-        """Hand a batch to the runner while it runs one. It drops what is late by then."""
+        """Hand a second batch to the runner while it runs one. When the runner gets to it, it drops
+        requests that are late by then.
+        """
         assert self.batch and not self.ahead
         self.ahead = batch
         self._send(batch, [call.request.deadline for call in batch])
@@ -185,16 +143,18 @@ class Slot:
         self._runner.send(Batch([request.input for request in requests], forms, deadlines))
 
     def kill_hung(self) -> None:
-        """End the runner in the middle of its batch."""
+        """Kill the runner in the middle of its batch."""
         assert self._runner is not None
         self._is_hung = True
         self._runner.kill()
 
     def stop(self) -> None:
-        """Let the runner unload and end, kill it after a grace, and leave the slot empty."""
+        """Let the runner unload and end, kill it after a grace period, and leave the slot empty."""
         if self._leaving.is_set():
             return
         self._leaving.set()
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._runner is None:
             return
         if self.is_ready:
@@ -207,8 +167,9 @@ class Slot:
     async def keep_running(self) -> None:
         """Keep a runner in the slot until ``stop``.
 
-        One that had been ready is replaced at once. One that ended while it loaded, as when it was
-        killed, is tried again twice without a pause before the load counts as failed.
+        A runner that had been ready is replaced at once. If one ends while it loads, for example
+        because it was killed, it is retried twice at once; after that the load counts as failed,
+        and retries back off.
         """
         failures = 0
         while not self._leaving.is_set():
@@ -228,17 +189,13 @@ class Slot:
         self._owner.on_left(self)
 
     async def _run_one(self) -> Ending:
-        """Start a runner, see it to its end, and tell how that came."""
+        """Start a runner, wait until it ends, and return why it did."""
         try:
-            runner = await self._launch(
-                self._folder,
-                self._manifest,
-                on_answers=self._on_answers,
-                on_closed=self._on_closed,
-                on_line=self._on_line,
-            )
+            runner = await self._start()
         except OSError as error:
             return Ending("load_failed", str(error))
+        if runner is None:
+            return Ending("crashed", "")
         self._runner, self._is_hung = runner, False
         ended = asyncio.create_task(runner.wait())
         try:
@@ -260,8 +217,36 @@ class Slot:
             runner.kill()
             await ended
 
+    async def _start(self) -> Runner | None:
+        """Start a runner; gives None if that was cancelled, since it should leave."""
+
+        def on_step(text: str) -> None:
+            self._preparing = starting if text else None
+            self._owner.on_step(text)
+            if self._leaving.is_set() and self._preparing is not None:
+                self._preparing.cancel()
+
+        starting = asyncio.ensure_future(
+            self._launch(
+                self._folder,
+                self._manifest,
+                on_answers=self._on_answers,
+                on_closed=self._on_closed,
+                on_line=self._on_line,
+                on_step=on_step,
+            )
+        )
+        try:
+            return await starting
+        except asyncio.CancelledError:
+            if not self._leaving.is_set():
+                raise
+            return None
+        finally:
+            self._preparing = None
+
     async def _open(self, runner: Runner, ended: asyncio.Task[int]) -> Ending | None:
-        """Wait for the model to load, and take it into service; gives what went wrong."""
+        """Wait for the model to load, and take it into service; returns how it failed, or None."""
         limit_s = self._manifest.limits.load_timeout_s
         waits: list[asyncio.Future[Any]] = [runner.opened, ended]
         await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
@@ -285,12 +270,12 @@ class Slot:
         log_line(line, model=str(self._manifest.target), ids=ids)
 
     def _on_closed(self) -> None:
-        self.is_ready = False  # it takes no batch ahead either
+        self.is_ready = False  # so no batch is handed over ahead either
         self._owner.on_closed(self)
 
     def _on_answers(self, answers: Answers) -> None:
         if self._runner and any(isinstance(outcome, Failure) for outcome in answers.outcomes):
-            self._runner.read_output()  # what it logged of them, while they are known here
+            self._runner.read_output()  # what it logged about them, while their ids are known here
         now = self._clock()
         batch, self.batch, self.ahead = self.batch, self.ahead, []
         self.took_s = now - self.started

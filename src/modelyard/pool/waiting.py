@@ -1,4 +1,4 @@
-"""What waits for a runner, and which of it runs next. Knows neither runners nor the event loop."""
+"""The calls that wait for a runner, and which run next. No knowledge of runners or event loop."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from modelyard.core.manifest import Batching
 
 
 class Waiting:
-    """Ordinary calls, which run in batches, and suspects, which run alone, in turn with batches.
+    """Ordinary calls, which run in batches, and suspects, which run alone.
 
-    A suspect was in a batch whose runner ended.
+    A suspect was in a batch whose runner ended. Suspects and batches take turns.
 
     Args:
-        batching: The model's.
-        on_late: Given the calls that were dropped since their deadline had passed.
+        batching: The model's batching limits.
+        on_late: Called with calls that were dropped because their deadline had passed.
     """
 
     def __init__(self, batching: Batching, *, on_late: Callable[[list[Call]], None]) -> None:
@@ -36,7 +36,7 @@ class Waiting:
         yield from self._suspects
 
     def add(self, call: Call, *, is_suspect: bool = False) -> None:
-        """Let a call wait."""
+        """Add a call."""
         if is_suspect:
             self._suspects.append(call)
         else:
@@ -44,34 +44,34 @@ class Waiting:
 
     @property
     def is_full_batch(self) -> bool:
-        """Whether no batch could be fuller."""
+        """Whether a full batch waits."""
         return len(self._backlog) >= self._size
 
     def oldest_wait_s(self, now: float) -> float:
-        """Give how long the first of the ordinary calls has waited; 0 if none waits."""
+        """Return how long the oldest ordinary call has waited; 0 if none waits."""
         return now - min((call.arrived for call in self._backlog), default=now)
 
     def next_batch(self, now: float) -> list[Call]:
-        """Remove and give what should run next; nothing if nothing waits, or a batch may fill."""
+        """Remove and return the next batch; empty if nothing waits, or a batch may still fill."""
         self._is_suspects_turn = not self._is_suspects_turn
         if self._is_suspects_turn:
             return self._next_suspect(now) or self._next_ordinary(now)
         return self._next_ordinary(now) or self._next_suspect(now)
 
     def full_batch(self, now: float) -> list[Call]:
-        """Remove and give a full batch of ordinary calls; nothing while suspects wait."""
+        """Remove and return a full batch of ordinary calls; empty while suspects wait."""
         if self._suspects or self._backlog.instances < self._size:
             return []
         return self._take(now)
 
     def fill_left_s(self, now: float) -> float:
-        """Give how long the next batch may still wait to fill (``batch_wait_ms``), if at all."""
+        """Return how long the next batch may still wait to fill (``batch_wait_ms``), or 0."""
         if not self._wait_s or not self._backlog or self._backlog.instances >= self._size:
             return 0.0
         return max(0.0, self._wait_s - self.oldest_wait_s(now))
 
     def drop_late(self, now: float) -> None:
-        """Drop what nobody waits for any more, and what is late."""
+        """Drop settled and late calls."""
         late = self._backlog.prune(now)
         late += [call for call in self._suspects if call.deadline <= now]
         if self._suspects:

@@ -1,7 +1,7 @@
 """``python -m modelyard.runner``: read a batch, call the model, write the answers.
 
-Started by a pool (``pool/process.py``) with one end of a socket pair. Ends when told to, when the
-socket closes, and, by the kernel's hand, when its parent dies however it dies.
+Started by a pool (``pool/runner_process.py``) with one end of a socket pair. It ends on a ``Stop``
+message, when the socket closes, and when its parent dies: then the kernel kills it.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _IDLE_MS = 500
 
 
 def main() -> None:
-    """Host the model in the folder given, for the process at the other end of the socket."""
+    """Host the model in the given folder, for the process at the other end of the socket."""
     arguments = _parse_arguments()
     _die_with(arguments.parent)
-    faulthandler.enable()  # so that the last lines of one that crashes say where
+    faulthandler.enable()  # so that the last lines before a crash say where it happened
     report_to_owner()
     channel = socket.socket(fileno=arguments.fd)
     channel.set_inheritable(False)
@@ -71,17 +71,17 @@ def _parse_arguments() -> argparse.Namespace:
 
 def _open(folder: Path, *, shows_errors: bool) -> tuple[HostedModel, Ready]:
     usual, loading = gc.get_threshold(), (50_000, 20, 100)
-    gc.set_threshold(*loading)  # to look at each new module again and again takes a tenth
+    gc.set_threshold(*loading)  # scanning every new module repeatedly takes 10 % of loading
     hosted = HostedModel.open(folder, shows_errors=shows_errors)
     ready = hosted.warm_up()
-    if gc.get_threshold() == loading:  # else the model has set its own
+    if gc.get_threshold() == loading:  # unless the model has set its own
         gc.set_threshold(*usual)
-    gc.freeze()  # what is loaded now stays: the collector need not look at it again
+    gc.freeze()  # loaded modules stay, so the collector need not scan them again
     return hosted, ready
 
 
 def _serve(channel: socket.socket, hosted: HostedModel) -> None:
-    incoming = select.poll()  # select(2) cannot watch the high number that a busy gateway gives us
+    incoming = select.poll()  # select(2) is limited to file descriptors below 1024
     incoming.register(channel, select.POLLIN)
     is_tidy = False
     while True:
@@ -99,8 +99,8 @@ def _serve(channel: socket.socket, hosted: HostedModel) -> None:
 
 
 def _tidy_up() -> None:
-    """Free what loading left behind in cycles. With scikit-learn it takes 60 ms, a twentieth of
-    the time to the first answer: so it waits until nobody asks.
+    """Collect the cyclic garbage that loading left behind. With scikit-learn this takes 60 ms, 5 %
+    of the time to the first answer, so it waits until the runner is idle.
     """
     gc.unfreeze()
     gc.collect()
@@ -114,17 +114,17 @@ def _read_frame(channel: socket.socket) -> memoryview | None:
 
 
 def _read_exactly(channel: socket.socket, size: int) -> memoryview | None:
-    """Read so many bytes, or None when there are no more."""
+    """Read ``size`` bytes, or return None if the stream ends before that."""
     pieces = [channel.recv(size, socket.MSG_WAITALL)]
     left = size - len(pieces[0])
-    while left and pieces[-1]:  # a signal came between
+    while left and pieces[-1]:  # interrupted by a signal
         pieces.append(channel.recv(left, socket.MSG_WAITALL))
         left -= len(pieces[-1])
     return None if left else memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone, even in the middle of a call."""
+    """Have the kernel kill this process when its parent dies, even in the middle of a call."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

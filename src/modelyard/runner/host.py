@@ -21,8 +21,8 @@ class HostedModel:
     """One model, loaded and warm.
 
     Args:
-        shows_errors: Whether a caller learns what the model's exceptions say.
-        clock: Gives monotonic seconds.
+        shows_errors: Whether callers see the text of the model's exceptions.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class HostedModel:
         """Check the artefacts, import the class, call ``load``.
 
         Raises:
-            LoadError: Whatever went wrong, in one sentence.
+            LoadError: Any failure, described in one sentence.
         """
         try:
             manifest = read_manifest(folder)
@@ -108,16 +108,16 @@ class HostedModel:
         )
 
     def _predict_example(self) -> bytes:
-        """Give the JSON of the example, once the model has answered it."""
+        """Return the example as JSON, after the model has answered it."""
         try:
             example = self.contract.encode_instances(self._model.example)
         except Exception as error:
             problem = describe(error, self._folder)
-            raise LoadError(f"the model's own example has no form in JSON: {problem}") from error
+            raise LoadError(f"the example cannot be written as JSON: {problem}") from error
         rules = Rules(
             max_batch_size=self._rules.max_batch_size,
             is_checked=self._manifest.checks.output != "never",
-            shows_errors=True,  # to who serves the model, not to a caller
+            shows_errors=True,  # to the operator, not to a caller
         )
         outcome = Run(self._subject, rules, [example], ["json"]).answers([]).outcomes[0]
         if isinstance(outcome, Failure):
@@ -130,10 +130,10 @@ class HostedModel:
         forms: Sequence[Form] = (),
         deadlines: Sequence[float] = (),
     ) -> Answers:
-        """Give one outcome per input, in order: its predictions, or its failure.
+        """Return one outcome per input, in order: its predictions, or its failure.
 
-        ``forms``: of each input and its outcome; none where all are JSON. ``deadlines``: readings
-        of the clock; what is past its own is not run. None where all are ahead.
+        ``forms``: of each input and its outcome; empty if all are JSON. ``deadlines``: readings of
+        the clock; an input whose deadline has passed is not run. Empty if none can have passed.
         """
         run = Run(self._subject, self._rules, inputs, forms or ["json"] * len(inputs))
         return run.answers(deadlines)

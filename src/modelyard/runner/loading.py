@@ -1,4 +1,4 @@
-"""From a model folder to its class, and from whatever was raised on the way to one sentence."""
+"""Imports the model class from its folder, and describes what went wrong in one sentence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ class LoadError(Exception):
 
 
 def foreign_cause(error: LoadError) -> BaseException | None:
-    """Give what the model's code or a library raised, if that is why; its traceback helps."""
+    """Return the exception of the model's code or of a library, if that is the cause. Its
+    traceback is useful; those of our own errors are not.
+    """
     ours = (LoadError, ContractError, ManifestError, FolderError)
     return None if isinstance(error.__cause__, ours) else error.__cause__
 
@@ -29,14 +31,14 @@ def import_class(folder: Path, spec: str) -> type[Model]:
     """Import ``module:Class`` from the folder's ``src/``.
 
     Raises:
-        LoadError: There is no such class, or it is no model.
+        LoadError: There is no such class, or it is not a model.
         BaseException: Whatever importing raises.
     """
     module_name, _, class_name = spec.partition(":")
     source = folder / "src"
     loaded = sys.modules.get(module_name)
     if loaded is not None and Path(loaded.__file__ or "").parent != source:
-        del sys.modules[module_name]  # another model's: only tests load several into one process
+        del sys.modules[module_name]  # another model's: tests load several into one process
     if not (source / f"{module_name}.py").exists() and not (source / module_name).is_dir():
         raise LoadError(f"src/{module_name}.py is missing; model.toml says class = {spec!r}")
     sys.path.insert(0, str(source))
@@ -58,12 +60,12 @@ def import_class(folder: Path, spec: str) -> type[Model]:
 
 
 def source_of(folder: Path, spec: str) -> str:
-    """Give the module of ``module:Class`` as a path in the folder."""
+    """Return the module of ``module:Class`` as a path in the folder."""
     return (folder / "src" / spec.partition(":")[0]).relative_to(folder).as_posix() + ".py"
 
 
 def describe(error: BaseException, folder: Path) -> str:
-    """Say what was raised and at which line of the model's own code."""
+    """Describe an exception and the line of the model's own code that raised it."""
     if isinstance(error, LoadError):
         return str(error)
     try:

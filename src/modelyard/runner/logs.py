@@ -1,7 +1,7 @@
 """The runner's own logging: records become marked lines on standard error (``core/records.py``).
 
-So the owner of the runner, who reads standard error and output through a pipe, keeps their level
-and logger.
+The pool reads the runner's standard output and error through a pipe. The marked lines preserve each
+record's level and logger.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 from modelyard.core.records import Record, encode_record
 
-_ERRORS = "backslashreplace"  # a lone surrogate is no reason to raise in a print
+_ERRORS = "backslashreplace"  # so that print does not raise on a lone surrogate
 
 
 class _RecordFormatter(logging.Formatter):
@@ -29,9 +29,9 @@ class _RecordFormatter(logging.Formatter):
 
 
 def report_to_owner() -> None:
-    """Send this process's log records, warnings and prints to its owner, each as it comes."""
-    os.dup2(2, 1)  # in one pipe they keep their order
-    # Python's own would keep back 8 KiB of what is printed.
+    """Send this process's log records, warnings and prints to its pool, without buffering."""
+    os.dup2(2, 1)  # one pipe for both, so that they stay in order
+    # Python's default stdout would buffer 8 KiB.
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors=_ERRORS, closefd=False)  # noqa: SIM115
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_RecordFormatter())

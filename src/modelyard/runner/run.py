@@ -1,7 +1,8 @@
-"""One batch on its way through the model.
+"""Runs one batch through the model.
 
-Each input is decoded and checked by itself, so a bad one never reaches the batch. The good ones run
-together; if ``predict`` raises, they run again request by request, so that only the culprit fails.
+Each input is decoded and checked by itself, so an invalid one never reaches ``predict``. The valid
+ones run together; if ``predict`` raises, they run again one request at a time, so that only the
+culprit fails.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from modelyard.runner.loading import describe
 
 log = logging.getLogger(__name__)
 
-LARGEST_ANSWER_BYTES = 8 << 20  # RabbitMQ 4 takes messages of 16 MiB
+LARGEST_ANSWER_BYTES = 8 << 20  # RabbitMQ 4 accepts messages of up to 16 MiB
 _TITLES: dict[Form, str] = {
     "json": "JSON",
     "msgpack": "MessagePack",
@@ -39,16 +40,16 @@ _TITLES: dict[Form, str] = {
 }
 
 Good = list[tuple[int, Instances]]
-"""Inputs that are what the model takes: their positions in the batch, and their instances."""
+"""The valid inputs: their positions in the batch, and their instances."""
 
 
 class Rules(msgspec.Struct, frozen=True):
     """How batches are run.
 
     Attributes:
-        max_batch_size: What one ``predict`` call may get, in instances.
-        is_checked: Whether predictions are compared with their annotation.
-        shows_errors: Whether a caller learns what the model's exceptions say; else their type.
+        max_batch_size: Most instances in one ``predict`` call.
+        is_checked: Whether predictions are checked against their annotation.
+        shows_errors: Whether callers see the text of the model's exceptions, or only the type.
     """
 
     max_batch_size: int
@@ -59,8 +60,8 @@ class Rules(msgspec.Struct, frozen=True):
 class Subject(NamedTuple):
     """The model that batches are run through.
 
-    ``folder`` is the model's, to find its own lines in a traceback; ``clock`` gives monotonic
-    seconds.
+    ``folder`` is the model's, used to find its own lines in a traceback. ``clock`` returns
+    monotonic seconds.
     """
 
     model: Model
@@ -73,8 +74,9 @@ class Run:
     """The run of one batch; ``answers`` has the outcome.
 
     Args:
-        subject: What it is run through, by ``rules``.
-        inputs: As they came, one per request.
+        subject: The model that runs it.
+        rules: How it is run.
+        inputs: As received, one per request.
         forms: Of each input and its outcome.
     """
 
@@ -95,7 +97,7 @@ class Run:
         self._sizes: list[int] = []
 
     def answers(self, deadlines: Sequence[float]) -> Answers:
-        """Run it; what is past its own deadline is not run."""
+        """Run the batch; requests whose deadline has passed are not run."""
         good = self._decode_all(deadlines)
         try:
             self._predict_all(good)
@@ -126,7 +128,9 @@ class Run:
         return instances
 
     def _run_apart(self, positions: list[int], error: RequestError) -> None:
-        """Answer each request by itself, decoded anew: the model may have changed what it got."""
+        """Answer each request by itself. They are decoded again, since the model may have modified
+        its arguments.
+        """
         is_explained = False
         for position in positions:
             try:
@@ -136,7 +140,7 @@ class Run:
                 is_explained = True
         if not is_explained:
             log.warning(
-                "%s: a batch of %d requests failed, and each alone was answered",
+                "%s: a batch of %d requests failed, but each request succeeded by itself",
                 error.detail,
                 len(positions),
                 exc_info=error.__cause__,
@@ -144,7 +148,7 @@ class Run:
             )
 
     def _fail(self, position: int, error: RequestError) -> None:
-        """Note how a request failed. What was raised on the way there is for the log."""
+        """Record a request's failure, and log the exception that caused it."""
         self._outcomes[position] = error.to_failure()
         if (cause := error.__cause__) is not None:
             level = logging.WARNING if isinstance(error, InvalidInput) else logging.ERROR
@@ -174,19 +178,19 @@ class Run:
             parts = [predictions[start:end] for start, end in pairwise(ends)]
         except Exception as error:
             kind, problem = type(pieces[0]).__name__, self._told(error)
-            raise ModelFailed(f"predictions of type {kind} cannot be cut: {problem}") from error
+            raise ModelFailed(f"predictions of type {kind} cannot be sliced: {problem}") from error
         for (position, _), part in zip(good, parts, strict=True):
             self._write(position, part)
 
     def _predict(self, instances: Instances, *, first: int) -> Any:
-        """Call the model; ``first``: the number of the first instance in the whole of them."""
-        count = len(instances)  # before the model has had them in its hands
+        """Call the model; ``first``: index of the first instance within the batch."""
+        count = len(instances)  # before the model can modify them
         started = self._clock()
         try:
             predictions = self._model.predict(instances)
         except InvalidInput as error:
             raise _refusal(error, first=first, count=count) from None
-        except BaseException as error:  # also what extensions raise that is no Exception
+        except BaseException as error:  # extensions may raise a bare BaseException
             raise ModelFailed(f"the model raised {self._told(error)}") from error
         finally:
             self._model_s += self._clock() - started
@@ -194,7 +198,7 @@ class Run:
         name = f"{type(self._model).__name__}.predict"
         try:
             problem = self._contract.check_predictions(predictions, count=count)
-        except Exception as error:  # what it returned only looks like an array
+        except Exception as error:  # it returned something that only looks like an array
             kind = type(predictions).__name__
             problem = f"{name} returned {kind}, which raised {self._told(error)}"
             raise ModelFailed(problem) from error
@@ -216,24 +220,24 @@ class Run:
         except Exception as error:
             problem = self._told(error)
             raise ModelFailed(
-                f"the predictions have no form in {_TITLES[form]}: {problem}"
+                f"the predictions cannot be written as {_TITLES[form]}: {problem}"
             ) from error
         if len(output) > LARGEST_ANSWER_BYTES:
             raise ModelFailed(
-                f"the predictions have {len(output)} bytes and may have {LARGEST_ANSWER_BYTES}; "
-                "ask for fewer instances at once"
+                f"the predictions take {len(output)} bytes, over the limit of "
+                f"{LARGEST_ANSWER_BYTES}; send fewer instances per request"
             )
         self._outcomes[position] = output
 
     def _told(self, error: BaseException) -> str:
-        """Say what a caller may know of an exception: its text may hold paths and secrets."""
+        """Describe an exception to a caller: its text may contain paths and secrets."""
         if self._rules.shows_errors:
             return describe(error, self._folder)
-        return f"{type(error).__name__}; the log has the rest, under this request's id"
+        return f"{type(error).__name__}; see the server's log for this request id"
 
 
 def _refusal(error: InvalidInput, *, first: int, count: int) -> InvalidInput:
-    """Give what the caller sees of an ``InvalidInput`` that the model raised."""
+    """Return the caller's version of an ``InvalidInput`` that the model raised."""
     detail = error.detail.encode(errors="backslashreplace").decode()
     where = error.where
     if error.instance is not None:

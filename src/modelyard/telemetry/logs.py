@@ -1,6 +1,6 @@
 """Structured logs: one line per event, JSON or ``key=value``, on standard error.
 
-A line holds what the code names in ``extra``: ids, names, counts. Never a body, never a secret.
+A line holds the fields passed in ``extra``: ids, names, counts. Never a body, never a secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Formatter(logging.Formatter):
             "event": record.getMessage(),
             "logger": record.name,
         }
-        fields = own | extra | own  # in this order, and nothing in extra replaces them
+        fields = own | extra | own  # our fields come first, and extra cannot override them
         if record.exc_info:
             fields["trace"] = self.formatException(record.exc_info)
         return fields
@@ -37,11 +37,11 @@ class JsonFormatter(_Formatter):
     """A JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         fields = self.fields(record)
         try:
             return msgspec.json.encode(fields, enc_hook=str).decode()
-        except Exception:  # a line in another form is better than none
+        except Exception:  # a line in another format is better than none
             return json.dumps({name: ascii(value) for name, value in fields.items()})
 
 
@@ -49,7 +49,7 @@ class TextFormatter(_Formatter):
     """Time, level, event, then ``key=value``, for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Give the line."""
+        """Return the line."""
         fields = self.fields(record)
         head = f"{fields.pop('time')} {fields.pop('level'):7} {fields.pop('event')}"
         fields.pop("logger")
@@ -66,7 +66,7 @@ def _on_one_line(value: object) -> str:
 
 
 class _ToStderr(logging.Handler):
-    """Writes to standard error as it is now: a live display takes its place while it is shown."""
+    """Writes to the current ``sys.stderr``, which a live display replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -81,7 +81,7 @@ class _ToStderr(logging.Handler):
 def set_up_logs(*, form: LogFormat, level: str) -> None:
     """Send all logs of this process, the web server's too, to standard error in ``form``.
 
-    ``auto`` is text on a terminal, for who looks at it, and JSON elsewhere.
+    ``auto`` is text on a terminal, and JSON elsewhere.
     """
     handler = _ToStderr()
     if form == "auto":

@@ -1,7 +1,7 @@
 """All metrics, in one registry per process.
 
-Label values come from manifests and from lists in this code, never from a client: whatever clients
-send, the number of time series stays bounded.
+Label values come from manifests and from constants in this code, never from a client. So clients
+cannot increase the number of time series.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _TARGET = ("model", "version")
-_NO_TARGET = Target("", "")  # the label of requests for models that do not exist
+_NO_TARGET = Target("", "")  # for requests for models that do not exist
 
 
 BROKER_EVENTS = (
@@ -60,12 +60,12 @@ class Metrics:
         )
         self._cache = Tallies(
             "modelyard_cache_requests",
-            "Cacheable requests: hit, miss, coalesced with one under way, or bypass.",
+            "Cacheable requests: hit, miss, coalesced (joined one in flight), or bypass.",
             (*_TARGET, "use"),
         )
         self._latency = Histograms(
             "modelyard_request_seconds",
-            "From a request's arrival to its answer handed over.",
+            "From the arrival of a request to the writing of its answer.",
             _TARGET,
             bounds=_SECONDS,
         )
@@ -79,20 +79,20 @@ class Metrics:
             registry.register(collector)
         self._expired = Counter(
             "modelyard_expired",
-            "Requests whose deadline passed: while asking (answered 504), or before they ran.",
+            "Requests whose deadline passed: in the gateway (asking), or in a pool (waiting).",
             (*_TARGET, "where"),
             registry=registry,
         )
         self._late = Counter(
             "modelyard_late_replies",
-            "Answers that came when nobody waited for them any more.",
+            "Answers that came after their request was settled.",
             _TARGET,
             registry=registry,
         )
         self._broker = Counter(
             "modelyard_broker_events",
-            "Between us and the broker: resent, returned, nacked, publish_timeout, redelivered, "
-            "expired, refused, and replies that came late or for nobody (orphan).",
+            "Broker events: resent, returned, nacked, publish_timeout, redelivered, expired, "
+            "refused, and replies that were late or belonged to no request (orphan).",
             ("event",),
             registry=registry,
         )
@@ -100,31 +100,31 @@ class Metrics:
             self._broker.labels(event)
         self._broker_connected = Gauge(
             "modelyard_broker_connected",
-            "1 while there is a session with the broker, else 0; nothing where no broker is used.",
+            "1 while there is a session with the broker, else 0; absent without a broker.",
             ("broker",),
             registry=registry,
         )
         self._redis = Counter(
             "modelyard_redis_events",
-            "Calls that failed (error), were not made after failures (skipped, dropped), or found "
-            "what was not put there (damaged).",
+            "Calls that failed (error), were not made (skipped by the breaker, dropped), or found "
+            "a damaged value (damaged).",
             ("event",),
             registry=registry,
         )
         for event in REDIS_EVENTS:
             self._redis.labels(event)
         self._in_flight = Gauge(
-            "modelyard_in_flight", "Requests under way in this gateway.", _TARGET, registry=registry
+            "modelyard_in_flight", "Requests in flight in this gateway.", _TARGET, registry=registry
         )
         self._demand = Gauge(
             "modelyard_demand_runners",
-            "Runners that this gateway's own work for a target asks for; add up the gateways.",
+            "Runners that this gateway's load on a target needs; sum over the gateways.",
             _TARGET,
             registry=registry,
         )
         self._body_bytes = Gauge(
             "modelyard_body_bytes",
-            "What the large bodies of requests under way have together.",
+            "Bytes of the large bodies of all requests in progress.",
             registry=registry,
         )
         self._batch_size = Histogram(
@@ -149,13 +149,13 @@ class Metrics:
         )
         self._lost = Counter(
             "modelyard_runner_restarts",
-            "Runners that ended unasked: crashed, killed (from outside), hung or load_failed.",
+            "Runners that ended unexpectedly: crashed, killed (from outside), hung or load_failed.",
             (*_TARGET, "cause"),
             registry=registry,
         )
 
     def render(self) -> bytes:
-        """Give the text that Prometheus scrapes."""
+        """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def answered(self, target: Target | None, code: str, seconds: float) -> None:
@@ -173,7 +173,7 @@ class Metrics:
         self._expired.labels(target.name, target.version, "asking").inc()
 
     def broker_event(self, event: str) -> None:
-        """Count something that happened between us and the broker."""
+        """Count an event of the broker connection."""
         self._broker.labels(event).inc()
 
     def watch_broker(self, is_connected: Callable[[], bool]) -> None:
@@ -181,7 +181,7 @@ class Metrics:
         self._broker_connected.labels("amqp").set_function(is_connected)
 
     def redis_event(self, event: str) -> None:
-        """Count something that went wrong with Redis."""
+        """Count a failure of Redis."""
         self._redis.labels(event).inc()
 
     def watch_in_flight(self, target: Target, in_flight: Callable[[], int]) -> None:
@@ -193,7 +193,7 @@ class Metrics:
         self._demand.labels(target.name, target.version).set_function(runners)
 
     def forget(self, target: Target) -> None:
-        """Drop the gauges of a target that is gone; what was counted stays."""
+        """Drop the gauges of a target that is gone; its counters stay."""
         labels = (target.name, target.version)
         for gauge in (self._in_flight, self._demand):
             with contextlib.suppress(KeyError):
@@ -207,12 +207,12 @@ class Metrics:
         self._body_bytes.set_function(taken)
 
     def set_runners(self, target: Target, *, all_: int, ready: int) -> None:
-        """Tell how many runners a pool has."""
+        """Set the number of runners of a pool."""
         self._runners.labels(target.name, target.version, "all").set(all_)
         self._runners.labels(target.name, target.version, "ready").set(ready)
 
     def of_pool(self, target: Target) -> PoolMetrics:
-        """Give the metrics of one pool."""
+        """Return the metrics of one pool."""
         labels = (target.name, target.version)
         return PoolMetrics(
             queue_wait=partial(self._queue_wait.observe, labels),
@@ -228,7 +228,7 @@ class Metrics:
 
 
 class PoolMetrics:
-    """The metrics of one pool, their labels filled in."""
+    """The metrics of one pool, with their labels bound."""
 
     def __init__(
         self,
@@ -260,7 +260,7 @@ class PoolMetrics:
             self._model_time.observe(answers.model_s)
 
     def runner_lost(self, cause: str) -> None:
-        """Count a runner that ended unasked."""
+        """Count a runner that ended unexpectedly."""
         self._lost[cause].inc()
 
     def expired(self, count: int) -> None:
@@ -268,5 +268,5 @@ class PoolMetrics:
         self._expired.inc(count)
 
     def came_late(self) -> None:
-        """Count an answer nobody waited for."""
+        """Count an answer to a request that was settled already."""
         self._late.inc()

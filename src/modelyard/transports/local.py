@@ -12,22 +12,26 @@ Submit = Callable[[Call], None]
 
 
 class LocalTransport:
-    """Gives each call to the ``submit`` of its target's pool."""
+    """Passes each call to the ``submit`` of its target's pool."""
 
     def __init__(self) -> None:
         self._submits: dict[Target, Submit] = {}
 
     @property
     def is_open(self) -> bool:
-        """Always: there is nothing in between."""
+        """Always true: there is no connection that could fail."""
         return True
 
     def connect(self, target: Target, submit: Submit) -> None:
         """Send the requests of ``target`` to ``submit``."""
         self._submits[target] = submit
 
+    def disconnect(self, target: Target) -> None:
+        """Refuse the requests of ``target``."""
+        self._submits.pop(target, None)
+
     def send(self, call: Call) -> None:
-        """Carry a call; see ``dispatch.Transport``."""
+        """Deliver a call; see ``dispatch.Transport``."""
         submit = self._submits.get(call.request.target)
         if submit is not None:
             submit(call)

@@ -8,7 +8,7 @@
 {{- fail (printf "model: %s: expected lower-case letters, digits, '.', '_' and '-', as a string; is it a model.toml? --set-file model=models/NAME/model.toml" .) }}
 {{- end }}
 {{- end }}
-{{- range list "resources" "limits" "scaling" }}
+{{- range list "resources" "limits" "scaling" "environment" }}
 {{- if not (kindIs "map" (get $manifest . | default dict)) }}{{ fail (printf "model: %s: expected a table, [%s]" . .) }}{{ end }}
 {{- end }}
 name: {{ $manifest.name | quote }}
@@ -16,6 +16,14 @@ version: {{ $manifest.version | quote }}
 {{- $resources := $manifest.resources | default dict }}
 cpu: {{ include "model.text" (list $resources "resources" "cpu" "500m" "^[0-9]+(\\.[0-9]+)?m?$" "Kubernetes units, for example \"500m\" or \"2\"") }}
 memory: {{ include "model.text" (list $resources "resources" "memory" "256Mi" "^[0-9]+(Ki|Mi|Gi)$" "Kubernetes units, for example \"256Mi\" or \"1Gi\"") }}
+{{- $gpu := hasKey $resources "gpu" | ternary $resources.gpu 0 }}
+{{- if not (and (has (kindOf $gpu) (list "int" "int64")) (ge (int64 $gpu) 0)) }}{{ fail "model: [resources] gpu: expected a whole number, 0 or more" }}{{ end }}
+gpu: {{ $gpu }}
+gpuKind: {{ include "model.text" (list $resources "resources" "gpu_kind" "nvidia.com/gpu" "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$" "a resource of Kubernetes, for example \"nvidia.com/gpu\"") }}
+{{- $environment := $manifest.environment | default dict }}
+{{- $secrets := $environment.secrets | default list }}
+{{- if not (kindIs "slice" $secrets) }}{{ fail "model: [environment] secrets: expected a list of names" }}{{ end }}
+secrets: {{ toJson $secrets }}
 {{- $limits := $manifest.limits | default dict }}
 timeout: {{ include "model.number" (list $limits "limits" "timeout_s" 30) }}
 loadTimeout: {{ include "model.number" (list $limits "limits" "load_timeout_s" 300) }}
@@ -111,6 +119,25 @@ requests:
   memory: {{ $memory }}
 limits: # none on CPU: throttling would only add to the latency
   memory: {{ $memory }}
+  {{- with mul $runners (int64 $manifest.gpu) }}
+  {{ $manifest.gpuKind }}: {{ . }}
+  {{- end }}
+{{- end }}
+
+{{/* The secrets that model.toml names, as files called like them: values say where each is. */}}
+{{- define "model.secrets" -}}
+{{- $manifest := include "model.manifest" . | fromYaml }}
+{{- range $name, $_ := .Values.worker.secrets }}
+{{- if not (has $name $manifest.secrets) }}{{ fail (printf "worker.secrets.%s: model.toml does not name it under [environment] secrets" $name) }}{{ end }}
+{{- end }}
+{{- range $manifest.secrets }}
+{{- $where := get $.Values.worker.secrets . }}
+{{- if not $where }}{{ fail (printf "model: [environment] secrets: where is %s? Set worker.secrets.%s.name to a Secret and worker.secrets.%s.key to a key in it" . . .) }}{{ end }}
+- secret:
+    name: {{ $where.name }}
+    items:
+      - {key: {{ $where.key | quote }}, path: {{ . }}}
+{{- end }}
 {{- end }}
 
 {{/* Seconds without any progress after which a rollout has failed: a worker's time to load, and 5 minutes to be

@@ -1,7 +1,7 @@
-"""The transport through RabbitMQ: gateways on one side, workers on the other, each any number.
+"""The transport through RabbitMQ, between any number of gateways and workers.
 
-``transport`` is the gateway's side, ``consumer`` the worker's; ``announcer`` and ``watcher`` are
-how one learns of the other. ``session`` keeps connections up, ``connection`` is one of them and
-``parser`` reads it; ``topology`` names and declares, ``envelope`` is what travels. The only package
-that knows of AMQP.
+``transport`` is the gateway's side, ``consumer`` the worker's. Workers announce themselves by
+``announcer``, and gateways listen by ``watcher``. ``session`` keeps connections open;
+``connection`` is one of them, and ``parser`` reads its bytes. ``topology`` names and declares
+exchanges and queues. ``envelope`` defines the messages. This is the only package that knows AMQP.
 """

@@ -1,4 +1,4 @@
-"""Where a broker is: what its URL says."""
+"""Broker addresses, parsed from URLs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Address(NamedTuple):
 
 
 def parse_addresses(urls: str) -> list[Address]:
-    """Read ``amqp://`` and ``amqps://`` URLs, with commas between them.
+    """Parse ``amqp://`` and ``amqps://`` URLs, separated by commas.
 
     ``amqps://`` takes the parameters ``cafile``, ``certfile`` and ``keyfile``.
 
     Raises:
-        ValueError: One is no such URL.
-        OSError: A file that it names cannot be read.
+        ValueError: A URL is invalid.
+        OSError: A file that a URL names cannot be read.
     """
     return [_parse(url.strip()) for url in urls.split(",")]
 

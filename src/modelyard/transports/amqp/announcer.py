@@ -1,6 +1,6 @@
-"""What a worker says of itself: a status at every change and now and then, a card when it changes.
+"""A worker's announcements: a status at every change and every ``EVERY_S``; a card when it changes.
 
-The gateways' side is ``watcher.py``.
+The gateway's side is ``watcher.py``.
 """
 
 from __future__ import annotations
@@ -29,25 +29,26 @@ from modelyard.transports.amqp.topology import (
 )
 
 EVERY_S = 5.0  # while nothing changes
-FORGET_AFTER_S = 16.0  # who has been silent for three statuses is gone
-SPREAD_S = 0.5  # not all workers answer a gateway's hello in the same moment
+FORGET_AFTER_S = 16.0  # a worker that misses three statuses is gone
+SPREAD_S = 0.5  # workers spread their answers to a gateway's hello over this time
 PUBLISH_TIMEOUT_S = 1.0
 LONGEST_REASON = 500
-LARGEST_EXAMPLE_BYTES = 256 * 1024  # an image's may be megabytes: it is for people, and left out
+LARGEST_EXAMPLE_BYTES = 256 * 1024  # larger ones (images) are left out: they are for people only
 LARGEST_SCHEMA_BYTES = 1 << 20
 
 
 class Announcer:
-    """Says what a worker's pool is like.
+    """Announces a worker and its target.
 
     Args:
-        broker: Where to, and as whom.
+        broker: The broker, and our identity there.
         host: The machine or pod that the worker runs on.
-        queue_type: Of the queue that keeps the card of a target that may sleep.
-        is_consuming: Whether the target's queues are consumed: only then it says that it serves.
-        count_waiting: Counts the bundles in its queues.
-        queue_lost_s: Tells how long ago one of them was deleted, if it ever was.
-        instance_s: Tells what an instance takes in a runner.
+        queue_type: Type of the queue that keeps the cards of targets that may sleep.
+        is_consuming: Whether the target's queues are consumed. If not, the worker does not announce
+            that it serves.
+        count_waiting: Counts the bundles in the target's queues.
+        queue_lost_s: Returns how long ago one of them was deleted; None if never.
+        instance_s: Returns the mean seconds per instance in a runner.
     """
 
     def __init__(
@@ -84,13 +85,13 @@ class Announcer:
         )
 
     def announce(self, announcement: Announcement) -> None:
-        """Say this from now on."""
+        """Announce this from now on."""
         self._news = announcement
         self._card = envelope.encode(_card_of(announcement))
         self._changed.set()
 
     def hurry(self) -> None:
-        """Say it now: something has changed that makes it true."""
+        """Announce now, because ``is_consuming`` has become true."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -100,7 +101,7 @@ class Announcer:
             group.create_task(self._speak_on_and_on())
 
     async def say_goodbye(self) -> None:
-        """Tell the gateways not to count on this worker any more."""
+        """Tell the gateways that this worker leaves."""
         self._is_leaving = True
         await self._speak(is_last=True)
 
@@ -119,7 +120,7 @@ class Announcer:
         if session is None or news is None:
             return
         if news.state in SERVING and not self._is_consuming():
-            return  # not yet, or not now
+            return  # the queues are not consumed yet, or not at the moment
         queued = await self._count_waiting()
         if self._is_leaving and not is_last:
             return
@@ -156,7 +157,7 @@ class Announcer:
     async def _on_open(self, session: Session) -> None:
         connection = session.consuming
         if self._news is not None and self._news.scale_to_zero and not self._is_keeping:
-            self._is_keeping = True  # also if it fails: the next session does without
+            self._is_keeping = True  # even if this fails: the next session does not try again
             await declare_kept_cards(connection, self._queue_type)
         queue = await declare_own_queue(connection, self._broker.new_name("hello"), [(HELLO, "")])
         await connection.consume(queue, self._on_hello, no_ack=True)
@@ -178,7 +179,7 @@ class Announcer:
             return
         if hello.cards_of:
             self._card_sent = ""  # so it is sent again
-        delay_s = self._broker.chance.uniform(0, SPREAD_S)
+        delay_s = 0.0 if hello.cards_of else self._broker.chance.uniform(0, SPREAD_S)
         asyncio.get_running_loop().call_later(delay_s, self._changed.set)
 
 
@@ -193,11 +194,12 @@ def _card_of(news: Announcement) -> envelope.Card:
         digest=news.digest,
         schema=news.schema and _bounded(news.schema),
         is_default=news.is_default,
+        target_wait_s=news.target_wait_s,
     )
 
 
 def _bounded(schema: Schema) -> Schema:
-    """Leave out what is too large to be told to every gateway: it is there for people to read."""
+    """Leave out what is too large to send to every gateway; it is for people only."""
     return Schema(
         input=schema.input if len(schema.input) <= LARGEST_SCHEMA_BYTES else b"{}",
         output=schema.output if len(schema.output) <= LARGEST_SCHEMA_BYTES else b"{}",
@@ -206,7 +208,7 @@ def _bounded(schema: Schema) -> Schema:
 
 
 async def publish_status(connection: Connection, status: envelope.Status) -> None:
-    """Tell all gateways."""
+    """Publish a status to all gateways."""
     await connection.publish(
         envelope.encode(status),
         exchange=CATALOG,
@@ -219,7 +221,7 @@ async def publish_status(connection: Connection, status: envelope.Status) -> Non
 
 
 async def publish_card(connection: Connection, card: bytes | bytearray, *, is_kept: bool) -> None:
-    """Tell all gateways what a target is, and have the broker keep it if the target may sleep."""
+    """Publish a card to all gateways; if the target may sleep, the broker keeps it too."""
     await connection.publish(
         card,
         exchange=CARDS,
@@ -231,7 +233,7 @@ async def publish_card(connection: Connection, card: bytes | bytearray, *, is_ke
 
 
 async def publish_hello(connection: Connection, hello: envelope.Hello) -> None:
-    """Ask all workers."""
+    """Publish a hello to all workers."""
     await connection.publish(
         envelope.encode(hello),
         exchange=HELLO,

@@ -1,11 +1,11 @@
-"""What can go wrong between us and the broker, and which published messages it has not confirmed.
+"""Errors of the broker connection, and the publisher confirms that are outstanding.
 
 BrokerError
 ├── ConnectionLostError      the connection is gone
-├── ReturnedError            no queue takes the message
+├── ReturnedError            the message has no queue
 ├── NackedError              the queue is full
-└── BlockedError             the broker takes no messages now
-    └── UnconfirmedError     it did not confirm in time
+└── BlockedError             the broker accepts no messages now
+    └── UnconfirmedError     the broker did not confirm in time
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ class BrokerError(Exception):
 
 
 class ConnectionLostError(BrokerError):
-    """The connection is gone, or must be given up."""
+    """The connection is lost, or must be closed."""
 
 
 class ReturnedError(BrokerError):
-    """No queue takes the message."""
+    """The message was returned: no queue is bound for it."""
 
 
 class NackedError(BrokerError):
-    """The queue is full, or could not keep the message."""
+    """The broker rejected the message: the queue is full, or cannot store it."""
 
 
 class BlockedError(BrokerError):
-    """The broker takes no messages now: it is short of memory or disk."""
+    """The broker accepts no messages now: it is short of memory or disk."""
 
 
 class UnconfirmedError(BlockedError):
-    """The broker did not confirm in time: it is silent."""
+    """The broker did not confirm in time."""
 
 
 class Confirms:
-    """The published messages of one connection that are not confirmed yet, by their numbers."""
+    """The unconfirmed messages of one connection, by delivery tag."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, tuple[float, asyncio.Future[None]]] = {}
         self._published = 0
 
     def add(self, confirmed: asyncio.Future[None], *, now: float) -> int:
-        """Give a message its number; ``confirmed`` is done when the broker has it."""
+        """Register a message, and return its number; ``confirmed`` is settled with it."""
         self._published += 1
         self._waiting[self._published] = (now, confirmed)
         return self._published
 
     def settle(self, number: int, error: BrokerError | None) -> None:
-        """Settle a message. One that came back is confirmed too, and settled already."""
+        """Settle a message. A returned one is confirmed as well, but is settled already by then."""
         _, confirmed = self._waiting.pop(number, (0.0, None))
         if confirmed is None or confirmed.done():
             return
@@ -61,17 +61,17 @@ class Confirms:
             confirmed.set_exception(error)
 
     def settle_up_to(self, number: int, error: BrokerError | None) -> None:
-        """Settle a message and all before it."""
+        """Settle a message and all earlier ones."""
         for earlier in [n for n in self._waiting if n <= number]:
             self.settle(earlier, error)
 
     def fail_all(self, error: BrokerError) -> None:
-        """Fail all that are not confirmed."""
+        """Fail all unconfirmed messages."""
         for number in list(self._waiting):
             self.settle(number, error)
 
     def fail_late(self, published_before: float) -> None:
-        """Fail those that were published before a moment."""
+        """Fail the messages that were published before a point in time."""
         for number, (published, _) in list(self._waiting.items()):
             if published > published_before:
                 break

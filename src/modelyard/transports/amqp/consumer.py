@@ -1,8 +1,8 @@
-"""The worker's side: takes bundles from the queues of one target, and sees each request answered.
+"""The worker's side: takes bundles from the queues of one target, and has each request answered.
 
-On the way of a request: the bundle arrives in ``_on_bundle``; each request goes to the pool's
-``submit``; its outcome goes to ``replies.py``, which also acks the bundle. Should the worker die
-before, the broker gives the bundle to another.
+Path of a request: a bundle arrives in ``_on_bundle``; each of its requests goes to the pool's
+``submit``; the outcomes go to ``replies.py``, which also acks the bundle. If the worker dies before
+that, the broker redelivers the bundle to another worker.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from modelyard.transports.amqp.topology import QueueType, count_waiting, declare
 log = logging.getLogger(__name__)
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
-# Long, for what runs here is then lost; but a worker that is silent for FORGET_AFTER_S is gone.
+# Generous, since a timeout ends the session; but a worker silent for FORGET_AFTER_S is forgotten.
 COUNT_TIMEOUT_S = 3.0
 COUNT_EVERY_S = 0.1
 QUEUE_LINGER_S = 1.0
@@ -50,7 +50,7 @@ class Submit(Protocol):
     """The pool's way in."""
 
     def __call__(self, call: Call, *, is_suspect: bool = False) -> None:
-        """Let a call wait for a runner; ``is_suspect``: it must run alone."""
+        """Queue a call for a runner; ``is_suspect``: it must run alone."""
         ...
 
 
@@ -58,13 +58,13 @@ class AmqpConsumer:
     """Feeds one pool from the broker.
 
     Args:
-        broker: Where to, and as whom.
-        target: Whose queues are consumed.
-        queue_type: Of those queues.
-        prefetch: Gives how many bundles may be here and not yet acked, per queue.
-        submit: The pool's.
-        digest: Gives that of the model folder, once it is loaded.
-        on_consuming: Called whenever its queues are consumed again.
+        broker: The broker, and our identity there.
+        target: The target whose queues are consumed.
+        queue_type: Type of those queues.
+        prefetch: Returns the limit of unacked bundles per queue.
+        submit: The pool's ``submit``.
+        digest: Returns the digest of the model folder, once the model is loaded.
+        on_consuming: Called whenever consuming starts, or starts again.
     """
 
     def __init__(
@@ -88,10 +88,11 @@ class AmqpConsumer:
         self._metrics = broker.metrics
         self._session: Session | None = None
         self._replies: Replies | None = None
+        self._is_queue_lost = False
         self._queue_lost_at: float | None = None
         self._consumers: list[str] = []
-        # Queues whose head may hold what was given back because sessions were lost, ours among
-        # them: that is no reason to suspect it of having ended a worker.
+        # Queues whose head may hold bundles that came back because sessions were lost, including
+        # ours. These must not be suspected of having crashed a worker.
         self._excused: set[str] = set()
         self._supervisor = Supervisor(
             broker,
@@ -103,12 +104,12 @@ class AmqpConsumer:
 
     @property
     def is_consuming(self) -> bool:
-        """Whether the queues are consumed now."""
+        """Whether the queues are currently consumed."""
         return self._session is not None
 
     @property
     def queue_lost_s(self) -> float | None:
-        """How long ago a queue was last deleted under us; None: never."""
+        """Seconds since a queue of the target was last deleted while consumed; None if never."""
         lost_at = self._queue_lost_at
         return None if lost_at is None else self._broker.clock() - lost_at
 
@@ -117,7 +118,7 @@ class AmqpConsumer:
         await self._supervisor.run()
 
     async def drain(self) -> None:
-        """Take no more bundles, and finish those that are here."""
+        """Take no more bundles, and finish the ones that are here."""
         session = self._session
         if session is not None:
             with contextlib.suppress(*LOST):
@@ -128,7 +129,7 @@ class AmqpConsumer:
             await self._replies.all_acked()
 
     async def linger(self) -> None:
-        """Take what gateways have sent that do not know yet that the last worker leaves."""
+        """Keep consuming for a moment: some gateways do not know yet that this worker leaves."""
         counts = await self._count()
         if not counts or max(consumers for _, consumers in counts) > 1:
             return
@@ -139,12 +140,12 @@ class AmqpConsumer:
             await asyncio.sleep(COUNT_EVERY_S)
 
     async def count_waiting(self) -> int | None:
-        """Count the bundles that wait in the queues; None if the broker does not tell."""
+        """Count the bundles that wait in the queues; None if the broker does not answer."""
         counts = await self._count()
         return sum(messages for messages, _ in counts) if counts else None
 
     async def _count(self) -> list[tuple[int, int]]:
-        """Count the messages and the consumers of each queue; none if the broker does not tell."""
+        """Count the messages and consumers of each queue; empty if the broker does not answer."""
         session = self._session
         if session is None:
             return []
@@ -154,7 +155,7 @@ class AmqpConsumer:
                     await count_waiting(session.consuming, self._target, priority)
                     for priority in PRIORITIES
                 ]
-        except LOST as error:  # as when a queue was deleted: set all up anew
+        except LOST as error:  # for example a queue was deleted: start a new session
             session.lose(str(error))
             return []
 
@@ -170,12 +171,15 @@ class AmqpConsumer:
                 self._excused.add(queue)
             handler = partial(self._on_bundle, self._replies, queue, priority)
             self._consumers.append(await session.consuming.consume(queue, handler))
+        if self._is_queue_lost:  # what left before now may be lost, also if another one went since
+            self._is_queue_lost = False
+            self._queue_lost_at = self._broker.clock()
         self._session = session  # from here on: who counts asks for queues that are there
         self._on_consuming()
 
     def _on_lost(self) -> None:
         if self._session is not None and self._session.consuming.is_cancelled:
-            self._queue_lost_at = self._broker.clock()
+            self._is_queue_lost = True
         self._session = None
         self._consumers.clear()
         if self._replies is not None:
@@ -184,9 +188,9 @@ class AmqpConsumer:
     def _on_bundle(
         self, replies: Replies, queue: str, priority: Priority, message: Message
     ) -> None:
-        """Start on a bundle."""
+        """Submit the requests of a bundle."""
         if replies.is_abandoned:
-            return  # the session is lost, and its connections not closed yet
+            return  # the session is lost, but its connections are not closed yet
         delivery = Delivery(message)
         replies.open.add(delivery)
         is_suspect = self._is_suspect(queue, message)
@@ -206,7 +210,7 @@ class AmqpConsumer:
             delivery.calls.append(call)
         for call in list(delivery.calls):
             if call.is_settled:
-                continue  # one before it was refused at once, and the bundle goes to another worker
+                continue  # an earlier one was refused, so the bundle goes to another worker
             if call.deadline > now:
                 self._submit(call, is_suspect=is_suspect)
             else:
@@ -214,16 +218,16 @@ class AmqpConsumer:
                 call.settle(DeadlineExceeded("the deadline passed while the request was queued"))
 
     def _read(self, queue: str, message: Message) -> list[envelope.Item]:
-        """Give the requests in a bundle.
+        """Return the requests in a bundle.
 
         Raises:
-            Unavailable: It was damaged on its way, or is another version's: it may be sent again.
-            Malformed: There is nothing in it.
+            Unavailable: It is corrupt, or of another protocol version; the gateway may retry.
+            Malformed: It is empty.
         """
         kind, meant = message.properties.message_type, message.properties.app_id
         if kind != envelope.BUNDLE:
             raise Unavailable(f"this worker cannot read {kind!r}; upgrade it")
-        if meant is not None and meant != queue:  # damaged on its way: another queue's, perhaps
+        if meant is not None and meant != queue:  # corrupt: it belongs to another queue
             raise Unavailable(f"this bundle is for {meant}")
         try:
             items = envelope.decode_bundle(message.body)
@@ -234,11 +238,14 @@ class AmqpConsumer:
         return items
 
     def _is_suspect(self, queue: str, message: Message) -> bool:
-        """Tell whether a bundle may have ended the worker that had it before: its requests then
-        run alone.
+        """Return whether a bundle may have crashed the worker that had it before. The requests of
+        such a bundle run alone.
+
+        After a new session, redelivered bundles are not suspect until the first new bundle: bundles
+        that were returned to the queue are at its head.
         """
         if not message.is_redelivered:
-            self._excused.discard(queue)  # what was given back stands before what is new
+            self._excused.discard(queue)  # returned bundles come before new ones
             return False
         self._metrics.broker_event("redelivered")
         return queue not in self._excused
@@ -247,7 +254,7 @@ class AmqpConsumer:
 def _on_outcome(replies: Replies, delivery: Delivery, key: int, call: Call) -> None:
     outcome = call.outcome
     if isinstance(outcome, GivenUp):
-        return  # the bundle is on its way to another worker, or back to us
+        return  # the broker redelivers the bundle
     if isinstance(outcome, ShuttingDown | ModelNotReady):
         replies.give_back(delivery)
         return

@@ -1,7 +1,7 @@
-"""What travels through the broker: bundles of requests, their answers, and what workers announce.
+"""Messages through the broker: bundles of requests, their answers, and workers' announcements.
 
-MessagePack and its CRC-32, behind a version in the message's ``type``. Deadlines are wall-clock
-time here: the one place where they leave the machine.
+A body is MessagePack followed by its CRC-32; the protocol version is in the message's ``type``.
+Deadlines are Unix time here, because they leave the machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PING = "modelyard.ping.1"
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
-    """One request of a bundle. ``key`` is the gateway's own; ``deadline`` is a Unix time."""
+    """One request of a bundle. ``key`` is assigned by the gateway; ``deadline`` is a Unix time."""
 
     key: int
     id: str
@@ -47,7 +47,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """What a target is and takes: the same as long as its folder is. Sent once, known by its id."""
+    """What a target is and accepts. Constant while its folder is; sent once, and cached by id."""
 
     target: Target
     description: str
@@ -58,18 +58,20 @@ class Card(msgspec.Struct, frozen=True):
     digest: str
     schema: Schema | None
     is_default: bool = False
+    target_wait_s: float = 1.0
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker says of itself, again and again: small, and always the same size.
+    """A worker's state, published periodically: small, and of bounded size.
 
     Attributes:
-        worker: Its name, which no other has.
+        worker: Its unique name.
         host: The machine or pod that it runs on.
-        target: Whose requests it takes.
+        target: The target that it serves.
         card: The id of the card that describes the target.
         queued: How many bundles wait in the target's queues, if the broker tells.
-        instance_s: What an instance takes in a runner, in seconds; 0 if none has run.
+        instance_s: What an instance takes in a full batch of a runner, in seconds; 0 if none has
+            run.
         is_last: Whether it goes away.
         queue_lost_s: So many seconds ago a queue of the target was deleted under it, and all that
             waited there.
@@ -90,7 +92,7 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
-    """A gateway asks: all workers for their status, or some of them for their cards."""
+    """A gateway's request: to all workers for their status, or to some of them for their cards."""
 
     gateway: str
     cards_of: list[str] = []
@@ -102,7 +104,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 def encode(content: object) -> bytearray:
-    """Give the body of a message."""
+    """Return the body of a message."""
     body = bytearray()
     _encoder.encode_into(content, body)
     body += crc32(body).to_bytes(CHECKSUM_BYTES, "big")
@@ -113,14 +115,14 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
     """Read the body of a message.
 
     Raises:
-        msgspec.DecodeError: It is not what was sent, or cannot be read.
+        msgspec.DecodeError: The checksum does not match, or the body cannot be decoded.
     """
     content = memoryview(body)[:-CHECKSUM_BYTES]
     if crc32(content) != int.from_bytes(body[-CHECKSUM_BYTES:], "big"):
-        raise msgspec.DecodeError("it was damaged on its way")
+        raise msgspec.DecodeError("the checksum does not match")
     try:
         return decoder.decode(content)
-    except (UnicodeDecodeError, RecursionError) as error:  # a stranger's
+    except (UnicodeDecodeError, RecursionError) as error:  # not one of our messages
         raise msgspec.DecodeError(str(error)) from error
 
 
@@ -133,5 +135,5 @@ decode_hello = partial(_decode, msgspec.msgpack.Decoder(Hello))
 
 
 def card_id(encoded: bytes | bytearray) -> str:
-    """Give the id of a card: a digest of what is sent."""
+    """Return the id of a card: a digest of its encoding."""
     return blake2b(encoded, digest_size=12).hexdigest()

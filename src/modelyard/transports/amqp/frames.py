@@ -1,8 +1,8 @@
-"""The frames that every message needs, written and read by hand.
+"""Reads and writes by hand the frames that every message needs.
 
-pamqp builds an object per method and per property: for a message published, confirmed, delivered
-and acked that was 25 µs, half of what the connection took. These take 6. What is not of this
-plainest form, and all else that is said on a connection, is left to pamqp.
+pamqp builds an object per method and per property. To publish, confirm, deliver and ack a message,
+that took 25 µs, half of the connection's time; this module takes 6 µs. Any other frame, and any
+frame with fields that we do not use, is left to pamqp.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _TAG = struct.Struct(">QB")
 _CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags of the properties
 _BASIC = 60
 # Flags of the properties that we use, in the order in which they are written (that of
-# ``Properties``). All are short strings; where there are others, their flags tell.
+# ``Properties``). All of these are short strings. If other flags are set, pamqp reads the header.
 _ORDER = tuple(1 << bit for bit in (10, 9, 8, 7, 5, 3))
 _OURS = sum(_ORDER)
 _DELIVERY_MODE = 1 << 12
 
 
 class Properties(NamedTuple):
-    """What stands on a message, as far as we use it. ``expiration`` is in milliseconds; ``app_id``
-    says which queue a bundle is for, and of answers the digest of the model folder that gave them.
+    """The message properties that we use. ``expiration`` is in milliseconds. ``app_id`` is the
+    queue of a bundle, or the digest of the model folder that produced the answers.
     """
 
     correlation_id: str | None = None
@@ -45,7 +45,7 @@ class Properties(NamedTuple):
 
 
 class DeliverMethod(NamedTuple):
-    """The method that comes before a delivered message."""
+    """The ``basic.deliver`` method of a message."""
 
     consumer_tag: str
     tag: int
@@ -54,7 +54,7 @@ class DeliverMethod(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def publish_frame(exchange: str, routing_key: str, *, is_mandatory: bool) -> bytes:
-    """Give the method frame of a message, which is the same for all of a queue."""
+    """Return the ``basic.publish`` frame, which is the same for all messages to a queue."""
     method = commands.Basic.Publish(
         exchange=exchange, routing_key=routing_key, mandatory=is_mandatory
     )
@@ -62,7 +62,7 @@ def publish_frame(exchange: str, routing_key: str, *, is_mandatory: bool) -> byt
 
 
 def header_frame(properties: Properties, body_bytes: int, *, is_persistent: bool = False) -> bytes:
-    """Give the content header of a message; a persistent one survives the broker's restart."""
+    """Return the content header; a persistent message survives a restart of the broker."""
     flags, values = (_DELIVERY_MODE, b"\x02") if is_persistent else (0, b"")
     for flag, text in zip(_ORDER, properties, strict=True):
         if text is not None:
@@ -73,12 +73,12 @@ def header_frame(properties: Properties, body_bytes: int, *, is_persistent: bool
 
 
 def body_frame(body: bytes | bytearray) -> bytes:
-    """Give the frame of a message's body, if that fits into one; an empty body has none."""
+    """Return the body frame of a message that fits into one; an empty body has no frame."""
     return _frame(BODY, body) if body else b""
 
 
 def body_frames(body: bytes | bytearray, step: int) -> Iterator[bytes | memoryview]:
-    """Give the frames of a message's body, of ``step`` bytes each, in pieces: it is not copied."""
+    """Return the body frames of a message, ``step`` bytes each, without copying the body."""
     view = memoryview(body)
     for start in range(0, len(body), step):
         piece = view[start : start + step]
@@ -88,7 +88,7 @@ def body_frames(body: bytes | bytearray, step: int) -> Iterator[bytes | memoryvi
 
 
 def ack_frame(tag: int) -> bytes:
-    """Give the frame that acks one message."""
+    """Return the frame that acks one message."""
     return _frame(METHOD, CONFIRM + _TAG.pack(tag, 0))
 
 
@@ -97,10 +97,10 @@ def _frame(kind: int, payload: bytes | bytearray) -> bytes:
 
 
 def read_delivery(payload: bytes) -> DeliverMethod:
-    """Read what stands behind ``DELIVER``.
+    """Parse the arguments after ``DELIVER``.
 
     Raises:
-        ValueError, struct.error: It is not that.
+        ValueError, struct.error: They are malformed.
     """
     end = 5 + payload[4]
     tag, is_redelivered = _TAG.unpack_from(payload, end)
@@ -108,25 +108,25 @@ def read_delivery(payload: bytes) -> DeliverMethod:
 
 
 def read_confirm(payload: bytes) -> tuple[int, bool]:
-    """Read what stands behind ``CONFIRM``: the number of a message, and whether all before it are
-    meant as well.
+    """Parse the arguments after ``CONFIRM``: the number of a message, and whether it confirms all
+    earlier ones as well.
     """
     tag, flags = _TAG.unpack_from(payload, 4)
     return tag, bool(flags & 1)
 
 
 def read_header(data: bytes) -> tuple[int, Properties]:
-    """Read a content header, given as the whole frame: the size of the body, and the properties.
+    """Parse a content header, passed as a whole frame: the size of the body, and the properties.
 
-    A message whose properties cannot be read is given without any: whoever gets it settles it. If
-    it ended the session it would come again and again.
+    If the properties cannot be read, they are empty, and the consumer settles the message. If such
+    a message ended the session, it would be redelivered for ever.
     """
     _, _, body_bytes, flags = _CONTENT.unpack_from(data, FRAME_HEADER.size)
     try:
         if flags & ~_OURS:
             return body_bytes, _read_others(data)
         return body_bytes, _read_ours(data, flags)
-    except Exception:  # whatever a library may raise at what makes no sense
+    except Exception:  # pamqp may raise anything on malformed input
         return body_bytes, Properties()
 
 
@@ -139,11 +139,11 @@ def _read_ours(data: bytes, flags: int) -> Properties:
             continue
         end = position + 1 + data[position]
         if end > last:
-            raise ValueError("a property that is longer than its frame")
+            raise ValueError("a property extends beyond its frame")
         values.append(data[position + 1 : end].decode())
         position = end
     if position != last:
-        raise ValueError("something behind the properties")
+        raise ValueError("extra bytes after the properties")
     return Properties(*values)
 
 

@@ -1,5 +1,5 @@
-"""What a gateway knows of one target: the sum of what its workers say, kept up at a constant cost
-for each status. No I/O, no clock of its own.
+"""A gateway's view of one target: sums over the statuses of its workers, updated at a constant cost
+per status. No I/O, no clock of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _BEST_FIRST: tuple[State, ...] = ("ready", "recovering", "starting", "failed", "
 
 
 class Heard(NamedTuple):
-    """A worker's last status, and when it came."""
+    """A worker's last status, and when it was received."""
 
     at: float
     status: Status
@@ -25,10 +25,10 @@ class Known:
     """One target.
 
     Attributes:
-        card: What the target is; None until the first card has come.
-        card_id: Its id.
-        queued: How many bundles wait in its queues, as last told.
-        empty_since: Since when it has no worker; None while it has.
+        card: The target's card; None until the first one is received.
+        card_id: Id of the card.
+        queued: Bundles in the target's queues, as last reported.
+        empty_since: Since when the target has no worker; None while it has one.
     """
 
     def __init__(self, target: Target, now: float) -> None:
@@ -39,32 +39,39 @@ class Known:
         self.empty_since: float | None = now
         self._workers: dict[str, Heard] = {}
         self._states: Counter[State] = Counter()
-        self._cards: Counter[str] = Counter()  # of workers that serve
+        self._cards: Counter[str] = Counter()  # of serving workers
         self._runners = self._ready = 0
-        self._instance_s = 0.0  # summed over the workers that serve
+        self._instance_s, self._paces = 0.0, 0  # summed over the workers that know, and these
+        self._last_instance_s = 0.0
 
     @property
     def workers(self) -> int:
-        """How many there are, in whatever state."""
+        """Number of workers, in any state."""
         return len(self._workers)
 
     @property
     def state(self) -> State:
-        """The best of its workers'; without any, whether it could be woken."""
+        """The best of its workers'; without any, whether it could be woken. A target that sleeps
+        does so until a worker has loaded the model: requests wait.
+        """
+        may_sleep = self.card is not None and self.card.scale_to_zero
         for state in _BEST_FIRST:
             if self._states[state]:
-                return state
-        return "asleep" if self.card is not None and self.card.scale_to_zero else "stopped"
+                return "asleep" if state == "starting" and may_sleep else state
+        return "asleep" if may_sleep else "stopped"
 
     @property
     def instance_s(self) -> float:
-        """What an instance takes in a runner: the mean over the workers that serve."""
-        serving = sum(self._states[state] for state in SERVING)
-        return max(0.0, self._instance_s / serving) if serving else 0.0
+        """What an instance takes in a runner: the mean over the workers that know. Once they are
+        gone, what they said last.
+        """
+        if self._paces:
+            self._last_instance_s = max(0.0, self._instance_s / self._paces)
+        return self._last_instance_s
 
     @property
     def members(self) -> list[Member]:
-        """Its workers, those that serve first."""
+        """The workers, the serving ones first."""
         return sorted(
             (
                 Member(
@@ -81,7 +88,7 @@ class Known:
         )
 
     def hear(self, status: Status, now: float) -> bool:
-        """Take a worker's status; tells whether anything but loads changed."""
+        """Record a worker's status; returns whether anything but its load has changed."""
         before = self._workers.get(status.worker)
         if status.is_last:
             return self.drop(status.worker, now)
@@ -94,32 +101,33 @@ class Known:
         return before is None or _is_changed(before.status, status)
 
     def drop(self, worker: str, now: float) -> bool:
-        """Forget a worker; tells whether there was one."""
+        """Forget a worker; returns whether it was known."""
         heard = self._workers.pop(worker, None)
         if heard is None:
             return False
+        self._last_instance_s = self.instance_s
         self._count(heard.status, -1)
         if not self._workers:
             self.queued, self.empty_since = None, now
         return True
 
     def drop_silent(self, since: float, now: float) -> bool:
-        """Forget the workers last heard before ``since``; tells whether there were any."""
+        """Forget the workers last heard before ``since``; returns whether there were any."""
         silent = [name for name, heard in self._workers.items() if heard.at < since]
         for name in silent:
             self.drop(name, now)
         return bool(silent)
 
     def excuse(self, now: float) -> None:
-        """Give all workers time again: they could not be heard."""
+        """Restart the timeout of all workers, because they could not be heard."""
         for name, heard in self._workers.items():
             self._workers[name] = heard._replace(at=now)
 
     def newer_card(self) -> Status | None:
-        """Give the status of a worker whose card should take the place of the present one, if any.
+        """Return the status of a worker whose card should replace the current one, if any.
 
-        The present one stays as long as a worker that serves has it: while one release replaces
-        another, statuses of both come by turns.
+        The current card stays as long as a serving worker has it: during a rollout the statuses of
+        both releases alternate.
         """
         if self._cards[self.card_id] or not self._workers:
             return None
@@ -130,7 +138,7 @@ class Known:
         return None if best.card == self.card_id else best
 
     def announcement(self) -> Announcement | None:
-        """Give what the catalog should know; None before the first card."""
+        """Return the announcement for the catalog; None before the first card."""
         card, state = self.card, self.state
         if card is None:
             return None
@@ -148,6 +156,7 @@ class Known:
             reason=self._reason(state),
             scale_to_zero=card.scale_to_zero,
             is_default=card.is_default,
+            target_wait_s=card.target_wait_s,
             workers=sum(self._states[serving] for serving in SERVING),
         )
 
@@ -165,7 +174,9 @@ class Known:
         self._ready += by * status.runners_ready
         if status.state in SERVING:
             self._cards[status.card] += by
+        if status.instance_s:
             self._instance_s += by * status.instance_s
+            self._paces += by
 
 
 def _is_changed(before: Status, after: Status) -> bool:

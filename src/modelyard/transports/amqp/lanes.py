@@ -1,9 +1,9 @@
-"""Lanes: what waits for one queue, and how much of it leaves in one message.
+"""Lanes: the requests that wait for one queue, and how they are bundled into messages.
 
-A bundle leaves when as many requests wait as are under way, or when it is full, or when the first
-has waited long enough. So what comes alone leaves at once, the cost of a message is shared by more
-requests the busier the target is, and what cannot run yet waits in the broker. With 64 clients that
-is two bundles of 32 in turns: a quarter more answers than three bundles at a time, however small.
+A bundle leaves when as many requests wait as are in flight, when it is full, or when its first
+request has waited long enough. So a lone request leaves at once, a busy target shares the cost of a
+message among more requests, and requests that cannot run yet wait in the broker. With 64 clients
+two bundles of 32 alternate. That gave a quarter more answers than three bundles at a time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.names import Target
+from modelyard.transports.amqp.envelope import Item
 from modelyard.transports.amqp.topology import queue_name
 
 FILL_S = 0.005  # a request waits at most this long for its bundle to fill,
@@ -25,8 +26,10 @@ LARGEST_BUNDLE_BYTES = 1 << 20
 
 
 class Capacity(NamedTuple):
-    """What a target's workers can do: ``batch_size`` is how many instances a bundle may hold, so
-    that it never holds what another worker could be running; ``runners``: how many are up.
+    """Capacity of a target's workers.
+
+    ``batch_size``: most instances in a bundle, so that no bundle holds requests that another worker
+    could be running. ``runners``: number of runners that are up.
     """
 
     batch_size: int
@@ -34,7 +37,7 @@ class Capacity(NamedTuple):
 
 
 class Pending:
-    """A call that is not answered yet."""
+    """A call without an outcome yet."""
 
     __slots__ = ("bundle", "call", "is_second_try", "key", "lane")
 
@@ -45,9 +48,15 @@ class Pending:
         self.bundle: Bundle | None = None
         self.is_second_try = False
 
+    def to_item(self, wall_offset: float) -> Item:
+        """Give it as it travels; ``wall_offset``: what turns its deadline into a Unix time."""
+        request = self.call.request
+        deadline = request.deadline + wall_offset
+        return Item(self.key, request.id, request.input, deadline, request.form)
+
 
 class Bundle:
-    """One message's requests, as long as one of them is unanswered."""
+    """The requests of one message, kept while any of them is unanswered."""
 
     __slots__ = ("departed", "id", "lane", "requests")
 
@@ -64,13 +73,16 @@ class Lane:
     """The requests of one target and priority.
 
     Args:
-        target: Whose they are.
-        priority: Theirs.
-        capacity: Tells what the workers can do now. A request with more instances than a bundle
-            may hold is a bundle too.
+        target: The target.
+        priority: The priority.
+        capacity: Returns the workers' current capacity. A request with more instances than a
+            bundle may hold is a bundle by itself.
         depart: Sends a bundle.
         clock: For the moment at which a bundle leaves.
         new_id: Gives a bundle's id.
+
+    Attributes:
+        asked: How many instances have come so far, in how many ``requests``.
     """
 
     def __init__(
@@ -90,8 +102,9 @@ class Lane:
         self._clock = clock
         self._new_id = new_id
         self._loop = asyncio.get_running_loop()
-        self._waiting: OrderedDict[int, Pending] = OrderedDict()  # by key; whoever is next, first
+        self._waiting: OrderedDict[int, Pending] = OrderedDict()  # by key, the next one first
         self._instances = 0  # of all that wait
+        self.asked = self.requests = 0
         self._under_way = 0  # bundles
         self._unanswered = 0  # requests in them
         self._flush_soon: asyncio.Handle | None = None
@@ -100,34 +113,44 @@ class Lane:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits, and nothing is under way."""
+        """Whether nothing waits, and nothing is in flight."""
         return not (self._waiting or self._unanswered)
 
+    def enter(self, pending: Pending) -> None:
+        """Let a request that is new wait for the next bundle."""
+        self.asked += self.weigh(pending)
+        self.requests += 1
+        self.add(pending)
+
+    def weigh(self, pending: Pending) -> int:
+        """Give how many instances a request holds; more than a batch takes count as a batch."""
+        return min(pending.call.instances, self._capacity(self.target).batch_size)
+
     def add(self, pending: Pending) -> None:
-        """Let a request wait for the next bundle."""
+        """Queue a request for the next bundle."""
         self._waiting[pending.key] = pending
         self._instances += pending.call.instances
         self._schedule()
 
     def remove(self, pending: Pending) -> None:
-        """Let a request wait no longer: it leaves, or is settled."""
+        """Remove a request that leaves or is settled."""
         del self._waiting[pending.key]
         self._instances -= pending.call.instances
 
     def release(self, bundle: Bundle) -> None:
-        """Note that one of a bundle's requests is under way no more: another may be."""
+        """Note that a request of a bundle is no longer in flight, so another one may leave."""
         self._unanswered -= 1
         if not bundle.requests:
             self._under_way -= 1
         self._schedule()
 
     def open(self) -> None:
-        """Let bundles leave."""
+        """Start sending bundles."""
         self._is_open = True
         self._schedule()
 
     def close(self, unanswered: list[Pending]) -> None:
-        """Let nothing leave until ``open``; what was sent, the oldest first, waits again."""
+        """Stop sending until ``open``. Requests that were sent, oldest first, wait again."""
         self._is_open = False
         self._under_way = self._unanswered = 0
         for pending in reversed(unanswered):
@@ -143,12 +166,12 @@ class Lane:
         if is_enough or self._instances >= self._capacity(self.target).batch_size:
             self._flush_soon = self._loop.call_soon(self._flush)
         elif self._flush_later is None:
-            # A guess: the bundles of other gateways, and of the other priority, are not known here.
+            # An estimate: bundles of other gateways and of the other priority are not known here.
             is_spare = self._under_way < self._capacity(self.target).runners
             self._flush_later = self._loop.call_later(SPARE_S if is_spare else FILL_S, self._flush)
 
     def _cancel_flush(self) -> None:
-        """Forget both: the timer may be due while what comes at the end of the turn is set."""
+        """Cancel the timer and the call at the end of the turn; both may be pending."""
         for handle in (self._flush_soon, self._flush_later):
             if handle is not None:
                 handle.cancel()

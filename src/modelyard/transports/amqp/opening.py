@@ -1,4 +1,4 @@
-"""Opens a connection to the broker: finds the way there, and shakes hands."""
+"""Opens a connection to the broker: resolves the host, connects, and does the handshake."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ async def open_connection(
     on_lost: Callable[[str], None],
     clock: Clock,
 ) -> Connection:
-    """Connect and open the channel; ``name`` is what the broker's administrator sees.
+    """Connect and open the channel; ``name`` is shown in the broker's management UI.
 
     Raises:
-        OSError: There is no way to the broker.
-        ConnectionLostError: It does not want us, and why.
+        OSError: The broker cannot be reached.
+        ConnectionLostError: The broker refused; the text says why.
     """
     connection = await _connect(
         address,
@@ -52,8 +52,8 @@ async def open_connection(
 async def _connect(address: Address, make: Callable[[], Connection]) -> Connection:
     """Try each of the host's addresses in turn.
 
-    They are looked up here: a look-up inside of uvloop's ``create_connection`` that is given up
-    before the resolver answers is reported later as a defect, again and again.
+    The host is resolved here. If ``create_connection`` of uvloop is cancelled during its own
+    look-up, uvloop logs an error when the resolver answers.
     """
     loop = asyncio.get_running_loop()
     problem = OSError(f"{address.host} has no address")

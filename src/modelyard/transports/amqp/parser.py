@@ -1,4 +1,4 @@
-"""What the broker sends, read without any I/O: bytes in, events out.
+"""Parses what the broker sends, without I/O: bytes in, events out.
 
 ``connection.py`` feeds it and acts on the events. Frames that come with every message are read by
 ``frames.py``, all others by pamqp.
@@ -31,16 +31,16 @@ class Message(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """A published message that no queue takes; ``number`` is its own."""
+    """A published message that was returned for lack of a queue; ``number`` is its own."""
 
     number: int
     why: str
 
 
 class Confirmed(NamedTuple):
-    """The broker has taken a published message or, negatively, has not.
+    """The broker has accepted a published message, or rejected it.
 
-    ``is_multiple``: so it is with all before it.
+    ``is_multiple``: the same holds for all earlier messages.
     """
 
     number: int
@@ -49,7 +49,7 @@ class Confirmed(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The answer to a method that we called."""
+    """The answer to a method call."""
 
     method: base.Frame
 
@@ -64,14 +64,14 @@ class Got(NamedTuple):
 
 
 class Blocked(NamedTuple):
-    """The broker takes no more messages, being short of memory or disk; or takes them again."""
+    """An alarm: the broker accepts no messages, being short of memory or disk; or its end."""
 
     is_blocked: bool
     why: str = ""
 
 
 class Ended(NamedTuple):
-    """The connection is of no more use. ``is_cancelled``: a queue that we consume is gone."""
+    """The connection is lost. ``is_cancelled``: because a queue that we consume was deleted."""
 
     why: str
     is_cancelled: bool = False
@@ -81,10 +81,10 @@ Event = Message | Returned | Confirmed | Answer | Got | Blocked | Ended
 
 
 class Parser:
-    """Cuts what arrives into frames, and frames into events.
+    """Splits received bytes into frames, and turns frames into events.
 
     Attributes:
-        frames: How many whole frames have come.
+        frames: Number of complete frames received.
     """
 
     def __init__(self) -> None:
@@ -98,11 +98,11 @@ class Parser:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the beginning of a frame has come, and not its end."""
+        """Whether a frame has begun, but is not complete."""
         return bool(self._received)
 
     def feed(self, data: bytes) -> list[Event]:
-        """Give the events in what has arrived. After ``Ended`` nothing more is to be fed."""
+        """Return the events in ``data``. Do not call it again after ``Ended``."""
         events: list[Event] = []
         if self._received:
             self._received += data
@@ -136,7 +136,7 @@ class Parser:
         return events
 
     def _on_often(self, payload: bytes) -> Event | None:
-        """Read what comes with every message."""
+        """Read the methods that come with every message."""
         if payload.startswith(frames.DELIVER):
             self._content = frames.read_delivery(payload)
             return None
@@ -156,7 +156,7 @@ class Parser:
             case commands.Connection.CloseOk():
                 event = Ended("closed")
             case commands.Basic.Cancel():
-                event = Ended("a queue that was consumed is gone", is_cancelled=True)
+                event = Ended("a queue that we consume was deleted", is_cancelled=True)
             case commands.Connection.Blocked():
                 event = Blocked(is_blocked=True, why=received.reason)
             case commands.Connection.Unblocked():

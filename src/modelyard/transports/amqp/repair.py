@@ -1,4 +1,4 @@
-"""Has requests sent again whose answers came in a form that cannot be read."""
+"""Resends requests whose answers could not be decoded."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable
 
 from modelyard.core.clock import Clock
 
-EVERY_S = 1.0  # workers that write what we cannot read must not have us ask on and on
+EVERY_S = 1.0  # so that workers with undecodable answers do not cause a flood of retries
 
 
 class Repair:
-    """Calls ``resend`` soon after each unreadable answer, at most once in ``EVERY_S``.
+    """Calls ``resend`` soon after an unreadable answer, at most once per ``EVERY_S``.
 
-    A copy costs a run, a missing answer costs a request its deadline.
+    An unreadable answer does not say whose it was, so everything that was sent before is sent
+    again. A duplicate costs one run, while a missing answer would cost a request its deadline.
 
     Args:
         clock: For the times at which requests left.
-        resend: Sends again what left before the moment given.
+        resend: Resends the requests that left before the given time.
     """
 
     def __init__(self, clock: Clock, *, resend: Callable[[float], None]) -> None:

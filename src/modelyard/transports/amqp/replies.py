@@ -1,7 +1,7 @@
-"""Answers on their way back: those of one turn of the event loop leave in one message per gateway.
+"""Sends answers back: those of one turn of the event loop leave in one message per gateway.
 
-On the way of a request: ``consumer.py`` adds each outcome here. A bundle is acked when all of its
-answers are confirmed, and not before: should the worker die, the broker gives it to another.
+Path of a request: ``consumer.py`` adds each outcome here. A bundle is acked only when all of its
+answers are confirmed. If the worker dies before, the broker redelivers it to another worker.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from modelyard.transports.amqp.topology import REPLIES
 
 REPLY_TIMEOUT_S = 10.0
 BLOCKED_RETRY_S = 0.5
-GIVE_BACK_AFTER_S = 0.1  # so that a bundle which nobody can run does not go round and round
-LARGEST_REPLY_BYTES = 1 << 20  # of several answers together; one may be larger by itself
+GIVE_BACK_AFTER_S = 0.1  # so that a bundle which no worker can run does not spin
+LARGEST_REPLY_BYTES = 1 << 20  # for several answers together; a single one may be larger
 
 
 class Delivery:
-    """A bundle that was delivered to us, and how many of its answers are not yet confirmed."""
+    """A delivered bundle, and the number of its answers that are not confirmed yet."""
 
     __slots__ = ("bundle_id", "calls", "reply_to", "tag", "unconfirmed")
 
@@ -43,12 +43,12 @@ Entry = tuple[Delivery, envelope.Answer]
 
 
 class Replies:
-    """What goes back within one session with the broker.
+    """The answers of one session with the broker.
 
     Args:
-        session: Where the deliveries came from; only there can they be acked.
-        digest: Of the model folder that answers.
-        metrics: Told what happens.
+        session: The session of the deliveries; they can be acked only there.
+        metrics: Receives counts.
+        digest: Digest of the model folder that answers.
     """
 
     def __init__(self, session: Session, metrics: BrokerMetrics, *, digest: str) -> None:
@@ -67,12 +67,12 @@ class Replies:
         self._waiting.setdefault(delivery.reply_to, []).append((delivery, answer))
 
     def refuse(self, delivery: Delivery, failure: Failure) -> None:
-        """Answer a whole bundle that cannot be read."""
+        """Answer a bundle that cannot be read, as a whole."""
         delivery.unconfirmed = 1
         self._send(delivery.reply_to, envelope.REFUSAL, failure, Counter([delivery]))
 
     def give_back(self, delivery: Delivery) -> None:
-        """Have the broker give a bundle to another worker: this one cannot run it now."""
+        """Return a bundle to the queue for another worker, because this one cannot run it now."""
         if delivery not in self.open:
             return
         self._close(delivery)
@@ -89,7 +89,7 @@ class Replies:
             await self._closed.wait()
 
     def abandon(self) -> None:
-        """Give all up: the session is gone, and the broker will deliver it again."""
+        """Drop all deliveries: the session is lost, and the broker will redeliver them."""
         self.is_abandoned = True
         for delivery in self.open:
             for call in delivery.calls:
@@ -124,16 +124,16 @@ class Replies:
     def _on_confirmed(
         self, parts: Counter[Delivery], again: Callable[[], None], confirmed: asyncio.Future[None]
     ) -> None:
-        """Ack the bundles that are now answered. A gateway that is gone needs no answer."""
+        """Ack the bundles that are now answered. An answer to a gateway that is gone counts too."""
         error = confirmed.exception()
         if isinstance(error, ReturnedError):
             self._metrics.broker_event("orphan")
         elif isinstance(error, BlockedError) and not isinstance(error, UnconfirmedError):
-            # Given up, the bundle would come back and run, again and again until the alarm is over.
+            # If we gave up, the bundle would be redelivered and run again until the alarm ends.
             asyncio.get_running_loop().call_later(BLOCKED_RETRY_S, again)
             return
         elif error is not None:
-            self._session.lose(str(error))  # not acked: the broker gives it to someone else
+            self._session.lose(str(error))  # unacked, so the broker redelivers it
             return
         for delivery, answered in parts.items():
             delivery.unconfirmed -= answered
@@ -147,7 +147,7 @@ class Replies:
 
 
 def _cut(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Cut answers into messages that a broker takes: there may be many large ones in one turn."""
+    """Split answers into messages within the size limit."""
     some: list[Entry] = []
     used = 0
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Messages to ourselves: their absence shows a broker that hangs, or a lost reply queue."""
+"""Messages to our own reply queue: a missing one shows a hung broker or a lost queue."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.topology import REPLIES
 
 EVERY_S = 2.0
-LATE_S = 0.5  # later than that, it is the broker's fault if a deadline passes
+LATE_S = 0.5  # if a pong is later than this, a missed deadline is blamed on the broker
 TIMEOUT_S = 4.0
-BLOCKED_S = 1.0  # an alarm that lasts longer is answered 503, also for what was sent before it
+BLOCKED_S = 1.0  # after this long in an alarm, requests that were sent before get a 503 too
 
 
 class SelfPing:
-    """Pings through one session after the other.
+    """Pings through the current session.
 
     Args:
         clock: For the time since the last pong.
@@ -42,7 +42,7 @@ class SelfPing:
         self._session, self._reply_to, self._heard = session, reply_to, self._clock()
 
     def end(self) -> None:
-        """Ping no more."""
+        """Stop pinging."""
         self._session = None
 
     def pong(self) -> None:
@@ -59,11 +59,11 @@ class SelfPing:
     def _ping(self, session: Session) -> None:
         now = self._clock()
         if session.publishing.is_blocked:
-            self._heard = now  # no ping gets through, and that is known
+            self._heard = now  # pings are known not to get through now
             if now - session.publishing.blocked_since > BLOCKED_S:
                 self._on_blocked()
         elif now - self._heard > TIMEOUT_S:
-            session.lose("no message of ours came back")
+            session.lose("the self-ping did not come back")
         else:
             ping = session.publishing.publish(
                 b"",
@@ -72,4 +72,4 @@ class SelfPing:
                 properties=Properties(message_type=envelope.PING),
                 is_mandatory=False,
             )
-            ping.add_done_callback(asyncio.Future.exception)  # the missing pong will tell
+            ping.add_done_callback(asyncio.Future.exception)  # a missing pong is noticed anyway

@@ -1,7 +1,7 @@
-"""Keeps a session with the broker up: connects, notices that it is dead, connects again.
+"""Keeps a session with the broker open: connects, detects a dead session, reconnects.
 
 A session is two connections, one to publish and one to consume: an alarm in the broker blocks only
-connections that publish. When either is lost both go, and all that depends on them is set up anew.
+connections that publish. If either is lost both are closed, and the set-up starts over.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 2.0
-STABLE_AFTER_S = 5.0  # a session that ends sooner does not shorten the pause before the next
+STABLE_AFTER_S = 5.0  # only a session that lasted this long resets the backoff
 
 LOST = (BrokerError, OSError, TimeoutError)
-"""What is raised when the broker cannot be reached, refuses, or takes too long."""
+"""Raised if the broker cannot be reached, refuses, or times out."""
 
 
 class BrokerMetrics(Protocol):
-    """Counts what happens between us and the broker."""
+    """Counts events of the broker connection."""
 
     def broker_event(self, event: str) -> None:
         """Count ``resent`` requests, ``redelivered`` bundles, ``orphan`` replies and the like."""
@@ -44,12 +44,12 @@ class Broker(NamedTuple):
     """What every part needs to talk to the broker.
 
     Attributes:
-        addresses: Where it is; several are tried in turn.
-        owner: Our own name, for the broker's administrator and for the names of our queues.
-        metrics: Told what happens.
-        clock: For time-outs and deadlines.
-        wall_clock: For deadlines on their way to another machine.
-        chance: For jitter, and for names that must be new.
+        addresses: Addresses of the broker, tried in turn.
+        owner: Our own unique name, for connection and queue names.
+        metrics: Receives counts.
+        clock: For timeouts and deadlines.
+        wall_clock: For deadlines that are sent to another machine.
+        chance: For jitter, and for unique names.
     """
 
     addresses: Sequence[Address]
@@ -60,16 +60,16 @@ class Broker(NamedTuple):
     chance: Random
 
     def wall_offset(self) -> float:
-        """Give what turns a reading of ``clock`` into a Unix time, added to it."""
+        """Return the offset from a reading of ``clock`` to Unix time."""
         return self.wall_clock() - self.clock()
 
     def new_name(self, prefix: str) -> str:
-        """Give a name that nobody else has."""
+        """Return a unique name."""
         return f"{prefix}.{self.owner}.{self.chance.getrandbits(64):016x}"
 
 
 class Session:
-    """Open connections, the exchanges declared. Give it up with ``lose``."""
+    """Open connections, with the exchanges declared. ``lose`` ends it."""
 
     def __init__(self) -> None:
         self.publishing: Connection
@@ -77,7 +77,7 @@ class Session:
         self.lost = asyncio.Event()
 
     def lose(self, why: str) -> None:
-        """Say that it is of no more use: the supervisor opens another one."""
+        """End the session; the supervisor opens another one."""
         if not self.lost.is_set():
             log.warning("broker_lost", extra={"why": why})
             self.lost.set()
@@ -87,15 +87,15 @@ OnOpen = Callable[[Session], Awaitable[None]]
 
 
 class Supervisor:
-    """Runs sessions one after the other.
+    """Runs sessions, one after the other.
 
     Args:
-        broker: Where to, and as whom.
-        role: What the sessions are for; the broker's administrator sees it.
-        on_open: Sets up what a new session needs; may raise, which ends the session.
+        broker: The broker, and our identity there.
+        role: Purpose of the sessions, part of the connection names.
+        on_open: Sets up a new session; if it raises, the session ends.
         on_lost: Called when a session has ended.
         confirm_timeout_s: How long the broker may take to confirm a message.
-        is_one_connection: For those who publish too little to mind an alarm.
+        is_one_connection: Publish and consume on one connection, where an alarm does not matter.
     """
 
     def __init__(
@@ -133,11 +133,11 @@ class Supervisor:
                         await session.lost.wait()
                         if clock() - opened > STABLE_AFTER_S:
                             backoff_s = FIRST_BACKOFF_S
-                    finally:  # before the connections are closed: that may take a while
+                    finally:  # before closing the connections, which may take a while
                         self._on_lost()
             except LOST as error:
                 log.warning("broker_unreachable", extra={"error": str(error) or repr(error)})
-            # With jitter, so that many processes do not come back at the same moment.
+            # With jitter, so that many processes do not reconnect at the same moment.
             await asyncio.sleep(backoff_s * self._broker.chance.uniform(0.5, 1.5))
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 

@@ -1,7 +1,8 @@
-"""Names in the broker, and how they are declared. All exchanges are our own and durable.
+"""Names and declarations of exchanges and queues. All exchanges are our own and durable.
 
-Requests wait in ``infer.<model>:<version>`` and, with high priority, in ``…:high``. Limits of
-length and time are left to policies: arguments that differ from an earlier declaration are refused.
+Requests wait in ``infer.<model>:<version>``, or with high priority in ``…:high``. Length and time
+limits are left to policies, because RabbitMQ refuses arguments that differ from an earlier
+declaration.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ CATALOG = "modelyard.catalog"
 """Workers' statuses, to all gateways."""
 
 CARDS = "modelyard.cards"
-"""Workers' cards: to all gateways, and with the key ``KEPT`` also to the queue that keeps them."""
+"""Workers' cards, to all gateways; with the key ``KEPT`` also to the queue that keeps them."""
 
 HELLO = "modelyard.hello"
-"""What gateways ask all workers."""
+"""Gateways' hellos, to all workers."""
 
 SENT, KEPT = "sent", "kept"
 _EXCHANGES = {
@@ -39,8 +40,8 @@ QueueType = Literal["classic", "quorum"]
 
 
 def queue_name(target: Target, priority: Priority) -> str:
-    """Give the name of a target's queue, which is also its routing key."""
-    # Names and versions may hold dots: with one between them, a/1.2 and a.1/2 would share a queue.
+    """Return the name of a target's queue, which is also its routing key."""
+    # Names and versions may contain dots: joined by a dot, a/1.2 and a.1/2 would share a queue.
     name = f"infer.{target.name}:{target.version}"
     return f"{name}:high" if priority == "high" else name
 
@@ -56,7 +57,7 @@ async def declare_exchanges(connection: Connection) -> None:
 async def declare_request_queue(
     connection: Connection, target: Target, priority: Priority, queue_type: QueueType
 ) -> str:
-    """Declare and bind the queue of a target, and give its name; it stays when its workers go."""
+    """Declare and bind a target's queue, and return its name. It outlives the workers."""
     name = queue_name(target, priority)
     await connection.call(
         commands.Queue.Declare(queue=name, durable=True, arguments={"x-queue-type": queue_type})
@@ -68,9 +69,7 @@ async def declare_request_queue(
 async def count_waiting(
     connection: Connection, target: Target, priority: Priority
 ) -> tuple[int, int]:
-    """Count the messages that wait in a target's queue and are with no worker yet, and its
-    consumers.
-    """
+    """Count the messages of a target's queue that are not delivered yet, and its consumers."""
     answer = await connection.call(
         commands.Queue.Declare(queue=queue_name(target, priority), passive=True)
     )
@@ -81,10 +80,10 @@ async def count_waiting(
 async def declare_own_queue(
     connection: Connection, name: str, bindings: Iterable[tuple[str, str]]
 ) -> str:
-    """Declare a queue that lives as long as its connection, bind it, and give its name.
+    """Declare a queue that lives as long as its connection, bind it, and return its name.
 
-    The name must be a new one for each connection, so that a reconnect meets no queue that the
-    broker has not yet let go. ``bindings``: exchanges and routing keys.
+    Each connection must use a new name: after a reconnect the broker may still hold the old queue.
+    ``bindings``: exchanges and routing keys.
     """
     await connection.call(
         commands.Queue.Declare(
@@ -100,9 +99,9 @@ async def declare_own_queue(
 
 
 async def declare_kept_cards(connection: Connection, queue_type: QueueType) -> str:
-    """Declare and bind the queue that keeps the cards of targets that may sleep; gives its name.
+    """Declare and bind the queue that keeps the cards of targets that may sleep; returns its name.
 
-    Its type is in its name: a process that is set up for the other one has a queue beside it.
+    The queue type is part of the name, so processes with different types use different queues.
     """
     name = f"{CARDS}.{queue_type}"
     await connection.call(

@@ -1,15 +1,15 @@
 """The gateway's side: requests leave in bundles, and each is kept until it is answered.
 
-On the way of a request: dispatch calls ``send``; the request waits in its lane (``lanes.py``)
-until ``_depart`` publishes its bundle; ``consumer.py`` takes that from the queue; the answers come
-back to ``_on_reply``. If the session is lost on the way, all that is unanswered is sent again.
+Path of a request: dispatch calls ``send``; the request waits in its lane (``lanes.py``) until
+``_depart`` publishes its bundle; ``consumer.py`` takes that from the queue; the answers come back
+to ``_on_reply``. If the session is lost, all unanswered requests are sent again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -29,11 +29,7 @@ from modelyard.core.errors import (
 )
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.confirms import (
-    ConnectionLostError,
-    NackedError,
-    ReturnedError,
-)
+from modelyard.transports.amqp.confirms import ConnectionLostError, NackedError, ReturnedError
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.lanes import Bundle, Capacity, Lane, Pending
 from modelyard.transports.amqp.parser import Message
@@ -45,7 +41,7 @@ from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_qu
 log = logging.getLogger(__name__)
 
 PUBLISH_TIMEOUT_S = 1.0
-# RabbitMQ 4 closes the channel on a message of more than 16 MiB, with all that is under way there.
+# RabbitMQ 4 closes the channel on a message of more than 16 MiB, which loses all that is in flight.
 # A bundle may hold another MiB.
 LARGEST_INPUT_BYTES = 14 << 20
 
@@ -54,8 +50,8 @@ class AmqpTransport:
     """Carries requests through the broker.
 
     Args:
-        broker: Where to, and as whom.
-        capacity: Tells what a target's workers can do now.
+        broker: The broker, and our identity there.
+        capacity: Returns the current capacity of a target's workers.
         on_unroutable: Called with a target that has no queue.
     """
 
@@ -93,29 +89,32 @@ class AmqpTransport:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests and answers get through now, as far as is known."""
+        """Whether requests and answers currently get through, as far as is known."""
         return self.is_connected and not self.is_blocked and self._ping.is_heard
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the broker has said that it takes no messages now."""
+        """Whether the broker has an alarm, and so accepts no messages."""
         return self._session is not None and self._session.publishing.is_blocked
 
     @property
     def pending(self) -> int:
-        """How many requests are not answered yet."""
+        """Number of unanswered requests."""
         return len(self._pending)
 
-    def instances(self, target: Target) -> int:
-        """Give how many instances of a target wait or run, of those that were sent from here. What
-        is larger than a batch counts as a batch.
+    def in_flight(self) -> dict[Target, int]:
+        """Give how many instances of each target wait or run, of those that were sent from here.
+        What is larger than a batch counts as a batch.
         """
-        most = self._capacity(target).batch_size
-        return sum(
-            min(pending.call.instances, most)
-            for pending in list(self._pending.values())  # metrics are rendered in a thread
-            if pending.lane.target == target
-        )
+        counts: Counter[Target] = Counter()
+        for pending in list(self._pending.values()):  # metrics are rendered in a thread
+            counts[pending.lane.target] += pending.lane.weigh(pending)
+        return counts
+
+    def asked(self, target: Target) -> tuple[int, int]:
+        """Give how many instances of a target were ever sent from here, in how many requests."""
+        lanes = [lane for lane in list(self._lanes.values()) if lane.target == target]
+        return sum(lane.asked for lane in lanes), sum(lane.requests for lane in lanes)
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -124,26 +123,26 @@ class AmqpTransport:
             group.create_task(self._ping.run())
 
     def send(self, call: Call) -> None:
-        """Carry a call; see ``dispatch.Transport``."""
+        """Deliver a call; see ``dispatch.Transport``."""
         if len(call.request.input) > LARGEST_INPUT_BYTES:
             call.settle(
-                TooLarge(f"a broker takes no input of more than {LARGEST_INPUT_BYTES} bytes")
+                TooLarge(f"the input is over the broker's limit of {LARGEST_INPUT_BYTES} bytes")
             )
             return
         lane = self._lane(call.request.target, call.request.priority)
         pending = Pending(next(self._keys), call, lane)
         self._pending[pending.key] = pending
         call.watch(partial(self._forget, pending))
-        lane.add(pending)
+        lane.enter(pending)
 
     def forget(self, target: Target) -> None:
-        """Forget a target that is gone; what is under way for it is answered first."""
+        """Forget a target that is gone, once its requests in flight are answered."""
         for place, lane in list(self._lanes.items()):
             if lane.target == target and lane.is_empty:
                 del self._lanes[place]
 
     def resend(self, target: Target, *, departed_before: float) -> None:
-        """Send again what left for a target before a moment, and was lost with its queue."""
+        """Resend requests that left before a point in time: the target's queue was deleted."""
         self._resend(target, departed_before)
 
     def _lane(self, target: Target, priority: Priority) -> Lane:
@@ -163,7 +162,7 @@ class AmqpTransport:
         return lane
 
     def _forget(self, pending: Pending, _: Call) -> None:
-        """Keep a request no longer: it is answered, given up or late."""
+        """Drop a settled request."""
         del self._pending[pending.key]
         if pending.bundle is None:
             pending.lane.remove(pending)
@@ -176,15 +175,15 @@ class AmqpTransport:
             del self._bundles[bundle.id]
         bundle.lane.release(bundle)
 
-    # Out.
+    # Sending.
 
     def _depart(self, bundle: Bundle) -> None:
         """Publish a bundle."""
         session = self._session
-        assert session is not None  # lanes are open only while there is one
+        assert session is not None  # lanes are open only during a session
         self._bundles[bundle.id] = bundle
         offset = self._broker.wall_offset()
-        items = [_to_item(pending, offset) for pending in bundle.requests.values()]
+        items = [pending.to_item(offset) for pending in bundle.requests.values()]
         last = max(item.deadline for item in items)
         left_s = max(last - self._broker.wall_clock(), 0.001)
         confirmed = session.publishing.publish(
@@ -196,7 +195,7 @@ class AmqpTransport:
                 correlation_id=bundle.id,
                 reply_to=self._reply_to,
                 app_id=bundle.lane.queue,
-                # The broker drops what nobody waits for; each item has its own deadline besides.
+                # The broker drops expired bundles; each item has its own deadline as well.
                 expiration=str(int(left_s * 1000) + 1),
             ),
         )
@@ -205,15 +204,15 @@ class AmqpTransport:
     def _on_confirmed(
         self, session: Session, bundle: Bundle, confirmed: asyncio.Future[None]
     ) -> None:
-        """Fail what the broker did not take."""
+        """Fail the requests of a bundle that the broker did not accept."""
         error = confirmed.exception()
-        if error is None or session is not self._session:  # else: all of it is sent again
+        if error is None or session is not self._session:  # else everything is resent anyway
             return
         if isinstance(error, ConnectionLostError):
-            session.lose(str(error))  # and _on_lost lets all that is unanswered be sent again
+            session.lose(str(error))  # _on_lost resends all unanswered requests
             return
         why = self._why_refused(bundle.lane.target, error)
-        # Where one has no queue, those sent before have lost theirs.
+        # If this bundle has no queue, the earlier ones have lost theirs.
         is_gone = isinstance(error, ReturnedError)
         lost = [b for b in self._bundles.values() if b.lane is bundle.lane] if is_gone else [bundle]
         for pending in [pending for each in lost for pending in each.requests.values()]:
@@ -223,15 +222,15 @@ class AmqpTransport:
         if isinstance(error, ReturnedError):
             self._metrics.broker_event("returned")
             self._on_unroutable(target)
-            return ModelNotReady(f"{target} has no queue: no worker has been up")
+            return ModelNotReady(f"{target} has no queue: no worker has declared it")
         if isinstance(error, NackedError):
             self._metrics.broker_event("nacked")
             return Overloaded(f"the queue of {target} is full")
-        # It may yet be delivered; the deadline in it keeps it from being run for nobody.
+        # It may still be delivered. Its items carry deadlines, so that they do not run late.
         self._metrics.broker_event("publish_timeout")
         return Unavailable(str(error))
 
-    # Back.
+    # Answers.
 
     async def _on_open(self, session: Session) -> None:
         name = self._broker.new_name("replies")
@@ -243,12 +242,12 @@ class AmqpTransport:
             lane.open()
 
     def _on_lost(self) -> None:
-        """Let all that was sent and is not answered wait for the next session."""
+        """Queue all unanswered requests for the next session."""
         self._session = None
         self._ping.end()
         self._bundles.clear()
         sent: dict[Lane, list[Pending]] = defaultdict(list)
-        for pending in self._pending.values():  # the oldest first
+        for pending in self._pending.values():  # oldest first
             if pending.bundle is not None:
                 sent[pending.lane].append(pending)
                 pending.bundle = None
@@ -272,7 +271,7 @@ class AmqpTransport:
             self._metrics.broker_event("orphan")
             log.warning("answer_unreadable", extra={"why": str(error)})
             if kind in (envelope.ANSWERS, envelope.REFUSAL):
-                self._repair.note()  # a damaged answer may not tell whose it was
+                self._repair.note()  # a damaged answer does not say whose it was
 
     def _answer(self, answer: envelope.Answer, digest: str | None) -> None:
         pending = self._pending.get(answer.key)
@@ -292,7 +291,7 @@ class AmqpTransport:
         for pending in list(bundle.requests.values()):
             if failure.code == Unavailable.code and not pending.is_second_try:
                 pending.is_second_try = True
-                self._send_again(bundle, pending)  # the bundle was damaged on its way
+                self._send_again(bundle, pending)  # the bundle was damaged in transit
             else:
                 pending.call.settle(from_failure(failure))
 
@@ -310,15 +309,7 @@ class AmqpTransport:
                     self._send_again(bundle, pending)
 
     def _give_up_sent(self) -> None:
-        """Refuse what is under way: while the broker takes no messages it takes no answers either,
-        and how long that lasts nobody knows.
-        """
+        """Refuse the requests in flight: an alarm blocks their answers too, for an unknown time."""
         for pending in list(self._pending.values()):
             if pending.bundle is not None:
                 pending.call.settle(Unavailable("the broker takes no messages now, and no answers"))
-
-
-def _to_item(pending: Pending, wall_offset: float) -> envelope.Item:
-    request = pending.call.request
-    deadline = request.deadline + wall_offset
-    return envelope.Item(pending.key, request.id, request.input, deadline, request.form)

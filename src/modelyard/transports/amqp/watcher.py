@@ -1,14 +1,15 @@
-"""A gateway's view of the workers: hears their statuses, fetches their cards, tells the catalog.
+"""A gateway's view of the workers: receives statuses, fetches cards, and updates the catalog.
 
 A worker that has been silent for ``FORGET_AFTER_S`` is gone. A gateway that starts asks all workers
-for their status; cards that it does not know it fetches, once, from a worker that has them. Cards
-of targets that may sleep are kept by the broker as well, so a request can wake a target of which
-nothing is up, also when all gateways have been restarted since.
+for their status. It fetches an unknown card once, from a worker that has it. The broker keeps the
+cards of targets that may sleep, so a request can wake such a target even after all gateways have
+been restarted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -42,18 +43,19 @@ from modelyard.transports.amqp.topology import (
 
 TICK_S = 1.0
 KNOWS_ALL_AFTER_S = 2 * SPREAD_S + 0.5  # from the first hello on
+LACKS_AT_MOST_S = 10.0  # a worker whose card does not come keeps no gateway unready for ever
 TIDY_EVERY_S = 3600.0  # kept cards that were replaced are dropped so often
 
 
 class Watcher:
-    """Hears the workers, and remembers targets that may sleep.
+    """Watches the workers, and remembers targets that may sleep.
 
     Args:
-        broker: Where to, and as whom.
-        queue_type: Of the queue that keeps cards.
-        announce: Called with what is true of a target, at every change.
+        broker: The broker, and our identity there.
+        queue_type: Type of the queue that keeps cards.
+        announce: Called with a target's announcement at every change.
         forget: Called with a target that nobody has announced for ``forget_after_s``.
-        is_blocked: Whether the broker takes no messages now, and so no worker can be heard.
+        is_blocked: Whether the broker has an alarm, so that no worker can be heard.
         on_queue_lost: Called with a target whose queue was deleted, and when.
         forget_after_s: How long a target without workers is remembered, unless it sleeps.
     """
@@ -80,6 +82,8 @@ class Watcher:
         self._cards: dict[str, envelope.Card] = {}  # by id
         self._session: Session | None = None
         self._first_heard: float | None = None
+        self._is_complete = False
+        self._hurried = asyncio.Event()
         self._tidied = -math.inf
         self._supervisor = Supervisor(
             broker,
@@ -93,16 +97,18 @@ class Watcher:
     @property
     def knows_all(self) -> bool:
         """Whether every worker that is up has had the time to announce itself, once."""
-        if self._first_heard is None:
-            return False
-        return self._broker.clock() - self._first_heard > KNOWS_ALL_AFTER_S
+        if not self._is_complete and self._first_heard is not None:
+            waited_s = self._broker.clock() - self._first_heard
+            is_lacking = waited_s < LACKS_AT_MOST_S and bool(self._lacking())
+            self._is_complete = waited_s > KNOWS_ALL_AFTER_S and not is_lacking
+        return self._is_complete
 
     def known(self, target: Target) -> Known | None:
-        """Give what is known of a target: its load, and its workers one by one."""
+        """Return the view of a target, with its load and workers; None if it is not known."""
         return self._known.get(target)
 
     def members(self, target: Target) -> list[Member]:
-        """Give a target's workers."""
+        """Return a target's workers."""
         known = self._known.get(target)
         return known.members if known else []
 
@@ -113,11 +119,11 @@ class Watcher:
             group.create_task(self._tick_on_and_on())
 
     def forget_asleep(self, target: Target) -> None:
-        """Forget a target that slept: its queue is not there any more, so nothing could wake it."""
+        """Forget a sleeping target whose queue is gone, since nothing could wake it."""
         known = self._known.get(target)
         if known is not None and not known.workers and known.card is not None:
             known.card = msgspec.structs.replace(known.card, scale_to_zero=False)
-            self._tidied = -math.inf  # so that the broker forgets it as well
+            self._tidied = -math.inf  # so that the broker drops its card soon
             self._tell(known)
 
     async def _on_open(self, session: Session) -> None:
@@ -137,10 +143,10 @@ class Watcher:
         self._session = None
 
     async def _tidy(self, connection: Connection) -> None:
-        """Read the cards that the broker keeps, and keep the last one of each target alone.
+        """Read the cards that the broker keeps, and drop all but the last one of each target.
 
-        What another gateway reads in the same moment it publishes again, so nobody misses it.
-        Where their queue cannot be had, the session is lost, and the next one does without.
+        Cards are published again, so gateways that read at the same time miss none. If the queue
+        cannot be declared, the session is lost, and the next session does not try again.
         """
         now = self._broker.clock()
         if now - self._tidied < TIDY_EVERY_S:
@@ -174,7 +180,7 @@ class Watcher:
                 card = envelope.decode_card(message.body)
                 self._on_card(card, envelope.card_id(message.body))
         except msgspec.MsgspecError:
-            return  # damaged, or a stranger's: the next one comes soon
+            return  # damaged, or not one of our messages; the next status comes soon
 
     def _on_status(self, status: envelope.Status) -> None:
         now = self._broker.clock()
@@ -183,6 +189,8 @@ class Watcher:
             known = self._known[status.target] = Known(status.target, now)
         if known.hear(status, now):
             self._tell(known)
+            if known.newer_card() is not None:
+                self._hurried.set()  # its card is not known: ask for it now
         if status.queue_lost_s is not None:
             self._on_queue_lost(status.target, now - status.queue_lost_s)
 
@@ -196,7 +204,7 @@ class Watcher:
         self._tell(known)
 
     def _tell(self, known: Known) -> None:
-        """Announce a target, with the card that its workers have."""
+        """Announce a target, with its workers' current card."""
         newer = known.newer_card()
         if newer is not None and (card := self._cards.get(newer.card)) is not None:
             known.card, known.card_id = card, newer.card
@@ -205,7 +213,10 @@ class Watcher:
 
     async def _tick_on_and_on(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S * self._broker.chance.uniform(0.5, 1.0))
+            self._hurried.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S * self._broker.chance.uniform(0.5, 1.0)):
+                    await self._hurried.wait()
             now = self._broker.clock()
             if self._is_blocked():
                 for known in self._known.values():
@@ -224,12 +235,15 @@ class Watcher:
                 del self._known[target]
                 self._forget(target)
 
+    def _lacking(self) -> list[str]:
+        """Give the workers whose cards are missing, one for each target."""
+        newer = [known.newer_card() for known in self._known.values()]
+        return [s.worker for s in newer if s is not None and s.card not in self._cards]
+
     async def _ask(self, session: Session, now: float) -> None:
-        """Fetch the cards that are missing, and tidy up now and then."""
+        """Request missing cards, and tidy up now and then."""
         try:
-            newer = [known.newer_card() for known in self._known.values()]
-            lacking = [s.worker for s in newer if s is not None and s.card not in self._cards]
-            if lacking:
+            if lacking := self._lacking():
                 hello = envelope.Hello(self._broker.owner, lacking)
                 await publish_hello(session.publishing, hello)
             if now - self._tidied > TIDY_EVERY_S:

@@ -1,0 +1,1 @@
+"""The documentation as a site: pages that are written from the code."""

@@ -1,0 +1,89 @@
+"""What the parts of a pool call that is not theirs: runners, whoever starts them, and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol
+
+from modelyard.core.manifest import Manifest
+from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
+from modelyard.pool.output import Line
+
+
+class Runner(Protocol):
+    """A started runner, as a slot uses it; ``pool/runner_process.py`` is the real one."""
+
+    @property
+    def opened(self) -> asyncio.Future[Ready | LoadFailed]:
+        """The outcome of loading; cancelled if the runner ended before that."""
+        ...
+
+    def send(self, message: Batch | Stop) -> None:
+        """Send a message."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it now."""
+        ...
+
+    def read_output(self) -> None:
+        """Read the output so far: a runner prints before it answers."""
+        ...
+
+    def last_lines(self) -> list[str]:
+        """Return the last lines that it printed or logged."""
+        ...
+
+    async def wait(self) -> int:
+        """Wait until it has ended and its messages are read; return the exit code."""
+        ...
+
+
+class Launch(Protocol):
+    """Starts a runner."""
+
+    def __call__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        on_answers: Callable[[Answers], None],
+        on_closed: Callable[[], None],
+        on_line: Callable[[Line], None],
+        on_step: Callable[[str], None],
+    ) -> Awaitable[Runner]:
+        """Start a runner for the model in ``folder``; raises OSError if that fails.
+
+        ``on_closed`` is called when nothing can be sent to it any more, ``on_line`` with each line
+        that it prints or logs. ``on_step`` is told what takes its time before the process starts,
+        and ``""`` when that is over: in between, and only then, the start may be cancelled.
+        """
+        ...
+
+
+class PoolMetrics(Protocol):
+    """What a pool reports."""
+
+    def batch_started(self, waits_s: list[float]) -> None:
+        """A batch was handed to a runner; ``waits_s``: how long each of its requests waited."""
+        ...
+
+    def batch_answered(self, answers: Answers) -> None:
+        """A runner answered."""
+        ...
+
+    def runner_lost(self, cause: str) -> None:
+        """A runner ended unexpectedly: ``crashed``, ``killed`` (from outside), ``hung`` or
+        ``load_failed``.
+        """
+        ...
+
+    def expired(self, count: int) -> None:
+        """Requests were dropped before they ran, because their deadline had passed."""
+        ...
+
+    def came_late(self) -> None:
+        """An answer came after its call had been settled."""
+        ...

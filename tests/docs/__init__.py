@@ -1,0 +1,1 @@
+"""The documentation for users: its code runs, its reference pages say what the code says."""

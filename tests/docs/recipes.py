@@ -1,0 +1,34 @@
+"""How a recipe of docs/recipes.md is run: trained, tested, and served."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from tests.docs.pages import run_python, write_files
+from tests.support.server import Server, wait_until
+
+PAGE = "recipes.md"
+IN_THE_SUITE = {"iris", "digits", "colours"}
+IN_AN_ENVIRONMENT_OF_THEIR_OWN = {"prices", "net", "embeddings"}
+
+
+def run_recipe(name: str, folder: Path) -> None:
+    """Do with the recipe called ``name`` what its reader does, in an empty folder."""
+    write_files(PAGE, folder)
+    model = folder / "models" / name
+    for other in (folder / "models").iterdir():
+        if other != model:
+            shutil.rmtree(other)
+    if (model / "train.py").exists():
+        run_python("train.py", folder=model)
+    passed = run_python("-m", "modelyard", "test", str(model), folder=folder)
+    assert re.search(r"[1-9]\d* passed", passed), passed
+    checked = run_python("-m", "modelyard", "check", str(model), folder=folder)
+    assert "failed" not in checked, checked
+    with Server(folder / "models") as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        example = server.http.get(f"/models/{name}/example").json()
+        answer = server.http.post("/predict", json=example).json()
+    assert len(answer["prediction"]) == len(example["input_data"]), answer

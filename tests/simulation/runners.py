@@ -1,0 +1,280 @@
+"""Simulated runners: a small double of ``runner/host.py`` and its process.
+
+It takes frames and gives frames, as the real one does, but answers in virtual time. ``HostedModel``
+itself is not used: it calls the model and returns, with no moment in between at which it could take
+its time, crash or be killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from modelyard.core.errors import DeadlineExceeded, Failure, InvalidInput, ModelFailed
+from modelyard.core.manifest import Manifest
+from modelyard.core.messages import (
+    FRAME_HEADER_BYTES,
+    Answers,
+    Batch,
+    LoadFailed,
+    Ready,
+    Stop,
+    encode_batch,
+    encode_frame,
+    to_pool,
+    to_runner,
+)
+from tests.simulation.ledger import Death, Run
+from tests.simulation.schedule import Instance
+
+if TYPE_CHECKING:
+    from tests.simulation.launcher import Launcher
+
+PIPE_S = (0.00003, 0.0003)
+
+_json = msgspec.json.Decoder(list[Instance])
+_msgpack = msgspec.msgpack.Decoder(list[Instance])
+
+
+class SimulatedRunner:
+    """One; see ``pool.interfaces.Runner``."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        manifest: Manifest,
+        *,
+        on_answers: Callable[[Answers], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._launcher = launcher
+        self._loop = launcher.loop
+        self._manifest = manifest
+        self._on_answers = on_answers
+        self._on_closed = on_closed
+        self.opened: asyncio.Future[Ready | LoadFailed] = self._loop.create_future()
+        self._exited: asyncio.Future[int] = self._loop.create_future()
+        self._arrived = 0.0
+        self._heard = 0.0
+        self._waiting: deque[Batch | Stop] = deque()
+        self.is_dead = self.is_ready = self.was_killed = False
+        self._batch: Batch | None = None
+        self._instances: list[list[Instance] | None] = []
+        self._outcomes: list[bytes | Failure] = []
+        self._steps: deque[list[int]] = deque()
+        self._model_s = 0.0
+        self._sizes: list[int] = []
+        trouble = launcher.trouble
+        load_s = launcher.model.load_s * launcher.chance.uniform(0.5, 1.5)
+        if trouble.load_hangs:
+            return
+        if trouble.load_crashes:
+            self._loop.call_later(load_s, self._die, 1)
+        else:
+            is_bad = trouble.load_fails
+            self._loop.call_later(load_s, self._loaded, is_bad)
+
+    # What the slot calls.
+
+    def send(self, message: Batch | Stop) -> None:
+        """Hand over a message."""
+        if isinstance(message, Batch):
+            self._launcher.on_handed(self)
+            frame = b"".join(encode_batch(message))
+        else:
+            frame = bytes(encode_frame(message))
+        self._heard = max(self._heard, self._loop.time() + self._launcher.chance.uniform(*PIPE_S))
+        self._loop.call_at(self._heard, self._hear, frame)
+
+    def kill(self) -> None:
+        """End it now."""
+        self.was_killed = True
+        self._loop.call_later(0.0002, self._die, -9)
+
+    async def wait(self) -> int:
+        """Wait until it is gone."""
+        code = await asyncio.shield(self._exited)
+        if not self.opened.done():
+            self.opened.cancel()
+        return code
+
+    def read_output(self) -> None:
+        """It prints nothing."""
+
+    def last_lines(self) -> list[str]:
+        """It prints nothing."""
+        return []
+
+    # What happens to it.
+
+    def is_running(self) -> list[int]:
+        """Give the nonces that it runs now."""
+        positions = self._steps[0] if self._steps else []
+        return [one[0] for p in positions for one in self._instances[p] or []]
+
+    def killed_from_outside(self) -> None:
+        """Be killed by an operator."""
+        self._die(-9)
+
+    def orphaned(self) -> None:
+        """End with the process that started it."""
+        self.is_dead = True
+
+    # Inside.
+
+    def _loaded(self, is_bad: bool) -> None:
+        if self.is_dead:
+            return
+        if is_bad:
+            self._tell(LoadFailed("FileNotFoundError: weights"))
+            self._loop.call_later(0.001, self._die, 1)
+            return
+        self.is_ready = True
+        digest = f"sha256:{self._manifest.name}:{self._manifest.version}"
+        model = self._launcher.model
+        self._tell(Ready(digest, b"{}", b"{}", b"null", model.base_ms / 1000))
+        self._next()
+
+    def _hear(self, frame: bytes) -> None:
+        if self.is_dead:
+            return
+        message = to_runner.decode(memoryview(frame)[FRAME_HEADER_BYTES:])
+        self._waiting.append(message)
+        self._next()
+
+    def _next(self) -> None:
+        """Begin with the next message."""
+        if self._batch is not None or not self._waiting or not self.is_ready:
+            return
+        message = self._waiting.popleft()
+        if isinstance(message, Stop):
+            self._loop.call_later(0.001, self._die, 0)
+            return
+        self._batch = message
+        self._begin(message)
+        self._step()
+
+    def _begin(self, batch: Batch) -> None:
+        self._model_s, self._sizes = 0.0, []
+        self._outcomes = [b""] * len(batch.inputs)
+        self._instances = []
+        now = self._launcher.clock()
+        good: list[int] = []
+        for position, raw in enumerate(batch.inputs):
+            instances: list[Instance] | None = None
+            if batch.deadlines and batch.deadlines[position] <= now:
+                late = DeadlineExceeded("the deadline passed while another batch ran")
+                self._outcomes[position] = late.to_failure()
+            else:
+                form = batch.forms[position] if batch.forms else "json"
+                instances = (_json if form == "json" else _msgpack).decode(raw)
+                if any(act == "refuse" for _, act, _ in instances):
+                    self._outcomes[position] = InvalidInput("not this").to_failure()
+                else:
+                    good.append(position)
+            self._instances.append(instances)
+        self._launcher.on_batch(self._instances)
+        self._steps = deque([good] if good else [])
+
+    def _step(self) -> None:
+        """Run what is next of the batch, or answer."""
+        if not self._steps:
+            answers = Answers(self._outcomes, self._model_s, self._sizes)
+            self._batch, self._instances = None, []
+            self._tell(answers)
+            self._next()
+            return
+        model, positions = self._launcher.model, self._steps[0]
+        instances = [one for p in positions for one in self._instances[p] or []]
+        now = self._loop.time()
+        is_first = not self._sizes
+        for nonce, _, _ in instances:
+            self._launcher.ledger.runs.append(Run(nonce, self._launcher.life, now, is_first))
+        if any(act == "hang" for _, act, _ in instances):
+            return
+        size = self._manifest.batching.max_batch_size
+        calls = -(-len(instances) // size)
+        took_ms = calls * model.base_ms + len(instances) * model.each_ms
+        took_ms += sum(work_ms for _, _, work_ms in instances)
+        took_s = took_ms / 1000 * self._launcher.chance.uniform(0.9, 1.1)
+        self._sizes += [
+            min(size, len(instances) - start) for start in range(0, len(instances), size)
+        ]
+        self._model_s += took_s
+        self._loop.call_later(took_s, self._stepped, instances)
+
+    def _stepped(self, instances: list[Instance]) -> None:
+        if self.is_dead:
+            return
+        acts = {act for _, act, _ in instances}
+        if "exit" in acts:
+            self._die(7)
+            return
+        if "oom" in acts:
+            self._die(-9)
+            return
+        positions = self._steps.popleft()
+        if "raise" in acts and len(positions) > 1:
+            self._steps.extendleft([p] for p in reversed(positions))
+        elif "raise" in acts:
+            failure = ModelFailed("the model raised ValueError").to_failure()
+            self._outcomes[positions[0]] = failure
+        else:
+            for position in positions:
+                self._outcomes[position] = self._predict(position)
+        self._step()
+
+    def _predict(self, position: int) -> bytes:
+        assert self._batch is not None
+        nonces = [nonce for nonce, _, _ in self._instances[position] or []]
+        answer = [self._launcher.model.answer(nonce) for nonce in nonces]
+        is_json = not self._batch.forms or self._batch.forms[position] == "json"
+        if not is_json:
+            return msgspec.msgpack.encode(answer)
+        padding = self._batch.inputs[position].tobytes().index(b"[")
+        return b" " * padding + msgspec.json.encode(answer)
+
+    def _die(self, code: int) -> None:
+        if self.is_dead:
+            return
+        self.is_dead = True
+        launcher = self._launcher
+        if code != 0 and self.is_ready:
+            cause = "killed" if code == -9 else "crashed"
+            if self.was_killed:
+                cause = "hung"
+            nonces = [one[0] for some in self._instances for one in some or []]
+            if nonces or cause != "hung":  # else it took too long to be taken into service
+                launcher.ledger.deaths.append(Death(nonces, launcher.life, cause))
+        self._arrive(self._closed)
+        launcher.runners.remove(self)
+        self._arrive(self._gone, code, later_s=launcher.chance.uniform(0, 0.003))
+
+    def _closed(self) -> None:
+        if not self.opened.done():
+            self.opened.cancel()
+        self._on_closed()
+
+    def _gone(self, code: int) -> None:
+        if not self._exited.done():
+            self._exited.set_result(code)
+
+    def _tell(self, message: Ready | LoadFailed | Answers) -> None:
+        self._arrive(self._receive, bytes(encode_frame(message)))
+
+    def _receive(self, frame: bytes) -> None:
+        message = to_pool.decode(memoryview(frame)[FRAME_HEADER_BYTES:])
+        if isinstance(message, Answers):
+            self._on_answers(message)
+        elif not self.opened.done():
+            self.opened.set_result(message)
+
+    def _arrive(self, callback: Callable[..., None], *args: object, later_s: float = 0.0) -> None:
+        """Call back in the pool's process, in order."""
+        way_s = self._launcher.chance.uniform(*PIPE_S) + later_s
+        self._arrived = max(self._arrived, self._loop.time() + way_s)
+        self._loop.call_at(self._arrived, callback, *args, context=self._launcher.process.context)

@@ -1,0 +1,126 @@
+"""What happens in a simulation: a list of events, which can be shortened and printed."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from modelyard.core.batch import Priority
+from modelyard.core.messages import Form
+
+Act = Literal["", "raise", "refuse", "exit", "oom", "hang"]
+"""What an input makes its runner do beside answering: ``refuse`` is no input that the model takes,
+``oom`` has the kernel kill the runner."""
+
+Instance = tuple[int, Act, float]
+"""What a client sends: a nonce, what it does, and how many milliseconds it takes by itself."""
+
+FaultKind = Literal[
+    "kill_runner", "load_fails", "load_crashes", "load_hangs", "no_room",
+    "kill_worker", "freeze_worker", "stop_worker", "add_worker", "sleep",
+    "kill_gateway", "freeze_gateway", "stop_gateway",
+    "restart_broker", "crash_broker", "hang_broker", "alarm",
+    "delete_queue", "delete_own_queue", "unbind", "full_queue", "junk",
+    "reset", "cut", "stall", "silent", "half_open", "refuse", "damage",
+    "cache_slow", "cache_away", "cache_full", "cache_damaged",
+]  # fmt: skip
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A client asks.
+
+    ``nonce`` is that of the first instance; ``work_ms`` what it takes by itself; ``leaves_after_s``
+    is when the client is gone; ``padding_bytes`` is white space, of input and answer alike.
+    """
+
+    at: float
+    id: str
+    nonce: int
+    model: int
+    gateway: int = 0
+    instances: int = 1
+    act: Act = ""
+    work_ms: float = 0.0
+    timeout_s: float = 30.0
+    priority: Priority = "normal"
+    is_bypass: bool = False
+    leaves_after_s: float | None = None
+    form: Form = "json"
+    padding_bytes: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """Something breaks. ``whose`` is the number of a gateway, worker or model; ``amount`` says how
+    much, in the units of the kind."""
+
+    at: float
+    kind: FaultKind
+    whose: int = 0
+    lasts_s: float = 0.0
+    amount: int = 0
+
+
+Event = Ask | Fault
+
+
+class Struck(NamedTuple):
+    """A fault that has happened: until when all may take to be well, and which codes it excuses."""
+
+    since: float
+    until: float
+    fault: Fault
+    allowed: set[str]
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A target, and what serves it."""
+
+    name: str
+    version: str
+    number: int
+    workers: int
+    max_batch_size: int
+    batch_wait_ms: float
+    min_runners: int
+    max_runners: int
+    idle_s: float
+    scale_to_zero: bool
+    cache_ttl_s: float
+    timeout_s: float
+    max_in_flight: int
+    load_timeout_s: float
+    load_s: float
+    base_ms: float
+    each_ms: float
+
+    def answer(self, nonce: int) -> int:
+        """Give what it answers to ``nonce``."""
+        return nonce * 3 + 1 + 10_000_000 * (self.number + 1)
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """One simulation: what there is, and what happens.
+
+    ``is_heavy``: more is asked than can be run in time.
+    """
+
+    seed: str
+    is_embedded: bool
+    gateways: int
+    models: list[Model]
+    latency_s: tuple[float, float]
+    confirm_delay_s: float
+    skew_s: float
+    has_far_cache: bool
+    is_heavy: bool
+    events: list[Event]
+
+
+def encode_input(ask: Ask) -> bytes:
+    """Give what a client sends."""
+    nonces = range(ask.nonce, ask.nonce + ask.instances)
+    rows: list[Instance] = [(nonce, ask.act, ask.work_ms) for nonce in nonces]
+    if ask.form == "msgpack":
+        return msgspec.msgpack.encode(rows)
+    return b" " * ask.padding_bytes + msgspec.json.encode(rows)
