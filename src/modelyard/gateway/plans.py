@@ -28,12 +28,13 @@ def plan_of(head: Head, *, max_body_bytes: int) -> Plan | None:
     Raises:
         RequestError: The request is refused because of its head.
     """
-    door = open_v2(head) or open_v1(head)
-    address = None
-    if door is None:
-        address = address_of(head.path) if head.path.endswith(PATH) else None
-        if address is None and head.path != PATH:
-            return None
+    door = address = None
+    if head.path != PATH:
+        door = open_v2(head) or open_v1(head)
+        if door is None:
+            address = address_of(head.path) if head.path.endswith(PATH) else None
+            if address is None:
+                return None
     if head.body_bytes is not None and head.body_bytes > max_body_bytes:
         detail = f"the body is over the limit of {max_body_bytes} bytes"
         raise TooLarge(detail) if door is None else TooLargeAtDoor(detail, door=door)
