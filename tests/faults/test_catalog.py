@@ -110,8 +110,9 @@ async def test_what_is_said_again_and_again_is_small(
     folder = copy_trick(tmp_path)
     code = folder / "src" / "model.py"
     large = '[{"nonce": 1, "diary": "x" * (20 << 20)}]'
-    code.write_text(code.read_text().replace('[{"nonce": 1}]', large))
-    assert "20 << 20" in code.read_text()
+    text = code.read_text().replace('[{"nonce": 1}]', large)
+    code.write_text(text.replace("if trick.diary:", "if False:"))
+    assert all(change in code.read_text() for change in ("20 << 20", "if False:"))
     connection = await aio_pika.connect(broker.url)
     async with connection:
         channel = await connection.channel()

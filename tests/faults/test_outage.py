@@ -75,8 +75,8 @@ def test_a_gateway_that_never_saw_the_broker_is_not_ready(own: Cluster, stack: E
 
 def test_only_more_than_a_model_takes_is_refused_at_once(tmp_path: Path, stack: ExitStack) -> None:
     folder = copy_trick(tmp_path)
-    with (folder / "model.toml").open("a") as manifest:
-        manifest.write("\n[limits]\nmax_in_flight = 3\n")
+    manifest = folder / "model.toml"
+    manifest.write_text(manifest.read_text().replace("max_in_flight = 200", "max_in_flight = 3"))
     broker = stack.enter_context(Broker(tmp_path / "broker"))
     own = with_a_worker(Cluster(broker, stack, folder=folder))
     own.broker.control("stop_app")

@@ -11,16 +11,6 @@ ROOMY_S = 10.0
 """A request with so much time is late only where its faults say so."""
 
 SILENT = {"unavailable", "deadline_exceeded"}
-WAKING_EXCLUDED = False
-"""Temporary: a target that is woken refuses what comes while its model loads."""
-
-LEARNING_EXCLUDED = False
-"""Temporary: a gateway says that it is ready before it has fetched all cards."""
-
-DELETED_UNCONSUMED_EXCLUDED = False
-"""Temporary: what waits in a queue that is deleted while its worker is away gets a 504."""
-
-_LEARNING = {"model_not_found", "version_not_found"} if LEARNING_EXCLUDED else set()
 _NO_CAPACITY = {"model_not_ready"}
 ALLOWED: dict[FaultKind, set[str]] = {
     # The rows of docs/reliability.md: what a request with a roomy deadline may get beside its
@@ -34,10 +24,10 @@ ALLOWED: dict[FaultKind, set[str]] = {
     "freeze_worker": set(),
     "stop_worker": _NO_CAPACITY,  # if it is the only one
     "add_worker": set(),
-    "sleep": _NO_CAPACITY if WAKING_EXCLUDED else set(),
-    "kill_gateway": _LEARNING,
+    "sleep": set(),
+    "kill_gateway": set(),
     "freeze_gateway": SILENT,
-    "stop_gateway": _LEARNING,
+    "stop_gateway": set(),
     "restart_broker": set(),
     "crash_broker": set(),
     "hang_broker": {"unavailable"},

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modelyard.core.call import Call
+from modelyard.pool.slot import QUICK_RETRIES
 from tests.simulation.allowed import (
-    DELETED_UNCONSUMED_EXCLUDED,
     GRACE_S,
     OF_ACT,
     ROOMY_S,
@@ -93,18 +93,18 @@ class Checks:
         allowed = set(OF_ACT[ask.act])
         if asked.is_probe:
             return allowed
-        kinds: set[FaultKind] = set()
+        kinds: Counter[FaultKind] = Counter()
         for struck in self._world.faults:
             if struck.since <= asked.answered_at and asked.at <= struck.until:
-                kinds.add(struck.fault.kind)
+                kinds[struck.fault.kind] += 1
                 allowed |= struck.allowed
                 if ask.timeout_s < ROOMY_S:
                     allowed |= SILENT
-        if DELETED_UNCONSUMED_EXCLUDED and self._world.was_deleted_unconsumed:
-            allowed.add("deadline_exceeded")
-        if kinds & {"kill_gateway", "stop_gateway"} and len(kinds) > 1:
+        if {"kill_gateway", "stop_gateway"} & kinds.keys() and len(kinds) > 1:
             # A gateway that has never heard a worker of the target does not wait for one.
             allowed |= {"model_not_ready", "model_not_found", "version_not_found"}
+        if kinds["kill_runner"] > QUICK_RETRIES:
+            allowed.add("model_not_ready")  # each of them may have hit a load
         model = schedule.models[ask.model]
         if ask.timeout_s < ROOMY_S or schedule.is_heavy or ask.model in self._hanging:
             allowed.add("deadline_exceeded")

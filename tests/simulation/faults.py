@@ -195,9 +195,6 @@ def _delete_queue(world: World, fault: Fault) -> None:
     name = queue_name(Target(model.name, model.version), priority)  # type: ignore[arg-type]
 
     def delete() -> None:
-        queue = world.broker.queues.get(name)
-        if queue is None or not queue.consumers:
-            world.was_deleted_unconsumed = True
         world.broker.delete_queue(name)
 
     _on_broker(world, delete)

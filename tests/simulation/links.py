@@ -13,9 +13,6 @@ from tests.simulation.schedule import Fault, FaultKind
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-WATCHER_DAMAGE_EXCLUDED = False
-"""Temporary: damage that makes a frame longer leaves a gateway's watcher deaf."""
-
 
 def later(world: World, fault: Fault, deed: Callable[[], object]) -> None:
     """Do something when a fault has lasted its time."""
@@ -93,8 +90,6 @@ def _refuse(world: World, fault: Fault) -> None:
 
 
 def _damage(world: World, fault: Fault, link: Link) -> None:
-    if WATCHER_DAMAGE_EXCLUDED and any(tag.startswith("catalog.") for tag in link.consumers()):
-        return
     end = link.client if fault.amount % 2 else link.server
     end.flip_after = Random(fault.amount).randrange(600)
     later(world, fault, lambda: setattr(end, "flip_after", None))

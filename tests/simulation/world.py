@@ -71,7 +71,6 @@ class World:
         self.parts: list[Part] = []  # all that ever were
         self.faults: list[Struck] = []
         self.began = 0.0
-        self.was_deleted_unconsumed = False  # a queue, while its workers were away
         self._lives = count(1)
 
     def chance(self, name: str) -> Random:

@@ -51,6 +51,7 @@ class Broker:
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._folder, self._output = folder, folder / "output"
         self._epmd_port, distribution = free_port(), free_port()
+        folder.mkdir(parents=True, exist_ok=True)
         config = folder / "rabbitmq.conf"
         settings = _CONFIG.format(port=self.port, metrics_port=self.metrics_port)
         memory = "" if "vm_memory_high_watermark" in more_config else _MEMORY
