@@ -125,7 +125,12 @@ DEEP = b'{"inputs":[{"name":"x","datatype":"FP64","shape":[1,4],"data":' + b"[" 
         (b"{}", {"content-encoding": "br"}, 415, "gzip or deflate"),
         (b"{}", {"content-encoding": "gzip"}, 400, "not gzip"),
         (b"{}", {"content-encoding": "deflate"}, 400, "not deflate"),
-        (zlib.compress(bytes(200_000)), {"content-encoding": "deflate"}, 413, "over the limit of 100000"),
+        (
+            zlib.compress(bytes(200_000)),
+            {"content-encoding": "deflate"},
+            413,
+            "over the limit of 100000",
+        ),
         (bytes(MAX_BODY_BYTES + 1), {}, 413, "over the limit of 100000 bytes"),
     ],
 )
