@@ -149,9 +149,9 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        (commands.Basic.GetEmpty(), "the broker answers Basic.GetEmpty, which nobody asked"),
+        (commands.Basic.GetEmpty(), "unexpected answer from the broker: Basic.GetEmpty"),
         (commands.Connection.Close(320, "FORCED", 0, 0), "320 FORCED"),
-        (commands.Basic.Cancel("tag"), "a queue that was consumed is gone"),
+        (commands.Basic.Cancel("tag"), "a queue that we consume was deleted"),
     ],
 )
 async def test_what_ends_a_connection_is_told_once(said: Frame, why: str) -> None:
@@ -174,7 +174,7 @@ async def test_a_message_for_nobody_ends_the_connection() -> None:
     network, broker, connection = await opened()
     broker.say(commands.Basic.Deliver("who", 1, False, "", ""))
     broker.deliver(header_frame(Properties(), 0) + header_frame(Properties(), 0))
-    assert "'who', which nobody consumes" in network.lost[0]
+    assert "an unknown consumer 'who'" in network.lost[0]
     connection.ack(1)  # nothing is written on it any more
     connection.nack(1)
     assert broker.said == []
@@ -209,7 +209,7 @@ async def test_half_a_frame_is_not_waited_for_for_ever() -> None:
     broker.deliver(b"")
     assert network.lost == []
     await network.pass_time(2)
-    assert network.lost == ["half a frame came, and not the rest"]
+    assert network.lost == ["a frame was not completed in time"]
 
 
 async def test_who_hangs_up_takes_leave() -> None:

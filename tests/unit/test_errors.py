@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.core.errors import Failure, RequestError, Unavailable, from_failure
 from modelyard.gateway.heads import HeadTooLargeError
-from modelyard.gateway.problems import STATUS, MethodNotAllowed, problem_of
+from modelyard.gateway.problems import STATUS, MethodNotAllowed, phrase_of, problem_of
 
 
 def tree(base: type[RequestError]) -> list[type[RequestError]]:
@@ -49,7 +49,7 @@ def test_every_code_has_a_status(kind: type[RequestError]) -> None:
     assert status >= HTTPStatus.BAD_REQUEST
     assert msgspec.json.decode(problem.body) == {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": phrase_of(status.value),
         "status": status.value,
         "code": kind.code,
         "detail": "No.",

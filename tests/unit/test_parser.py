@@ -151,7 +151,7 @@ def test_what_is_no_amqp_raises_nothing(raw: bytes) -> None:
         (commands.Connection.Close(320, "CONNECTION_FORCED", 0, 0), "320 CONNECTION_FORCED", False),
         (commands.Channel.Close(404, "NOT_FOUND", 0, 0), "404 NOT_FOUND", False),
         (commands.Connection.CloseOk(), "closed", False),
-        (commands.Basic.Cancel("tag"), "a queue that was consumed is gone", True),
+        (commands.Basic.Cancel("tag"), "a queue that we consume was deleted", True),
     ],
 )
 def test_an_end_says_why(closing: Frame, why: str, is_cancelled: bool) -> None:

@@ -84,8 +84,8 @@ def test_the_version_of_the_address_cannot_be_another_than_that_of_the_options()
     ("body", "content_type", "kind", "detail"),
     [
         (form(part(b"x", "a", filename="x")), b"multipart/form-data", Malformed, "boundary"),
-        (form(part(b"x", "a", filename="x"))[:-10], FORM, Malformed, "cut off"),
-        (b"", FORM, Malformed, "cut off"),
+        (form(part(b"x", "a", filename="x"))[:-10], FORM, Malformed, "truncated"),
+        (b"", FORM, Malformed, "truncated"),
         (b"no form", FORM, Malformed, "cannot be read"),
         (form(part(b"x", "timeout_s")), FORM, InvalidInput, "no file"),
         (form(part(b"x", "f", filename=""), part(b"1", "n")), FORM, InvalidInput, "no option 'n'"),
