@@ -226,7 +226,7 @@ def test_an_answer_has_a_limit(tmp_path: Path) -> None:
         assert len(server.predict("talker", [4 << 20]).json()["prediction"][0]) == 4 << 20
         problem = server.predict("talker", [4 << 20, 5 << 20])
         assert (problem.status_code, problem.json()["code"]) == (502, "model_failed")
-        assert "ask for fewer instances" in problem.json()["detail"]
+        assert "send fewer instances per request" in problem.json()["detail"]
 
 
 async def test_a_body_is_never_taken_for_a_request(served: Server) -> None:

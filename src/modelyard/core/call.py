@@ -21,7 +21,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, Self
 
-from modelyard.core.batch import Priority
 from modelyard.core.errors import RequestError
 from modelyard.core.instances import count_instances
 from modelyard.core.messages import Request
@@ -40,16 +39,33 @@ class Call:
         on_settled: Called once, with the call, when it is settled.
 
     Attributes:
+        priority: The request's.
+        deadline: The request's, a reading of the monotonic clock.
+        input_bytes: The size of the input.
         digest: Digest of the model folder that produced the answer, if the transport reports it.
         arrived: When the call reached its pool. Set and read by the pool only.
         blame: How strongly the call is suspected of ending runners. Set and read by the pool only;
             see ``pool/blame.py``.
     """
 
-    __slots__ = ("_instances", "_watchers", "arrived", "blame", "digest", "outcome", "request")
+    __slots__ = (
+        "_instances",
+        "_watchers",
+        "arrived",
+        "blame",
+        "deadline",
+        "digest",
+        "input_bytes",
+        "outcome",
+        "priority",
+        "request",
+    )
 
     def __init__(self, request: Request, on_settled: Callable[[Self], None]) -> None:
         self.request = request
+        self.priority = request.priority
+        self.deadline = request.deadline
+        self.input_bytes = len(request.input)
         self.outcome: Outcome | None = None
         self.digest: str | None = None
         self.arrived = 0.0
@@ -63,21 +79,6 @@ class Call:
         return self.outcome is not None
 
     is_gone = is_settled  # the name in the backlog's protocol
-
-    @property
-    def priority(self) -> Priority:
-        """The request's priority."""
-        return self.request.priority
-
-    @property
-    def deadline(self) -> float:
-        """The request's deadline, a reading of the monotonic clock."""
-        return self.request.deadline
-
-    @property
-    def input_bytes(self) -> int:
-        """The size of the input."""
-        return len(self.request.input)
 
     @property
     def instances(self) -> int:

@@ -245,7 +245,7 @@ class Dispatch:
         for call in waiting:
             # The flight had the starter's deadline; clients that joined later may have more time.
             has_time_left = (
-                call.request is not shared.request and call.request.deadline > self._clock()
+                call.request is not shared.request and call.deadline > self._clock()
             )
             if not (isinstance(outcome, DeadlineExceeded) and has_time_left):
                 call.settle(outcome)

@@ -23,7 +23,7 @@ class Expiry:
         if not self._is_ticking:
             self._is_ticking = True
             self._sleep()
-        return self._deadlines.add(call, deadline=call.request.deadline)
+        return self._deadlines.add(call, deadline=call.deadline)
 
     def forget(self, call: Call, ticket: int) -> None:
         """Stop watching; ``ticket`` is the one that ``watch`` returned."""

@@ -133,7 +133,7 @@ class Slot:
         """
         assert self.batch and not self.ahead
         self.ahead = batch
-        self._send(batch, [call.request.deadline for call in batch])
+        self._send(batch, [call.deadline for call in batch])
 
     def _send(self, batch: list[Call], deadlines: list[float]) -> None:
         assert self._runner is not None

@@ -43,7 +43,7 @@ CORE: tuple[Mutant, ...] = (
     one(
         "what lies before a runner runs late",
         f"{SLOT}.run_next",
-        "[call.request.deadline for call in batch]",
+        "[call.deadline for call in batch]",
         "[]",
         seed=28,
     ),
