@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from modelyard.arrays import ext_hook, pack_array
+from modelyard.core.columns import Columns
 from modelyard.core.errors import Failure, from_failure
 from modelyard.core.messages import Form
 from modelyard.runner.host import HostedModel
@@ -57,8 +58,9 @@ class ServedModel:
         """Answer one request, as a caller of the HTTP API would see it.
 
         Args:
-            instances: What JSON can say; or a numpy array, for a model that takes one: it is sent
-                as MessagePack, and predictions that are declared as an array come back as one.
+            instances: What JSON can say; or a numpy array or ``Columns``, for a model that takes
+                them: they are sent as MessagePack, and predictions that are declared as an array
+                come back as one, those that are ``Columns`` as a dict of arrays.
 
         Raises:
             RequestError: What the API would answer with a problem document: InvalidInput if the
@@ -83,7 +85,8 @@ class ServedModel:
         return self._predictions([msgspec.msgpack.encode([body])], ["raw"])[0][0]
 
     def _form_of(self, request: Any) -> Form:
-        is_array = self._hosted.contract.takes_arrays and hasattr(request, "dtype")
+        is_array = hasattr(request, "dtype") or isinstance(request, Columns)
+        is_array = is_array and self._hosted.contract.takes_arrays
         return "msgpack" if is_array else "json"
 
     def _predictions(self, inputs: list[bytes], forms: list[Form]) -> list[Any]:

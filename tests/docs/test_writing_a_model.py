@@ -26,4 +26,4 @@ def test_the_page_s_models_are_served(tmp_path: Path) -> None:
         asked = server.predict("weather", ["Rome"]).json()
         assert asked["prediction"] == ["Rome: asked with a key of 6 letters"]
         names = {model["name"] for model in server.http.get("/models").json()["models"]}
-    assert names == {"trips", "brightness", "pngs", "moods", "weather"}
+    assert names == {"trips", "brightness", "distance", "pngs", "moods", "weather"}

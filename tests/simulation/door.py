@@ -62,7 +62,7 @@ class Door:
         """Hand a request over; gives what is then in progress."""
         ask = asked.ask
         return self._endpoint.begin(
-            Plan(form=ask.form, is_bypass=ask.is_bypass, is_gzip=False),
+            Plan(form=ask.form, is_bypass=ask.is_bypass, coding=""),
             _body(ask, model),
             partial(self._respond, asked),
             given_id=ask.id.encode(),

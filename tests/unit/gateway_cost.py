@@ -16,6 +16,7 @@ import time
 from types import FrameType
 from typing import Any, NamedTuple
 
+import msgspec
 import uvicorn
 import uvloop
 from uvicorn.server import ServerState
@@ -24,6 +25,8 @@ from bench.echo import app as echo
 from modelyard.caches.layered import LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.core.call import Call
+from modelyard.core.messages import Schema
+from modelyard.core.v2 import pack
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.gateway.cors import Cors
@@ -51,6 +54,7 @@ class Case(NamedTuple):
 
     is_cached: bool
     headers: str
+    is_v2: bool = False
 
 
 CASES = {
@@ -59,29 +63,33 @@ CASES = {
     "asked, heads to be parsed": Case(is_cached=False, headers=UNKNOWN),
     "cached, equal heads": Case(is_cached=True, headers=EQUAL),
     "cached, differing heads": Case(is_cached=True, headers=DIFFERING),
+    "asked as tensors, equal heads": Case(is_cached=False, headers=EQUAL, is_v2=True),
 }
+
+BARE = Case(is_cached=False, headers=EQUAL)
+
+SCHEMA = Schema(b"{}", b"{}", b"null", b'{"inputs":[],"outputs":[]}')
+TENSORS = pack(b'[{"name":"output","datatype":"INT64","shape":[1],"data":[0]}]')
 
 
 def instructions_of(case: str) -> float:
     """Count the instructions of one request."""
-    is_cached, headers = CASES[case]
-    return asyncio.run(_count(_gateway(is_cached=is_cached), headers))
+    return asyncio.run(_count(_gateway(CASES[case]), CASES[case]))
 
 
 def instructions_of_echo() -> float:
     """Count those of the bare ASGI echo, with equal heads."""
-    return asyncio.run(_count(_echo(), EQUAL))
+    return asyncio.run(_count(_echo(), BARE))
 
 
 def processor_us_of(case: str) -> float:
     """Time the processor for one request, in microseconds."""
-    is_cached, headers = CASES[case]
-    return uvloop.run(_time(_gateway(is_cached=is_cached), headers))
+    return uvloop.run(_time(_gateway(CASES[case]), CASES[case]))
 
 
 def processor_us_of_echo() -> float:
     """Time it for the bare ASGI echo, with equal heads."""
-    return uvloop.run(_time(_echo(), EQUAL))
+    return uvloop.run(_time(_echo(), BARE))
 
 
 class _Wire(asyncio.Transport):
@@ -130,8 +138,11 @@ class _Answering:
 
     is_open = True
 
+    def __init__(self, outcome: bytes) -> None:
+        self._outcome = outcome
+
     def send(self, call: Call) -> None:
-        call.settle(b"[0]")
+        call.settle(self._outcome)
 
 
 async def _no_pages(scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,15 +153,15 @@ def _echo() -> uvicorn.Config:
     return uvicorn.Config(echo, http="httptools", ws="none", lifespan="off", log_config=None)
 
 
-def _gateway(*, is_cached: bool) -> uvicorn.Config:
+def _gateway(case: Case) -> uvicorn.Config:
     """Give the configuration of a gateway before a transport that answers at once."""
     catalog, metrics = Catalog(), Metrics()
-    catalog.announce(announcement())
+    catalog.announce(msgspec.structs.replace(announcement(), schema=SCHEMA))
     dispatch = Dispatch(
         catalog=catalog,
-        transport=_Answering(),
+        transport=_Answering(TENSORS if case.is_v2 else b"[0]"),
         cache=LayeredCache(MemoryCache(max_bytes=1 << 20, clock=time.monotonic), None)
-        if is_cached
+        if case.is_cached
         else None,
         metrics=metrics,
         timeout_cap_s=30,
@@ -169,11 +180,16 @@ def _gateway(*, is_cached: bool) -> uvicorn.Config:
     return make_server(_no_pages, endpoint=endpoint, limits=limits, drain_s=1).config
 
 
-def _request(number: int, headers: str) -> bytes:
-    body = json.dumps({"model_name": "iris", "input_data": [[5.1, 3.5, 1.4, number % 10]]})
-    own = headers.replace(DIGITS, f"{number:015d}")
+def _request(number: int, case: Case) -> bytes:
+    instance = [5.1, 3.5, 1.4, number % 10]
+    if case.is_v2:
+        tensor = {"name": "input", "shape": [1, 4], "datatype": "FP64", "data": instance}
+        path, body = "/v2/models/iris/infer", json.dumps({"inputs": [tensor], "id": "7"})
+    else:
+        path, body = "/predict", json.dumps({"model_name": "iris", "input_data": [instance]})
+    own = case.headers.replace(DIGITS, f"{number:015d}")
     return (
-        "POST /predict HTTP/1.1\r\nhost: localhost:8000\r\naccept: */*\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: localhost:8000\r\naccept: */*\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{own}\r\n{body}"
     ).encode()
 
@@ -181,9 +197,9 @@ def _request(number: int, headers: str) -> bytes:
 class _Client:
     """One connection to a server in this process."""
 
-    def __init__(self, config: uvicorn.Config, headers: str) -> None:
+    def __init__(self, config: uvicorn.Config, case: Case) -> None:
         config.load()
-        self._headers = headers
+        self._case = case
         self._sent = 0
         self._wire = _Wire()
         self._protocol = config.http_protocol_class(  # type: ignore[call-arg]
@@ -194,7 +210,7 @@ class _Client:
     def requests(self, count: int) -> list[bytes]:
         """Make the next requests."""
         first, self._sent = self._sent, self._sent + count
-        return [_request(number, self._headers) for number in range(first, self._sent)]
+        return [_request(number, self._case) for number in range(first, self._sent)]
 
     async def ask(self, requests: list[bytes]) -> None:
         """Send one after the other, each when the last is answered."""
@@ -210,10 +226,10 @@ class _Client:
         self._protocol.connection_lost(None)
 
 
-async def _count(config: uvicorn.Config, headers: str) -> float:
+async def _count(config: uvicorn.Config, case: Case) -> float:
     # No timer of the servers is due: how many would be depends on how long the counting takes.
     asyncio.get_running_loop().time = lambda: 0.0  # type: ignore[method-assign]
-    client = _Client(config, headers)
+    client = _Client(config, case)
     await client.ask(client.requests(WARM_UP))
     requests = client.requests(REQUESTS)
     with _Instructions() as counted:
@@ -222,8 +238,8 @@ async def _count(config: uvicorn.Config, headers: str) -> float:
     return counted.count / REQUESTS
 
 
-async def _time(config: uvicorn.Config, headers: str) -> float:
-    client, least_s = _Client(config, headers), math.inf
+async def _time(config: uvicorn.Config, case: Case) -> float:
+    client, least_s = _Client(config, case), math.inf
     for _ in range(BATCHES):
         requests = client.requests(BATCH)
         began = time.thread_time()

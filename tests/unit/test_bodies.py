@@ -10,7 +10,7 @@ import pytest
 
 from modelyard.core.errors import ModelFailed
 from modelyard.gateway.direct import DIRECT_BYTES, FIRST_BYTES
-from modelyard.gateway.predict import INLINE_PARSE_BYTES
+from modelyard.gateway.question import INLINE_PARSE_BYTES
 from tests.unit.asking import settle
 from tests.unit.http import MAX_BODY_BYTES, Gateway
 from tests.unit.wire import QUESTION, chunked, request
@@ -181,11 +181,11 @@ async def test_a_zipped_body_is_answered(name: str, count: int) -> None:
     [
         (b"x", "malformed"),
         (b"x" * 10_000, "malformed"),
-        (gzip.compress(QUESTION)[:-1], "malformed"),
-        (gzip.compress(QUESTION) + b"x", "malformed"),
-        (gzip.compress(b"{"), "malformed"),
-        (gzip.compress(b" " * (MAX_BODY_BYTES + 1)), "too_large"),
-        (gzip.compress(body_of(100).replace(b"iris", b"rose")), "model_not_found"),
+        (gzip.compress(QUESTION, mtime=0)[:-1], "malformed"),
+        (gzip.compress(QUESTION, mtime=0) + b"x", "malformed"),
+        (gzip.compress(b"{", mtime=0), "malformed"),
+        (gzip.compress(b" " * (MAX_BODY_BYTES + 1), mtime=0), "too_large"),
+        (gzip.compress(body_of(100).replace(b"iris", b"rose"), mtime=0), "model_not_found"),
     ],
 )
 async def test_a_zipped_body_that_is_none_is_refused_and_keeps_no_room(

@@ -15,7 +15,13 @@ HEAVY = {"asyncio", "fastapi", "numpy", "prometheus_client"}
 
 
 def test_the_public_names() -> None:
-    assert modelyard.__all__ == ["InvalidInput", "Model", "Tensor", "__version__"]
+    assert modelyard.__all__ == [
+        "Columns",
+        "InvalidInput",
+        "Model",
+        "Tensor",
+        "__version__",
+    ]
     assert modelyard.__all__ == sorted(modelyard.__all__)
     assert all(hasattr(modelyard, name) for name in modelyard.__all__)
 

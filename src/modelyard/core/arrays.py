@@ -38,11 +38,13 @@ class Tensor(msgspec.Struct, frozen=True):
     """Declares a numpy array: ``Annotated[np.ndarray, Tensor("float32", (3, 224, 224))]``.
 
     ``shape`` is that of one instance. The arrays that ``predict`` takes and returns have one more
-    axis: axis 0, the batch.
+    axis: axis 0, the batch. ``name`` is that of the tensor in protocols that name them, as V2; a
+    field of ``Columns`` has that of the field.
     """
 
     dtype: str
     shape: tuple[int, ...] = ()
+    name: str = ""
 
 
 class Arrays:
@@ -79,7 +81,11 @@ class Arrays:
                 raise ValueError(f"not an array: {error}; {self._expected()}") from None
             if packed is not None:
                 return self._checked(packed)
-        return self._np.asarray(self._lists.decode(raw, form), dtype=self._dtype)
+        return self.of_rows(self._lists.decode(raw, form))
+
+    def of_rows(self, rows: Instances) -> np.ndarray[Any, Any]:
+        """Give the array of instances that are nested lists."""
+        return self._np.asarray(rows, dtype=self._dtype)
 
     def _expected(self) -> str:
         shape = ", ".join(map(str, ("n", *self._shape)))

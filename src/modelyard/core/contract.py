@@ -18,17 +18,27 @@ from typing import Any
 import msgspec
 
 from modelyard.core.arrays import Arrays, Tensor
-from modelyard.core.errors import InvalidInput, Malformed
+from modelyard.core.columns import ColumnArrays, Columns
+from modelyard.core.errors import InvalidInput, Malformed, RequestError
 from modelyard.core.lists import ContractError, Instances, Lists, Side, to_json
 from modelyard.core.messages import Form
+from modelyard.core.tensor_arrays import ArrayTensors, ColumnTensors
+from modelyard.core.tensor_data import write_outputs
+from modelyard.core.tensor_lists import ListTensors
+from modelyard.core.tensors import Tensors, choose, describe, match
+from modelyard.core.v2 import Wanted, pack, read_question
 
 
 class Contract:
     """The input and output types of one model."""
 
-    def __init__(self, *, takes: Side, gives: Side) -> None:
+    def __init__(
+        self, *, takes: Side, gives: Side, takes_tensors: Tensors, gives_tensors: Tensors
+    ) -> None:
         self._takes = takes
         self._gives = gives
+        self._takes_tensors = takes_tensors
+        self._gives_tensors = gives_tensors
 
     @property
     def takes_arrays(self) -> bool:
@@ -45,8 +55,46 @@ class Contract:
         """JSON Schema of ``prediction``."""
         return _schema(self._gives.annotation, min_items=0)
 
+    @property
+    def tensors(self) -> bytes:
+        """JSON of ``inputs`` and ``outputs`` as tensors."""
+        takes, gives = describe(self._takes_tensors), describe(self._gives_tensors)
+        return msgspec.json.encode({"inputs": takes, "outputs": gives})
+
+    def decode_tensors(self, raw: bytes | memoryview) -> tuple[Instances, list[Wanted]]:
+        """Give the instances in a request of tensors (``core/v2.py``), and the outputs it wants.
+
+        Raises:
+            Malformed, InvalidInput: See ``decode``.
+        """
+        question, given = read_question(raw)
+        wanted = choose(question, self._gives_tensors)
+        found = match(given, self._takes_tensors)
+        try:
+            instances = self._takes_tensors.read(found)
+        except msgspec.ValidationError as error:
+            problem, _, path = str(error).rpartition(" - at ")
+            where = path.strip("`").removeprefix("$") if problem else ""
+            raise InvalidInput(problem or path, where=f"$.input_data{where}") from None
+        except RequestError:
+            raise
+        except Exception as error:  # from the __post_init__ of the model's own struct
+            problem = f"the model's own check raised {type(error).__name__}"
+            raise InvalidInput(problem, where="$.inputs") from error
+        if not len(instances):
+            raise InvalidInput("there are no instances", where="$.inputs")
+        return instances, wanted
+
+    def encode_tensors(
+        self, predictions: Any, wanted: Sequence[Wanted], *, is_checked: bool = True
+    ) -> bytes:
+        """Write the outputs that are wanted; see ``encode``."""
+        is_json = not any(output.is_binary for output in wanted)
+        made = self._gives_tensors.write(predictions, is_checked=is_checked, is_json=is_json)
+        return pack(*write_outputs(made, wanted))
+
     def decode(self, raw: bytes | memoryview, form: Form = "json") -> Instances:
-        """Return the instances in ``raw``.
+        """Return the instances in ``raw``, which is of any form but ``v2``.
 
         Raises:
             Malformed: Not valid in this form, or a number or string that no type can represent.
@@ -86,6 +134,8 @@ class Contract:
 
     def encode_instances(self, instances: Any) -> bytes:
         """Return instances as JSON; numpy arrays become lists."""
+        if isinstance(instances, Columns) and isinstance(self._takes, ColumnArrays):
+            instances = self._takes.rows(instances)
         return to_json(instances)
 
     def encode(self, predictions: Any, form: Form = "json", *, is_checked: bool = True) -> bytes:
@@ -117,18 +167,29 @@ def contract_of(model_class: type) -> Contract:
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ContractError(f"{name}: {error}; import it where the class is defined") from error
     sides = []
-    for what, key in (("its argument", parameters[0]), ("what it returns", "return")):
+    for what, key, tensor_name in (
+        ("its argument", parameters[0], "input"),
+        ("what it returns", "return", "output"),
+    ):
         if key not in hints:
             raise ContractError(f"{name}: {what} has no annotation; write {example}")
-        sides.append(_side(hints[key], f"{name}: {what}"))
-    return Contract(takes=sides[0], gives=sides[1])
+        sides.append(_side(hints[key], f"{name}: {what}", tensor_name=tensor_name))
+    (takes, takes_tensors), (gives, gives_tensors) = sides
+    return Contract(
+        takes=takes, gives=gives, takes_tensors=takes_tensors, gives_tensors=gives_tensors
+    )
 
 
-def _side(annotation: Any, what: str) -> Side:
+def _side(annotation: Any, what: str, *, tensor_name: str) -> tuple[Side, Tensors]:
+    """Give a side, and the tensors that it is. ``tensor_name``: of one whose author gave none."""
     tensors = [extra for extra in getattr(annotation, "__metadata__", ()) if _is_tensor(extra)]
-    if tensors:
+    is_columns = isinstance(annotation, type) and issubclass(annotation, Columns)
+    if tensors or is_columns:
         try:
-            return Arrays(tensors[0])
+            if is_columns:
+                columns = ColumnArrays(annotation)
+                return columns, ColumnTensors(columns)
+            return Arrays(tensors[0]), ArrayTensors(tensors[0], name=tensor_name)
         except (TypeError, ValueError, SyntaxError) as error:
             raise ContractError(f"{what}: {error}; write a numpy dtype, such as float32") from error
     if getattr(annotation, "__name__", "") == "ndarray":
@@ -146,7 +207,8 @@ def _side(annotation: Any, what: str) -> Side:
         _schema(annotation, min_items=0)
     except TypeError as error:
         raise ContractError(f"{what}: {error}; write a type that msgspec can decode") from error
-    return Lists(annotation)
+    lists = Lists(annotation)
+    return lists, ListTensors(lists, name=tensor_name)
 
 
 def _is_tensor(extra: object) -> bool:

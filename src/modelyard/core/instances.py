@@ -6,6 +6,7 @@ import msgspec
 
 from modelyard.core.messages import Form
 from modelyard.core.packed import leading_length
+from modelyard.core.v2 import count_rows
 
 COUNTED_BYTES = 64 * 1024
 MANY = 1 << 30
@@ -26,4 +27,7 @@ def count_instances(raw: memoryview, form: Form) -> int:
             return max(1, len(_instances.decode(raw)))
         except msgspec.DecodeError:
             return 1  # no list: the runner will say what it should have been
+    if form == "v2":
+        count = count_rows(raw, most_bytes=COUNTED_BYTES)
+        return MANY if count is None else max(1, count)
     return max(1, leading_length(raw) or 1)

@@ -140,7 +140,7 @@ class Lists:
             try:
                 read(output)
             except msgspec.ValidationError as error:
-                raise UnfitPredictions(_say(error)) from None
+                raise as_unfit(error) from None
         return output
 
     def join(self, parts: Sequence[Instances]) -> Instances:
@@ -161,14 +161,15 @@ class Lists:
 _files = msgspec.msgpack.Decoder(list[bytes]).decode
 
 
-def _to_builtin(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
+    """Return what msgspec can write of a value that it does not know."""
     if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
         return value.tolist()
     raise NotImplementedError(f"type {type(value).__name__} is not supported")
 
 
-to_json = msgspec.json.Encoder(enc_hook=_to_builtin).encode
-_to_msgpack = msgspec.msgpack.Encoder(enc_hook=_to_builtin).encode
+to_json = msgspec.json.Encoder(enc_hook=to_builtin).encode
+_to_msgpack = msgspec.msgpack.Encoder(enc_hook=to_builtin).encode
 
 
 def _bare(element: Any) -> Any:
@@ -176,9 +177,11 @@ def _bare(element: Any) -> Any:
     return typing.get_args(element)[0] if typing.get_origin(element) is Annotated else element
 
 
-def _say(error: msgspec.ValidationError) -> str:
+def as_unfit(error: msgspec.ValidationError) -> UnfitPredictions:
     """Turn msgspec's message, which ends in a path, into one about a prediction."""
     problem, _, path = str(error).rpartition(" - at ")
     place = path.strip("`").removeprefix("$")
     hint = "; a NaN is written as null too" if "`null`" in problem else ""
-    return f"a prediction does not match its annotation: {problem}, at prediction{place}{hint}"
+    return UnfitPredictions(
+        f"a prediction does not match its annotation: {problem}, at prediction{place}{hint}"
+    )

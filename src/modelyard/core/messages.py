@@ -23,10 +23,10 @@ SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 """The states in which a pool takes requests."""
 
 
-Form = Literal["json", "msgpack", "raw"]
+Form = Literal["json", "msgpack", "raw", "v2"]
 """The encoding of inputs and outputs. ``raw``: the input is one or more files, as a MessagePack
-list of byte strings. An answer has the form of its request, except that ``raw`` is answered in
-JSON."""
+list of byte strings. ``v2``: tensors, see ``core/v2.py``. An answer has the form of its request,
+except that ``raw`` is answered in JSON."""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
@@ -60,11 +60,16 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """JSON Schemas of a model's input and output, and an example input, all as JSON text."""
+    """JSON Schemas of a model's input and output, and an example input, all as JSON text.
+
+    ``tensors``: those of inputs and outputs, as V2 describes them; empty if a worker of an older
+    release announced the target.
+    """
 
     input: bytes
     output: bytes
     example: bytes
+    tensors: bytes = b""
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -78,6 +83,12 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
     output_schema: bytes
     example: bytes
     warm_up_s: float
+    tensors: bytes = b""
+
+    @property
+    def schema(self) -> Schema:
+        """What is told of it to whoever asks."""
+        return Schema(self.input_schema, self.output_schema, self.example, self.tensors)
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -109,8 +109,24 @@ class _Reader:
 
 def leading_length(raw: memoryview) -> int | None:
     """Return the number of instances in a MessagePack value, from its first bytes: the length of a
-    list, or of axis 0 of an array. None if it is neither, or is damaged.
+    list, or of axis 0 of an array, or of the first of several in a map. None if it is none of them,
+    or is damaged.
     """
+    length = _axis_0(raw)
+    if length is not None:
+        return length
+    reader = _Reader(raw)
+    try:
+        if reader.begin()[0] != "map":
+            return None
+        reader.text()
+    except (ValueError, IndexError):
+        return None
+    return _axis_0(raw[reader.at :])
+
+
+def _axis_0(raw: memoryview) -> int | None:
+    """Give the length of a list, or of axis 0 of an array."""
     reader = _Reader(raw)
     try:
         kind, length = reader.begin()
@@ -118,7 +134,7 @@ def leading_length(raw: memoryview) -> int | None:
             return length
         if kind == "extension" and reader.take(1)[0] == EXTENSION_CODE:
             return _axis_0_of_payload(reader)
-        found = read_packed(raw) if kind == "map" else None
+        found = _read_map(reader, length) if kind == "map" else None
     except (ValueError, IndexError):
         return None
     return found.shape[0] if found and found.shape else None

@@ -244,9 +244,7 @@ class Dispatch:
             self._cache.put(key, outcome, ttl_s=entry.announcement.cache_ttl_s)
         for call in waiting:
             # The flight had the starter's deadline; clients that joined later may have more time.
-            has_time_left = (
-                call.request is not shared.request and call.deadline > self._clock()
-            )
+            has_time_left = call.request is not shared.request and call.deadline > self._clock()
             if not (isinstance(outcome, DeadlineExceeded) and has_time_left):
                 call.settle(outcome)
                 continue

@@ -8,7 +8,14 @@ from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import CacheUse
-from modelyard.gateway.problems import MEDIA_TYPE, MethodNotAllowed, phrase_of, problem_of
+from modelyard.gateway.door import TooLargeAtDoor
+from modelyard.gateway.problems import (
+    MEDIA_TYPE,
+    MethodNotAllowed,
+    Problem,
+    phrase_of,
+    problem_of,
+)
 from modelyard.gateway.question import MEDIA_TYPES
 
 _PREDICTION_HEAD = (
@@ -48,15 +55,38 @@ def problem_answer(error: RequestError, request_id: str) -> tuple[bytes, bytes]:
     """Return an error response: status line and headers without the blank line, and the problem
     document as body.
     """
+    if isinstance(error, TooLargeAtDoor):
+        return error.door.problem(error, request_id)
     problem = problem_of(error, request_id=request_id)
+    return _error_head(error, problem, MEDIA_TYPE, len(problem.body)), problem.body
+
+
+def error_answer(error: RequestError, request_id: str, *, input_name: str) -> tuple[bytes, bytes]:
+    """Give the same as V1 and V2 say it: ``{"error": …}``.
+
+    ``input_name``: what the protocol calls ``input_data``.
+    """
+    problem = problem_of(error, request_id=request_id)
+    body = error_body(problem, input_name=input_name)
+    return _error_head(error, problem, "application/json", len(body)), body
+
+
+def error_body(problem: Problem, *, input_name: str) -> bytes:
+    """Give the document of V1 and V2, in which all stands in one sentence."""
+    where = (problem.where or "").removeprefix("$.").replace("input_data", input_name, 1)
+    at = f" (at {where})" if where not in ("", "$") else ""
+    return msgspec.json.encode({"error": f"{problem.detail}{at}"})
+
+
+def _error_head(error: RequestError, problem: Problem, media_type: str, body_bytes: int) -> bytes:
     headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"content-length", b"%d" % len(problem.body)),
-        (b"x-request-id", request_id.encode()),
+        (b"content-type", media_type.encode()),
+        (b"content-length", b"%d" % body_bytes),
+        (b"x-request-id", problem.request_id.encode()),
     ]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if error.code == MethodNotAllowed.code:
         headers.append((b"allow", b"POST"))
     head = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase_of(problem.status).encode())
-    return head + b"".join(b"%b: %b\r\n" % header for header in headers), problem.body
+    return head + b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -14,13 +14,18 @@ from starlette.exceptions import HTTPException
 from modelyard.core.errors import RequestError
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.answer import error_body
 from modelyard.gateway.openapi import add_predict, without_validation
+from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.routes import ByHand, Workers, make_router
+from modelyard.gateway.v1_pages import make_v1_router
+from modelyard.gateway.v2_pages import make_v2_router
 
 # Settings of /docs: closed sections are not rendered, which takes seconds with many models.
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
+_OTHER_PROTOCOLS = ("/v1/", "/v2/")  # whose errors are no problem documents
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
 
 
@@ -51,6 +56,12 @@ def make_pages(
             by_hand=by_hand,
         )
     )
+    pages.include_router(
+        make_v2_router(
+            catalog=catalog, version=version, render_metrics=render_metrics, verdict=verdict
+        )
+    )
+    pages.include_router(make_v1_router(catalog=catalog))
     pages.add_exception_handler(RequestError, _on_request_error)
     pages.add_exception_handler(HTTPException, _on_http_error)
     pages.add_exception_handler(Exception, _on_bug)
@@ -62,16 +73,22 @@ def make_pages(
         if made[0] != catalog.revision:
             if not pages.openapi_schema:  # FastAPI builds it once
                 without_validation(without_predict())
-            made = (catalog.revision, add_predict(copy.deepcopy(without_predict()), catalog))
+            made = (catalog.revision, _add_operations(without_predict(), catalog))
         return made[1]
 
     pages.openapi = openapi  # type: ignore[method-assign]
     return pages
 
 
+def _add_operations(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
+    """Give the document with what is no page."""
+    return add_predict(add_doors(copy.deepcopy(document), catalog), catalog)
+
+
 async def _on_request_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
-    return _respond(problem_of(error, request_id=_id_of(request)))
+    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    return _respond(request, problem_of(error, request_id=_id_of(request)), headers)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -85,18 +102,21 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         detail="there is nothing here; /docs lists all routes" if is_unknown else error.detail,
         request_id=_id_of(request),
     )
-    return _respond(problem, dict(error.headers or {}))
+    return _respond(request, problem, dict(error.headers or {}))
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
     error = RequestError("internal error; see the server's log for this request id")
-    return _respond(problem_of(error, request_id=_id_of(request)))
+    return _respond(request, problem_of(error, request_id=_id_of(request)))
 
 
 def _id_of(request: Request) -> str:
     return request_id_of(dict(request.headers.raw).get(b"x-request-id"))
 
 
-def _respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
     headers = {"x-request-id": problem.request_id, **(headers or {})}
+    if f"{request.url.path}/".startswith(_OTHER_PROTOCOLS):
+        body = error_body(problem, input_name="instances")
+        return Response(body, problem.status, headers=headers, media_type="application/json")
     return Response(problem.body, problem.status, headers=headers, media_type=MEDIA_TYPE)

@@ -11,8 +11,9 @@ from starlette.middleware.cors import CORSMiddleware
 from modelyard.gateway.types import App, Headers
 
 METHODS = ("GET", "POST")
-REQUEST_HEADERS = ("Cache-Control", "Content-Type", "X-Request-Id")
-EXPOSED_HEADERS = ("Retry-After", "X-Cache", "X-Request-Id")
+_FRAMING = "Inference-Header-Content-Length"  # of V2's binary tensors
+REQUEST_HEADERS = ("Cache-Control", "Content-Type", _FRAMING, "X-Request-Id")
+EXPOSED_HEADERS = (_FRAMING, "Retry-After", "X-Cache", "X-Request-Id")
 PREFLIGHT_MAX_AGE_S = 600
 _LINES = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: Origin\r\n"
 

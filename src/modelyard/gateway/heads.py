@@ -7,14 +7,18 @@ are methods of built-in types, so no Python code runs per header.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
 from modelyard.core.errors import Malformed, RequestError
 from modelyard.core.messages import Form
+from modelyard.gateway.inflate import Coding
 from modelyard.gateway.types import Headers
+
+if TYPE_CHECKING:
+    from modelyard.gateway.door import Door
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 32 * 1024
@@ -30,18 +34,20 @@ class HeadTooLargeError(RequestError):
 class Plan(NamedTuple):
     """How to read and answer a prediction, as determined by its head.
 
-    ``name`` and ``version``: from the URL; None if the body names them. ``upload``: content type of
-    a body that holds files. ``cors``: CORS header lines of the response.
+    ``coding``: how the body is compressed. ``name`` and ``version``: from the URL; None if the body
+    names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
+    the response. ``door``: translates, where it is not the protocol of ``/predict``.
     """
 
     form: Form
     is_bypass: bool
-    is_gzip: bool
+    coding: Coding
     name: str | None = None
     version: str | None = None
     upload: bytes = b""
     query: bytes = b""
     cors: bytes = b""
+    door: Door | None = None
 
 
 class Head:

@@ -21,7 +21,8 @@ One prediction per instance of `input_data`, in the same order.
 With `Content-Type: application/msgpack` request and response are MessagePack with the same fields.
 An array may then be extension type 77: `[dtype, [length, …]]` in MessagePack, for example
 `["<f4", [2, 3]]`, followed immediately by the array's bytes in C order. Predicted arrays are
-encoded in the same way. In Python `modelyard.arrays` writes and reads it.
+encoded in the same way. Several arrays are a map of them, by name. In Python `modelyard.arrays`
+writes and reads it.
 """
 _UNSEEN = (RequestError.code, GivenUp.code)  # the first is a bug; no client receives the second
 # Inline, because the page resolves every reference before it shows anything.

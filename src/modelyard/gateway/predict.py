@@ -15,35 +15,27 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from modelyard.core.clock import Clock
-from modelyard.core.errors import (
-    GivenUp,
-    RequestError,
-    TooLarge,
-    WrongMediaType,
-)
+from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.cors import Cors
+from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
+from modelyard.gateway.plans import NO_PLAN, plan_of
 from modelyard.gateway.preparing import Predicting, Preparing
-from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import (
-    address_of,
-    form_of,
+    INLINE_PARSE_BYTES,
     new_request_id,
     read_ask,
     request_id_of,
 )
 from modelyard.gateway.types import Respond
-from modelyard.gateway.uploads import is_upload, read_upload
+from modelyard.gateway.uploads import read_upload
 
 log = logging.getLogger(__name__)
-
-PATH = b"/predict"
-INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would block the loop noticeably
 
 
 class GatewayMetrics(Protocol):
@@ -101,15 +93,11 @@ class PredictEndpoint:
         Raises:
             RequestError: The request is refused because of its head.
         """
-        if not head.path.endswith(PATH) or self.cors.is_preflight(head.method, head.headers):
+        if self.cors.is_preflight(head.method, head.headers):
             return None
-        address = address_of(head.path)
-        if address is None and head.path != PATH:
+        plan = plan_of(head, max_body_bytes=self._max_body_bytes)
+        if plan is None:
             return None
-        size = head.body_bytes
-        if size is not None and size > self._max_body_bytes:
-            raise TooLarge(f"the body is over the limit of {self._max_body_bytes} bytes")
-        plan = _make_plan(head, address)
         lines = self.cors.lines_for(head.headers.get(b"origin"))
         return plan._replace(cors=lines) if lines else plan
 
@@ -122,10 +110,11 @@ class PredictEndpoint:
         """
         request_id = request_id_of(given_id) if given_id else new_request_id()
         asked = Asked(plan, request_id, self._clock(), respond)
-        if plan.is_gzip:
+        if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
         if len(body) > INLINE_PARSE_BYTES and plan.form != "msgpack":
-            return self._prepare(asked, body, is_slow=True)
+            is_slow = plan.door is None or not plan.door.is_quick(len(body))
+            return self._prepare(asked, body, is_slow=is_slow)
         try:
             return self._start(asked, self._read(plan, body))
         except Exception as error:
@@ -141,15 +130,20 @@ class PredictEndpoint:
         origin: bytes | None = None,
     ) -> None:
         """Answer a request that is refused because of its head."""
-        plan = _NO_PLAN._replace(cors=self.cors.lines_for(origin))
+        plan = NO_PLAN._replace(cors=self.cors.lines_for(origin))
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond)
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
+        if plan.door is not None:
+            plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
+            answered = partial(self._on_door_answered, asked, plan.door, ask)
+        else:
+            answered = partial(self._on_answered, asked)
         return self._dispatch.start(
             ask,
-            partial(self._on_answered, asked),
+            answered,
             request_id=asked.request_id,
             form=plan.form,
             is_bypass=plan.is_bypass,
@@ -162,7 +156,7 @@ class PredictEndpoint:
     ) -> Predicting | None:
         """Decompress and decode, in a thread if that would block the loop for too long."""
         try:
-            room = self.budget.take(self._max_body_bytes) if asked.plan.is_gzip else 0
+            room = self.budget.take(self._max_body_bytes) if asked.plan.coding else 0
         except RequestError as error:
             self._answer_problem(asked, error, None)
             return None
@@ -179,8 +173,10 @@ class PredictEndpoint:
         return preparing
 
     def _read(self, plan: Plan, body: bytes | bytearray) -> Ask:
-        if plan.is_gzip:
-            body = inflate(body, max_bytes=self._max_body_bytes)
+        if plan.coding:
+            body = inflate(body, max_bytes=self._max_body_bytes, coding=plan.coding)
+        if plan.door is not None:
+            return plan.door.read(body)
         name, version = plan.name, plan.version
         if plan.upload and name is not None:
             upload, query = plan.upload, plan.query
@@ -235,6 +231,20 @@ class PredictEndpoint:
         elif outcome is not None:
             self._answer_problem(asked, outcome, target)
 
+    def _on_door_answered(self, asked: Asked, door: Door, ask: Ask, call: ClientCall) -> None:
+        """Have a door say how a call ended."""
+        if not isinstance(call.outcome, bytes):
+            self._on_answered(asked, call)
+            return
+        assert isinstance(ask, Heard)
+        target, told = call.entry.target, Told(asked.request_id, call.cache_use)
+        head, body = door.answer(target, call.outcome, ask.echo, told=told)
+        head += asked.plan.cors
+        if call.capped_s is not None:  # less than it asked for
+            head += b"x-timeout-s: %g\r\n" % call.capped_s
+        asked.respond(head, body)
+        self._note(target, "ok", self._clock() - asked.started, asked.request_id)
+
     def _fail(self, asked: Asked, error: Exception) -> RequestError:
         """Answer a request that failed before it became a call; returns the error sent."""
         if not isinstance(error, RequestError):  # a bug: answer with a problem document
@@ -244,7 +254,8 @@ class PredictEndpoint:
         return error
 
     def _answer_problem(self, asked: Asked, error: RequestError, target: Target | None) -> None:
-        head, body = problem_answer(error, asked.request_id)
+        door, request_id = asked.plan.door, asked.request_id
+        head, body = (problem_answer if door is None else door.problem)(error, request_id)
         asked.respond(head + asked.plan.cors, body)
         self._note(target, error.code, self._clock() - asked.started, asked.request_id)
 
@@ -253,35 +264,3 @@ class PredictEndpoint:
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)
-
-
-_NO_PLAN = Plan("json", is_bypass=False, is_gzip=False)
-
-
-def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
-    if head.method != b"POST":
-        raise MethodNotAllowed(f"{head.method.decode('ascii', 'replace')} is not allowed; POST is")
-    name, version = address or (None, None)
-    content_type = head.headers.get(b"content-type", b"")
-    form, upload = form_of(content_type), b""
-    if form is None and is_upload(content_type):
-        if name is None:
-            raise WrongMediaType("send files to the URL of a model: /models/NAME/predict")
-        form, upload = "raw", content_type
-    if form is None:
-        raise WrongMediaType(
-            "content-type must be application/json or application/msgpack; at the URL of a model "
-            "also multipart/form-data, or the type of a file, such as image/png"
-        )
-    coding = head.headers.get(b"content-encoding", b"identity").lower()
-    if coding not in (b"identity", b"gzip", b"x-gzip"):
-        raise WrongMediaType("content-encoding must be gzip, or none")
-    return Plan(
-        form=form,
-        is_bypass=b"no-cache" in head.headers.get(b"cache-control", b"").lower(),
-        is_gzip=coding != b"identity",
-        name=name,
-        version=version,
-        upload=upload,
-        query=head.query if upload else b"",
-    )

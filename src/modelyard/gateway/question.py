@@ -18,12 +18,14 @@ from modelyard.gateway.nesting import SEARCHED_BYTES, check_nesting
 
 T = TypeVar("T")
 
+INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would block the loop noticeably
 LONGEST_REQUEST_ID = 128
 
 MEDIA_TYPES: dict[Form, bytes] = {
     "json": b"application/json",
     "msgpack": b"application/msgpack",
     "raw": b"application/json",
+    "v2": b"application/octet-stream",
 }
 """Content types of answers, by the form of the request."""
 
@@ -75,9 +77,9 @@ def read_ask(
     if form == "json":
         check_nesting(body)
     if name is None:
-        return _decode(body, form, _decode_ask if form == "json" else _unpack_ask)
+        return decode_body(body, form, _decode_ask if form == "json" else _unpack_ask)
     read = _decode_addressed if form == "json" else _unpack_addressed
-    asked = _decode(body, form, read)
+    asked = decode_body(body, form, read)
     for field, said, meant in (
         ("model_name", asked.model_name, name),
         ("model_version", asked.model_version, version),
@@ -88,7 +90,12 @@ def read_ask(
     return Ask(name, asked.input_data, chosen, asked.timeout_s, asked.priority)
 
 
-def _decode(body: bytes | bytearray, form: Form, read: Callable[[bytes | bytearray], T]) -> T:
+def decode_body(body: bytes | bytearray, form: Form, read: Callable[[bytes | bytearray], T]) -> T:
+    """Decode a body, or say what is wrong with it.
+
+    Raises:
+        Malformed, InvalidInput: See ``read_ask``.
+    """
     is_json = form == "json"
     try:
         return read(body)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from modelyard.core.clock import Clock
 from modelyard.core.errors import ModelNotReady, RequestError, ShuttingDown
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import SERVING, Announcement, Ready, Schema, State
+from modelyard.core.messages import SERVING, Announcement, Ready, State
 from modelyard.pool.blame import Cause
 from modelyard.pool.slot import Slot
 
@@ -218,9 +218,7 @@ class Runners:
                 runners=len(self.slots),
                 runners_ready=sum(slot.is_ready for slot in self.slots),
                 digest=ready.digest if ready else "",
-                schema=Schema(ready.input_schema, ready.output_schema, ready.example)
-                if ready
-                else None,
+                schema=ready.schema if ready else None,
                 reason=self._reason,
             )
         )

@@ -104,6 +104,7 @@ class HostedModel:
             output_schema=self.contract.output_schema,
             example=example,
             warm_up_s=self._clock() - started,
+            tensors=self.contract.tensors,
         )
 
     def _predict_example(self) -> bytes:

@@ -25,13 +25,19 @@ from modelyard.core.errors import (
 )
 from modelyard.core.lists import Instances, UnfitPredictions
 from modelyard.core.messages import Answers, Form
+from modelyard.core.v2 import Wanted
 from modelyard.model import Model
 from modelyard.runner.loading import describe
 
 log = logging.getLogger(__name__)
 
 LARGEST_ANSWER_BYTES = 8 << 20  # RabbitMQ 4 accepts messages of up to 16 MiB
-_TITLES: dict[Form, str] = {"json": "JSON", "msgpack": "MessagePack", "raw": "JSON"}
+_TITLES: dict[Form, str] = {
+    "json": "JSON",
+    "msgpack": "MessagePack",
+    "raw": "JSON",
+    "v2": "tensors",
+}
 
 Good = list[tuple[int, Instances]]
 """The valid inputs: their positions in the batch, and their instances."""
@@ -86,6 +92,7 @@ class Run:
         self._inputs = inputs
         self._forms = forms
         self._outcomes: list[bytes | Failure] = [b""] * len(inputs)
+        self._wanted: dict[int, list[Wanted]] = {}  # outputs, of inputs that are tensors
         self._model_s = 0.0
         self._sizes: list[int] = []
 
@@ -104,14 +111,21 @@ class Run:
     def _decode_all(self, deadlines: Sequence[float]) -> Good:
         good: Good = []
         now = self._clock()
-        for position, raw in enumerate(self._inputs):
+        for position in range(len(self._inputs)):
             try:
                 if deadlines and deadlines[position] <= now:
                     raise DeadlineExceeded("the deadline passed while another batch ran")
-                good.append((position, self._contract.decode(raw, self._forms[position])))
+                good.append((position, self._decode(position)))
             except RequestError as error:
                 self._fail(position, error)
         return good
+
+    def _decode(self, position: int) -> Instances:
+        raw, form = self._inputs[position], self._forms[position]
+        if form != "v2":
+            return self._contract.decode(raw, form)
+        instances, self._wanted[position] = self._contract.decode_tensors(raw)
+        return instances
 
     def _run_apart(self, positions: list[int], error: RequestError) -> None:
         """Answer each request by itself. They are decoded again, since the model may have modified
@@ -120,8 +134,7 @@ class Run:
         is_explained = False
         for position in positions:
             try:
-                instances = self._contract.decode(self._inputs[position], self._forms[position])
-                self._predict_all([(position, instances)])
+                self._predict_all([(position, self._decode(position))])
             except RequestError as own_error:
                 self._fail(position, own_error)
                 is_explained = True
@@ -196,7 +209,12 @@ class Run:
     def _write(self, position: int, predictions: Any) -> None:
         form = self._forms[position]
         try:
-            output = self._contract.encode(predictions, form, is_checked=self._rules.is_checked)
+            is_checked = self._rules.is_checked
+            if form == "v2":
+                wanted = self._wanted[position]
+                output = self._contract.encode_tensors(predictions, wanted, is_checked=is_checked)
+            else:
+                output = self._contract.encode(predictions, form, is_checked=is_checked)
         except UnfitPredictions as error:
             raise ModelFailed(f"{type(self._model).__name__}.predict: {error}") from None
         except Exception as error:

@@ -204,6 +204,7 @@ def _bounded(schema: Schema) -> Schema:
         input=schema.input if len(schema.input) <= LARGEST_SCHEMA_BYTES else b"{}",
         output=schema.output if len(schema.output) <= LARGEST_SCHEMA_BYTES else b"{}",
         example=schema.example if len(schema.example) <= LARGEST_EXAMPLE_BYTES else b"null",
+        tensors=schema.tensors if len(schema.tensors) <= LARGEST_SCHEMA_BYTES else b"",
     )
 
 

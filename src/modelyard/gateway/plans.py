@@ -1,0 +1,93 @@
+"""How a request for predictions is going to be read, as its head says, in whatever protocol."""
+
+from __future__ import annotations
+
+from modelyard.core.errors import RequestError, TooLarge, WrongMediaType
+from modelyard.gateway.door import Door, RefusingDoor, TooLargeAtDoor
+from modelyard.gateway.heads import Head, Plan
+from modelyard.gateway.inflate import Coding
+from modelyard.gateway.problems import MethodNotAllowed
+from modelyard.gateway.question import address_of, form_of
+from modelyard.gateway.uploads import is_upload
+from modelyard.gateway.v1 import open_v1
+from modelyard.gateway.v2 import open_v2
+
+NO_PLAN = Plan("json", is_bypass=False, coding="")
+"""That of a request which is refused before it has one."""
+
+PATH = b"/predict"
+_CODINGS: dict[bytes, Coding] = {
+    **{b"identity": "", b"gzip": "gzip", b"x-gzip": "gzip"},
+    b"deflate": "deflate",
+}
+
+
+def plan_of(head: Head, *, max_body_bytes: int) -> Plan | None:
+    """Give the plan of a request; None for one that asks for no prediction.
+
+    Raises:
+        RequestError: The request is refused because of its head.
+    """
+    door = address = None
+    if head.path != PATH:
+        door = open_v2(head) or open_v1(head)
+        if door is None:
+            address = address_of(head.path) if head.path.endswith(PATH) else None
+            if address is None:
+                return None
+    if head.body_bytes is not None and head.body_bytes > max_body_bytes:
+        detail = f"the body is over the limit of {max_body_bytes} bytes"
+        raise TooLarge(detail) if door is None else TooLargeAtDoor(detail, door=door)
+    return _make_plan(head, address) if door is None else _make_door_plan(head, door)
+
+
+def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
+    _check_method(head)
+    name, version = address or (None, None)
+    content_type = head.headers.get(b"content-type", b"")
+    form, upload = form_of(content_type), b""
+    if form is None and is_upload(content_type):
+        if name is None:
+            raise WrongMediaType("send files to the URL of a model: /models/NAME/predict")
+        form, upload = "raw", content_type
+    if form is None:
+        raise WrongMediaType(
+            "content-type must be application/json or application/msgpack; at the URL of a model "
+            "also multipart/form-data, or the type of a file, such as image/png"
+        )
+    return Plan(
+        form=form,
+        is_bypass=_is_bypass(head),
+        coding=_coding_of(head),
+        name=name,
+        version=version,
+        upload=upload,
+        query=head.query if upload else b"",
+    )
+
+
+def _make_door_plan(head: Head, door: Door) -> Plan:
+    """Give the plan of a request of another protocol; no content type is asked for."""
+    coding: Coding = ""
+    try:
+        _check_method(head)
+        coding = _coding_of(head)
+    except RequestError as error:
+        door = RefusingDoor(door, error)
+    return Plan(form=door.form, is_bypass=_is_bypass(head), coding=coding, door=door)
+
+
+def _check_method(head: Head) -> None:
+    if head.method != b"POST":
+        raise MethodNotAllowed(f"{head.method.decode('ascii', 'replace')} is not allowed; POST is")
+
+
+def _coding_of(head: Head) -> Coding:
+    coding = _CODINGS.get(head.headers.get(b"content-encoding", b"identity").lower())
+    if coding is None:
+        raise WrongMediaType("content-encoding must be gzip or deflate, or none")
+    return coding
+
+
+def _is_bypass(head: Head) -> bool:
+    return b"no-cache" in head.headers.get(b"cache-control", b"").lower()

@@ -1,0 +1,31 @@
+"""The calls of KServe's V1 but predictions. The lists are what OpenAI's clients read as well."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.v2_schemas import ErrorAnswer, ListedModel, ModelsList, ModelStatus
+
+
+def make_v1_router(*, catalog: Catalog) -> APIRouter:
+    """Give the routes."""
+    router = APIRouter(prefix="/v1", tags=["V1"])
+
+    @router.get("/models", summary="All models, for KServe's clients and OpenAI's")
+    async def models() -> ModelsList:
+        names = list(dict.fromkeys(entry.target.name for entry in catalog.entries()))
+        return ModelsList(models=names, data=[ListedModel(id=name) for name in names])
+
+    @router.get(
+        "/models/{name}",
+        summary="Does a model take requests?",
+        responses={404: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}},
+    )
+    async def model(name: str) -> ModelStatus:
+        entry = catalog.resolve(name, None)
+        if not entry.is_open:
+            raise entry.why_not()
+        return ModelStatus(name=name, ready=True, id=name)
+
+    return router

@@ -1,0 +1,189 @@
+"""Inference by the Open Inference Protocol V2: ``POST /v2/models/NAME[/versions/V]/infer``.
+
+Of a request the head is read, which is JSON; tensors stay as they came, for the runner
+(``core/v2.py``). The protocol's other calls are pages (``v2_pages.py``).
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+import msgspec
+
+from modelyard.core.batch import Priority
+from modelyard.core.errors import InvalidInput, Malformed, RequestError, Unavailable
+from modelyard.core.messages import Form
+from modelyard.core.names import Target
+from modelyard.core.v2 import RAW_HEAD, pack, pack_in_place, question_head, unpack
+from modelyard.dispatch.catalog import Entry
+from modelyard.gateway.answer import error_answer
+from modelyard.gateway.door import Heard, Told
+from modelyard.gateway.heads import Head
+from modelyard.gateway.inflate import WINDOWS, Coding
+from modelyard.gateway.nesting import check_nesting
+from modelyard.gateway.question import INLINE_PARSE_BYTES, decode_body
+
+LONGEST_LENGTH = 18  # digits
+HEADER_LENGTH = b"inference-header-content-length"
+LARGEST_COMPRESSED_BYTES = 256 * 1024  # more would hold the loop
+
+_PATH = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
+_USUAL: tuple[float | None, Priority, bool] = (None, "normal", False)
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
+    b"x-request-id: %b\r\nx-cache: %b\r\n"
+)
+_JSON_HEAD = _HEAD.replace(b"%b", b"application/json", 1)
+_FRAMING = b"inference-header-content-length: %d\r\n"
+_HIGHEST = 1  # of Triton's priorities; 0 is the default
+_CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"deflate": "deflate"}
+
+
+class _Request(msgspec.Struct, gc=False):
+    """What is read of a request. Its tensors stay raw."""
+
+    inputs: msgspec.Raw
+    id: str = ""
+    outputs: msgspec.Raw = msgspec.Raw(b"null")
+    parameters: dict[str, Any] = {}
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+
+
+def open_v2(head: Head) -> V2Door | None:
+    """Give the door of a request, if it asks for an inference."""
+    found = _PATH.fullmatch(head.path)
+    if found is None:
+        return None
+    name, version = found[1].decode("utf-8", "replace"), found[2]
+    return V2Door(
+        name,
+        None if version is None else version.decode("utf-8", "replace"),
+        json_bytes=_length_of(head.headers.get(HEADER_LENGTH)),
+        coding=head.headers.get(b"accept-encoding", b"").strip().lower(),
+    )
+
+
+class V2Door:
+    """Translates inferences.
+
+    Args:
+        name: Of the model.
+        version: None for the one that the model answers with by default.
+        json_bytes: How many bytes of the body are JSON; None for all, and -1 if the header that
+            says it is damaged.
+        coding: What the client takes answers in. They are compressed if it is just one: lists are
+            what HTTP libraries send unasked.
+    """
+
+    form: Form = "v2"
+
+    def __init__(
+        self, name: str, version: str | None, *, json_bytes: int | None, coding: bytes
+    ) -> None:
+        self._name = name
+        self._version = version
+        self._json_bytes = json_bytes
+        self._coding = _CODINGS.get(coding, "")
+
+    def is_quick(self, body_bytes: int) -> bool:
+        """See ``Door``: binary tensors are not looked at."""
+        return (body_bytes if self._json_bytes is None else self._json_bytes) <= INLINE_PARSE_BYTES
+
+    def read(self, body: bytes | bytearray) -> Heard:
+        """See ``Door``."""
+        length = self._json_bytes
+        if length is None:
+            return self._hear(body, body)
+        if not 0 <= length <= len(body):
+            raise Malformed(
+                "Inference-Header-Content-Length is how many bytes of the body are JSON, "
+                f"of {len(body)}"
+            )
+        if not length:  # a raw request: all of it is the one tensor
+            raw = msgspec.Raw(pack(RAW_HEAD, memoryview(body)))
+            return Heard(self._name, raw, self._version)
+        return self._hear(bytes(body[:length]), body)
+
+    def _hear(self, json: bytes | bytearray, body: bytes | bytearray) -> Heard:
+        """Give what is asked by the JSON that a body begins with."""
+        check_nesting(json)
+        request = decode_body(json, "json", _decode)
+        timeout_s, priority, binary = _USUAL
+        if parameters := request.parameters:
+            if parameters.get("sequence_id"):
+                raise InvalidInput("sequences are not offered here", where="$.parameters")
+            timeout_s = _timeout_s(parameters.get("timeout", 0))
+            priority = _priority(parameters.get("priority", 0))
+            binary = _is_binary(parameters.get("binary_data_output", False))
+        head = question_head(request.inputs, request.outputs, is_binary=binary)
+        echo = msgspec.json.encode(request.id) if request.id else b""
+        raw = msgspec.Raw(pack_in_place(body, len(json), head))
+        return Heard(self._name, raw, self._version, timeout_s, priority, echo)
+
+    def check(self, entry: Entry) -> None:
+        """See ``Door``: a worker of an older release could not read what it would be sent."""
+        schema = entry.announcement.schema
+        if schema is not None and not schema.tensors:
+            raise Unavailable(f"the workers of {entry.target} do not know tensors yet")
+
+    def answer(
+        self, target: Target, output: bytes, echo: bytes, *, told: Told
+    ) -> tuple[bytes, bytes]:
+        """See ``Door``."""
+        outputs, tail = unpack(output)
+        body = b'{"model_name":"%b","model_version":"%b",%b"outputs":%b}' % (
+            target.name.encode(),
+            target.version.encode(),
+            b'"id":%b,' % echo if echo else b"",
+            outputs,
+        )
+        about = (told.request_id.encode(), told.cache_use.encode())
+        if not self._coding and not tail:
+            return _JSON_HEAD % (len(body), *about), body
+        kind, lines = b"application/json", b""
+        if b'"binary_data_size":' in outputs:
+            kind, lines = b"application/octet-stream", _FRAMING % len(body)
+            body += tail
+        if self._coding and len(body) <= LARGEST_COMPRESSED_BYTES:
+            packer = zlib.compressobj(1, zlib.DEFLATED, WINDOWS[self._coding])
+            body = packer.compress(body) + packer.flush()
+            lines += b"content-encoding: %b\r\n" % self._coding.encode()
+        return _HEAD % (kind, len(body), *about) + lines, body
+
+    def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:
+        """See ``Door``."""
+        return error_answer(error, request_id, input_name="instances")
+
+
+def _length_of(header: bytes | None) -> int | None:
+    """Give the number that a header says; -1 for none."""
+    if header is None:
+        return None
+    return int(header) if header.isdigit() and len(header) <= LONGEST_LENGTH else -1
+
+
+def _is_binary(wanted: object) -> bool:
+    """Give whether outputs are binary that do not say it themselves."""
+    if not isinstance(wanted, bool):
+        raise InvalidInput(
+            "binary_data_output is true or false", where="$.parameters.binary_data_output"
+        )
+    return wanted
+
+
+def _timeout_s(microseconds: object) -> float | None:
+    """Give the seconds that ``timeout`` says; 0 is none."""
+    if isinstance(microseconds, bool) or not isinstance(microseconds, int) or microseconds < 0:
+        raise InvalidInput("timeout is a number of microseconds", where="$.parameters.timeout")
+    return microseconds / 1e6 if microseconds else None
+
+
+def _priority(level: object) -> Priority:
+    """Give the priority that a level means: 1 is the highest, all others are the usual."""
+    if isinstance(level, bool) or not isinstance(level, int) or level < 0:
+        raise InvalidInput("priority is 0, or a level from 1", where="$.parameters.priority")
+    return "high" if level == _HIGHEST else "normal"
