@@ -58,7 +58,11 @@ def make_pages(
     )
     pages.include_router(
         make_v2_router(
-            catalog=catalog, version=version, render_metrics=render_metrics, verdict=verdict
+            catalog=catalog,
+            version=version,
+            render_metrics=render_metrics,
+            verdict=verdict,
+            by_hand=by_hand,
         )
     )
     pages.include_router(make_v1_router(catalog=catalog))

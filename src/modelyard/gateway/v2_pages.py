@@ -17,6 +17,7 @@ from modelyard.core.messages import State
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.gateway import v2_schemas as schemas
+from modelyard.gateway.routes import ByHand
 from modelyard.telemetry.statistics import NONE, Statistics, statistics_of
 
 EXTENSIONS = (
@@ -73,6 +74,7 @@ def make_v2_router(
     version: str,
     render_metrics: Callable[[], tuple[bytes, str]],
     verdict: Callable[[], Verdict],
+    by_hand: ByHand | None = None,
 ) -> APIRouter:
     """Give the routes; the arguments are those of ``make_router``."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol V2"])
@@ -151,22 +153,34 @@ def make_v2_router(
             [_in_index(entry) for entry in catalog.entries() if entry.is_open or not asked.ready]
         )
 
-    for action in ("load", "unload"):
+    def changing(request: Request) -> ByHand:
+        if not _is_loopback(request):
+            raise HTTPException(403, "models are loaded and unloaded from this machine alone")
+        if by_hand is None:
+            raise HTTPException(501, "this server does not load or unload models by hand")
+        return by_hand
 
-        @router.post(
-            f"/repository/models/{{name}}/{action}",
-            summary=f"{action.title()} a model: not offered, models live as long as this server",
-            response_class=Response,
-            status_code=501,
-            responses={403: _ERROR, 404: _ERROR, 501: _ERROR},
-        )
-        async def change(name: str, request: Request) -> Response:
-            if not _is_loopback(request):
-                raise HTTPException(403, "models are loaded and unloaded from this machine alone")
-            catalog.resolve(name, None)
-            raise HTTPException(
-                501, "models are loaded when this server starts, and unloaded when it ends"
-            )
+    responses: dict[int | str, dict[str, Any]] = {403: _ERROR, 404: _ERROR, 501: _ERROR}
+
+    @router.post(
+        "/repository/models/{name}/load",
+        summary="Load a model from its folder, in place of what is served of it",
+        response_class=Response,
+        responses={**responses, 503: _ERROR},
+    )
+    async def load(name: str, request: Request) -> Response:
+        await changing(request).load(name)
+        return Response()
+
+    @router.post(
+        "/repository/models/{name}/unload",
+        summary="Serve a model no longer, until it is loaded again",
+        response_class=Response,
+        responses=responses,
+    )
+    async def unload(name: str, request: Request) -> Response:
+        await changing(request).unload(name)
+        return Response()
 
     return router
 
