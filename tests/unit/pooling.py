@@ -252,3 +252,14 @@ async def serving(model: Manifest | None = None) -> AsyncIterator[Pooling]:
 def inputs_of(runner: FakeRunner) -> list[list[bytes]]:
     """Give what it was handed, batch by batch."""
     return [[bytes(raw) for raw in batch.inputs] for batch in runner.batches]
+
+
+ONE_BY_ONE = manifest(batching=Batching(max_batch_size=1))
+BY_TWO = manifest(batching=Batching(max_batch_size=2))
+UP_TO_TWO = manifest(scaling=Scaling(max_runners=2, idle_s=10), batching=Batching(max_batch_size=1))
+SLEEPY = manifest(scaling=Scaling(scale_to_zero=True, idle_s=10))
+
+
+def kind(call: Call) -> type | None:
+    """Give the type of a call's outcome."""
+    return None if call.outcome is None else type(call.outcome)

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from modelyard.core.call import Call
 from modelyard.core.errors import (
     DeadlineExceeded,
     GivenUp,
@@ -14,21 +13,21 @@ from modelyard.core.errors import (
     ModelCrashed,
     ModelFailed,
 )
-from modelyard.core.manifest import Batching, Limits, Scaling
+from modelyard.core.manifest import Batching, Limits
 from modelyard.pool.output import Line
 from modelyard.pool.pool import TICK_S
 from tests.unit.asking import settle
-from tests.unit.pooling import CRASHED, KILLED, inputs_of, manifest, pooling, serving
-
-ONE_BY_ONE = manifest(batching=Batching(max_batch_size=1))
-BY_TWO = manifest(batching=Batching(max_batch_size=2))
-UP_TO_TWO = manifest(scaling=Scaling(max_runners=2, idle_s=10), batching=Batching(max_batch_size=1))
-SLEEPY = manifest(scaling=Scaling(scale_to_zero=True, idle_s=10))
-
-
-def kind(call: Call) -> type | None:
-    return None if call.outcome is None else type(call.outcome)
-
+from tests.unit.pooling import (
+    BY_TWO,
+    CRASHED,
+    KILLED,
+    ONE_BY_ONE,
+    inputs_of,
+    kind,
+    manifest,
+    pooling,
+    serving,
+)
 
 # Batches.
 

@@ -11,7 +11,6 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
 
 from modelyard import __version__
@@ -130,6 +129,7 @@ class Process:
         from modelyard.gateway.app import make_pages
         from modelyard.gateway.cors import Cors
         from modelyard.gateway.reader import Limits
+        from modelyard.gateway.routes import is_loopback
         from modelyard.gateway.server import make_server
 
         settings, cors = self._settings, Cors(self._settings.cors_origins)
@@ -193,16 +193,6 @@ async def background(*runs: Coroutine[None, None, None]) -> AsyncIterator[None]:
         yield
         for task in tasks:
             task.cancel()
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server that listens on ``host``."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def spare_the_collector() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Annotated, Protocol
 
 import msgspec
@@ -66,6 +67,16 @@ class MetricsResponse(PlainTextResponse):
     """Prometheus' text format."""
 
     media_type = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is this machine's own, of a server or of a client."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class ByHand(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from modelyard.core.messages import State
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.gateway import v2_schemas as schemas
-from modelyard.gateway.routes import ByHand
+from modelyard.gateway.routes import ByHand, is_loopback
 from modelyard.telemetry.statistics import NONE, Statistics, statistics_of
 
 EXTENSIONS = (
@@ -154,7 +153,7 @@ def make_v2_router(
         )
 
     def changing(request: Request) -> ByHand:
-        if not _is_loopback(request):
+        if request.client is None or not is_loopback(request.client.host):
             raise HTTPException(403, "models are loaded and unloaded from this machine alone")
         if by_hand is None:
             raise HTTPException(501, "this server does not load or unload models by hand")
@@ -278,10 +277,3 @@ def _stats(entry: Entry, found: Statistics) -> dict[str, Any]:
 
 def _duration(count: int, seconds: float = 0.0) -> dict[str, int]:
     return {"count": count, "ns": round(seconds * _NANOSECONDS)}
-
-
-def _is_loopback(request: Request) -> bool:
-    try:
-        return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
