@@ -55,9 +55,9 @@ PIP_QUIET := --quiet --quiet --no-input --disable-pip-version-check
 setup: .venv/.run ## Install what serving needs into .venv
 	@:
 
-.venv/.run: requirements/run.txt requirements/build.txt requirements/models.txt pyproject.toml
+.venv/.run: requirements/gateway.txt requirements/build.txt requirements/models.txt pyproject.toml
 	@echo "Setting up .venv, once …"
-	$(call install,requirements/run.txt requirements/build.txt requirements/models.txt)
+	$(call install,requirements/gateway.txt requirements/build.txt requirements/models.txt)
 	@exec </dev/null; if command -v uv >/dev/null; then \
 	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
@@ -249,6 +249,13 @@ format: setup-dev ## Format, and mend what the linter can mend
 
 DASHBOARDS := k8s-config/monitoring/dashboards
 
+GRPC := src/modelyard/grpc
+
+.PHONY: descriptors
+descriptors: setup-dev ## Compile gRPC's messages from $(GRPC)/open_inference.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path $(GRPC) \
+	  --descriptor_set_out $(GRPC)/open_inference.binpb open_inference.proto
+
 .PHONY: monitoring
 monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for the operator
 	$(BIN)/python $(DASHBOARDS)/render.py
@@ -324,6 +331,7 @@ else
 lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone; ARGS=--upgrade: newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
+	$(COMPILE) $(ARGS) --extra grpc pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
 	@for folder in $(MODEL_FOLDERS); do \

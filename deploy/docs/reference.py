@@ -9,7 +9,8 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -94,7 +95,7 @@ def settings() -> str:
     """Give docs/settings.md."""
     meanings = meanings_of(Settings)
     rows = [
-        f"| `{field.name}` | `{json.dumps(field.default)}` | {describe(field.type)} "
+        f"| `{field.name}` | {_default(field.default)} | {describe(field.type)} "
         f"| {meanings[field.name]} |"
         for field in msgspec.structs.fields(Settings)
     ]
@@ -114,6 +115,10 @@ def meanings_of(struct: type) -> dict[str, str]:
     }
 
 
+def _default(value: Any) -> str:
+    return "nothing" if value is None else f"`{json.dumps(value)}`"
+
+
 def describe(annotation: Any) -> str:
     """Say in a few words what may stand there."""
     bounds = ""
@@ -123,6 +128,9 @@ def describe(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{json.dumps(value)}`" for value in get_args(annotation))
     origin = get_origin(annotation) or annotation
+    if origin in (Union, UnionType):
+        some, _ = get_args(annotation)  # the other is None
+        return f"{describe(some)}, or nothing"
     names = {
         bool: "`true` or `false`",
         int: "a whole number",

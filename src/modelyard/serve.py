@@ -24,13 +24,13 @@ from modelyard.telemetry.logs import set_up_logs
 Scan = Callable[[], tuple[list[tuple[Path, Manifest]], list[Unusable]]]
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Return a socket that listens where the settings say.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there.
 
     Raises:
         OSError: The address is taken, or is none of this machine's.
     """
-    return bind(settings.host, settings.port)
+    return bind(host, port)
 
 
 def serve_embedded(

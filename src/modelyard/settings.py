@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         host: The address to listen on.
         port: The port to listen on; 0 takes a free one and says which.
+        grpc_port: The port for gRPC; 0 takes a free one and logs which. Without it there is no
+            gRPC. It needs the extra ``modelyard[grpc]``.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
             and ``json`` elsewhere.
         log_level: The least severe level that is logged.
@@ -79,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False

@@ -6,12 +6,21 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.e2e.test_readme import BLOCK, Block
 from tests.support.server import ROOT, Server, wait_until
 
 PAGE = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def iris() -> Iterator[Server]:
+    with Server(ROOT / "models", settings={"MODELYARD_GRPC_PORT": "0"}) as server:
+        yield server
 
 
 def test_every_example_of_the_page_works(iris: Server, tmp_path: Path) -> None:
@@ -25,7 +34,9 @@ def test_every_example_of_the_page_works(iris: Server, tmp_path: Path) -> None:
         assert block.language == "console"
         for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.M):
             done = subprocess.run(
-                command.replace("localhost:8000", iris.url.removeprefix("http://")),
+                command.replace("localhost:8000", iris.url.removeprefix("http://")).replace(
+                    "localhost:9000", iris.grpc_address
+                ),
                 shell=True,
                 cwd=tmp_path,
                 env={**os.environ, "PATH": path},
@@ -35,4 +46,4 @@ def test_every_example_of_the_page_works(iris: Server, tmp_path: Path) -> None:
             )
             assert done.stdout.strip() == expected.strip(), (command, done.stderr)
             run += 1
-    assert run == 5
+    assert run == 6

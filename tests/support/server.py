@@ -114,6 +114,16 @@ class Member:
         """All that the server has printed and logged so far."""
         return "".join(self._lines)
 
+    @property
+    def grpc_address(self) -> str:
+        """Where it serves gRPC; it was started with ``MODELYARD_GRPC_PORT``."""
+
+        def find() -> re.Match[str] | None:
+            return re.search(r'"grpc_listening".*"host":"([^"]+)","port":(\d+)', self.output)
+
+        found = wait_until(find, what="an address for gRPC")
+        return f"{found[1]}:{found[2]}"
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the server with a signal; gives its exit code."""
         if self.process.poll() is None:

@@ -25,6 +25,7 @@ def test_the_defaults() -> None:
         "log_format": "auto",
         "log_level": "info",
         "access_log": False,
+        "grpc_port": None,
         "max_body_bytes": 8_388_608,
         "max_bodies_bytes": 268_435_456,
         "body_timeout_s": 30,

@@ -112,6 +112,11 @@ def _add_serving(commands: _Commands) -> None:
     gateway.add_argument("--redis-url", metavar="URL", help="Redis that gateways share as a cache")
     for command in (serve, gateway):
         command.add_argument(
+            "--grpc-port",
+            type=int,
+            help="port for gRPC; 0: any free one (none: no gRPC); needs modelyard[grpc]",
+        )
+        command.add_argument(
             "--cors-origins",
             metavar="ORIGINS",
             help="origins allowed by CORS: https://a.example,https://b.example; * for any",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import socket
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
@@ -12,6 +13,8 @@ from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.names import Target
 from modelyard.folder import Unusable, find_models, read_manifests
 from modelyard.settings import Settings, ignored_variables, load_settings
+
+_GRPC = ("grpc", "grpc_health", "grpc_reflection")
 
 # What serving needs is imported only where something is served.
 
@@ -59,7 +62,10 @@ def worker(options: argparse.Namespace) -> None:
 def _settings(options: argparse.Namespace) -> Settings:
     for sentence in ignored_variables():
         warn(sentence)
-    return load_settings(vars(options))
+    settings = load_settings(vars(options))
+    if settings.grpc_port is not None and not all(map(find_spec, _GRPC)):
+        raise UsageError("gRPC needs libraries that are not here: pip install 'modelyard[grpc]'")
+    return settings
 
 
 def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
@@ -79,12 +85,20 @@ def _join(bad: list[Unusable]) -> ManifestError:
 
 
 def _listen(settings: Settings) -> socket.socket:
+    """Return the socket for HTTP. The port for gRPC, which binds its own, is seen to be free."""
+    listener = _bind(settings.host, settings.port, flag="--port")
+    if settings.grpc_port:
+        _bind(settings.host, settings.grpc_port, flag="--grpc-port").close()
+    return listener
+
+
+def _bind(host: str, port: int, *, flag: str) -> socket.socket:
     from modelyard.serve import listen
 
     try:
-        return listen(settings)
+        return listen(host, port)
     except OSError as error:
         text = error.strerror or str(error)
         raise UsageError(
-            f"cannot listen on {settings.host}:{settings.port}: {text}; choose another --port"
+            f"cannot listen on {host}:{port}: {text}; choose another {flag}"
         ) from error

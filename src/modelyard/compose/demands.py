@@ -40,7 +40,7 @@ class Demands:
             await asyncio.sleep(EVERY_S)
 
     def of(self, target: Target) -> Demand:
-        """Give the demand for a target."""
+        """Return the demand for a target."""
         entry, meter = self._catalog.find(target), self._meters.get(target)
         known = self._watcher.known(target)
         instance_s = known.instance_s if known else 0.0

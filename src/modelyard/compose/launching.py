@@ -15,7 +15,7 @@ from modelyard.settings import Settings, read_surroundings
 
 
 def make_equipper(settings: Settings, models: Iterable[Manifest]) -> Equipper:
-    """Give what equips the runners of ``models``."""
+    """Return the Equipper for the runners of ``models``."""
     variables, secrets, reserved, caches = read_surroundings()
     environments: Environments | None = None
     if settings.make_environments:
@@ -30,7 +30,7 @@ def make_equipper(settings: Settings, models: Iterable[Manifest]) -> Equipper:
 
 
 def make_launcher(settings: Settings, models: Iterable[Manifest]) -> Launcher:
-    """Give what starts the runners of ``models``."""
+    """Return the Launcher that starts the runners of ``models``."""
     equipper = make_equipper(settings, models)
     return Launcher(equipper, shows_errors=settings.show_model_errors)
 

@@ -71,7 +71,7 @@ class Models:
     """All models that are served.
 
     Args:
-        make_pool: Gives a pool for a folder.
+        make_pool: Returns a pool for a folder.
         transport: Requests reach the pools by it.
         announce: Called with what the catalog should know.
         forget: Called with a target that is served no longer.
@@ -121,7 +121,7 @@ class Models:
     async def put(self, folder: Path, manifest: Manifest) -> str:
         """Serve a folder as it is now, in place of what was served from it.
 
-        Gives why that failed, or "". What was served before stays if it was any better.
+        Returns why that failed, or "". What was served before stays if it was any better.
         """
         other = next((f for f, h in self._hosted.items() if h.target == manifest.target), folder)
         if other != folder:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
+    from modelyard.grpc.server import GrpcServer
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Process:
         self._transport = transport
         self._workers = workers
         self._server: Server | None = None
+        self._grpc_server: GrpcServer | None = None
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -111,39 +113,43 @@ class Process:
         # The web framework takes longer to import than everything else together. Meanwhile runners
         # start, and workers and gateways connect to the broker.
         await asyncio.to_thread(importlib.import_module, "modelyard.gateway.app")
-        self._server = self._make_server()
-        spare_the_collector()
-        if self.is_draining:
-            self._server.stop()
-        await self._server.serve(sockets=[listener])
+        from modelyard.gateway.cors import Cors
+
+        cors = Cors(self._settings.cors_origins)
+        endpoint = None if self._transport is None else self._make_endpoint(self._transport, cors)
+        self._server = self._make_server(endpoint, cors)
+        async with self._grpc(endpoint):
+            spare_the_collector()
+            if self.is_draining:
+                self.stop(is_forced=False)
+            await self._server.serve(sockets=[listener])
 
     def stop(self, *, is_forced: bool) -> None:
         """Stop accepting, and finish the requests in flight; then ``serve`` returns."""
         if not self.is_draining and self._on_stopping is not None:
             self._on_stopping(sum(entry.in_flight for entry in self.catalog.entries()))
         self.is_draining = True
-        if self._server is not None:
-            self._server.stop(is_forced=is_forced)
+        for server in (self._server, self._grpc_server):
+            if server is not None:
+                server.stop(is_forced=is_forced)
 
-    def _make_server(self) -> Server:
+    def _make_server(self, endpoint: PredictEndpoint | None, cors: Cors) -> Server:
         from modelyard.gateway.app import make_pages
-        from modelyard.gateway.cors import Cors
         from modelyard.gateway.reader import Limits
-        from modelyard.gateway.routes import is_loopback
         from modelyard.gateway.server import make_server
 
-        settings, cors = self._settings, Cors(self._settings.cors_origins)
+        settings = self._settings
         pages: App = make_pages(
             catalog=self.catalog,
             version=__version__,
-            render_metrics=lambda: (self.metrics.render(), CONTENT_TYPE),
+            render_metrics=self._render_metrics,
             verdict=self._full_verdict,
             workers=self._workers,
-            by_hand=self.by_hand if is_loopback(settings.host) else None,
+            by_hand=self._changing(),
         )
         return make_server(
             cors.around(pages),
-            endpoint=None if self._transport is None else self._make_predict(self._transport, cors),
+            endpoint=endpoint,
             limits=Limits(
                 header_timeout_s=settings.header_timeout_s,
                 body_timeout_s=settings.body_timeout_s,
@@ -151,6 +157,46 @@ class Process:
             ),
             drain_s=settings.drain_s,
         )
+
+    @contextlib.asynccontextmanager
+    async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
+        """Serve gRPC as long as the block, and until its calls are finished, where that is set."""
+        settings = self._settings
+        if settings.grpc_port is None or endpoint is None:
+            yield
+            return
+        from modelyard.grpc.pages import Pages
+        from modelyard.grpc.server import GrpcServer
+
+        self._grpc_server = server = GrpcServer(
+            endpoint=endpoint,
+            pages=Pages(
+                catalog=self.catalog,
+                version=__version__,
+                render_metrics=self._render_metrics,
+                verdict=self._full_verdict,
+                by_hand=self._changing(),
+            ),
+            verdict=self._full_verdict,
+            max_message_bytes=settings.max_body_bytes,
+            drain_s=settings.drain_s,
+        )
+        port = await server.start(settings.host, settings.grpc_port)
+        log.info("grpc_listening", extra={"host": settings.host, "port": port})
+        try:
+            yield
+        finally:
+            server.stop()
+            await server.stopped()
+
+    def _changing(self) -> ByHand | None:
+        """Return what loads and unloads models, if nobody but this machine can ask for it."""
+        from modelyard.gateway.routes import is_loopback
+
+        return self.by_hand if is_loopback(self._settings.host) else None
+
+    def _render_metrics(self) -> tuple[bytes, str]:
+        return self.metrics.render(), CONTENT_TYPE
 
     def _full_verdict(self) -> Verdict:
         return Verdict("draining", is_ready=False) if self.is_draining else self._verdict()
@@ -160,7 +206,7 @@ class Process:
         is_any = near.max_bytes or self._shared_cache is not None
         return LayeredCache(near, self._shared_cache) if is_any else None
 
-    def _make_predict(self, transport: Transport, cors: Cors) -> PredictEndpoint:
+    def _make_endpoint(self, transport: Transport, cors: Cors) -> PredictEndpoint:
         from modelyard.gateway.predict import PredictEndpoint
 
         settings = self._settings

@@ -8,7 +8,6 @@ from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import CacheUse
-from modelyard.gateway.door import TooLargeAtDoor
 from modelyard.gateway.problems import (
     MEDIA_TYPE,
     MethodNotAllowed,
@@ -55,14 +54,12 @@ def problem_answer(error: RequestError, request_id: str) -> tuple[bytes, bytes]:
     """Return an error response: status line and headers without the blank line, and the problem
     document as body.
     """
-    if isinstance(error, TooLargeAtDoor):
-        return error.door.problem(error, request_id)
     problem = problem_of(error, request_id=request_id)
     return _error_head(error, problem, MEDIA_TYPE, len(problem.body)), problem.body
 
 
 def error_answer(error: RequestError, request_id: str, *, input_name: str) -> tuple[bytes, bytes]:
-    """Give the same as V1 and V2 say it: ``{"error": …}``.
+    """Return an error response in the format of V1 and V2: ``{"error": …}``.
 
     ``input_name``: what the protocol calls ``input_data``.
     """
@@ -72,10 +69,14 @@ def error_answer(error: RequestError, request_id: str, *, input_name: str) -> tu
 
 
 def error_body(problem: Problem, *, input_name: str) -> bytes:
-    """Give the document of V1 and V2, in which all stands in one sentence."""
+    """Return the error document of V1 and V2, which holds one sentence."""
+    return msgspec.json.encode({"error": sentence_of(problem, input_name=input_name)})
+
+
+def sentence_of(problem: Problem, *, input_name: str) -> str:
+    """Return what went wrong and where, in one sentence."""
     where = (problem.where or "").removeprefix("$.").replace("input_data", input_name, 1)
-    at = f" (at {where})" if where not in ("", "$") else ""
-    return msgspec.json.encode({"error": f"{problem.detail}{at}"})
+    return f"{problem.detail} (at {where})" if where not in ("", "$") else problem.detail
 
 
 def _error_head(error: RequestError, problem: Problem, media_type: str, body_bytes: int) -> bytes:

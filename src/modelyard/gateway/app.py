@@ -85,7 +85,7 @@ def make_pages(
 
 
 def _add_operations(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """Give the document with what is no page."""
+    """Return the document with the operations that are not pages."""
     return add_predict(add_doors(copy.deepcopy(document), catalog), catalog)
 
 

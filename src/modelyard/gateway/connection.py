@@ -1,8 +1,9 @@
 """One HTTP/1.1 connection: its requests are answered one after the other.
 
-Path of a request: ``data_received`` feeds the reader (``reader.py``), which calls ``_on_request``;
-that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``_respond`` when there is an
-answer. A request that is not a prediction is handed over to uvicorn (``handover.py``).
+Path of a request: received bytes go straight to the reader (``reader.py``), which calls
+``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``_respond``
+when there is an answer. ``outbox.py`` writes the response. A request that is not a prediction is
+handed over to uvicorn (``handover.py``).
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class HttpConnection(asyncio.Protocol):
         if head.is_last:
             self._is_leaving = True
         plan, endpoint = head.plan, self.endpoint
-        if plan is not None and endpoint is not None:
+        if plan is not None and endpoint is not None and refusal is None:
             given_id = self._reader.given_id
             work = endpoint.begin(plan, body, self._respond, given_id=given_id)
             if work is not None and work.outcome is None:
@@ -193,9 +194,16 @@ class HttpConnection(asyncio.Protocol):
         if self.endpoint is None:
             respond(*problem_answer(error, new_request_id()))
             return
-        given_id = self._reader.given_id if head is not None else None
-        origin = head.headers.get(b"origin") if head is not None else None
-        self.endpoint.refuse(error, respond, given_id=given_id, origin=origin)
+        if head is None:
+            self.endpoint.refuse(error, respond, given_id=None)
+            return
+        self.endpoint.refuse(
+            error,
+            respond,
+            given_id=self._reader.given_id,
+            door=None if head.plan is None else head.plan.door,
+            origin=head.headers.get(b"origin"),
+        )
 
     def _refuse(self, error: RequestError, head: Head | None) -> None:
         """Answer a request of which not all has been read, and close the connection.

@@ -1,15 +1,15 @@
 """A door: a protocol beside ``POST /predict``, as ``PredictEndpoint`` sees it.
 
-A door translates, and no more: bodies into what is asked, outcomes into answers. Reading within
-limits, inflating, asking and telling the metrics are the endpoint's, the same for all. One file for
-each protocol: ``v2.py``, ``v1.py``. A door is made for a request's head, and knows nothing else.
+A door only translates: request bodies into an Ask, outcomes into responses. ``HttpConnection`` and
+``PredictEndpoint`` do the rest for all protocols: size limits, decompression, dispatch, metrics.
+There is one file per protocol: ``v2.py``, ``v1.py``. A door is created from a request's head.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from modelyard.core.errors import RequestError, TooLarge
+from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Entry
@@ -24,7 +24,7 @@ class Told(NamedTuple):
 
 
 class Heard(Ask, gc=False):
-    """What is asked through a door. ``echo``: what has to be said again with the answer."""
+    """An Ask that came through a door. ``echo``: data to repeat in the response (the V2 id)."""
 
     echo: bytes = b""
 
@@ -42,10 +42,10 @@ class Door(Protocol):
         ...
 
     def read(self, body: bytes | bytearray) -> Heard:
-        """Give what is asked.
+        """Parse a body into an Ask.
 
         Raises:
-            RequestError: It is not what the protocol says.
+            RequestError: It is not valid in the protocol.
         """
         ...
 
@@ -56,24 +56,16 @@ class Door(Protocol):
     def answer(
         self, target: Target, output: bytes, echo: bytes, *, told: Told
     ) -> tuple[bytes, bytes]:
-        """Give status line and headers without the blank line, and the body, of a prediction."""
+        """Return a prediction's status line and headers without the blank line, and its body."""
         ...
 
     def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:
-        """Give the same of an error."""
+        """Return the head and body of an error response."""
         ...
 
 
-class TooLargeAtDoor(TooLarge):
-    """A body that is over the limit, and is not read; ``door`` says it in its own words."""
-
-    def __init__(self, detail: str, *, door: Door) -> None:
-        super().__init__(detail)
-        self.door = door
-
-
 class RefusingDoor:
-    """Stands in front of a door, and refuses a request for what its head says."""
+    """Stands in front of a door, and refuses the request because of its head."""
 
     def __init__(self, door: Door, error: RequestError) -> None:
         self.form: Form = door.form
@@ -90,4 +82,4 @@ class RefusingDoor:
         raise self._error.with_traceback(None)
 
     def check(self, entry: Entry) -> None:
-        """See ``Door``: it never comes to that."""
+        """Never called: ``read`` always raises."""

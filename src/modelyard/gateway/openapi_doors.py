@@ -96,7 +96,7 @@ _SCHEMAS: dict[str, Any] = {
 
 
 def add_doors(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """Give ``document`` with the operations, for the models in ``catalog``."""
+    """Return ``document`` with the operations, for the models in ``catalog``."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update({name: schema for name, schema in _SCHEMAS.items() if name not in schemas})
     infer, predict = {}, {}
@@ -138,7 +138,7 @@ def _in_path(names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def _body_and_answer(kind: str, examples: dict[str, Any]) -> dict[str, Any]:
-    """Give an operation's ``requestBody`` and ``responses``; ``kind``: how its schemas begin."""
+    """Return an operation's ``requestBody`` and ``responses``; ``kind``: prefix of its schemas."""
     request = {"schema": {"$ref": f"#/components/schemas/{kind}Request"}, "examples": examples}
     return {
         "requestBody": {"required": True, "content": {"application/json": request}},
@@ -156,7 +156,7 @@ def _answer(description: str, schema: str) -> dict[str, Any]:
 
 
 def _small_example(entry: Entry) -> list[Any] | None:
-    """Give a model's own example, if it is small enough to be shown whole."""
+    """Return a model's own example; None if it is too large to be shown whole."""
     known = entry.announcement.schema
     if known is None:
         return None
@@ -165,8 +165,8 @@ def _small_example(entry: Entry) -> list[Any] | None:
 
 
 def _as_tensors(entry: Entry, example: list[Any]) -> list[dict[str, Any]] | None:
-    """Give instances as the model's inputs; None where nobody can tell here, as for files, which
-    are base64 in JSON and themselves in a tensor.
+    """Return instances as the model's inputs; None if the gateway cannot translate them, as for
+    files, which are base64 in JSON but raw bytes in a tensor.
     """
     known = entry.announcement.schema
     if known is None or not known.tensors or b'"contentEncoding"' in known.input:

@@ -1,7 +1,7 @@
 """Writes the responses of one turn of the event loop together, at its end.
 
 Written one by one, between other work, each response would wake the client's process, and a wake-up
-costs more than the work.
+costs more than the work. Path of a request: ``HttpConnection._respond`` calls ``add``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How a request for predictions is going to be read, as its head says, in whatever protocol."""
+"""Determines from a request's head how its body is read, for every protocol."""
 
 from __future__ import annotations
 
-from modelyard.core.errors import RequestError, TooLarge, WrongMediaType
-from modelyard.gateway.door import Door, RefusingDoor, TooLargeAtDoor
+from modelyard.core.errors import RequestError, WrongMediaType
+from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
 from modelyard.gateway.problems import MethodNotAllowed
@@ -13,7 +13,7 @@ from modelyard.gateway.v1 import open_v1
 from modelyard.gateway.v2 import open_v2
 
 NO_PLAN = Plan("json", is_bypass=False, coding="")
-"""That of a request which is refused before it has one."""
+"""Plan of a request that is refused before its plan is known."""
 
 PATH = b"/predict"
 _CODINGS: dict[bytes, Coding] = {
@@ -22,8 +22,8 @@ _CODINGS: dict[bytes, Coding] = {
 }
 
 
-def plan_of(head: Head, *, max_body_bytes: int) -> Plan | None:
-    """Give the plan of a request; None for one that asks for no prediction.
+def plan_of(head: Head) -> Plan | None:
+    """Return the plan of a request; None if it is not a prediction.
 
     Raises:
         RequestError: The request is refused because of its head.
@@ -35,9 +35,6 @@ def plan_of(head: Head, *, max_body_bytes: int) -> Plan | None:
             address = address_of(head.path) if head.path.endswith(PATH) else None
             if address is None:
                 return None
-    if head.body_bytes is not None and head.body_bytes > max_body_bytes:
-        detail = f"the body is over the limit of {max_body_bytes} bytes"
-        raise TooLarge(detail) if door is None else TooLargeAtDoor(detail, door=door)
     return _make_plan(head, address) if door is None else _make_door_plan(head, door)
 
 
@@ -67,7 +64,7 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
 
 
 def _make_door_plan(head: Head, door: Door) -> Plan:
-    """Give the plan of a request of another protocol; no content type is asked for."""
+    """Return the plan of a request that has a door; its content type is not checked."""
     coding: Coding = ""
     try:
         _check_method(head)

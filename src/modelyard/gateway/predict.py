@@ -61,7 +61,7 @@ class PredictEndpoint:
     Args:
         dispatch: Answers every well-formed request.
         metrics: Receives every answer.
-        max_body_bytes: Limit of a body, before and after decompression.
+        max_body_bytes: Limit of a body after decompression.
         max_bodies_bytes: Upper bound on the bodies of all requests in progress.
         is_access_logged: Whether to log a line per request.
         clock: For the duration of requests.
@@ -95,7 +95,7 @@ class PredictEndpoint:
         """
         if self.cors.is_preflight(head.method, head.headers):
             return None
-        plan = plan_of(head, max_body_bytes=self._max_body_bytes)
+        plan = plan_of(head)
         if plan is None:
             return None
         lines = self.cors.lines_for(head.headers.get(b"origin"))
@@ -127,10 +127,11 @@ class PredictEndpoint:
         respond: Respond,
         *,
         given_id: bytes | None,
+        door: Door | None = None,
         origin: bytes | None = None,
     ) -> None:
-        """Answer a request that is refused because of its head."""
-        plan = NO_PLAN._replace(cors=self.cors.lines_for(origin))
+        """Answer a request that is refused before its body has been read."""
+        plan = NO_PLAN._replace(door=door, cors=self.cors.lines_for(origin))
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond)
         self._answer_problem(asked, error, None)
 
@@ -232,7 +233,7 @@ class PredictEndpoint:
             self._answer_problem(asked, outcome, target)
 
     def _on_door_answered(self, asked: Asked, door: Door, ask: Ask, call: ClientCall) -> None:
-        """Have a door say how a call ended."""
+        """Answer a call in the format of its door's protocol."""
         if not isinstance(call.outcome, bytes):
             self._on_answered(asked, call)
             return

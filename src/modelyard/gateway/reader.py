@@ -1,7 +1,8 @@
 """Reads the requests of one connection, within limits on size and time.
 
-Path of a request: the connection passes received bytes to ``feed``; a complete request goes to
-``on_request``. The reader is always in one of these states:
+Path of a request: received bytes come straight to ``feed``, which is the connection's
+``data_received``; a complete request goes to the connection's ``_on_request``. The reader is always
+in one of these states:
 
     IDLE ──bytes──▶ HEAD ──complete─▶ BODY ──complete─▶ ANSWERING ──next()──▶ IDLE
                      └────────────────┴── refused ──▶ CLOSED: further bytes are dropped
@@ -51,11 +52,11 @@ class RequestReader:
         owner: The connection's protocol.
         limits: Of what is read.
         known: Heads that were parsed before, on whatever connection.
-        on_head: Called with each head; gives why the request is refused, or None.
+        on_head: Called with each head; returns why the request is refused, or None.
         on_request: Called with the head of a request, its body, and why it is refused if it is.
-        on_expecting: Called when a client waits for a word of ours before it sends a body.
-        on_refused: Called with why a request is refused of which not all is here, and with its
-            head if that could be read.
+        on_expecting: Called when the client sent ``Expect: 100-continue`` and waits.
+        on_refused: Called when a request is refused before it is complete, with the error and, if
+            it was parsed, the head.
         reserve: Called before memory for so many bytes of a body is taken; raises if there is none.
     """
 
@@ -183,7 +184,7 @@ class RequestReader:
             except RequestError as error:
                 self._on_refused(error, head)
                 return
-        elif head.plan is not None and size == len(rest):
+        elif refusal is None and head.plan is not None and size == len(rest):
             self._known.learn(raw, head)
         self._disarm()
         if size:

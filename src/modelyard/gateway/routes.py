@@ -70,7 +70,7 @@ class MetricsResponse(PlainTextResponse):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address is this machine's own, of a server or of a client."""
+    """Return whether an address, of a server or of a client, is this machine's own."""
     if host == "localhost":
         return True
     try:
@@ -121,7 +121,7 @@ def make_router(
     Args:
         catalog: What they tell of.
         version: Of Modelyard.
-        render_metrics: Gives the metrics and their content type.
+        render_metrics: Returns the metrics and their content type.
         verdict: Says whether requests should come here.
         workers: Tells of the workers; None where there are none.
         by_hand: Loads and unloads models; None where nobody may.

@@ -37,7 +37,7 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 
 def open_v1(head: Head) -> V1Door | None:
-    """Give the door of a request, if it asks for predictions."""
+    """Return the door of a request; None if it does not ask for predictions."""
     found = _PATH.fullmatch(head.path)
     if found is None:
         return None

@@ -9,7 +9,7 @@ from modelyard.gateway.v2_schemas import ErrorAnswer, ListedModel, ModelsList, M
 
 
 def make_v1_router(*, catalog: Catalog) -> APIRouter:
-    """Give the routes."""
+    """Return the routes."""
     router = APIRouter(prefix="/v1", tags=["V1"])
 
     @router.get("/models", summary="All models, for KServe's clients and OpenAI's")

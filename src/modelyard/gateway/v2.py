@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -54,7 +55,7 @@ _decode = msgspec.json.Decoder(_Request).decode
 
 
 def open_v2(head: Head) -> V2Door | None:
-    """Give the door of a request, if it asks for an inference."""
+    """Return the door of a request; None if it does not ask for an inference."""
     found = _PATH.fullmatch(head.path)
     if found is None:
         return None
@@ -109,15 +110,12 @@ class V2Door:
         return self._hear(bytes(body[:length]), body)
 
     def _hear(self, json: bytes | bytearray, body: bytes | bytearray) -> Heard:
-        """Give what is asked by the JSON that a body begins with."""
+        """Return the Ask in the JSON at the beginning of a body."""
         check_nesting(json)
         request = decode_body(json, "json", _decode)
         timeout_s, priority, binary = _USUAL
         if parameters := request.parameters:
-            if parameters.get("sequence_id"):
-                raise InvalidInput("sequences are not offered here", where="$.parameters")
-            timeout_s = _timeout_s(parameters.get("timeout", 0))
-            priority = _priority(parameters.get("priority", 0))
+            timeout_s, priority = read_parameters(parameters)
             binary = _is_binary(parameters.get("binary_data_output", False))
         head = question_head(request.inputs, request.outputs, is_binary=binary)
         echo = msgspec.json.encode(request.id) if request.id else b""
@@ -125,10 +123,8 @@ class V2Door:
         return Heard(self._name, raw, self._version, timeout_s, priority, echo)
 
     def check(self, entry: Entry) -> None:
-        """See ``Door``: a worker of an older release could not read what it would be sent."""
-        schema = entry.announcement.schema
-        if schema is not None and not schema.tensors:
-            raise Unavailable(f"the workers of {entry.target} do not know tensors yet")
+        """See ``Door``."""
+        check_tensors(entry)
 
     def answer(
         self, target: Target, output: bytes, echo: bytes, *, told: Told
@@ -159,15 +155,37 @@ class V2Door:
         return error_answer(error, request_id, input_name="instances")
 
 
+def check_tensors(entry: Entry) -> None:
+    """Refuse a request whose target has workers of an older release, which know no tensors.
+
+    Raises:
+        Unavailable: They could not read what they would be sent.
+    """
+    schema = entry.announcement.schema
+    if schema is not None and not schema.tensors:
+        raise Unavailable(f"the workers of {entry.target} do not know tensors yet")
+
+
+def read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, Priority]:
+    """Return the timeout, in seconds, and the priority that a request's parameters ask for.
+
+    Raises:
+        InvalidInput: One is not what the protocol says, or asks for what is not offered.
+    """
+    if parameters.get("sequence_id"):
+        raise InvalidInput("sequences are not offered here", where="$.parameters")
+    return _timeout_s(parameters.get("timeout", 0)), _priority(parameters.get("priority", 0))
+
+
 def _length_of(header: bytes | None) -> int | None:
-    """Give the number that a header says; -1 for none."""
+    """Return the length in a header; None without the header, -1 if it holds no number."""
     if header is None:
         return None
     return int(header) if header.isdigit() and len(header) <= LONGEST_LENGTH else -1
 
 
 def _is_binary(wanted: object) -> bool:
-    """Give whether outputs are binary that do not say it themselves."""
+    """Return whether outputs that do not say it themselves are binary."""
     if not isinstance(wanted, bool):
         raise InvalidInput(
             "binary_data_output is true or false", where="$.parameters.binary_data_output"
@@ -176,14 +194,14 @@ def _is_binary(wanted: object) -> bool:
 
 
 def _timeout_s(microseconds: object) -> float | None:
-    """Give the seconds that ``timeout`` says; 0 is none."""
+    """Return ``timeout``, which is in microseconds, in seconds; None for 0."""
     if isinstance(microseconds, bool) or not isinstance(microseconds, int) or microseconds < 0:
         raise InvalidInput("timeout is a number of microseconds", where="$.parameters.timeout")
     return microseconds / 1e6 if microseconds else None
 
 
 def _priority(level: object) -> Priority:
-    """Give the priority that a level means: 1 is the highest, all others are the usual."""
+    """Return the priority for a level: high for level 1, normal for all others."""
     if isinstance(level, bool) or not isinstance(level, int) or level < 0:
         raise InvalidInput("priority is 0, or a level from 1", where="$.parameters.priority")
     return "high" if level == _HIGHEST else "normal"

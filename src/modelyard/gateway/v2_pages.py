@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,34 +9,21 @@ import msgspec
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from modelyard.core.datatypes import DATATYPES
-from modelyard.core.errors import Malformed, Unavailable
-from modelyard.core.messages import State
+from modelyard.core.errors import Malformed
 from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway import v2_schemas as schemas
 from modelyard.gateway.routes import ByHand, is_loopback
-from modelyard.telemetry.statistics import NONE, Statistics, statistics_of
-
-EXTENSIONS = (
-    "binary_tensor_data",
-    "model_configuration",
-    "model_repository",
-    "schedule_policy",
-    "statistics",
+from modelyard.gateway.v2_facts import (
+    config_document,
+    index_document,
+    metadata_document,
+    server_document,
+    stats_documents,
+    stats_entries,
 )
-PLATFORM = "modelyard"
 
-_STATES: dict[State, str] = {
-    "starting": "LOADING",
-    "ready": "READY",
-    "recovering": "READY",
-    "asleep": "READY",
-    "failed": "UNAVAILABLE",
-    "stopped": "UNAVAILABLE",
-}
 _OF_VERSION = "/models/{name}/versions/{version}"
-_NANOSECONDS = 1_000_000_000
 
 
 class _IndexRequest(msgspec.Struct):
@@ -81,7 +67,7 @@ def make_v2_router(
     @router.get("/", include_in_schema=False)
     @router.get("", summary="What this server is and offers")
     async def server() -> schemas.Server:
-        return schemas.Server(name="modelyard", version=version, extensions=list(EXTENSIONS))
+        return schemas.Server(**server_document(version))
 
     @router.get("/health/live", summary="Is the process alive?")
     async def live() -> schemas.Live:
@@ -102,21 +88,18 @@ def make_v2_router(
         names = dict.fromkeys(entry.target.name for entry in catalog.entries())
         return schemas.Models(models=list(names))
 
+    async def statistics_of(name: str | None, version: str | None) -> schemas.ModelStatistics:
+        entries = stats_entries(catalog, name, version)
+        documents = await stats_documents(entries, render_metrics)
+        return schemas.ModelStatistics(model_stats=documents)
+
     @router.get("/models/stats", summary="Statistics of all models")
     async def all_statistics() -> schemas.ModelStatistics:
-        return await _statistics(catalog.entries(), render_metrics)
+        return await statistics_of(None, None)
 
     @_both(router, "", "What a model takes and gives, as tensors", schemas.ModelMetadata)
     async def metadata(name: str, version: str | None = None) -> Response:
-        entry = catalog.resolve(name, version)
-        return JSONResponse(
-            {
-                "name": name,
-                "versions": [found.target.version for found in catalog.versions(name)],
-                "platform": PLATFORM,
-                **_tensors(entry),
-            }
-        )
+        return JSONResponse(metadata_document(catalog, name, version))
 
     @_both(router, "/ready", "Does a model take requests?", schemas.ModelReady)
     async def model_ready(name: str, version: str | None = None) -> Response:
@@ -127,13 +110,11 @@ def make_v2_router(
 
     @_both(router, "/config", "A model's configuration, for Triton's clients", dict[str, Any])
     async def config(name: str, version: str | None = None) -> Response:
-        return JSONResponse(_config(catalog.resolve(name, version)))
+        return JSONResponse(config_document(catalog.resolve(name, version)))
 
     @_both(router, "/stats", "A model's statistics", schemas.ModelStatistics)
     async def statistics(name: str, version: str | None = None) -> schemas.ModelStatistics:
-        entry = catalog.resolve(name, version)
-        entries = catalog.versions(name) if version is None else [entry]
-        return await _statistics(entries, render_metrics)
+        return await statistics_of(name, version)
 
     @router.post(
         "/repository/index",
@@ -148,9 +129,7 @@ def make_v2_router(
             asked = _decode_index(body) if body.strip() else _IndexRequest()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Malformed(str(error)) from None
-        return JSONResponse(
-            [_in_index(entry) for entry in catalog.entries() if entry.is_open or not asked.ready]
-        )
+        return JSONResponse(index_document(catalog, is_ready=asked.ready))
 
     def changing(request: Request) -> ByHand:
         if request.client is None or not is_loopback(request.client.host):
@@ -182,98 +161,3 @@ def make_v2_router(
         return Response()
 
     return router
-
-
-def _tensors(entry: Entry) -> dict[str, Any]:
-    """Give ``inputs`` and ``outputs`` of a target.
-
-    Raises:
-        RequestError: They are not known: the model has not been loaded yet.
-    """
-    schema = entry.announcement.schema
-    if schema is None:
-        if not entry.is_serving:
-            raise entry.why_not()
-        raise Unavailable(f"{entry.target} has not said yet what it takes")
-    if not schema.tensors:
-        raise Unavailable(f"the workers of {entry.target} do not say what tensors it takes")
-    found: dict[str, Any] = msgspec.json.decode(schema.tensors)
-    return found
-
-
-def _config(entry: Entry) -> dict[str, Any]:
-    known, tensors = entry.announcement, _tensors(entry)
-    sides = {
-        side: [
-            {
-                "name": tensor["name"],
-                "data_type": _config_type(tensor["datatype"]),
-                "dims": tensor["shape"][1:],  # the batch is said by max_batch_size
-                **({"optional": True} if tensor.get("parameters", {}).get("optional") else {}),
-            }
-            for tensor in tensors[f"{side}s"]
-        ]
-        for side in ("input", "output")
-    }
-    return {
-        "name": entry.target.name,
-        "platform": PLATFORM,
-        "backend": PLATFORM,
-        "versions": [entry.target.version],
-        "max_batch_size": known.max_batch_size,
-        **sides,
-        "instance_group": [
-            {"name": entry.target.name, "kind": "KIND_CPU", "count": max(1, known.runners)}
-        ],
-        "dynamic_batching": {"priority_levels": 2, "default_priority_level": 2},
-        "response_cache": {"enable": known.cache_ttl_s > 0},
-    }
-
-
-def _config_type(datatype: str) -> str:
-    """Give the name that a datatype has in configurations."""
-    return "TYPE_STRING" if DATATYPES[datatype].kind == "bytes" else f"TYPE_{datatype}"
-
-
-def _in_index(entry: Entry) -> dict[str, str]:
-    known = entry.announcement
-    return {
-        "name": entry.target.name,
-        "version": entry.target.version,
-        "state": _STATES[known.state],
-        "reason": known.reason,
-    }
-
-
-async def _statistics(
-    entries: list[Entry], render_metrics: Callable[[], tuple[bytes, str]]
-) -> schemas.ModelStatistics:
-    # In a thread, as /metrics.
-    found = await asyncio.to_thread(lambda: statistics_of(render_metrics()[0]))
-    return schemas.ModelStatistics(
-        model_stats=[_stats(entry, found.get(entry.target, NONE)) for entry in entries]
-    )
-
-
-def _stats(entry: Entry, found: Statistics) -> dict[str, Any]:
-    return {
-        "name": entry.target.name,
-        "version": entry.target.version,
-        "inference_count": found.instances or found.ok,
-        "execution_count": found.batches or found.ok,
-        "inference_stats": {
-            "success": _duration(found.ok, found.request_s),
-            "fail": _duration(found.failed),
-            "queue": _duration(found.queued, found.queue_s),
-            "compute_input": _duration(found.batches),
-            "compute_infer": _duration(found.batches, found.model_s),
-            "compute_output": _duration(found.batches),
-            "cache_hit": _duration(found.hits),
-            "cache_miss": _duration(found.misses),
-        },
-        "batch_stats": [],
-    }
-
-
-def _duration(count: int, seconds: float = 0.0) -> dict[str, int]:
-    return {"count": count, "ns": round(seconds * _NANOSECONDS)}

@@ -4,6 +4,9 @@ A bundle leaves when as many requests wait as are in flight, when it is full, or
 request has waited long enough. So a lone request leaves at once, a busy target shares the cost of a
 message among more requests, and requests that cannot run yet wait in the broker. With 64 clients
 two bundles of 32 alternate. That gave a quarter more answers than three bundles at a time.
+
+Path of a request: ``AmqpTransport.send`` calls ``enter``. ``_flush`` bundles the waiting requests
+and passes the bundle back to ``AmqpTransport._depart``, which publishes it.
 """
 
 from __future__ import annotations
@@ -39,17 +42,18 @@ class Capacity(NamedTuple):
 class Pending:
     """A call without an outcome yet."""
 
-    __slots__ = ("bundle", "call", "is_second_try", "key", "lane")
+    __slots__ = ("bundle", "call", "instances", "is_second_try", "key", "lane")
 
     def __init__(self, key: int, call: Call, lane: Lane) -> None:
         self.key = key
         self.call = call
+        self.instances = call.instances
         self.lane = lane
         self.bundle: Bundle | None = None
         self.is_second_try = False
 
     def to_item(self, wall_offset: float) -> Item:
-        """Give it as it travels; ``wall_offset``: what turns its deadline into a Unix time."""
+        """Return the Item to publish. ``wall_offset`` is added to the deadline to get Unix time."""
         request = self.call.request
         deadline = request.deadline + wall_offset
         return Item(self.key, request.id, request.input, deadline, request.form)
@@ -79,7 +83,7 @@ class Lane:
             bundle may hold is a bundle by itself.
         depart: Sends a bundle.
         clock: For the moment at which a bundle leaves.
-        new_id: Gives a bundle's id.
+        new_id: Returns a new bundle id.
 
     Attributes:
         asked: How many instances have come so far, in how many ``requests``.
@@ -118,24 +122,28 @@ class Lane:
 
     def enter(self, pending: Pending) -> None:
         """Let a request that is new wait for the next bundle."""
-        self.asked += self.weigh(pending)
+        capacity = self._capacity(self.target)
+        self.asked += min(pending.instances, capacity.batch_size)
         self.requests += 1
-        self.add(pending)
+        self._wait(pending, capacity)
 
     def weigh(self, pending: Pending) -> int:
-        """Give how many instances a request holds; more than a batch takes count as a batch."""
-        return min(pending.call.instances, self._capacity(self.target).batch_size)
+        """Return the number of instances of a request, at most the size of a batch."""
+        return min(pending.instances, self._capacity(self.target).batch_size)
 
     def add(self, pending: Pending) -> None:
         """Queue a request for the next bundle."""
+        self._wait(pending, self._capacity(self.target))
+
+    def _wait(self, pending: Pending, capacity: Capacity) -> None:
         self._waiting[pending.key] = pending
-        self._instances += pending.call.instances
-        self._schedule()
+        self._instances += pending.instances
+        self._schedule(capacity)
 
     def remove(self, pending: Pending) -> None:
         """Remove a request that leaves or is settled."""
         del self._waiting[pending.key]
-        self._instances -= pending.call.instances
+        self._instances -= pending.instances
 
     def release(self, bundle: Bundle) -> None:
         """Note that a request of a bundle is no longer in flight, so another one may leave."""
@@ -156,18 +164,21 @@ class Lane:
         for pending in reversed(unanswered):
             self._waiting[pending.key] = pending
             self._waiting.move_to_end(pending.key, last=False)
-            self._instances += pending.call.instances
+            self._instances += pending.instances
         self._cancel_flush()
 
-    def _schedule(self) -> None:
+    def _schedule(self, capacity: Capacity | None = None) -> None:
         if not self._waiting or not self._is_open or self._flush_soon is not None:
             return
-        is_enough = len(self._waiting) >= self._unanswered
-        if is_enough or self._instances >= self._capacity(self.target).batch_size:
+        if len(self._waiting) >= self._unanswered:
+            self._flush_soon = self._loop.call_soon(self._flush)
+            return
+        capacity = capacity or self._capacity(self.target)
+        if self._instances >= capacity.batch_size:
             self._flush_soon = self._loop.call_soon(self._flush)
         elif self._flush_later is None:
             # An estimate: bundles of other gateways and of the other priority are not known here.
-            is_spare = self._under_way < self._capacity(self.target).runners
+            is_spare = self._under_way < capacity.runners
             self._flush_later = self._loop.call_later(SPARE_S if is_spare else FILL_S, self._flush)
 
     def _cancel_flush(self) -> None:
@@ -183,11 +194,11 @@ class Lane:
         chosen: list[Pending] = []
         while self._waiting and used < LARGEST_BUNDLE_BYTES:
             pending = next(iter(self._waiting.values()))
-            if pending.call.instances > room and chosen:
+            if pending.instances > room and chosen:
                 break
             self.remove(pending)
             chosen.append(pending)
-            room -= pending.call.instances
+            room -= pending.instances
             used += len(pending.call.request.input)
         if chosen:
             bundle = Bundle(self._new_id(), self, chosen, departed=self._clock())

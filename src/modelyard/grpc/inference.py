@@ -1,0 +1,137 @@
+"""``ModelInfer`` and ``ModelStreamInfer``: from a message to ``PredictEndpoint.begin``, and back.
+
+Messages arrive as bytes; ``door.py`` reads them. A call that its client cancels, or whose deadline
+passes, is given up like a request whose HTTP connection is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from modelyard.core.errors import GivenUp, RequestError
+from modelyard.gateway.heads import Plan
+from modelyard.gateway.predict import PredictEndpoint
+from modelyard.grpc.door import STATUS_LINE, GrpcDoor
+
+STREAM_WINDOW = 64  # requests of one stream in progress; the next one waits in the client
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+
+class Inference:
+    """One request in progress.
+
+    Args:
+        endpoint: Answers it.
+        body: The ``ModelInferRequest``.
+        context: Of the call that it came by.
+        is_streamed: Whether it is one of many in that call.
+
+    Attributes:
+        answer: Head and body, as the door gives them.
+    """
+
+    def __init__(
+        self, endpoint: PredictEndpoint, body: bytes, context: Context, *, is_streamed: bool
+    ) -> None:
+        sent = dict(context.invocation_metadata() or ())
+        left_s = context.time_remaining()
+        door = GrpcDoor(body, time_left_s=left_s, is_streamed=is_streamed)
+        is_bypass = "no-cache" in str(sent.get("cache-control", "")).lower()
+        plan = Plan("v2", is_bypass=is_bypass, coding="", door=door)
+        given = sent.get("x-request-id")
+        given_id = given.encode() if isinstance(given, str) else given
+        self.answer: asyncio.Future[tuple[bytes, bytes]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._endpoint = endpoint
+        self._predicting = None
+        self._room = 0
+        try:
+            self._room = endpoint.budget.take(len(body))
+        except RequestError as error:
+            endpoint.refuse(error, self._respond, given_id=given_id, door=door)
+        else:
+            self._predicting = endpoint.begin(plan, body, self._respond, given_id=given_id)
+
+    def _respond(self, head: bytes, body: bytes) -> None:
+        self._endpoint.budget.give_back(self._room)
+        self._room = 0
+        if not self.answer.done():
+            self.answer.set_result((head, body))
+
+    def give_up(self) -> None:
+        """Drop it: nobody waits for the answer any more."""
+        self.answer.cancel()
+        self._endpoint.budget.give_back(self._room)
+        self._room = 0
+        if self._predicting is not None and self._predicting.outcome is None:
+            self._predicting.settle(GivenUp("the client has cancelled the call"))
+
+
+class InferenceService:
+    """Answers inferences by ``endpoint``."""
+
+    def __init__(self, endpoint: PredictEndpoint) -> None:
+        self._endpoint = endpoint
+
+    async def infer(self, body: bytes, context: Context) -> bytes:
+        """Answer a ``ModelInfer``."""
+        inference = Inference(self._endpoint, body, context, is_streamed=False)
+        try:
+            head, message = await inference.answer
+        except asyncio.CancelledError:
+            inference.give_up()
+            raise
+        metadata = _metadata_of(head)
+        status = metadata.pop(STATUS_LINE, None)
+        pairs = tuple(metadata.items())
+        if status is not None:
+            await context.abort(grpc.StatusCode[status], message.decode(), pairs)
+        context.set_trailing_metadata(pairs)
+        return message
+
+    async def infer_stream(
+        self, bodies: AsyncIterator[bytes], context: Context
+    ) -> AsyncIterator[bytes]:
+        """Answer a ``ModelStreamInfer``. Its requests run side by side; the answers keep their
+        order. One that fails is answered with ``error_message``, and the stream goes on.
+        """
+        begun: asyncio.Queue[Inference | None] = asyncio.Queue(STREAM_WINDOW)
+
+        async def read() -> None:
+            try:
+                async for body in bodies:
+                    await begun.put(Inference(self._endpoint, body, context, is_streamed=True))
+            finally:
+                await begun.put(None)
+
+        reading = asyncio.create_task(read())
+        inference: Inference | None = None
+        try:
+            while (inference := await begun.get()) is not None:
+                yield (await inference.answer)[1]
+        finally:
+            reading.cancel()
+            if inference is not None:
+                inference.give_up()
+            while not begun.empty():
+                if (waiting := begun.get_nowait()) is not None:
+                    waiting.give_up()
+
+
+def _metadata_of(head: bytes) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in head.decode().splitlines())
+
+
+def handlers_of(endpoint: PredictEndpoint) -> dict[str, Any]:
+    """Return the handlers by the names of the calls. Messages are bytes, both ways."""
+    service = InferenceService(endpoint)
+    return {
+        "ModelInfer": grpc.unary_unary_rpc_method_handler(service.infer),
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(service.infer_stream),
+    }
