@@ -110,8 +110,8 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 
 def stamp_folder(folder: Path) -> Stamp:
-    """Give what changes when a file of the model changes, without reading any: paths, times of
-    the last change, sizes.
+    """Return a value that changes when a file of the model does: paths, times of the last change
+    and sizes. Reads no file.
     """
     found: list[tuple[str, int, int]] = []
     for parent, folders, files in os.walk(folder, followlinks=True):

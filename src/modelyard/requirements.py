@@ -38,8 +38,8 @@ def read_requirements(folder: Path) -> list[Requirement]:
 
 
 def clashes_of_lock(folder: Path, packages: Collection[str]) -> list[str]:
-    """Give a few words for each of ``packages``, which Modelyard's runner needs, that the model's
-    lock file pins to a version that does not do.
+    """Return a short description of each clash: one of ``packages``, which Modelyard's runner
+    needs, that the model's lock file pins to an unsuitable version.
 
     Raises:
         PackageNotFoundError: Modelyard runs, and is not installed.
@@ -62,7 +62,7 @@ def clashes_of_lock(folder: Path, packages: Collection[str]) -> list[str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Give what a file of requirements names, with the numbers of the lines; no options."""
+    """Yield the requirements in a file, with their line numbers; options are left out."""
     if not path.exists():
         return
     lines = path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton_grpc
+import tritonclient.http as triton_http
 
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster
@@ -68,3 +73,59 @@ def test_each_is_answered_once_and_right_while_runners_are_killed(cluster: Clust
                 for runner in cluster.workers[0].runners():
                     runner.send_signal(signal.SIGKILL)
     assert answers == [(number, 1.5 + number) for number in range(400)]
+
+
+def loop_over(client: Any, tensor: Any, stopped: threading.Event, answers: list[float]) -> None:
+    """Ask one question after the other until it is over; each answer has to be the right one."""
+    number = 0
+    while not stopped.is_set():
+        number += 1
+        a = tensor("a", [1, 2], "FP32")
+        a.set_data_from_numpy(np.array([[1.5, -2]], "f4"))
+        b = tensor("b", [1, 2], "INT64")
+        b.set_data_from_numpy(np.array([[number, 2]]))
+        found = client.infer("sums", [a, b]).as_numpy("sum")
+        assert found.tolist() == [[1.5 + number, 0]]
+        answers.append(found[0][0])
+
+
+def test_tritons_clients_see_no_worker_that_is_killed(
+    broker: Broker, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = write_others(tmp_path_factory.mktemp("models")) / "sums-1"
+    with ExitStack() as stack:
+        cluster = Cluster(broker, stack, folder=folder, MODELYARD_GRPC_PORT="0")
+        for _ in range(2):
+            cluster.start_worker()
+        knows = cluster.gateway.http.get
+        wait_until(lambda: knows("/v2/models/sums/ready").status_code == 200, what="the model")
+        address = cluster.gateway.url.removeprefix("http://")
+        over_http = stack.enter_context(triton_http.InferenceServerClient(address))
+        over_grpc = stack.enter_context(
+            triton_grpc.InferenceServerClient(cluster.gateway.grpc_address)
+        )
+        stopped, answers = threading.Event(), {"http": list[float](), "grpc": list[float]()}
+        with ThreadPoolExecutor(2) as pool:
+            asking = [
+                pool.submit(loop_over, client, module.InferInput, stopped, answers[name])
+                for client, module, name in (
+                    (over_http, triton_http, "http"),
+                    (over_grpc, triton_grpc, "grpc"),
+                )
+            ]
+            try:
+                for worker in range(5):
+                    before = {name: len(found) for name, found in answers.items()}
+                    cluster.workers[worker].process.send_signal(signal.SIGKILL)
+                    cluster.start_worker()
+                    wait_until(
+                        lambda: (
+                            any(one.done() for one in asking)
+                            or all(len(answers[name]) > before[name] + 50 for name in before)
+                        ),  # noqa: B023
+                        what="answers",
+                    )
+            finally:
+                stopped.set()
+            for one in asking:
+                one.result()

@@ -1,4 +1,8 @@
-"""A small near cache in front of a large far one; hits in the far one are copied to the near."""
+"""A small near cache in front of a large far one; hits in the far one are copied to the near.
+
+Path of a request: ``Dispatch.start`` calls ``get``, which calls ``Dispatch._on_found`` back: at
+once, or when the far cache has answered.
+"""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Arrays:
         return self.of_rows(self._lists.decode(raw, form))
 
     def of_rows(self, rows: Instances) -> np.ndarray[Any, Any]:
-        """Give the array of instances that are nested lists."""
+        """Return an array of instances that are nested lists."""
         return self._np.asarray(rows, dtype=self._dtype)
 
     def _expected(self) -> str:

@@ -1,18 +1,25 @@
 """A call: one request in flight, and the watchers that are notified when it settles.
 
-The outcome passes through the same objects as the request, in reverse order. On the way out, each
-part that carries a call registers itself with ``watch``:
+Path of a request: on the way out, each part that has to know how a call ends registers a watcher.
+On the way back, ``settle`` calls the watchers, the last one first. With a cache there are two
+calls: one per client, and the one that is sent, which identical requests share. Without a cache the
+client's own call is sent.
 
-    dispatch.start       the client's call; with a cache, one shared call for identical requests
-    dispatch._send       counts it as in flight
-    transport.send       keeps it until it is answered (only with a broker)
-    pool.submit          queues it for a runner
+    call        registered by            what the watcher does
+    client's    Dispatch.start           forgets the deadline; then the gateway answers the client
+    client's    Flight.join              leaves the flight
+    sent        Flights.start            settles the call of each client that waits for it
+    sent        Dispatch._fly            forgets the deadline
+    sent        Dispatch._send           counts one request less in flight
+    sent        AmqpTransport.send       drops the pending request (only with a broker)
 
-The way back is ``settle``, which the pool calls with the runner's outcome. It notifies the watchers
-in reverse order: the transport drops the call, dispatch decrements its in-flight count, the shared
-call passes its outcome on to each client's call, and the gateway writes the response. All of it
-happens in one turn of the event loop. A future would cost three times as much, because each of its
-callbacks is scheduled as a separate turn.
+``settle`` is called by the pool with the runner's outcome. With a broker the worker has a call of
+its own for the request, and ``AmqpTransport._answer`` settles the gateway's. Dispatch settles calls
+itself on a cache hit and at the deadline; a client that disconnects settles its own.
+
+All watchers run in one turn of the event loop, and ``gateway/outbox.py`` writes the response right
+after it. A future would cost three times as much, because each of its callbacks is scheduled as a
+separate turn.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Clocks, passed in by constructors. Nothing below ``compose`` reads the system clock by itself, so
-all of it runs under a virtual clock in tests.
+"""Clocks, passed to constructors. ``core``, ``dispatch``, ``pool``, ``transports`` and ``caches``
+never read the system clock themselves, so tests run them under a virtual clock.
 """
 
 from __future__ import annotations

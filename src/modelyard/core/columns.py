@@ -61,11 +61,11 @@ class ColumnArrays:
         self._columns = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
 
     def make(self, arrays: Sequence[Any]) -> Columns:
-        """Give the columns of these arrays, in the order of the fields."""
+        """Return the columns made of these arrays, in the order of the fields."""
         return self._kind(**dict(zip(self.tensors, arrays, strict=True)))
 
     def decode(self, raw: bytes | memoryview, form: Form) -> Instances:
-        """Give the instances in ``raw``; see Side."""
+        """Return the instances in ``raw``; see Side."""
         if form == "msgpack" and raw and _is_map(raw[0]):
             return self._by_column(raw)
         rows: Any = self._lists.decode(raw, form)
@@ -100,7 +100,7 @@ class ColumnArrays:
         return self.make(arrays)
 
     def rows(self, value: Any) -> list[dict[str, Any]]:
-        """Give the instances of columns, one by one."""
+        """Return the instances of columns, one by one."""
         columns = [getattr(value, name).tolist() for name in self.tensors]
         return [dict(zip(self.tensors, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -135,7 +135,7 @@ class ColumnArrays:
 
 
 def _declared(kind: type[Columns]) -> dict[str, Tensor]:
-    """Give the declaration of each field."""
+    """Return the declaration of each field."""
     declared = {}
     hints = typing.get_type_hints(kind, include_extras=True)
     for name in kind.__struct_fields__:

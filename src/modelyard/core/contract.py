@@ -62,7 +62,7 @@ class Contract:
         return msgspec.json.encode({"inputs": takes, "outputs": gives})
 
     def decode_tensors(self, raw: bytes | memoryview) -> tuple[Instances, list[Wanted]]:
-        """Give the instances in a request of tensors (``core/v2.py``), and the outputs it wants.
+        """Return the instances in a request of tensors (``core/v2.py``), and the outputs it wants.
 
         Raises:
             Malformed, InvalidInput: See ``decode``.
@@ -181,7 +181,7 @@ def contract_of(model_class: type) -> Contract:
 
 
 def _side(annotation: Any, what: str, *, tensor_name: str) -> tuple[Side, Tensors]:
-    """Give a side, and the tensors that it is. ``tensor_name``: of one whose author gave none."""
+    """Return a side, and its tensors. ``tensor_name``: used if the model's author gave none."""
     tensors = [extra for extra in getattr(annotation, "__metadata__", ()) if _is_tensor(extra)]
     is_columns = isinstance(annotation, type) and issubclass(annotation, Columns)
     if tensors or is_columns:

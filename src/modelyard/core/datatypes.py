@@ -51,13 +51,13 @@ _EXACT_BITS = {2: 11, 4: 24, 8: 53}  # of the whole numbers that a float of this
 
 
 def of_numpy(kind: str, size: int) -> Datatype:
-    """Give the datatype of a numpy dtype, by its kind (one of ``biuf``) and bytes per element."""
+    """Return the datatype of a numpy dtype, by its kind (one of ``biuf``) and bytes per element."""
     wanted = {"b": "bool", "i": "int", "u": "uint", "f": "float"}[kind]
     return next(d for d in DATATYPES.values() if d.kind == wanted and d.size == size)
 
 
 def holds(wanted: Datatype, given: Datatype) -> bool:
-    """Tell whether every value of ``given`` is one of ``wanted``.
+    """Return whether every value of ``given`` is also a value of ``wanted``.
 
     Of INT64 and UINT64 in FP64 not every one is: they are looked at one by one, see
     ``LARGEST_EXACT``.

@@ -67,8 +67,8 @@ class Meter:
             self._samples.popleft()
 
     def runners(self, instance_s: float, *, target_wait_s: float) -> float:
-        """Give how many runners are wanted. While no worker has told what an instance takes
-        (``instance_s`` is 0), that is one for whatever is in flight.
+        """Return how many runners are wanted. While no worker has reported its seconds per instance
+        (``instance_s`` is 0), that is one if anything is in flight.
         """
         if not self._samples:
             return 0.0

@@ -87,7 +87,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     @property
     def schema(self) -> Schema:
-        """What is told of it to whoever asks."""
+        """The model's schemas, as announced to gateways."""
         return Schema(self.input_schema, self.output_schema, self.example, self.tensors)
 
 

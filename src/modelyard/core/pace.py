@@ -1,9 +1,9 @@
 """What a worker measures of its model: the seconds that an instance takes in a full batch.
 
 A batch of n instances takes ``a + b n`` seconds, so an instance takes ``a / n + b``, and the mean
-over the batches that come says as much about the load as about the model: more workers make smaller
-batches, these make an instance look dearer, and that asks for more workers still. What a runner can
-do is told by a full batch. Few batches are full, so ``a`` and ``b`` are fitted to those that come.
+time per instance depends on the batch size as well as on the model: adding workers shrinks the
+batches, which raises the time per instance, which asks for still more workers. Only a full batch
+shows what a runner can do. Few batches are full, so ``a`` and ``b`` are fitted to those that run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Pace:
         self._nt = KEPT * self._nt + instances * seconds
 
     def seconds_per_instance(self, size: int) -> float | None:
-        """Give what an instance takes in a batch of ``size``; None before the first batch.
+        """Return the seconds per instance in a batch of ``size``; None before the first batch.
 
         An instance takes between nothing and the mean beyond what the batch takes anyway. Where
         all batches are alike it takes the mean: nothing shows yet that a larger one is cheaper.

@@ -126,7 +126,7 @@ def leading_length(raw: memoryview) -> int | None:
 
 
 def _axis_0(raw: memoryview) -> int | None:
-    """Give the length of a list, or of axis 0 of an array."""
+    """Return the length of a list, or of axis 0 of an array."""
     reader = _Reader(raw)
     try:
         kind, length = reader.begin()

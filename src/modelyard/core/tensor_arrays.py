@@ -28,13 +28,13 @@ class ArrayTensors:
         self.specs: tuple[Spec, ...] = (Spec(tensor.name or name, self._cell),)
 
     def read(self, given: dict[str, GivenTensor]) -> Instances:
-        """Give the instances; see ``Tensors``."""
+        """Return the instances; see ``Tensors``."""
         (only,) = given.values()
         instances: Instances = read_array(only, self._cell)
         return instances
 
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
-        """Give predictions as a tensor; see ``Tensors``. ``Arrays.check`` has looked at them."""
+        """Return predictions as a tensor; see ``Tensors``. ``Arrays.check`` has checked them."""
         return [made_of(value, self._cell)]
 
 
@@ -51,11 +51,11 @@ class ColumnTensors:
         )
 
     def read(self, given: dict[str, GivenTensor]) -> Instances:
-        """Give the instances; see ``Tensors``."""
+        """Return the instances; see ``Tensors``."""
         return self._side.make([read_array(given[spec.name], spec.cell) for spec in self.specs])
 
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
-        """Give predictions as tensors; see ``Tensors``. The side has looked at them."""
+        """Return predictions as tensors; see ``Tensors``. The side has checked them."""
         return [
             made_of(getattr(value, name), spec.cell)
             for name, spec in zip(self._side.tensors, self.specs, strict=True)
@@ -63,7 +63,7 @@ class ColumnTensors:
 
 
 def cell_of_tensor(tensor: Tensor) -> Cell:
-    """Tell what an instance is in a tensor."""
+    """Return how an instance is held in a tensor."""
     import numpy as np
 
     dtype = np.dtype(tensor.dtype)
@@ -71,8 +71,8 @@ def cell_of_tensor(tensor: Tensor) -> Cell:
 
 
 def read_array(given: GivenTensor, cell: Cell) -> Any:
-    """Give the array that an input is, in the model's dtype. One that came in binary and has this
-    dtype is the bytes as they came.
+    """Return an input as an array of the model's dtype. A binary input of this dtype is not
+    copied.
 
     Raises:
         InvalidInput: It is not what the model takes.
@@ -106,7 +106,7 @@ def _check_exact(array: Any, given: GivenTensor, datatype: Datatype, cell: Cell)
 
 
 def made_of(array: Any, cell: Cell) -> MadeTensor:
-    """Give an array as an output."""
+    """Return an array as an output."""
     import numpy as np
 
     values = np.ascontiguousarray(array, dtype=cell.datatype.numpy)

@@ -36,7 +36,7 @@ class MadeTensor(NamedTuple):
 
 
 def values_of(given: GivenTensor, datatype: Datatype, shape: tuple[int, ...]) -> Sequence[Any]:
-    """Give the values of a tensor. Those of BYTES are text in JSON, and else bytes.
+    """Return the values of a tensor. Those of BYTES are strings if they came as JSON, else bytes.
 
     Raises:
         InvalidInput: They are not what datatype and shape say.
@@ -106,7 +106,7 @@ def _from_json(given: GivenTensor, datatype: Datatype, shape: tuple[int, ...]) -
 
 
 def is_nested(given: GivenTensor) -> bool:
-    """Tell whether data in JSON are a list of lists."""
+    """Return whether data in JSON are a list of lists."""
     begun = bytes(memoryview(given.data)[:64])
     return begun[1:2] == b"[" or begun.lstrip(_SPACE)[1:].lstrip(_SPACE)[:1] == b"["
 
@@ -121,7 +121,7 @@ def check_count(count: int, shape: tuple[int, ...], place: str) -> None:
 
 
 def refused_data(error: msgspec.ValidationError, place: str, datatype: Datatype) -> InvalidInput:
-    """Give the error of data in JSON that are not what they should be."""
+    """Return the error for data in JSON that do not match their datatype or shape."""
     problem, _, path = str(error).rpartition(" - at ")
     where = place + path.strip("`").removeprefix("$") if problem else place
     return InvalidInput(f"{problem or path}; the datatype is {datatype.name}", where=where)
@@ -150,7 +150,7 @@ def _decoder(datatype: Datatype, depth: int) -> Callable[[bytes | memoryview], l
 
 
 def nest(values: Sequence[Any], row: tuple[int, ...]) -> list[Any]:
-    """Give values as the list of their rows, each nested lists of these lengths."""
+    """Return values as a list of rows, each a nested list of these lengths."""
     nested = list(values)
     for length in reversed(row):
         nested = [nested[at : at + length] for at in range(0, len(nested), length)]
@@ -158,7 +158,7 @@ def nest(values: Sequence[Any], row: tuple[int, ...]) -> list[Any]:
 
 
 def flatten(nested: list[Any], row: tuple[int, ...]) -> list[Any]:
-    """Give the values of nested lists behind each other."""
+    """Return the values of nested lists as one flat list."""
     for length in row:
         if any(len(inner) != length for inner in nested):
             raise UnfitPredictions(f"a prediction is not of shape {list(row)}")
@@ -167,7 +167,7 @@ def flatten(nested: list[Any], row: tuple[int, ...]) -> list[Any]:
 
 
 def write_outputs(made: Sequence[MadeTensor], wanted: Sequence[Wanted]) -> tuple[bytes, bytes]:
-    """Give the JSON of ``outputs``, and the bytes of those that are binary.
+    """Return the JSON of ``outputs``, and the bytes of those that are binary.
 
     Raises:
         UnfitPredictions: A value has no form in the datatype, or in JSON.

@@ -71,7 +71,7 @@ class ListTensors:
         self._defaults = {field.encode_name: _default_of(field) for field in fields or ()}
 
     def read(self, given: dict[str, GivenTensor]) -> Instances:
-        """Give the instances; see ``Tensors``."""
+        """Return the instances; see ``Tensors``."""
         kept = () if self._has_documents else _AS_THEY_ARE
         if not self._has_fields:
             ((only,), cell) = given.values(), self.specs[0].cell
@@ -92,7 +92,7 @@ class ListTensors:
         return self._convert(rows, kept)
 
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
-        """Give predictions as tensors; see ``Tensors``."""
+        """Return predictions as tensors; see ``Tensors``."""
         if is_json and self._is_json_alike and not self.specs[0].cell.row:
             written = self._lists.encode(value, "json", is_checked=is_checked)
             return [MadeTensor(self.specs[0].cell.datatype, (len(value),), value, written)]
@@ -113,7 +113,7 @@ class ListTensors:
         ]
 
     def _read_json(self, given: GivenTensor, cell: Cell) -> Instances:
-        """Give instances whose JSON is that of the lists."""
+        """Return instances whose JSON is the same as that of the lists."""
         _, shape = agree(given, cell)
         place = f"{given.place}.data"
         try:
@@ -134,7 +134,7 @@ class ListTensors:
         return found
 
     def _column(self, given: GivenTensor, cell: Cell) -> list[Any]:
-        """Give what each instance has in one tensor."""
+        """Return the value that each instance has in one tensor."""
         datatype, shape = agree(given, cell)
         values = values_of(given, datatype, shape)
         if cell.content == "numbers":
@@ -151,7 +151,7 @@ class ListTensors:
 
 
 def _fields_of(kind: inspect.Type) -> Sequence[inspect.Field] | None:
-    """Give the fields of what is written as an object with fixed keys, if it has any."""
+    """Return the fields of a type that is written as an object with fixed keys, else None."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     if isinstance(kind, inspect.StructType):
@@ -162,7 +162,7 @@ def _fields_of(kind: inspect.Type) -> Sequence[inspect.Field] | None:
 
 
 def _is_plain(kind: inspect.Type) -> bool:
-    """Tell whether every value of a tensor is one of the type, so that nobody need look again."""
+    """Return whether every value of a tensor is valid for the type, so that no check is needed."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     if isinstance(kind, inspect.ListType):
@@ -174,7 +174,7 @@ def _is_plain(kind: inspect.Type) -> bool:
 
 
 def _default_of(field: inspect.Field) -> Any:
-    """Give what stands for a field that a struct does not write, since it has its default."""
+    """Return the value of a field that a struct does not write because it has its default."""
     if field.default_factory is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default_factory())
     is_any = field.default not in (msgspec.NODEFAULT, msgspec.UNSET)

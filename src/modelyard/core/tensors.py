@@ -54,7 +54,7 @@ class Tensors(Protocol):
     is_named: bool
 
     def read(self, given: dict[str, GivenTensor]) -> Instances:
-        """Give the instances in a request's tensors, by the names of the specs.
+        """Return the instances in a request's tensors, keyed by the names of the specs.
 
         Raises:
             InvalidInput, msgspec.ValidationError: They are not what the model takes.
@@ -62,8 +62,8 @@ class Tensors(Protocol):
         ...
 
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
-        """Give predictions as tensors, one for each of the specs. ``is_json``: none is wanted in
-        binary.
+        """Return predictions as tensors, one for each of the specs. ``is_json``: all of them will
+        be written as JSON.
 
         Raises:
             UnfitPredictions: They are not what the annotation says.
@@ -72,7 +72,7 @@ class Tensors(Protocol):
 
 
 def cell_of(kind: inspect.Type) -> Cell:
-    """Tell what an instance of a type is in a tensor; what has no other form is a JSON document."""
+    """Return how an instance of a type is held in a tensor; by default, as a JSON document."""
     row: list[int] = []
     inner = kind
     while (length := _fixed_length(inner := _bare(inner))) is not None:
@@ -83,14 +83,14 @@ def cell_of(kind: inspect.Type) -> Cell:
 
 
 def _bare(kind: inspect.Type) -> inspect.Type:
-    """Give a type without what ``Annotated`` says of it."""
+    """Return a type without its ``Annotated`` metadata."""
     while isinstance(kind, inspect.Metadata):
         kind = kind.type
     return kind
 
 
 def _fixed_length(kind: inspect.Type) -> int | None:
-    """Give the length of a list or tuple that is always the same, and positive."""
+    """Return the length of a list or tuple type if it is fixed and positive, else None."""
     if isinstance(kind, inspect.TupleType):
         first = kind.item_types[0] if kind.item_types else None
         return len(kind.item_types) if all(t == first for t in kind.item_types) else None
@@ -116,7 +116,7 @@ def _scalar(kind: inspect.Type) -> tuple[Datatype, Content] | None:
 
 
 def match(given: Sequence[GivenTensor], tensors: Tensors) -> dict[str, GivenTensor]:
-    """Give the inputs of a request by the names of the model's.
+    """Return the inputs of a request, by the names of the model's inputs.
 
     Raises:
         InvalidInput: One is unknown, missing, or there twice; or they are of different lengths.
@@ -149,7 +149,7 @@ def match(given: Sequence[GivenTensor], tensors: Tensors) -> dict[str, GivenTens
 
 
 def agree(given: GivenTensor, cell: Cell) -> tuple[Datatype, tuple[int, ...]]:
-    """Give datatype and shape of an input, once they are seen to be the model's or narrower.
+    """Return the datatype and shape of an input, checked to be the model's or narrower.
 
     Raises:
         InvalidInput: They are not; names both.
@@ -179,7 +179,7 @@ def agree(given: GivenTensor, cell: Cell) -> tuple[Datatype, tuple[int, ...]]:
 
 
 def choose(question: Question, tensors: Tensors) -> list[Wanted]:
-    """Give the outputs that a request wants.
+    """Return the outputs that a request wants.
 
     Raises:
         InvalidInput: There is no such output, or it cannot be had so.
@@ -196,7 +196,7 @@ def choose(question: Question, tensors: Tensors) -> list[Wanted]:
 
 
 def describe(tensors: Tensors) -> list[dict[str, Any]]:
-    """Give what metadata say of a side."""
+    """Return the metadata of a side."""
     return [
         {
             "name": spec.name,

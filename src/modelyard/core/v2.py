@@ -99,7 +99,7 @@ RAW_HEAD = b"[[],null,true,true]"
 
 
 def question_head(inputs: msgspec.Raw, outputs: msgspec.Raw, *, is_binary: bool) -> bytes:
-    """Give the head of a request, from the JSON of its parts."""
+    """Return the head of a request, from the JSON of its parts."""
     if is_binary:
         return b"[%b,%b,true]" % (inputs, outputs)
     return b"[%b,%b]" % (inputs, outputs)
@@ -111,7 +111,7 @@ def pack(head: bytes, tail: bytes | memoryview = b"") -> bytes:
 
 
 def pack_in_place(body: bytes | bytearray, json_bytes: int, head: bytes) -> memoryview:
-    """Give ``head`` and what follows the JSON that ``body`` begins with.
+    """Return ``head``, followed by the rest of ``body`` after its JSON.
 
     A large body is a bytearray, which is ours: the head is written over its JSON, and nothing is
     copied. A second buffer of half a megabyte costs more than all else of such a request.
@@ -131,8 +131,8 @@ def unpack(raw: B) -> tuple[B, B]:
 
 
 def count_rows(raw: memoryview, *, most_bytes: int) -> int | None:
-    """Tell how many instances there are: axis 0 of the first input. None if it is damaged, and the
-    runner will say how, or if the head is longer than somebody should read just for this.
+    """Return the number of instances: axis 0 of the first input; 1 if that cannot be read, which
+    the runner will report. None if the head has more than ``most_bytes``.
     """
     head, _ = unpack(raw)
     if len(head) > most_bytes:
@@ -145,7 +145,7 @@ def count_rows(raw: memoryview, *, most_bytes: int) -> int | None:
 
 
 def read_question(raw: bytes | memoryview) -> tuple[Question, list[GivenTensor]]:
-    """Give a request's head, and its inputs with their bytes.
+    """Return a request's head, and its inputs with their bytes.
 
     Raises:
         Malformed: It is not what the protocol says.
@@ -185,7 +185,7 @@ def read_question(raw: bytes | memoryview) -> tuple[Question, list[GivenTensor]]
 
 
 def _binary_size(sent: SentTensor, place: str) -> int | None:
-    """Give the bytes of a tensor that is binary; None if it is JSON."""
+    """Return the bytes of a binary tensor; None if it is JSON."""
     if "shared_memory_region" in sent.parameters:
         raise InvalidInput("tensors in shared memory are not offered here", where=place)
     size = sent.parameters.get("binary_data_size")
@@ -201,7 +201,7 @@ def _binary_size(sent: SentTensor, place: str) -> int | None:
 
 
 def choose_outputs(question: Question, names: list[str], *, is_named: bool) -> list[Wanted]:
-    """Give the outputs that are wanted, in the order in which they are asked for.
+    """Return the outputs that are wanted, in the order in which they are asked for.
 
     ``names``: of the model's outputs. ``is_named``: whether the model's author gave them; else any
     name means the only one.

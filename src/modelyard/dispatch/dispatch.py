@@ -1,7 +1,8 @@
 """Dispatch: catalog → cache → single flight → transport, and an answer by the deadline.
 
-Path of a request: ``gateway/predict.py`` calls ``start``, which ends in the transport's ``send``.
-The way back is described in ``core/call.py``.
+Path of a request: ``gateway/predict.py`` calls ``start``, which looks the answer up in the cache
+(``caches/layered.py``); ``_on_found`` answers from it, or sends the request by the transport's
+``send``. The way back is described in ``core/call.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Single flight: identical requests that are in flight together share one execution."""
+"""Single flight: identical requests that are in flight together share one execution.
+
+Path of a request: ``Dispatch._fly`` joins or starts a flight, and sends its shared call. When that
+settles, ``_land`` passes the outcome to ``Dispatch._on_landed``, with the calls that wait for it.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Taken(NamedTuple):
 
 
 class Devices:
-    """Gives devices to runners.
+    """Assigns devices to runners.
 
     Args:
         named: What the devices are called, whatever their kind; None to look for them.
@@ -45,7 +45,7 @@ class Devices:
         self._looking = asyncio.Lock()
 
     async def take(self, count: int, *, kind: str) -> Taken:
-        """Give ``count`` devices that nobody has.
+        """Reserve ``count`` devices that no other runner has, and return them.
 
         Raises:
             NotEquipped: There are not so many, or too many are in use.
@@ -108,7 +108,7 @@ async def _look_for(vendor: _Vendor, variables: Mapping[str, str]) -> list[str]:
 
 
 async def _find_nvidia() -> list[str]:
-    """Give the numbers of the devices, and the names of the parts of those that are divided."""
+    """Return the numbers of the devices; of a divided device, the names of its parts."""
     listed = await _nvidia_smi()
     if listed is None:
         return _count_up(await asyncio.to_thread(_count_nvidia))
@@ -123,7 +123,7 @@ async def _find_nvidia() -> list[str]:
 
 
 async def _nvidia_smi() -> str | None:
-    """Give what ``nvidia-smi -L`` says; None if it cannot."""
+    """Return the output of ``nvidia-smi -L``; None if it cannot be run."""
     try:
         asked = await asyncio.create_subprocess_exec(
             *("nvidia-smi", "-L"),

@@ -63,7 +63,7 @@ class Environments:
     async def path_of(
         self, model: Path, manifest: Manifest, *, variables: Mapping[str, str], on_step: OnStep
     ) -> Path:
-        """Give the environment of the model in the folder ``model``; it is made if need be.
+        """Return the environment of the model in the folder ``model``; creates it if necessary.
 
         Args:
             model: The model's folder.
@@ -94,12 +94,12 @@ class Environments:
 
 
 def without_python(variables: Mapping[str, str]) -> dict[str, str]:
-    """Give ``variables`` without those that lead to another Python's packages."""
+    """Return ``variables`` without those that point to another Python's packages."""
     return {name: value for name, value in variables.items() if name not in _OF_ANOTHER_PYTHON}
 
 
 def python_in(environment: Path) -> str:
-    """Give the path of an environment's Python."""
+    """Return the path of an environment's Python."""
     return str(environment / "bin" / "python")
 
 
@@ -198,7 +198,7 @@ async def _alone(path: Path, on_step: OnStep) -> AsyncIterator[None]:
 
 
 def _read_lock(model: Path) -> bytes:
-    """Give what the lock file says, if it can be used; empty if nothing is needed."""
+    """Return the content of the lock file, checked; empty if nothing is needed."""
     try:
         packages = [package.__name__ for package in _RUNNER_NEEDS]
         if clashes := clashes_of_lock(model, packages):

@@ -46,7 +46,7 @@ class Equipper:
     Args:
         variables: The environment of this process, without what is Modelyard's own.
         secrets: Finds secrets.
-        devices: Gives devices.
+        devices: Assigns devices.
         environments: Of isolated models; None if the server's own Python is theirs.
         models: Those that are known already. What one of them names as a secret is kept from the
             others.
@@ -68,7 +68,7 @@ class Equipper:
         self._secret_names = {name for model in models for name in model.environment.secrets}
 
     def find_secrets(self, manifest: Manifest) -> dict[str, str]:
-        """Give the secrets that a model names.
+        """Return the secrets that a model names.
 
         Raises:
             NotEquipped: One is missing.
@@ -99,7 +99,7 @@ class Equipper:
         return Equipment(python, variables | taken.variables, taken.give_back)
 
     def _inherited(self, manifest: Manifest) -> dict[str, str]:
-        """Give what a runner inherits, and what is set for it where that says nothing.
+        """Return the variables that a runner inherits, and our defaults for those that it does not.
 
         As many numeric threads as ``[resources] cpu`` says: left alone, numeric libraries start a
         thread for each core in every runner, and fight for the cores.
@@ -112,6 +112,6 @@ class Equipper:
 
 
 def _activated(environment: Path, variables: dict[str, str]) -> dict[str, str]:
-    """Give ``variables`` as after ``source environment/bin/activate``."""
+    """Return ``variables`` as after ``source environment/bin/activate``."""
     path = os.pathsep.join(filter(None, (str(environment / "bin"), variables.get("PATH"))))
     return without_python(variables) | {"VIRTUAL_ENV": str(environment), "PATH": path}

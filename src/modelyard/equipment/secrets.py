@@ -25,7 +25,7 @@ class Secrets:
         self._reserved = reserved
 
     def find(self, names: Iterable[str]) -> dict[str, str]:
-        """Give the secrets by name: from the environment, else from the folder.
+        """Return the secrets by name: from the environment, else from the folder.
 
         Raises:
             NotEquipped: One is missing, or its file cannot be used.

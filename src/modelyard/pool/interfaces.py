@@ -1,4 +1,4 @@
-"""What the parts of a pool call that is not theirs: runners, whoever starts them, and metrics."""
+"""Interfaces that the pool depends on: ``Runner``, ``Launch`` and ``PoolMetrics``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class Launcher:
     """Starts the runners of all pools of a process.
 
     Args:
-        equipper: Gives each runner its Python, variables, secrets and devices.
+        equipper: Provides the Python, variables, secrets and devices of each runner.
         shows_errors: Whether callers are told what a model's exceptions say.
     """
 

@@ -1,6 +1,8 @@
 """One runner process as its pool sees it: writes frames, reads messages, and makes sure it ends.
 
-The other side is ``runner/__main__.py``.
+Path of a request: a slot calls ``send``, which writes the batch to the runner's socket. The other
+end is ``runner/__main__.py``. Its answers arrive in ``data_received``, which calls
+``Slot._on_answers``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from modelyard.pool.slot import Slot
 
 log = logging.getLogger(__name__)
 
-SLOW_S = 0.03  # beside that, the way from the broker is nothing
+SLOW_S = 0.03  # from this warm-up time on, the latency of the broker is negligible
 GROW_AGAIN_S = 30.0  # after an extra runner could not be started, as for want of a device
 GROW_AFTER_S = 0.1  # start another runner if a request has waited this long and none is free
 

@@ -1,6 +1,10 @@
 """A slot of a pool: the place of one runner, refilled whenever the runner ends.
 
 It keeps the calls that its runner has, so that none is lost with it.
+
+Path of a request: ``Pool._feed`` calls ``run`` with a batch, which goes to the runner through
+``runner_process.py``. The answers come back to ``_on_answers``, which passes them on to
+``Pool.on_answers`` together with the calls.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ class SlotOwner(Protocol):
     """Receives the events of a slot's runner."""
 
     def on_step(self, text: str) -> None:
-        """A runner is not started yet, for what ``text`` says; ``""`` when that is over."""
+        """Starting a runner is delayed; ``text`` says why. ``""``: no longer delayed."""
         ...
 
     def on_ready(self, slot: Slot, ready: Ready) -> str:
@@ -218,7 +222,7 @@ class Slot:
             await ended
 
     async def _start(self) -> Runner | None:
-        """Start a runner; gives None if that was cancelled, since it should leave."""
+        """Start a runner; returns None if the start was cancelled because the slot is leaving."""
 
         def on_step(text: str) -> None:
             self._preparing = starting if text else None

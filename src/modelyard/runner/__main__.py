@@ -2,6 +2,9 @@
 
 Started by a pool (``pool/runner_process.py``) with one end of a socket pair. It ends on a ``Stop``
 message, when the socket closes, and when its parent dies: then the kernel kills it.
+
+Path of a request: ``_serve`` reads the ``Batch`` that ``pool/runner_process.py`` wrote to the
+socket, calls ``HostedModel.answer`` (``host.py``), and writes the ``Answers`` back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A loaded model that answers batches of raw inputs. The last stop before ``Model.predict``."""
+"""A loaded model that answers batches of raw inputs.
+
+Path of a request: ``runner/__main__.py`` calls ``answer`` with the inputs of a batch, which makes a
+``Run`` of it (``run.py``); that calls ``Model.predict``.
+"""
 
 from __future__ import annotations
 

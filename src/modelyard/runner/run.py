@@ -1,4 +1,7 @@
-"""Runs one batch through the model.
+"""Runs one batch through the model. The last stop before ``Model.predict``.
+
+Path of a request: ``HostedModel.answer`` calls ``answers``. Inputs are decoded by
+``core/contract.py``, ``_predict`` calls the model, and ``_write`` encodes the predictions.
 
 Each input is decoded and checked by itself, so an invalid one never reaches ``predict``. The valid
 ones run together; if ``predict`` raises, they run again one request at a time, so that only the

@@ -40,7 +40,7 @@ class Statistics(NamedTuple):
 
 
 def statistics_of(text: bytes) -> dict[Target, Statistics]:
-    """Give the statistics of all targets that have any, from what ``Metrics.render`` gives."""
+    """Return the statistics of all targets that have any, from the output of ``Metrics.render``."""
     sums: defaultdict[Target, Sums] = defaultdict(lambda: defaultdict(float))
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:

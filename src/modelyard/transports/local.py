@@ -1,4 +1,8 @@
-"""The transport within one process tree: a call to the pool that owns the target."""
+"""The transport within one process tree: a call to the pool that owns the target.
+
+Path of a request: dispatch calls ``send``, which calls the target's ``Pool.submit``.
+``compose/models.py`` connects the two.
+"""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ AMQP: tuple[Mutant, ...] = (
     one(
         "refused messages are ignored",
         f"{CONNECTION}._on_confirmed",
-        'NackedError("the queue takes no more")',
+        'NackedError("the queue is full")',
         "None",
         needs=("full_queue",),
         seed=326,

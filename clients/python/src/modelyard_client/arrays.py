@@ -28,7 +28,7 @@ _MORE_BYTES = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of a number that is 128 or
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any] | None:
-    """Give the array that ``value`` is or can say of itself that it is, else None.
+    """Return ``value`` as an array if it is one or can be converted to one, else None.
 
     That is numpy's own protocol, so tensors in main memory and data frames are arrays as well.
     """
@@ -56,20 +56,20 @@ def stack(values: Any) -> np.ndarray[Any, Any] | None:
 
 
 def is_packable(array: np.ndarray[Any, Any]) -> bool:
-    """Tell whether the array may go as its bytes: not one of strings, objects or dates."""
+    """Return whether the array can be sent as its bytes: not one of strings, objects or dates."""
     dtype = array.dtype
     return array.ndim > 0 and dtype.kind in _PACKABLE_KINDS and dtype.itemsize <= 8
 
 
 def pack(array: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
-    """Give the extension that holds ``array``."""
+    """Return the extension that holds ``array``."""
     wire = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     head = msgspec.msgpack.encode((wire.dtype.str, wire.shape))
     return msgspec.msgpack.Ext(EXTENSION_CODE, b"".join((head, wire.reshape(-1).view("u1").data)))
 
 
 def unpack(code: int, payload: memoryview) -> Any:
-    """Give what an extension in an answer holds: an array, or nested lists without numpy.
+    """Return the content of an extension in an answer: an array, or without numpy nested lists.
 
     Raises:
         ValueError: It is not ours, or is damaged.

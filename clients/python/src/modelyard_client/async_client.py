@@ -65,7 +65,7 @@ class AsyncClient:
         priority: Priority | None = None,
         fresh: bool = False,
     ) -> Any:
-        """Give a model's predictions; see ``Client.predict``."""
+        """Return a model's predictions; see ``Client.predict``."""
         answer = await self.ask(
             model,
             instances,
@@ -98,15 +98,15 @@ class AsyncClient:
         return await self._run(call, self._retry)
 
     async def models(self) -> list[ModelInfo]:
-        """Give all models with their versions, and how they are."""
+        """Return all models with their versions and states."""
         return await self._run(models_call(), self._retry)
 
     async def model(self, name: str) -> ModelInfo:
-        """Give one model, with its schemas; see ``Client.model``."""
+        """Return one model, with its schemas; see ``Client.model``."""
         return await self._run(model_call(name), self._retry)
 
     async def ready(self) -> bool:
-        """Tell whether there is a gateway that wants requests; one try."""
+        """Return whether a gateway accepts requests; tries once."""
         try:
             return await self._run(ready_call(), ONCE)
         except (Unavailable, DeadlineExceeded):

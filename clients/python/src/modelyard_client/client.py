@@ -83,7 +83,7 @@ class Client:
         priority: Priority | None = None,
         fresh: bool = False,
     ) -> Any:
-        """Give a model's predictions, one per instance in the same order.
+        """Return a model's predictions, one per instance in the same order.
 
         Args:
             model: Its name.
@@ -132,11 +132,11 @@ class Client:
         return self._run(call, self._retry)
 
     def models(self) -> list[ModelInfo]:
-        """Give all models with their versions, and how they are."""
+        """Return all models with their versions and states."""
         return self._run(models_call(), self._retry)
 
     def model(self, name: str) -> ModelInfo:
-        """Give one model, with the schemas of what its versions take and give.
+        """Return one model, with the input and output schemas of its versions.
 
         Raises:
             ModelNotFound: No model has this name.
@@ -144,7 +144,7 @@ class Client:
         return self._run(model_call(name), self._retry)
 
     def ready(self) -> bool:
-        """Tell whether there is a gateway that wants requests; one try."""
+        """Return whether a gateway accepts requests; tries once."""
         try:
             return self._run(ready_call(), ONCE)
         except (Unavailable, DeadlineExceeded):

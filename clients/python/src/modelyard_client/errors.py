@@ -221,7 +221,7 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 def error_of(status: int, body: bytes, *, retry_after_s: float | None) -> ModelyardError:
-    """Give the error that an answer other than 2xx stands for, whoever wrote it."""
+    """Return the error for a response other than 2xx, whether a gateway or a proxy sent it."""
     try:
         problem = msgspec.json.decode(body, type=Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -53,7 +53,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("Retry: attempts must be at least 1, and no pause negative")
 
     def pause_s(self, failures: int, *, after_s: float | None, chance: float) -> float:
-        """Give the pause after so many failures; ``chance`` is evenly drawn from [0, 1)."""
+        """Return the pause after so many failures; ``chance`` is drawn uniformly from [0, 1)."""
         ceiling_s = min(self.longest_s, self.base_s * 2.0 ** (failures - 1))
         return (after_s or 0.0) + chance * ceiling_s
 
@@ -126,7 +126,7 @@ def exchange(
         timeout_s: Seconds that the call may take, retries included; None leaves it to the model.
         retry: How often to try.
         now: A clock that only goes forward, in seconds.
-        chance: Gives a number in [0, 1), evenly drawn.
+        chance: Returns a number drawn uniformly from [0, 1).
 
     Raises:
         ModelyardError: There is no answer with a 2xx.
@@ -151,7 +151,7 @@ def exchange(
 
 
 def advance(steps: Steps, outcome: Outcome) -> Step | Reply:
-    """Tell a call what came of its last step; gives the next one, or the answer."""
+    """Pass the outcome of a call's last step to it; returns the next step, or the reply."""
     try:
         return steps.send(outcome)
     except StopIteration as end:

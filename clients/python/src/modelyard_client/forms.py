@@ -104,7 +104,7 @@ class Body:
         )
 
     def write(self, timeout_s: float | None) -> tuple[str, bytes]:
-        """Give media type and body.
+        """Return media type and body.
 
         Raises:
             TypeError: Something in it has no form.
@@ -126,7 +126,7 @@ def _is_bytes(value: Any) -> bool:
 
 
 def _has_no_form_in_json(value: Any) -> bool:
-    """Tell whether there is a NaN or an infinity; only what has a null in it pays for this."""
+    """Return whether there is a NaN or an infinity; called only if the JSON contains a null."""
     left = [msgspec.to_builtins(value, enc_hook=_plain)]
     while left:
         found = left.pop()
@@ -140,7 +140,7 @@ def _has_no_form_in_json(value: Any) -> bool:
 
 
 def read_answer(reply: Reply) -> Answer:
-    """Give what a 200 from ``POST /predict`` says.
+    """Return the answer in a 200 from ``POST /predict``.
 
     Raises:
         UnexpectedAnswer: It is none of a gateway.

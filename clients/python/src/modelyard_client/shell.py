@@ -42,5 +42,5 @@ class Pool(Generic[Http]):
 
 
 def begin(call: Call[Any], retry: Retry) -> Steps:
-    """Give the steps of a call, by the real clock and real chance."""
+    """Return the steps of a call, with the real clock and real random numbers."""
     return exchange(timeout_s=call.timeout_s, retry=retry, now=time.monotonic, chance=random.random)

@@ -63,7 +63,7 @@ class TimeLeft(dict[str, float]):
         return max(0.0, self._give_up - monotonic())
 
     def get(self, key: str, default: Any = None) -> Any:
-        """Give the timeout of a part that begins now."""
+        """Return the timeout of a phase that begins now."""
         left_s = self.left_s
         return min(left_s, CONNECT_TIMEOUT_S) if key == "connect" else left_s
 
@@ -80,7 +80,7 @@ def options(
     connections: int,
     tls: ssl.SSLContext | None,
 ) -> Options:
-    """Give what both clients are made with.
+    """Return the options with which both clients are created.
 
     Raises:
         ValueError: ``url`` is not one of HTTP.
@@ -104,7 +104,7 @@ def options(
 
 
 def asked(request: Request, time_left: TimeLeft) -> Asked:
-    """Give what httpx2 is to send."""
+    """Return the request as keyword arguments of httpx2."""
     return {
         "method": request.method,
         "url": request.path,
@@ -115,7 +115,7 @@ def asked(request: Request, time_left: TimeLeft) -> Asked:
 
 
 def reply_of(response: httpx2.Response, body: bytearray) -> Reply:
-    """Give what httpx2 has received."""
+    """Return the reply that httpx2 has received."""
     headers = response.headers
     return Reply(
         status=response.status_code,

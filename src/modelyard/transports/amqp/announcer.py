@@ -1,4 +1,5 @@
-"""A worker's announcements: a status at every change and every ``EVERY_S``; a card when it changes.
+"""A worker's announcements: a status at every change and every ``EVERY_S``; a card when it changes,
+in each new session, and when a gateway asks for it.
 
 The gateway's side is ``watcher.py``.
 """

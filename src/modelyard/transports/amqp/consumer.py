@@ -174,7 +174,7 @@ class AmqpConsumer:
         if self._is_queue_lost:  # what left before now may be lost, also if another one went since
             self._is_queue_lost = False
             self._queue_lost_at = self._broker.clock()
-        self._session = session  # from here on: who counts asks for queues that are there
+        self._session = session  # only now: count_waiting fails on queues that are not declared yet
         self._on_consuming()
 
     def _on_lost(self) -> None:

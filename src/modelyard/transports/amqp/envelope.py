@@ -47,7 +47,10 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Card(msgspec.Struct, frozen=True):
-    """What a target is and accepts. Constant while its folder is; sent once, and cached by id."""
+    """What a target is and accepts. It changes only with the model's folder.
+
+    Sent when it changes, in each new session and on request; gateways keep it by its id.
+    """
 
     target: Target
     description: str
@@ -73,8 +76,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
         instance_s: What an instance takes in a full batch of a runner, in seconds; 0 if none has
             run.
         is_last: Whether it goes away.
-        queue_lost_s: So many seconds ago a queue of the target was deleted under it, and all that
-            waited there.
+        queue_lost_s: Seconds since a queue of the target was deleted with its messages; None if
+            never.
     """
 
     worker: str

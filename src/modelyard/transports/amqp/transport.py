@@ -103,8 +103,8 @@ class AmqpTransport:
         return len(self._pending)
 
     def in_flight(self) -> dict[Target, int]:
-        """Give how many instances of each target wait or run, of those that were sent from here.
-        What is larger than a batch counts as a batch.
+        """Return how many instances of each target, sent from here, wait or run. A request of more
+        instances than a batch takes counts as one batch.
         """
         counts: Counter[Target] = Counter()
         for pending in list(self._pending.values()):  # metrics are rendered in a thread
@@ -112,7 +112,7 @@ class AmqpTransport:
         return counts
 
     def asked(self, target: Target) -> tuple[int, int]:
-        """Give how many instances of a target were ever sent from here, in how many requests."""
+        """Return the number of instances of a target sent from here so far, and of requests."""
         lanes = [lane for lane in list(self._lanes.values()) if lane.target == target]
         return sum(lane.asked for lane in lanes), sum(lane.requests for lane in lanes)
 

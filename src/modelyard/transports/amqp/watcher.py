@@ -236,7 +236,7 @@ class Watcher:
                 self._forget(target)
 
     def _lacking(self) -> list[str]:
-        """Give the workers whose cards are missing, one for each target."""
+        """Return the workers to ask for missing cards, one for each target."""
         newer = [known.newer_card() for known in self._known.values()]
         return [s.worker for s in newer if s is not None and s.card not in self._cards]
 
