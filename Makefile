@@ -212,6 +212,18 @@ build/recipes/.done: requirements/run.txt requirements/models.txt requirements/b
 test-recipes: build/recipes/.done ## Run the recipes of docs/recipes.md with XGBoost, PyTorch and embeddings, in an environment of their own
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/recipes/bin/pytest tests/docs/own_environment.py $(ARGS)
 
+# KServe's own client, in an environment of its own. The server is the one of .venv.
+build/kserve/.done: VENV := build/kserve
+build/kserve/.done: requirements/kserve.txt
+	@echo "Making $(@D), once …"
+	$(call install,$<)
+	@ln -sf $(CURDIR)/.venv/bin/modelyard $(BIN)/modelyard
+	@touch $@
+
+.PHONY: test-kserve
+test-kserve: setup build/kserve/.done ## Run KServe's own client against a server, in an environment of its own
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/kserve/bin/pytest $(wildcard tests/e2e/own_kserve*.py) $(ARGS)
+
 .PHONY: check
 check: setup-dev setup-locust ## Format check, lint, types, layers, then the tests: what CI runs
 	$(BIN)/ruff format --check .
@@ -295,7 +307,7 @@ simulate: setup-dev ## Simulate autoscaling again: plots and tables of docs/scal
 	@exec $(BIN)/python -m bench.simulate $(ARGS)
 
 # Each peer has an environment of its own.
-ENVIRONMENTS := bentoml kserve litserve mlserver mosec ray
+ENVIRONMENTS := bentoml kserve litserve mlserver mosec ray triton
 comma := ,
 CHOSEN = $(patsubst %-parallel,%,$(subst $(comma), ,$(PEERS)))
 NEEDED = $(if $(PEERS),$(filter $(ENVIRONMENTS),$(CHOSEN)),$(ENVIRONMENTS))
@@ -303,7 +315,8 @@ NEEDED = $(if $(PEERS),$(filter $(ENVIRONMENTS),$(CHOSEN)),$(ENVIRONMENTS))
 build/bench/%/.done: VENV = $(@D)
 build/bench/%/.done: requirements/bench/%.txt
 	@echo "Making $(@D), once …"
-	$(call install,$<)
+	@# The list is complete; Triton's leaves out on purpose what its wheel asks for.
+	$(call install,$<,--no-deps)
 	@touch $@
 
 .PHONY: bench-peers
@@ -345,8 +358,11 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	$(COMPILE) $(ARGS) --no-deps requirements/deploy.in -o requirements/deploy.txt
 	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
 	for name in $(ENVIRONMENTS); do \
-	  $(COMPILE) $(ARGS) requirements/bench/$$name.in -o requirements/bench/$$name.txt || exit 1; \
+	  without=requirements/bench/$$name-without.in; [ -f $$without ] || without=; \
+	  $(COMPILE) $(ARGS) $${without:+--override $$without} requirements/bench/$$name.in \
+	    -o requirements/bench/$$name.txt || exit 1; \
 	done
+	$(COMPILE) $(ARGS) requirements/kserve.in -o requirements/kserve.txt
 endif
 
 .PHONY: clean

@@ -12,7 +12,7 @@ from bench.peers.system import Peer, System
 from bench.peers.yardstick import Echo
 from bench.processes import ROOT
 
-FOLDERS = ("mosec", "kserve", "mlserver", "litserve", "bentoml", "ray")
+FOLDERS = ("mosec", "triton", "kserve", "mlserver", "litserve", "bentoml", "ray")
 
 
 def all_systems() -> list[System]:

@@ -15,11 +15,12 @@ from tests.simulation.part import Part
 from tests.simulation.parts import Worker
 from tests.simulation.pooled import Pooled
 from tests.simulation.rabbitmq.queue import Queue
-from tests.simulation.schedule import Fault, FaultKind, Struck
+from tests.simulation.schedule import Fault, FaultKind, Model, Struck
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+LOADS = ("load_fails", "load_crashes", "load_hangs", "no_room")
 LONGEST_PAUSE_S = 5.0
 RECOVERY_S = 12.0
 SLOW_RECOVERY_S = 45.0  # where a silence must be found by heartbeats
@@ -50,8 +51,16 @@ def _allowed(world: World, fault: Fault) -> set[str]:
     model = None
     if fault.kind == "stop_worker" and (worker := _worker(world, fault)) is not None:
         model = worker.model
-    elif fault.kind in ("load_fails", "load_crashes", "load_hangs", "no_room"):
-        model = world.schedule.models[fault.whose % len(world.schedule.models)]
+    elif fault.kind in LOADS:
+        model = _model(world, fault)
+        now = world.loop.time()
+        if any(
+            struck.fault.kind in LOADS
+            and struck.until > now
+            and _model(world, struck.fault) is model
+            for struck in world.faults
+        ):
+            return ALLOWED[fault.kind]  # a mate that still consumes may be about to fail as well
     mates = [worker for worker in world.workers if worker.model is model]
     if len(mates) > 1 and all(mate.consumer.is_consuming for mate in mates):
         return set()  # others can run it
@@ -61,13 +70,17 @@ def _allowed(world: World, fault: Fault) -> set[str]:
     return ALLOWED[fault.kind]
 
 
+def _model(world: World, fault: Fault) -> Model:
+    """Return the model that is meant."""
+    return world.schedule.models[fault.whose % len(world.schedule.models)]
+
+
 # Runners.
 
 
 def _pool(world: World, fault: Fault) -> Pooled | None:
     """Give a pool of the model that is meant."""
-    models = world.schedule.models
-    model = models[fault.whose % len(models)]
+    model = _model(world, fault)
     pools = [p for p in world.pools() if p.model is model and p.part.process.state == "up"]
     return pools[fault.amount % len(pools)] if pools else None
 

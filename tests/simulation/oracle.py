@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from modelyard.core.errors import RequestError
+from tests.simulation.faults import LOADS
 from tests.simulation.ledger import Asked
 from tests.simulation.loop import SimulatedTask
 from tests.simulation.part import count_tasks
@@ -23,7 +24,6 @@ LONG_TTL_S = 60.0
 ALARM_ANSWER_S = 5.5
 BROKER_AWAY = "the broker was away, or took no messages"
 _HARMLESS = ("junk", "cache_slow", "cache_away", "cache_full", "cache_damaged", "kill_runner")
-_LOADS = ("load_fails", "load_crashes", "load_hangs", "no_room")
 
 
 def judge_rest(world: World) -> None:
@@ -109,7 +109,7 @@ def _judge_pool(world: World, pooled: Pooled) -> None:
     if not least <= slots <= scaling.max_runners:
         problem(f"{life} has {slots} runners, not {least} to {scaling.max_runners}")
     has_load_faults = any(
-        struck.fault.kind in (*_LOADS, "freeze_worker", "freeze_gateway", "kill_runner")
+        struck.fault.kind in (*LOADS, "freeze_worker", "freeze_gateway", "kill_runner")
         for struck in world.faults
     )
     if not has_load_faults:

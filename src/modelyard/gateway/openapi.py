@@ -139,9 +139,9 @@ def _request_schema(entry: Entry, input_schema: dict[str, Any]) -> dict[str, Any
         "properties": {
             "model_name": {"const": entry.target.name},
             "input_data": input_schema,
-            "model_version": {"const": entry.target.version},
+            "model_version": {"enum": [entry.target.version, None]},
             "timeout_s": {
-                "type": "number",
+                "type": ["number", "null"],
                 "exclusiveMinimum": 0,
                 "description": f"seconds; {entry.announcement.limits.timeout_s:g} unless given",
             },

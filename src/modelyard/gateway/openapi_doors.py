@@ -55,7 +55,7 @@ _SCHEMAS: dict[str, Any] = {
             },
             "inputs": {"type": "array", "minItems": 1, "items": _TENSOR},
             "outputs": {
-                "type": "array",
+                "type": ["array", "null"],
                 "items": {
                     "type": "object",
                     "required": ["name"],
