@@ -39,6 +39,7 @@ class Contract:
         self._gives = gives
         self._takes_tensors = takes_tensors
         self._gives_tensors = gives_tensors
+        self._all_outputs: dict[bool, list[Wanted]] = {}  # by whether they are binary
 
     @property
     def takes_arrays(self) -> bool:
@@ -68,7 +69,11 @@ class Contract:
             Malformed, InvalidInput: See ``decode``.
         """
         question, given = read_question(raw)
-        wanted = choose(question, self._gives_tensors)
+        wanted = self._all_outputs.get(question.binary) if not question.outputs else None
+        if wanted is None:
+            wanted = choose(question, self._gives_tensors)
+            if not question.outputs:
+                self._all_outputs[question.binary] = wanted
         found = match(given, self._takes_tensors)
         try:
             instances = self._takes_tensors.read(found)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from modelyard.core.datatypes import FP16, INT64, Datatype
+from modelyard.core.datatypes import DATATYPES, FP16, INT64, Datatype
 from modelyard.core.errors import InvalidInput, Malformed
 from modelyard.core.lists import UnfitPredictions, to_json
 from modelyard.core.v2 import GivenTensor, Wanted
@@ -92,7 +92,7 @@ def _from_json(given: GivenTensor, datatype: Datatype, shape: tuple[int, ...]) -
     depth = len(shape) if is_nested(given) else 1
     place = f"{given.place}.data"
     try:
-        values = _decoder(datatype, depth)(given.data)
+        values = _decoder(datatype.name, depth)(given.data)
     except msgspec.ValidationError as error:
         raise refused_data(error, place, datatype) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -107,8 +107,10 @@ def _from_json(given: GivenTensor, datatype: Datatype, shape: tuple[int, ...]) -
 
 def is_nested(given: GivenTensor) -> bool:
     """Return whether data in JSON are a list of lists."""
-    begun = bytes(memoryview(given.data)[:64])
-    return begun[1:2] == b"[" or begun.lstrip(_SPACE)[1:].lstrip(_SPACE)[:1] == b"["
+    begun = memoryview(given.data)[:64].tobytes()
+    if begun[:1] == b"[" and begun[1:2] not in _SPACE:
+        return begun[1:2] == b"["
+    return begun.lstrip(_SPACE)[1:].lstrip(_SPACE)[:1] == b"["
 
 
 def check_count(count: int, shape: tuple[int, ...], place: str) -> None:
@@ -128,8 +130,9 @@ def refused_data(error: msgspec.ValidationError, place: str, datatype: Datatype)
 
 
 @lru_cache(maxsize=256)
-def _decoder(datatype: Datatype, depth: int) -> Callable[[bytes | memoryview], list[Any]]:
+def _decoder(name: str, depth: int) -> Callable[[bytes | memoryview], list[Any]]:
     element: Any
+    datatype = DATATYPES[name]
     bits = 8 * datatype.size
     if datatype.kind == "bool":
         element = bool
@@ -151,7 +154,7 @@ def _decoder(datatype: Datatype, depth: int) -> Callable[[bytes | memoryview], l
 
 def nest(values: Sequence[Any], row: tuple[int, ...]) -> list[Any]:
     """Return values as a list of rows, each a nested list of these lengths."""
-    nested = list(values)
+    nested = values if isinstance(values, list) else list(values)
     for length in reversed(row):
         nested = [nested[at : at + length] for at in range(0, len(nested), length)]
     return nested

@@ -11,6 +11,7 @@ and what does not change the answer to a request (``id``, ``timeout``) is no par
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -110,16 +111,16 @@ def pack(head: bytes, tail: bytes | memoryview = b"") -> bytes:
     return b"".join((len(head).to_bytes(LENGTH_BYTES, "little"), head, tail))
 
 
-def pack_in_place(body: bytes | bytearray, json_bytes: int, head: bytes) -> memoryview:
+def pack_in_place(body: bytes | bytearray, json_bytes: int, head: bytes) -> bytes | memoryview:
     """Return ``head``, followed by the rest of ``body`` after its JSON.
 
     A large body is a bytearray, which is ours: the head is written over its JSON, and nothing is
     copied. A second buffer of half a megabyte costs more than all else of such a request.
     """
     begin = json_bytes - LENGTH_BYTES - len(head)
-    view = memoryview(body)
     if begin < 0 or not isinstance(body, bytearray):
-        return memoryview(pack(head, view[json_bytes:]))
+        return pack(head, bytes(body[json_bytes:]))
+    view = memoryview(body)
     view[begin:json_bytes] = pack(head)
     return view[begin:]
 
@@ -162,15 +163,15 @@ def read_question(raw: bytes | memoryview) -> tuple[Question, list[GivenTensor]]
         raise Malformed(str(error)) from None
     if question.raw:
         return question, [GivenTensor("", "the body", "", None, tail, is_binary=True)]
-    if len(question.inputs) > MOST_TENSORS:
+    count = len(question.inputs)
+    if count > MOST_TENSORS:
         raise InvalidInput(f"a request may have {MOST_TENSORS} inputs", where="$.inputs")
     given = []
-    for number, sent in enumerate(question.inputs):
-        place = f"$.inputs[{number}]"
-        size = _binary_size(sent, place)
+    for place, sent in zip(_places(count), question.inputs, strict=True):
+        size = _binary_size(sent, place) if sent.parameters or not sent.data else None
         shape = tuple(sent.shape)
         if size is None:
-            found = GivenTensor(sent.name, place, sent.datatype, shape, sent.data, is_binary=False)
+            found = GivenTensor(sent.name, place, sent.datatype, shape, sent.data, False)
         else:
             if size > len(tail):
                 raise InvalidInput(
@@ -182,6 +183,12 @@ def read_question(raw: bytes | memoryview) -> tuple[Question, list[GivenTensor]]
     if len(tail):
         raise InvalidInput(f"{len(tail)} bytes follow the last tensor", where="$.inputs")
     return question, given
+
+
+@lru_cache(maxsize=64)
+def _places(count: int) -> list[str]:
+    """Return where each of so many inputs is, for errors."""
+    return [f"$.inputs[{number}]" for number in range(count)]
 
 
 def _binary_size(sent: SentTensor, place: str) -> int | None:

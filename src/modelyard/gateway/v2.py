@@ -48,9 +48,10 @@ class _Request(msgspec.Struct, gc=False):
     inputs: msgspec.Raw
     id: str = ""
     outputs: msgspec.Raw = msgspec.Raw(b"null")
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Request).decode
 
 
@@ -118,7 +119,7 @@ class V2Door:
             timeout_s, priority = read_parameters(parameters)
             binary = _is_binary(parameters.get("binary_data_output", False))
         head = question_head(request.inputs, request.outputs, is_binary=binary)
-        echo = msgspec.json.encode(request.id) if request.id else b""
+        echo = _encode(request.id) if request.id else b""
         raw = msgspec.Raw(pack_in_place(body, len(json), head))
         return Heard(self._name, raw, self._version, timeout_s, priority, echo)
 
