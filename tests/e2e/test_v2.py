@@ -161,7 +161,7 @@ def test_what_is_wrong_is_an_error_in_the_protocols_form(
         ("DELETE", "/v2", 405),
         ("GET", "/v1/models/nothing", 404),
         ("POST", "/v1/models/nothing:predict", 404),
-        ("POST", "/v1/models/fast_iris_model:explain", 405),
+        ("POST", "/v1/models/fast_iris_model:explain", 501),
         ("GET", "/v1/models/fast_iris_model:predict", 405),
     ],
 )

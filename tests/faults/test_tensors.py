@@ -6,8 +6,9 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,14 @@ def loop_over(client: Any, tensor: Any, stopped: threading.Event, answers: list[
         answers.append(found[0][0])
 
 
+def is_through(
+    asking: list[Future[None]], answers: dict[str, list[float]], due: dict[str, int]
+) -> bool:
+    """Tell whether each has as many answers as are due, or one has failed."""
+    is_over = any(one.done() for one in asking)
+    return is_over or all(len(answers[name]) > least for name, least in due.items())
+
+
 def test_tritons_clients_see_no_worker_that_is_killed(
     broker: Broker, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -115,16 +124,10 @@ def test_tritons_clients_see_no_worker_that_is_killed(
             ]
             try:
                 for worker in range(5):
-                    before = {name: len(found) for name, found in answers.items()}
+                    due = {name: len(found) + 50 for name, found in answers.items()}
                     cluster.workers[worker].process.send_signal(signal.SIGKILL)
                     cluster.start_worker()
-                    wait_until(
-                        lambda: (
-                            any(one.done() for one in asking)
-                            or all(len(answers[name]) > before[name] + 50 for name in before)
-                        ),  # noqa: B023
-                        what="answers",
-                    )
+                    wait_until(partial(is_through, asking, answers, due), what="answers")
             finally:
                 stopped.set()
             for one in asking:

@@ -90,6 +90,7 @@ async def test_the_start_leads_on_for_programs_and_for_people(pages: Pages) -> N
     assert links.pop("name") == "Modelyard"
     assert links.pop("version") == "1.2.3"
     assert links.pop("predict") == "/predict"
+    assert links.pop("status") == "alive"
     for path in links.values():
         assert (await pages.http.get(path)).status_code == 200
     browser = "text/html,application/xhtml+xml,*/*;q=0.8"

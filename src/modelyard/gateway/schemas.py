@@ -99,6 +99,7 @@ class Links(BaseModel):
 
     name: str = "Modelyard"
     version: str
+    status: str = "alive"  # KServe's V1 clients ask for it
     docs: str = "/docs"
     models: str = "/models"
     predict: str = "/predict"

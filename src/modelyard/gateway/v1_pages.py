@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.v2_schemas import ErrorAnswer, ListedModel, ModelsList, ModelStatus
@@ -27,5 +27,14 @@ def make_v1_router(*, catalog: Catalog) -> APIRouter:
         if not entry.is_open:
             raise entry.why_not()
         return ModelStatus(name=name, ready=True, id=name)
+
+    @router.post(
+        "/models/{name}:explain",
+        summary="Explanations are not offered",
+        status_code=501,
+        responses={501: {"model": ErrorAnswer}},
+    )
+    async def explain(name: str) -> None:
+        raise HTTPException(501, "explanations are not offered here")
 
     return router
