@@ -108,6 +108,7 @@ setup-cluster: ## Install RabbitMQ and Redis unless they are there
 .PHONY: setup-test
 setup-test: setup-locust setup-cluster setup-deploy build/python.tar ## Install what the tests use and is not there: a browser, helm, …
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
+	$(call system_package,postgres pg_ctlcluster,postgresql,The tests of the store)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
 	$(call system_package,buildah,buildah,The test of the images)
 	$(call system_package,curl,curl,The test of the pages)
@@ -307,10 +308,10 @@ simulate: setup-dev ## Simulate autoscaling again: plots and tables of docs/scal
 	@exec $(BIN)/python -m bench.simulate $(ARGS)
 
 # Each peer has an environment of its own.
-ENVIRONMENTS := bentoml kserve litserve mlserver mosec ray triton
+ENVIRONMENTS := bentoml kserve litserve miraserver mlserver mosec ray triton
 comma := ,
-CHOSEN = $(patsubst %-parallel,%,$(subst $(comma), ,$(PEERS)))
-NEEDED = $(if $(PEERS),$(filter $(ENVIRONMENTS),$(CHOSEN)),$(ENVIRONMENTS))
+CHOSEN = $(subst $(comma), ,$(PEERS))
+NEEDED = $(foreach name,$(ENVIRONMENTS),$(if $(PEERS),$(if $(filter $(name) $(name)-%,$(CHOSEN)),$(name)),$(name)))
 
 build/bench/%/.done: VENV = $(@D)
 build/bench/%/.done: requirements/bench/%.txt
@@ -344,7 +345,7 @@ else
 lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone; ARGS=--upgrade: newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
-	$(COMPILE) $(ARGS) --extra grpc pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
+	$(COMPILE) $(ARGS) --extra grpc --extra store --extra postgres pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
 	@for folder in $(MODEL_FOLDERS); do \

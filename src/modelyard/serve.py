@@ -47,8 +47,10 @@ def serve_embedded(
     ``bad``: models whose manifest cannot be used; they are shown as failed. ``scan``: reads the
     folders again, if they are watched for changes.
     """
+    from modelyard.compose.access import open_gate
     from modelyard.compose.embedded import Embedded
 
+    gate = open_gate(settings)
     _become("gateway", settings)
     shown = display()
     embedded = Embedded(
@@ -58,18 +60,24 @@ def serve_embedded(
         on_change=shown.show,
         on_stopping=_say_what_is_finished(settings),
         scan=scan,
+        gate=gate,
     )
     _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
 
 
 def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     """Run a gateway until a stop signal."""
+    from modelyard.compose.access import open_gate
     from modelyard.compose.cluster import ClusterGateway
 
+    gate = open_gate(settings)
     _become("gateway", settings)
     say(f"gateway at {_url(listener)}")
     gateway = ClusterGateway(
-        settings, on_change=PlainDisplay().show, on_stopping=_say_what_is_finished(settings)
+        settings,
+        on_change=PlainDisplay().show,
+        on_stopping=_say_what_is_finished(settings),
+        gate=gate,
     )
     _run(gateway.run(listener))
 

@@ -27,6 +27,7 @@ SECRETS_VARIABLE = "MODELYARD_SECRETS"
 MASK = "********"
 _ORIGIN = r"(\*|https?://[^/,\s]+/?)"
 _ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
+_PAGE = r"\s*(docs|metrics|models)\s*"
 _PASSWORD_IN_URL = re.compile(r"(://[^:@,/]*:)[^@,]*(?=@)|([?&]password=)[^&,]*")
 
 
@@ -42,6 +43,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         port: The port to listen on; 0 takes a free one and says which.
         grpc_port: The port for gRPC; 0 takes a free one and logs which. Without it there is no
             gRPC. It needs the extra ``modelyard[grpc]``.
+        auth: Who may ask. ``none``: everybody. ``keys``: who sends a key of ``keys_file``, or else
+            of the store. Empty: everybody, if ``host`` is a loopback address; elsewhere ``serve``
+            and ``gateway`` do not start.
+        keys_file: A TOML file of keys, which is read again when it changes.
+        database_url: The store: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in
+            ``state_folder``.
+        state_folder: Where what must last is kept; empty for ``modelyard`` in the user's folder for
+            state.
+        open_pages: Pages that need no key, separated by commas, of ``docs``, ``metrics`` and
+            ``models``.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
             and ``json`` elsewhere.
         log_level: The least severe level that is logged.
@@ -82,6 +93,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
     grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+    auth: Literal["", "none", "keys"] = ""
+    keys_file: str = ""
+    database_url: str = ""
+    state_folder: str = ""
+    open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
@@ -116,6 +132,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """``default_versions`` by the names of their models."""
         pairs = (pair.strip().split("=") for pair in self.default_versions.split(",") if pair)
         return {name: version for name, version in pairs}  # noqa: C416
+
+    @property
+    def opened(self) -> frozenset[str]:
+        """What ``open_pages`` names."""
+        return frozenset(name for part in self.open_pages.split(",") if (name := part.strip()))
+
+    @property
+    def store_url(self) -> str:
+        """``database_url``, or that of SQLite in the folder for state."""
+        if self.database_url:
+            return self.database_url
+        folder = Path(self.state_folder) if self.state_folder else _state_of_user() / "modelyard"
+        return f"sqlite:///{folder.absolute() / 'modelyard.db'}"
 
     @property
     def devices(self) -> list[str] | None:
@@ -218,6 +247,11 @@ def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]
 
 def _names() -> set[str]:
     return {field.name for field in msgspec.structs.fields(Settings)}
+
+
+def _state_of_user() -> Path:
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return named if named.is_absolute() else Path.home() / ".local" / "state"
 
 
 def _caches_of_user(environment: Mapping[str, str]) -> Path | None:

@@ -10,6 +10,7 @@ from modelyard.folder import FolderError
 from modelyard.image import ImageError
 from modelyard.scaffold import ScaffoldError
 from modelyard.settings import SettingsError
+from modelyard.store.errors import StoreError
 
 USAGE_ERROR = 2
 
@@ -20,7 +21,7 @@ class UsageError(Exception):
 
 MISTAKES = (
     *(UsageError, FolderError, ManifestError, SettingsError),
-    *(ScaffoldError, CallError, ImageError),
+    *(ScaffoldError, CallError, ImageError, StoreError),
 )
 
 

@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
+from modelyard.cli.storing import need
 from modelyard.core.manifest import Manifest, ManifestError
-from modelyard.core.names import Target
+from modelyard.core.names import Target, is_loopback
 from modelyard.folder import Unusable, find_models, read_manifests
 from modelyard.settings import Settings, ignored_variables, load_settings
 
@@ -22,6 +23,7 @@ _GRPC = ("grpc", "grpc_health", "grpc_reflection")
 def serve(options: argparse.Namespace) -> None:
     """Serve models on this machine."""
     settings = _settings(options)
+    _check_auth(settings)
     models, bad = _scan(options.folders)
     if bad and (options.strict or not models):
         raise _join(bad)
@@ -41,6 +43,7 @@ def serve(options: argparse.Namespace) -> None:
 def gateway(options: argparse.Namespace) -> None:
     """Run a gateway."""
     settings = _settings(options)
+    _check_auth(settings)
     from modelyard.serve import serve_gateway
 
     serve_gateway(settings, _listen(settings))
@@ -66,6 +69,18 @@ def _settings(options: argparse.Namespace) -> Settings:
     if settings.grpc_port is not None and not all(map(find_spec, _GRPC)):
         raise UsageError("gRPC needs libraries that are not here: pip install 'modelyard[grpc]'")
     return settings
+
+
+def _check_auth(settings: Settings) -> None:
+    """Refuse to serve strangers unless somebody has decided so."""
+    if settings.auth == "" and not is_loopback(settings.host):
+        raise UsageError(
+            f"{settings.host} can be reached from other machines, and nothing says who may ask. "
+            "One of these: --auth keys, with a key from `modelyard keys create`; --auth none, for "
+            "everybody; --host 127.0.0.1, for this machine alone"
+        )
+    if settings.auth == "keys" and not settings.keys_file:
+        need(settings)
 
 
 def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import SystemRandom
 
 from modelyard.caches.redis import RedisCache
+from modelyard.compose.access import OpenGate
 from modelyard.compose.demands import Demands
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import (
@@ -75,10 +76,16 @@ class ClusterGateway:
         settings: The settings, including ``amqp_url``.
         on_change: Called at every change of a target.
         on_stopping: Called on the first stop signal, with the number of requests in flight.
+        gate: Says who may ask; None if everybody may.
     """
 
     def __init__(
-        self, settings: Settings, *, on_change: OnChange, on_stopping: OnStopping | None = None
+        self,
+        settings: Settings,
+        *,
+        on_change: OnChange,
+        on_stopping: OnStopping | None = None,
+        gate: OpenGate | None = None,
     ) -> None:
         metrics = Metrics()
         broker = _broker(settings, metrics)
@@ -108,6 +115,7 @@ class ClusterGateway:
             metrics=metrics,
             shared_cache=self._cache,
             workers=self,
+            gate=gate,
             is_complete=lambda: self._watcher.knows_all,
         )
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from modelyard.compose.access import OpenGate
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models
 from modelyard.compose.process import (
@@ -41,6 +42,7 @@ class Embedded:
         on_change: Told of every change of a target.
         on_stopping: Told how many requests are under way when a signal says stop.
         scan: Reads the folders again, if they are watched for changes.
+        gate: Says who may ask; None if everybody may.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Embedded:
         on_change: OnChange,
         on_stopping: OnStopping | None = None,
         scan: Scan | None = None,
+        gate: OpenGate | None = None,
     ) -> None:
         self._failed = failed
         self._transport = LocalTransport()
@@ -63,6 +66,7 @@ class Embedded:
             on_change=on_change,
             on_stopping=on_stopping,
             metrics=metrics,
+            gate=gate,
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from modelyard.core.errors import ModelNotFound, ModelNotReady
+from modelyard.core.errors import NO_MODEL, ModelNotFound, ModelNotReady
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
@@ -157,7 +157,7 @@ class Models:
         folders = {f: h.manifest for f, h in self._hosted.items()} | self._unloaded
         chosen = [folder for folder, manifest in folders.items() if manifest.name == name]
         if not chosen:
-            raise ModelNotFound("no model has this name; GET /models lists them")
+            raise ModelNotFound(NO_MODEL)
         for folder in chosen:
             try:
                 reason = await self.put(folder, read_manifest(folder))

@@ -14,8 +14,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from modelyard import __version__
+from modelyard.access.source import follow
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
+from modelyard.compose.access import OpenGate
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
@@ -57,6 +59,7 @@ class Process:
         workers: View of the workers; None in the embedded shape.
         is_complete: Whether every target that is up has had the time to be announced.
         on_stopping: Called on the first stop signal, with the number of requests in flight.
+        gate: Says who may ask; None if everybody may.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Process:
         workers: Workers | None = None,
         is_complete: Callable[[], bool] = lambda: True,
         on_stopping: OnStopping | None = None,
+        gate: OpenGate | None = None,
     ) -> None:
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
@@ -84,6 +88,7 @@ class Process:
         self._workers = workers
         self._server: Server | None = None
         self._grpc_server: GrpcServer | None = None
+        self._gate = gate
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -115,10 +120,11 @@ class Process:
         await asyncio.to_thread(importlib.import_module, "modelyard.gateway.app")
         from modelyard.gateway.cors import Cors
 
-        cors = Cors(self._settings.cors_origins)
-        endpoint = None if self._transport is None else self._make_endpoint(self._transport, cors)
+        cors, endpoint = Cors(self._settings.cors_origins), None
+        if self._transport is not None:
+            endpoint = self._make_endpoint(self._transport, cors)
         self._server = self._make_server(endpoint, cors)
-        async with self._grpc(endpoint):
+        async with self._following_keys(), self._grpc(endpoint):
             spare_the_collector()
             if self.is_draining:
                 self.stop(is_forced=False)
@@ -134,7 +140,8 @@ class Process:
                 server.stop(is_forced=is_forced)
 
     def _make_server(self, endpoint: PredictEndpoint | None, cors: Cors) -> Server:
-        from modelyard.gateway.app import make_pages
+        from modelyard.gateway.app import make_pages, refuse_page
+        from modelyard.gateway.guard import Guard
         from modelyard.gateway.reader import Limits
         from modelyard.gateway.server import make_server
 
@@ -147,6 +154,10 @@ class Process:
             workers=self._workers,
             by_hand=self._changing(),
         )
+        if self._gate is not None:
+            opened = settings.opened
+            guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse_page)
+            pages = guarded
         return make_server(
             cors.around(pages),
             endpoint=endpoint,
@@ -157,6 +168,15 @@ class Process:
             ),
             drain_s=settings.drain_s,
         )
+
+    @contextlib.asynccontextmanager
+    async def _following_keys(self) -> AsyncIterator[None]:
+        """Keep the keyring up to date as long as the block."""
+        if self._gate is None:
+            yield
+            return
+        async with background(follow(*self._gate)):
+            yield
 
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
@@ -176,6 +196,7 @@ class Process:
                 render_metrics=self._render_metrics,
                 verdict=self._full_verdict,
                 by_hand=self._changing(),
+                gate=None if self._gate is None else self._gate.gate,
             ),
             verdict=self._full_verdict,
             max_message_bytes=settings.max_body_bytes,
@@ -190,10 +211,11 @@ class Process:
             await server.stopped()
 
     def _changing(self) -> ByHand | None:
-        """Return what loads and unloads models, if nobody but this machine can ask for it."""
-        from modelyard.gateway.routes import is_loopback
+        """Return what loads and unloads models, if callers are known, or all on this machine."""
+        from modelyard.core.names import is_loopback
 
-        return self.by_hand if is_loopback(self._settings.host) else None
+        is_safe = self._gate is not None or is_loopback(self._settings.host)
+        return self.by_hand if is_safe else None
 
     def _render_metrics(self) -> tuple[bytes, str]:
         return self.metrics.render(), CONTENT_TYPE
@@ -226,6 +248,7 @@ class Process:
             is_access_logged=settings.access_log,
             cors=cors,
             clock=time.monotonic,
+            gate=None if self._gate is None else self._gate.gate,
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         return endpoint

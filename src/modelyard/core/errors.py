@@ -4,6 +4,8 @@
     ├── Malformed                not JSON, or a number or string that no type can represent
     ├── InvalidInput             JSON, but not what the model accepts; ``where`` names the place
     ├── TooLarge · WrongMediaType · TooSlow
+    ├── Unauthenticated          no valid key
+    ├── Forbidden                a valid key, which may not do this
     ├── ModelNotFound · VersionNotFound
     ├── ModelFailed              the model raised, or broke its contract
     ├── ModelCrashed             the model's process ended repeatedly while it ran the request
@@ -115,10 +117,26 @@ class TooSlow(RequestError):
     code = "too_slow"
 
 
+class Unauthenticated(RequestError):
+    """The request has no key, or none that is valid."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(RequestError):
+    """The key is valid, and lacks the scope."""
+
+    code = "forbidden"
+
+
 class ModelNotFound(RequestError):
-    """No model has this name."""
+    """No model has this name, or none that the caller may see."""
 
     code = "model_not_found"
+
+
+NO_MODEL = "no model has this name; GET /models lists all models"
+"""The detail of ``ModelNotFound``, the same whatever the reason."""
 
 
 class VersionNotFound(RequestError):

@@ -13,7 +13,9 @@ from typing import Protocol
 
 from modelyard.core.messages import Form
 
-KEY_FORMAT = b"2"
+KEY_FORMAT = b"3"
+NOBODY = b""
+"""The tenant of requests whose callers are not known."""
 
 
 class Readable(Protocol):
@@ -40,23 +42,36 @@ def digest_tree(files: Iterable[tuple[str, str]]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-class KeySpace:
-    """The cache keys of one model folder for one tenant.
+def digest_tenant(name: str) -> bytes:
+    """Return what stands for a tenant in keys. All are of one length."""
+    return blake2b(name.encode(), digest_size=16).digest()
 
-    A key is BLAKE2b-128 of the raw input bytes, keyed with what all its inputs share: format
-    version, tenant, model name and folder digest.
+
+class KeySpace:
+    """The cache keys of one model folder.
+
+    A key is BLAKE2b-128 of the raw input bytes and the tenant, keyed with what all inputs share:
+    format version, model name and folder digest.
     """
 
-    def __init__(self, *, tenant: str, model: str, digest: str) -> None:
+    def __init__(self, *, model: str, digest: str) -> None:
         self.digest = digest
         self._start = blake2b(KEY_FORMAT, digest_size=16, key=b"modelyard")
-        for part in (tenant.encode(), model.encode(), digest.encode()):
+        for part in (model.encode(), digest.encode()):
             self._start.update(len(part).to_bytes(4, "big") + part)
 
-    def key(self, raw_input: bytes | memoryview, form: Form = "json") -> bytes:
-        """Return the 16-byte key of an input. Inputs that differ only in white space differ."""
+    def key(
+        self, raw_input: bytes | memoryview, form: Form = "json", tenant: bytes = NOBODY
+    ) -> bytes:
+        """Return the 16-byte key of an input. Inputs that differ only in white space differ.
+
+        ``tenant``: see ``digest_tenant``. It is last, and always of one length, so no input of one
+        tenant has the key of another one's.
+        """
         state = self._start.copy()
         state.update(raw_input)
         if form != "json":
             state.update(form.encode())
+        if tenant:
+            state.update(tenant)
         return state.digest()

@@ -6,6 +6,7 @@ A name is looked up in the catalog and never joined into a path, so it cannot ad
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated
 
 import msgspec
@@ -38,3 +39,13 @@ def version_order(version: str) -> tuple[tuple[int, int, str], ...]:
         (2, int(part), "") if part.isdigit() else (0, 0, part) for part in _PARTS.findall(version)
     ]
     return (*parts, (1, 0, version))  # 1.0-rc1 < 1.0 < 1.0.1; no two are equal
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address, of a server or of a client, is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

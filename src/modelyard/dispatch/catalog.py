@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 
 from modelyard.core.errors import (
+    NO_MODEL,
     ModelNotFound,
     ModelNotReady,
     RequestError,
@@ -40,7 +41,7 @@ class Entry:
         digest = announcement.digest if announcement.cache_ttl_s > 0 else ""
         if digest != (self.keys.digest if self.keys else ""):
             model = str(self.target)
-            self.keys = KeySpace(tenant="", model=model, digest=digest) if digest else None
+            self.keys = KeySpace(model=model, digest=digest) if digest else None
 
     def left(self, _: object) -> None:
         """Note that a request is no longer in flight."""
@@ -130,7 +131,7 @@ class Catalog:
         if name in self._defaults:
             known = ", ".join(e.target.version for e in self._versions[name])
             raise VersionNotFound(f"{name} has no such version; it has {known}")
-        raise ModelNotFound("no model has this name; GET /models lists all models")
+        raise ModelNotFound(NO_MODEL)
 
     def entries(self) -> list[Entry]:
         """Return all targets, by name, the newest version first."""

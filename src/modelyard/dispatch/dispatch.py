@@ -19,6 +19,7 @@ from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.deadline import choose_timeout
 from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Unavailable
+from modelyard.core.fingerprint import NOBODY
 from modelyard.core.messages import Form, Request
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog, Entry
@@ -144,6 +145,7 @@ class Dispatch:
         request_id: str,
         form: Form = "json",
         is_bypass: bool = False,
+        tenant: bytes = NOBODY,
     ) -> ClientCall:
         """Begin to answer one request; ``on_answered`` is called when it settles, maybe at once.
 
@@ -156,6 +158,7 @@ class Dispatch:
             request_id: Id for logs and for the answer.
             form: Form of the input and the answer.
             is_bypass: Whether to skip the cache look-up.
+            tenant: Whose request it is (``core/fingerprint.py``): nobody else gets its answer.
 
         Raises:
             RequestError: There is no such model, or the timeout is invalid; ``on_answered`` is not
@@ -178,7 +181,7 @@ class Dispatch:
                 call.ticket = self._expiry.watch(call)
                 self._send(entry, call)
                 return call
-            key = entry.keys.key(raw, form)
+            key = entry.keys.key(raw, form, tenant)
             if is_bypass:
                 self._metrics.asked_cache(entry.target, "bypass")
                 self._fly(call, key, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from modelyard.core.errors import RequestError
+from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import CacheUse
@@ -87,6 +87,8 @@ def _error_head(error: RequestError, problem: Problem, media_type: str, body_byt
     ]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error.code == Unauthenticated.code:
+        headers.append((b"www-authenticate", b"Bearer"))
     if error.code == MethodNotAllowed.code:
         headers.append((b"allow", b"POST"))
     head = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase_of(problem.status).encode())

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from modelyard.core.errors import RequestError
+from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
@@ -66,7 +66,7 @@ def make_pages(
         )
     )
     pages.include_router(make_v1_router(catalog=catalog))
-    pages.add_exception_handler(RequestError, _on_request_error)
+    pages.add_exception_handler(RequestError, refuse_page)
     pages.add_exception_handler(HTTPException, _on_http_error)
     pages.add_exception_handler(Exception, _on_bug)
     without_predict = pages.openapi
@@ -89,9 +89,12 @@ def _add_operations(document: dict[str, Any], catalog: Catalog) -> dict[str, Any
     return add_predict(add_doors(copy.deepcopy(document), catalog), catalog)
 
 
-async def _on_request_error(request: Request, error: Exception) -> Response:
+async def refuse_page(request: Request, error: Exception) -> Response:
+    """Return the answer of an error."""
     assert isinstance(error, RequestError)
     headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
     return _respond(request, problem_of(error, request_id=_id_of(request)), headers)
 
 

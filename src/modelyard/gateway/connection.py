@@ -79,6 +79,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request (called by the loop)."""
         self.transport = cast("asyncio.Transport", transport)
+        self._host = str((transport.get_extra_info("peername") or ("",))[0])
         self._reader.open(self.transport)
         self._stall = Stall(self._loop, self.transport)
         self._server.connections.add(self)  # type: ignore[arg-type]
@@ -119,6 +120,8 @@ class HttpConnection(asyncio.Protocol):
         if self.endpoint is not None:
             try:
                 head.plan = self.endpoint.plan(head)
+                if head.plan is not None:
+                    self.endpoint.admit(head.plan, self._host)
             except RequestError as error:
                 return error
         if (head.body_bytes or 0) > self.limits.max_body_bytes:
@@ -134,7 +137,7 @@ class HttpConnection(asyncio.Protocol):
         plan, endpoint = head.plan, self.endpoint
         if plan is not None and endpoint is not None and refusal is None:
             given_id = self._reader.given_id
-            work = endpoint.begin(plan, body, self._respond, given_id=given_id)
+            work = endpoint.begin(plan, body, self._respond, given_id=given_id, host=self._host)
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:

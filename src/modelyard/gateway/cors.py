@@ -12,7 +12,10 @@ from modelyard.gateway.types import App, Headers
 
 METHODS = ("GET", "POST")
 _FRAMING = "Inference-Header-Content-Length"  # of V2's binary tensors
-REQUEST_HEADERS = ("Cache-Control", "Content-Type", _FRAMING, "X-Request-Id")
+REQUEST_HEADERS = (
+    *("Authorization", "Cache-Control", "Content-Type", _FRAMING),
+    *("X-API-Key", "X-Request-Id"),
+)
 EXPOSED_HEADERS = (_FRAMING, "Retry-After", "X-Cache", "X-Request-Id")
 PREFLIGHT_MAX_AGE_S = 600
 _LINES = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: Origin\r\n"

@@ -37,6 +37,7 @@ class Plan(NamedTuple):
     ``coding``: how the body is compressed. ``name`` and ``version``: from the URL; None if the body
     names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
     the response. ``door``: translates, where it is not the protocol of ``/predict``.
+    ``credential``: what tells who asks; see ``access/gate.py``.
     """
 
     form: Form
@@ -48,6 +49,7 @@ class Plan(NamedTuple):
     query: bytes = b""
     cors: bytes = b""
     door: Door | None = None
+    credential: bytes = b""
 
 
 class Head:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modelyard.core.errors import RequestError, WrongMediaType
 from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.heads import Head, Plan
@@ -60,6 +62,7 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
         version=version,
         upload=upload,
         query=head.query if upload else b"",
+        credential=credential_of(head.headers),
     )
 
 
@@ -71,7 +74,18 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
         coding = _coding_of(head)
     except RequestError as error:
         door = RefusingDoor(door, error)
-    return Plan(form=door.form, is_bypass=_is_bypass(head), coding=coding, door=door)
+    return Plan(
+        form=door.form,
+        is_bypass=_is_bypass(head),
+        coding=coding,
+        door=door,
+        credential=credential_of(head.headers),
+    )
+
+
+def credential_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the header that tells who asks; empty if there is none."""
+    return headers.get(b"authorization") or headers.get(b"x-api-key", b"")
 
 
 def _check_method(head: Head) -> None:

@@ -14,8 +14,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from modelyard.access.gate import Gate
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
+from modelyard.core.fingerprint import NOBODY
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
@@ -53,6 +55,7 @@ class Asked(NamedTuple):
     request_id: str
     started: float
     respond: Respond
+    host: str
 
 
 class PredictEndpoint:
@@ -66,6 +69,7 @@ class PredictEndpoint:
         is_access_logged: Whether to log a line per request.
         clock: For the duration of requests.
         cors: Which origins may read the answers.
+        gate: Says who may ask; None if everybody may.
     """
 
     def __init__(
@@ -78,8 +82,10 @@ class PredictEndpoint:
         is_access_logged: bool,
         clock: Clock,
         cors: Cors,
+        gate: Gate | None = None,
     ) -> None:
         self.cors = cors
+        self._gate = gate
         self.budget = Budget(max_bodies_bytes)
         self._dispatch = dispatch
         self._metrics = metrics
@@ -101,15 +107,31 @@ class PredictEndpoint:
         lines = self.cors.lines_for(head.headers.get(b"origin"))
         return plan._replace(cors=lines) if lines else plan
 
+    def admit(self, plan: Plan, host: str) -> None:
+        """See that a request comes from somebody who may ask here at all, before its body is read.
+
+        Raises:
+            Unauthenticated: It does not.
+        """
+        if self._gate is not None:
+            self._gate.principal_of(plan.credential, host)
+
     def begin(
-        self, plan: Plan, body: bytes | bytearray, respond: Respond, *, given_id: bytes | None
+        self,
+        plan: Plan,
+        body: bytes | bytearray,
+        respond: Respond,
+        *,
+        given_id: bytes | None,
+        host: str = "",
     ) -> Predicting | None:
         """Begin to answer; ``respond`` is called once, maybe at once.
 
-        Returns what is then in progress. ``given_id``: the client's own request id.
+        Returns what is then in progress. ``given_id``: the client's own request id. ``host``: the
+        client's address.
         """
         request_id = request_id_of(given_id) if given_id else new_request_id()
-        asked = Asked(plan, request_id, self._clock(), respond)
+        asked = Asked(plan, request_id, self._clock(), respond, host)
         if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
         if len(body) > INLINE_PARSE_BYTES and plan.form != "msgpack":
@@ -132,11 +154,15 @@ class PredictEndpoint:
     ) -> None:
         """Answer a request that is refused before its body has been read."""
         plan = NO_PLAN._replace(door=door, cors=self.cors.lines_for(origin))
-        asked = Asked(plan, request_id_of(given_id), self._clock(), respond)
+        asked = Asked(plan, request_id_of(given_id), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
+        tenant = NOBODY
+        if self._gate is not None:
+            model = ask.model_name
+            tenant = self._gate.check_prediction(plan.credential, asked.host, model).tenant
         if plan.door is not None:
             plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
             answered = partial(self._on_door_answered, asked, plan.door, ask)
@@ -148,6 +174,7 @@ class PredictEndpoint:
             request_id=asked.request_id,
             form=plan.form,
             is_bypass=plan.is_bypass,
+            tenant=tenant,
         )
 
     # Bodies that are compressed, or take long to parse.

@@ -12,6 +12,8 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: dict[str, HTTPStatus] = {
     "malformed": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
     "model_not_found": HTTPStatus.NOT_FOUND,
     "version_not_found": HTTPStatus.NOT_FOUND,
     "not_found": HTTPStatus.NOT_FOUND,
@@ -31,6 +33,12 @@ STATUS: dict[str, HTTPStatus] = {
     "client_gone": HTTPStatus.SERVICE_UNAVAILABLE,  # no client receives it
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
 }
+
+
+class NotThere(RequestError):
+    """The path is none of the server's, or none for this caller."""
+
+    code = "not_found"
 
 
 class MethodNotAllowed(RequestError):

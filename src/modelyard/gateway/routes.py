@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Annotated, Protocol
 
 import msgspec
-from fastapi import APIRouter, Header, HTTPException, Response, status
+from fastapi import APIRouter, Header, HTTPException, Request, Response, status
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from modelyard.core.demand import Demand
-from modelyard.core.errors import ModelNotFound, VersionNotFound
+from modelyard.core.errors import NO_MODEL, ModelNotFound, VersionNotFound
 from modelyard.core.messages import Member
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.gateway.openapi import problem_responses
+from modelyard.gateway.rules import seen
 from modelyard.gateway.schemas import (
     DemandAnswer,
     Health,
@@ -67,16 +67,6 @@ class MetricsResponse(PlainTextResponse):
     """Prometheus' text format."""
 
     media_type = "text/plain; version=0.0.4; charset=utf-8"
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address, of a server or of a client, is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class ByHand(Protocol):
@@ -135,8 +125,8 @@ def make_router(
         return JSONResponse(Links(version=version).model_dump())
 
     @router.get("/models", tags=["models"], summary="All models")
-    async def list_models() -> ModelList:
-        names = dict.fromkeys(entry.target.name for entry in catalog.entries())
+    async def list_models(request: Request) -> ModelList:
+        names = dict.fromkeys(entry.target.name for entry in seen(request, catalog.entries()))
         return ModelList(
             models=[
                 ModelSummary(
@@ -158,7 +148,7 @@ def make_router(
     async def get_model(name: str) -> ModelDetails:
         versions = catalog.versions(name)
         if not versions:
-            raise ModelNotFound("no model has this name; GET /models lists all models")
+            raise ModelNotFound(NO_MODEL)
         return ModelDetails(name=name, versions=[details_of(e, catalog, workers) for e in versions])
 
     if by_hand is not None:
@@ -221,13 +211,16 @@ def make_router(
         summary="Should requests come here?",
         responses={503: {"model": Readiness, "description": "No, and why", **_NOT_READY}},
     )
-    async def readiness(response: Response) -> Readiness:
+    async def readiness(request: Request, response: Response) -> Readiness:
         entries, said = catalog.entries(), verdict()
         if not said.is_ready:
             response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
         has_failed = any(entry.announcement.state == "failed" for entry in entries)
         shown = DEGRADED if said.status == READY and has_failed else said.status
-        return Readiness(status=shown, models={str(e.target): _state_of(e) for e in entries})
+        return Readiness(
+            status=shown,
+            models={str(e.target): _state_of(e) for e in seen(request, entries)},
+        )
 
     @router.get(
         "/metrics",

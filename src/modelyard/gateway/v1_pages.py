@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Request
 
 from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.rules import seen
 from modelyard.gateway.v2_schemas import ErrorAnswer, ListedModel, ModelsList, ModelStatus
 
 
@@ -13,8 +14,9 @@ def make_v1_router(*, catalog: Catalog) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["V1"])
 
     @router.get("/models", summary="All models, for KServe's clients and OpenAI's")
-    async def models() -> ModelsList:
-        names = list(dict.fromkeys(entry.target.name for entry in catalog.entries()))
+    async def models(request: Request) -> ModelsList:
+        entries = seen(request, catalog.entries())
+        names = list(dict.fromkeys(entry.target.name for entry in entries))
         return ModelsList(models=names, data=[ListedModel(id=name) for name in names])
 
     @router.get(

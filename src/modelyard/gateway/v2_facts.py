@@ -113,8 +113,8 @@ def _config_type(datatype: str) -> str:
     return "TYPE_STRING" if DATATYPES[datatype].kind == "bytes" else f"TYPE_{datatype}"
 
 
-def index_document(catalog: Catalog, *, is_ready: bool) -> list[dict[str, str]]:
-    """Return all versions of all models and their states.
+def index_document(entries: Sequence[Entry], *, is_ready: bool) -> list[dict[str, str]]:
+    """Return targets and their states.
 
     ``is_ready``: only of those that serve.
     """
@@ -125,20 +125,17 @@ def index_document(catalog: Catalog, *, is_ready: bool) -> list[dict[str, str]]:
             "state": _STATES[entry.announcement.state],
             "reason": entry.announcement.reason,
         }
-        for entry in catalog.entries()
+        for entry in entries
         if entry.is_open or not is_ready
     ]
 
 
-def stats_entries(catalog: Catalog, name: str | None, version: str | None) -> list[Entry]:
-    """Return the targets whose statistics are meant: all of a model unless a version is named, and
-    all there are without a name.
+def stats_entries(catalog: Catalog, name: str, version: str | None) -> list[Entry]:
+    """Return the targets whose statistics are meant: all of a model unless a version is named.
 
     Raises:
         RequestError: It is not there.
     """
-    if name is None:
-        return catalog.entries()
     entry = catalog.resolve(name, version)
     return catalog.versions(name) if version is None else [entry]
 

@@ -10,10 +10,12 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
 from modelyard.core.errors import Malformed
+from modelyard.core.names import is_loopback
 from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.gateway import v2_schemas as schemas
-from modelyard.gateway.routes import ByHand, is_loopback
+from modelyard.gateway.routes import ByHand
+from modelyard.gateway.rules import PRINCIPAL, seen
 from modelyard.gateway.v2_facts import (
     config_document,
     index_document,
@@ -84,18 +86,17 @@ def make_v2_router(
         return schemas.Ready(live=True, ready=is_ready)
 
     @router.get("/models", summary="The names of all models")
-    async def models() -> schemas.Models:
-        names = dict.fromkeys(entry.target.name for entry in catalog.entries())
+    async def models(request: Request) -> schemas.Models:
+        names = dict.fromkeys(entry.target.name for entry in seen(request, catalog.entries()))
         return schemas.Models(models=list(names))
 
-    async def statistics_of(name: str | None, version: str | None) -> schemas.ModelStatistics:
-        entries = stats_entries(catalog, name, version)
+    async def statistics_of(entries: list[Entry]) -> schemas.ModelStatistics:
         documents = await stats_documents(entries, render_metrics)
         return schemas.ModelStatistics(model_stats=documents)
 
     @router.get("/models/stats", summary="Statistics of all models")
-    async def all_statistics() -> schemas.ModelStatistics:
-        return await statistics_of(None, None)
+    async def all_statistics(request: Request) -> schemas.ModelStatistics:
+        return await statistics_of(seen(request, catalog.entries()))
 
     @_both(router, "", "What a model takes and gives, as tensors", schemas.ModelMetadata)
     async def metadata(name: str, version: str | None = None) -> Response:
@@ -114,7 +115,7 @@ def make_v2_router(
 
     @_both(router, "/stats", "A model's statistics", schemas.ModelStatistics)
     async def statistics(name: str, version: str | None = None) -> schemas.ModelStatistics:
-        return await statistics_of(name, version)
+        return await statistics_of(stats_entries(catalog, name, version))
 
     @router.post(
         "/repository/index",
@@ -129,10 +130,11 @@ def make_v2_router(
             asked = _decode_index(body) if body.strip() else _IndexRequest()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Malformed(str(error)) from None
-        return JSONResponse(index_document(catalog, is_ready=asked.ready))
+        return JSONResponse(index_document(seen(request, catalog.entries()), is_ready=asked.ready))
 
     def changing(request: Request) -> ByHand:
-        if request.client is None or not is_loopback(request.client.host):
+        is_known = request.scope.get(PRINCIPAL) is not None
+        if not is_known and (request.client is None or not is_loopback(request.client.host)):
             raise HTTPException(403, "models are loaded and unloaded from this machine alone")
         if by_hand is None:
             raise HTTPException(501, "this server does not load or unload models by hand")

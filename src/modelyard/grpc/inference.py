@@ -15,6 +15,7 @@ import grpc
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.predict import PredictEndpoint
+from modelyard.grpc.callers import credential_of, host_of
 from modelyard.grpc.door import STATUS_LINE, GrpcDoor
 
 STREAM_WINDOW = 64  # requests of one stream in progress; the next one waits in the client
@@ -42,7 +43,8 @@ class Inference:
         left_s = context.time_remaining()
         door = GrpcDoor(body, time_left_s=left_s, is_streamed=is_streamed)
         is_bypass = "no-cache" in str(sent.get("cache-control", "")).lower()
-        plan = Plan("v2", is_bypass=is_bypass, coding="", door=door)
+        credential = credential_of(sent)
+        plan = Plan("v2", is_bypass=is_bypass, coding="", door=door, credential=credential)
         given = sent.get("x-request-id")
         given_id = given.encode() if isinstance(given, str) else given
         self.answer: asyncio.Future[tuple[bytes, bytes]] = (
@@ -51,12 +53,16 @@ class Inference:
         self._endpoint = endpoint
         self._predicting = None
         self._room = 0
+        host = host_of(context.peer())
         try:
+            endpoint.admit(plan, host)
             self._room = endpoint.budget.take(len(body))
         except RequestError as error:
             endpoint.refuse(error, self._respond, given_id=given_id, door=door)
         else:
-            self._predicting = endpoint.begin(plan, body, self._respond, given_id=given_id)
+            self._predicting = endpoint.begin(
+                plan, body, self._respond, given_id=given_id, host=host
+            )
 
     def _respond(self, head: bytes, body: bytes) -> None:
         self._endpoint.budget.give_back(self._room)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
 
 import grpc
 
+from modelyard.access.gate import Gate, refusal
+from modelyard.access.keyring import Principal
 from modelyard.core.errors import RequestError
+from modelyard.core.names import is_loopback
 from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.gateway.answer import sentence_of
 from modelyard.gateway.problems import problem_of
 from modelyard.gateway.question import new_request_id
-from modelyard.gateway.routes import ByHand, is_loopback
+from modelyard.gateway.routes import ByHand
+from modelyard.gateway.rules import Need
 from modelyard.gateway.v2_facts import (
     config_document,
     index_document,
@@ -23,15 +26,51 @@ from modelyard.gateway.v2_facts import (
     stats_documents,
     stats_entries,
 )
+from modelyard.grpc.callers import credential_of, host_of
 from modelyard.grpc.messages import fill, message_class
 from modelyard.grpc.status import STATUS
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Answer = Callable[[Any, Context], Awaitable[dict[str, Any]]]
+
+
+class Caller(NamedTuple):
+    """Who calls; ``principal`` is None where nobody is known, and so may all."""
+
+    principal: Principal | None
+    host: str
+
+    def sees(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Return the targets that it may see."""
+        if self.principal is None:
+            return list(entries)
+        may_see = self.principal.scopes.may_see
+        return [entry for entry in entries if may_see(entry.target.name)]
+
+
+Answer = Callable[[Any, Caller], Awaitable[dict[str, Any]]]
+
+NEEDS: dict[str, Need] = {
+    **{"ServerLive": "nothing", "ServerReady": "nothing", "ServerMetadata": "key"},
+    **{"ModelReady": "key", "ModelMetadata": "see", "ModelConfig": "see"},
+    **{"ModelStatistics": "models", "RepositoryIndex": "models"},
+    **{"RepositoryModelLoad": "release", "RepositoryModelUnload": "release"},
+}
+"""What each call needs, in the words of ``gateway/rules.py``."""
+
+
+class Refused(Exception):
+    """A call that is refused with a status of its own."""
+
+    def __init__(self, status: grpc.StatusCode, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 class Pages:
-    """Answers with documents; the arguments are those of ``gateway.routes.make_router``."""
+    """Answers with documents; the arguments are those of ``gateway.routes.make_router``.
+
+    ``gate``: says who calls; None if everybody may.
+    """
 
     def __init__(
         self,
@@ -41,12 +80,14 @@ class Pages:
         render_metrics: Callable[[], tuple[bytes, str]],
         verdict: Callable[[], Verdict],
         by_hand: ByHand | None,
+        gate: Gate | None,
     ) -> None:
         self._catalog = catalog
         self._version = version
         self._render_metrics = render_metrics
         self._verdict = verdict
         self._by_hand = by_hand
+        self._gate = gate
 
     def handlers(self) -> dict[str, Any]:
         """Return the handlers by the names of the calls."""
@@ -62,79 +103,101 @@ class Pages:
             "RepositoryModelLoad": self._load,
             "RepositoryModelUnload": self._unload,
         }
-        return {name: _handler(name, answer) for name, answer in answers.items()}
+        return {name: self._handler(name, answer) for name, answer in answers.items()}
 
-    async def _live(self, _: Any, __: Context) -> dict[str, Any]:
+    async def _live(self, _: Any, __: Caller) -> dict[str, Any]:
         return {"live": True}
 
-    async def _ready(self, _: Any, __: Context) -> dict[str, Any]:
+    async def _ready(self, _: Any, __: Caller) -> dict[str, Any]:
         return {"ready": self._verdict().is_ready}
 
-    async def _server(self, _: Any, __: Context) -> dict[str, Any]:
+    async def _server(self, _: Any, __: Caller) -> dict[str, Any]:
         return server_document(self._version)
 
-    async def _model_ready(self, asked: Any, _: Context) -> dict[str, Any]:
+    async def _model_ready(self, asked: Any, caller: Caller) -> dict[str, Any]:
         try:
+            _check_sees(caller.principal, asked.name)
             entry = self._catalog.resolve(asked.name, asked.version or None)
         except RequestError:  # Triton says of unknown models as well that they are not ready
             return {"ready": False}
         return {"ready": entry.is_open}
 
-    async def _metadata(self, asked: Any, _: Context) -> dict[str, Any]:
+    async def _metadata(self, asked: Any, _: Caller) -> dict[str, Any]:
         return metadata_document(self._catalog, asked.name, asked.version or None)
 
-    async def _config(self, asked: Any, _: Context) -> dict[str, Any]:
+    async def _config(self, asked: Any, _: Caller) -> dict[str, Any]:
         entry = self._catalog.resolve(asked.name, asked.version or None)
         return {"config": config_document(entry)}
 
-    async def _statistics(self, asked: Any, _: Context) -> dict[str, Any]:
-        entries = stats_entries(self._catalog, asked.name or None, asked.version or None)
+    async def _statistics(self, asked: Any, caller: Caller) -> dict[str, Any]:
+        if asked.name:
+            _check_sees(caller.principal, asked.name)
+            entries = stats_entries(self._catalog, asked.name, asked.version or None)
+        else:
+            entries = caller.sees(self._catalog.entries())
         return {"model_stats": await stats_documents(entries, self._render_metrics)}
 
-    async def _index(self, asked: Any, _: Context) -> dict[str, Any]:
-        return {"models": index_document(self._catalog, is_ready=asked.ready)}
+    async def _index(self, asked: Any, caller: Caller) -> dict[str, Any]:
+        entries = caller.sees(self._catalog.entries())
+        return {"models": index_document(entries, is_ready=asked.ready)}
 
-    async def _load(self, asked: Any, context: Context) -> dict[str, Any]:
-        await (await self._changing(context)).load(asked.model_name)
+    async def _load(self, asked: Any, caller: Caller) -> dict[str, Any]:
+        await self._changing(caller).load(asked.model_name)
         return {}
 
-    async def _unload(self, asked: Any, context: Context) -> dict[str, Any]:
-        await (await self._changing(context)).unload(asked.model_name)
+    async def _unload(self, asked: Any, caller: Caller) -> dict[str, Any]:
+        await self._changing(caller).unload(asked.model_name)
         return {}
 
-    async def _changing(self, context: Context) -> ByHand:
+    def _changing(self, caller: Caller) -> ByHand:
         """Return what loads and unloads models, or refuse it."""
-        if not is_loopback(_host_of(context.peer())):
+        if caller.principal is None and not is_loopback(caller.host):
             detail = "models are loaded and unloaded from this machine alone"
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, detail)
+            raise Refused(grpc.StatusCode.PERMISSION_DENIED, detail)
         if self._by_hand is None:
             detail = "this server does not load or unload models by hand"
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, detail)
-        assert self._by_hand is not None
+            raise Refused(grpc.StatusCode.UNIMPLEMENTED, detail)
         return self._by_hand
 
+    def _handler(self, name: str, answer: Answer) -> Any:
+        """Return the handler of a call, from what answers it with a document."""
+        response, need = message_class(f"{name}Response"), NEEDS[name]
 
-def _handler(name: str, answer: Answer) -> Any:
-    """Return the handler of a call, from what answers it with a document."""
-    response = message_class(f"{name}Response")
+        async def handle(asked: Any, context: Context) -> Any:
+            try:
+                caller = self._let_in(need, asked, context)
+                return fill(response, await answer(asked, caller))
+            except RequestError as error:
+                problem = problem_of(error, request_id=new_request_id())
+                sentence = sentence_of(problem, input_name="instances")
+                await context.abort(STATUS[error.code], sentence)
+            except Refused as refused:
+                await context.abort(refused.status, str(refused))
 
-    async def handle(asked: Any, context: Context) -> Any:
-        try:
-            return fill(response, await answer(asked, context))
-        except RequestError as error:
-            problem = problem_of(error, request_id=new_request_id())
-            await context.abort(STATUS[error.code], sentence_of(problem, input_name="instances"))
+        return grpc.unary_unary_rpc_method_handler(
+            handle,
+            request_deserializer=message_class(f"{name}Request").FromString,
+            response_serializer=response.SerializeToString,
+        )
 
-    return grpc.unary_unary_rpc_method_handler(
-        handle,
-        request_deserializer=message_class(f"{name}Request").FromString,
-        response_serializer=response.SerializeToString,
-    )
+    def _let_in(self, need: Need, asked: Any, context: Context) -> Caller:
+        """Return who calls.
+
+        Raises:
+            RequestError: It may not.
+        """
+        host = host_of(context.peer())
+        if self._gate is None or need == "nothing":
+            return Caller(None, host)
+        sent = dict(context.invocation_metadata() or ())
+        principal = self._gate.principal_of(credential_of(sent), host)
+        if need == "see":
+            _check_sees(principal, asked.name)
+        elif need == "release" and not principal.scopes.may_release(asked.model_name):
+            raise refusal(principal, asked.model_name, scope=f"release:{asked.model_name}")
+        return Caller(principal, host)
 
 
-def _host_of(peer: str) -> str:
-    """Return the address in what gRPC calls a peer: ``ipv4:127.0.0.1:5000``."""
-    kind, _, address = peer.partition(":")
-    if kind == "unix":
-        return "localhost"
-    return unquote(address).rpartition(":")[0].strip("[]")
+def _check_sees(principal: Principal | None, name: str) -> None:
+    if principal is not None and not principal.scopes.may_see(name):
+        raise refusal(principal, name, scope="read")

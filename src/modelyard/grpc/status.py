@@ -6,6 +6,8 @@ from grpc import StatusCode
 
 STATUS: dict[str, StatusCode] = {
     "malformed": StatusCode.INVALID_ARGUMENT,
+    "unauthenticated": StatusCode.UNAUTHENTICATED,
+    "forbidden": StatusCode.PERMISSION_DENIED,
     "model_not_found": StatusCode.NOT_FOUND,
     "version_not_found": StatusCode.NOT_FOUND,
     "not_found": StatusCode.NOT_FOUND,

@@ -1,0 +1,99 @@
+"""The gate: who a request comes from, and whether it may ask for a model.
+
+A credential that was seen before costs one look-up, as does a model that it asked for before. What
+is remembered is forgotten when the keyring is replaced: so a key that is revoked stops working with
+the next request, also on connections that are kept.
+"""
+
+from __future__ import annotations
+
+from modelyard.access.keyring import Keyring, Principal
+from modelyard.access.keys import digest_of, is_key
+from modelyard.core.clock import Clock
+from modelyard.core.errors import NO_MODEL, Forbidden, ModelNotFound, Unauthenticated
+
+MOST_KNOWN = 4096  # credentials; only valid ones are remembered
+_BEARER = b"bearer "
+_HOW = "send a key: `Authorization: Bearer KEY`, or `X-API-Key: KEY`"
+
+
+class Gate:
+    """Looks callers up in a keyring, which can be replaced.
+
+    Args:
+        keyring: The keys.
+        wall_clock: Unix time, in seconds, for what expires.
+    """
+
+    def __init__(self, keyring: Keyring, *, wall_clock: Clock) -> None:
+        self._keyring = keyring
+        self._wall_clock = wall_clock
+        self._known: dict[bytes, Principal] = {}
+        self._allowed: set[tuple[bytes, str]] = set()
+
+    def replace(self, keyring: Keyring) -> None:
+        """Use another keyring from now on."""
+        self._keyring = keyring
+        self._known = {}
+        self._allowed = set()
+
+    def principal_of(self, credential: bytes, host: str) -> Principal:
+        """Return who sent a credential.
+
+        Args:
+            credential: The header ``Authorization``, or ``X-API-Key``; empty if there is neither.
+            host: The address that it came from.
+
+        Raises:
+            Unauthenticated: It is missing, unknown, expired, or was sent from elsewhere.
+        """
+        principal = self._known.get(credential) or self._admit(credential)
+        if principal.expires is not None and principal.expires <= self._wall_clock():
+            raise Unauthenticated(f"the key has expired; {_HOW}")
+        if principal.is_bound and not principal.may_come_from(host):
+            raise Unauthenticated("the key may not be used from this address")
+        return principal
+
+    def check_prediction(self, credential: bytes, host: str, model: str) -> Principal:
+        """Return who asks for predictions of a model.
+
+        Raises:
+            Unauthenticated: See ``principal_of``.
+            ModelNotFound: The model may not be known to be there.
+            Forbidden: It may, but may not be asked.
+        """
+        principal = self.principal_of(credential, host)
+        if (credential, model) not in self._allowed:
+            if not principal.scopes.may_predict(model):
+                raise refusal(principal, model, scope=f"predict:{model}")
+            if len(self._allowed) < MOST_KNOWN:
+                self._allowed.add((credential, model))
+        return principal
+
+    def _admit(self, credential: bytes) -> Principal:
+        if not credential:
+            raise Unauthenticated(f"this server wants a key; {_HOW}")
+        key = key_in(credential)
+        principal = self._keyring.find(digest_of(key)) if is_key(key) else None
+        if principal is None:
+            raise Unauthenticated(f"the key is not valid; {_HOW}")
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[credential] = principal
+        return principal
+
+
+def key_in(credential: bytes) -> str:
+    """Return the key in a header, which is the whole or follows ``Bearer``."""
+    if credential[: len(_BEARER)].lower() == _BEARER:
+        credential = credential[len(_BEARER) :].strip()
+    return credential.decode("ascii", "replace")
+
+
+def refusal(principal: Principal, model: str, *, scope: str) -> Forbidden | ModelNotFound:
+    """Return the error of a caller who lacks a scope. Of a model that it may not see, it is what is
+    said of one that is not there.
+    """
+    if not principal.scopes.may_see(model):
+        return ModelNotFound(NO_MODEL)
+    return Forbidden(f"the key {principal.id} lacks the scope {scope}")

@@ -1,0 +1,86 @@
+"""A keyring: all keys that are valid now, as one immutable object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import msgspec
+
+from modelyard.access.scopes import Scopes, check_scope
+from modelyard.core.fingerprint import digest_tenant
+
+Network = IPv4Network | IPv6Network
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """One key, as its source has it.
+
+    Attributes:
+        id: A short name, which is shown and logged.
+        digest: See ``keys.digest_of``.
+        owner: Whose it is: a team, a service.
+        scopes: What it may do: see ``scopes.py``.
+        expires: Unix time, in seconds; None for never.
+        networks: From where it may be used, as ``10.0.0.0/8``; none for anywhere.
+    """
+
+    id: str
+    digest: str
+    owner: str
+    scopes: tuple[str, ...]
+    expires: float | None = None
+    networks: tuple[str, ...] = ()
+
+
+class Principal:
+    """A caller that a key stands for.
+
+    Attributes:
+        id: Of the key.
+        owner: Whose key it is.
+        tenant: What stands for the owner in keys of the cache.
+        scopes: What the caller may do.
+        expires: See ``Key``.
+    """
+
+    def __init__(self, key: Key) -> None:
+        self.id = key.id
+        self.owner = key.owner
+        self.tenant = digest_tenant(key.owner)
+        self.scopes = Scopes(map(check_scope, key.scopes))
+        self.expires = key.expires
+        self._networks: tuple[Network, ...] = tuple(map(ip_network, key.networks))
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it may come from some networks alone."""
+        return bool(self._networks)
+
+    def may_come_from(self, host: str) -> bool:
+        """Return whether it may be used at this address."""
+        if not self._networks:
+            return True
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+
+class Keyring:
+    """Keys by their digests.
+
+    Raises:
+        ValueError: A scope or network is none.
+    """
+
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self._principals = {key.digest: Principal(key) for key in keys}
+
+    def __len__(self) -> int:
+        return len(self._principals)
+
+    def find(self, digest: str) -> Principal | None:
+        """Return whose key has this digest."""
+        return self._principals.get(digest)

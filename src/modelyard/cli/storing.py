@@ -1,0 +1,177 @@
+"""``keys`` and ``store``: what is kept in the store, changed by hand."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import re
+import secrets
+import time
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+from modelyard.access.keyring import Key
+from modelyard.access.keys import digest_of, new_key
+from modelyard.access.scopes import ScopeError, check_scope
+from modelyard.cli.mistakes import UsageError
+from modelyard.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from modelyard.store.keys import KeyStore, StoredKey
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LIBRARIES = ("sqlalchemy", "alembic")
+_KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def need(settings: Settings) -> None:
+    """See that the libraries of the store are here."""
+    if not all(map(find_spec, _LIBRARIES)):
+        raise UsageError(
+            "the store needs libraries that are not here: pip install 'modelyard[store]'"
+        )
+
+
+def create(options: argparse.Namespace) -> None:
+    """Make a key."""
+    try:
+        scopes = [check_scope(scope) for scope in options.scope]
+        networks = [str(ip_network(network)) for network in options.network]
+    except (ScopeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    expires = None if options.expires is None else _moment(options.expires)
+    key_id = options.id or f"{_as_id(options.owner)}-{secrets.token_hex(3)}"
+    if _KEY_ID.fullmatch(key_id) is None:
+        raise UsageError(f"{key_id!r} is no id: lower-case letters, digits, '.', '_' and '-'")
+    if options.toml:
+        key = new_key()
+        entry = Key(
+            id=key_id,
+            digest=digest_of(key),
+            owner=options.owner,
+            scopes=tuple(scopes),
+            expires=expires,
+            networks=tuple(networks),
+        )
+        print(_as_toml(entry))
+    else:
+        key = _open(options, makes=True).create(
+            key_id, owner=options.owner, scopes=scopes, expires=expires, networks=networks
+        )
+        print(f"{key_id} of {options.owner}: {', '.join(scopes)}")
+    print(f"{'# ' if options.toml else ''}The key, which cannot be shown again: {key}")
+
+
+def list_keys(options: argparse.Namespace) -> None:
+    """List keys."""
+    keys = _open(options).list()
+    if options.json:
+        print(json.dumps([key._asdict() for key in keys], indent=2))
+        return
+    rows = [("ID", "OWNER", "SCOPES", "BEGINS", "NETWORKS", "VALID"), *map(_row, keys)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def rotate(options: argparse.Namespace) -> None:
+    """Make a new key in place of one."""
+    grace_s = _duration_s(options.grace)
+    if grace_s is None:
+        raise UsageError(f"{options.grace!r} is no time; write 30m, 24h or 7d")
+    key = _open(options).rotate(options.id, grace_s=grace_s)
+    print(f"The old key of {options.id} is valid for {options.grace} more.")
+    print(f"The new one, which cannot be shown again: {key}")
+
+
+def revoke(options: argparse.Namespace) -> None:
+    """Revoke a key."""
+    _open(options).revoke(options.id)
+    print(f"{options.id} is revoked; gateways refuse it within 2 s.")
+
+
+def upgrade(options: argparse.Namespace) -> None:
+    """Make the schema, or bring it up to date."""
+    settings = load_settings(vars(options))
+    need(settings)
+    from modelyard.store import schema
+
+    engine = schema.open_engine(settings.store_url)
+    before = schema.revision_of(engine)
+    revision = schema.upgrade(engine)
+    where = engine.url.render_as_string(hide_password=True)
+    print(f"{where}: schema {revision}" + (", as it was" if before == revision else ""))
+
+
+def backup(options: argparse.Namespace) -> None:
+    """Copy SQLite to a file."""
+    settings = load_settings(vars(options))
+    need(settings)
+    from modelyard.store import schema
+
+    schema.back_up(schema.open_engine(settings.store_url), options.file)
+    print(f"{options.file}: to restore it, stop the servers and put it in the store's place")
+
+
+def _open(options: argparse.Namespace, *, makes: bool = False) -> KeyStore:
+    """Return the store; ``makes``: whether SQLite is made if it is not there yet."""
+    settings = load_settings(vars(options))
+    need(settings)
+    from modelyard.store import schema
+    from modelyard.store.keys import KeyStore
+
+    engine = schema.open_engine(settings.store_url)
+    if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
+        schema.upgrade(engine)
+        print(f"made {engine.url.database}")
+    schema.check_revision(engine)
+    return KeyStore(engine, actor=getpass.getuser(), wall_clock=time.time)
+
+
+def _row(key: StoredKey) -> tuple[str, ...]:
+    if key.revoked is not None:
+        valid = "revoked"
+    elif key.expires is None:
+        valid = "for ever"
+    else:
+        valid = "until " + _day(key.expires) if key.expires > time.time() else "expired"
+    begins = ", ".join(f"{shown}…" for shown in key.shown)
+    networks = ", ".join(key.networks) or "anywhere"
+    return (key.id, key.owner, ", ".join(key.scopes), begins, networks, valid)
+
+
+def _day(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _as_id(owner: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", owner.lower()).strip("-")[:40] or "key"
+
+
+def _duration_s(text: str) -> float | None:
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    return None if found is None else float(found[1]) * _UNITS_S[found[2]]
+
+
+def _moment(text: str) -> float:
+    """Return the Unix time that ``90d`` or a date means."""
+    if (seconds := _duration_s(text)) is not None:
+        return time.time() + seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time; write 90d, 12h or 2027-01-31") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _as_toml(key: Key) -> str:
+    names = ("id", "digest", "owner", "scopes")
+    lines = ["[[keys]]", *(f"{name} = {json.dumps(getattr(key, name))}" for name in names)]
+    if key.expires is not None:
+        lines.append(f"expires = {datetime.fromtimestamp(key.expires, UTC).isoformat()}")
+    if key.networks:
+        lines.append(f"networks = {json.dumps(key.networks)}")
+    return "\n".join(lines)

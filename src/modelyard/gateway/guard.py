@@ -1,0 +1,78 @@
+"""Lets a page's request in or refuses it, by the rules of ``rules.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+
+from fastapi import Request, Response
+
+from modelyard.access.gate import Gate, refusal
+from modelyard.access.keyring import Key, Principal
+from modelyard.core.errors import Forbidden, RequestError, Unauthenticated
+from modelyard.gateway.plans import credential_of
+from modelyard.gateway.problems import NotThere
+from modelyard.gateway.rules import PRINCIPAL, Rule, rule_of
+from modelyard.gateway.types import App, Receive, Scope, Send
+
+Refuse = Callable[[Request, RequestError], Awaitable[Response]]
+
+_STRANGER = Principal(Key(id="", digest="", owner="", scopes=()))
+
+
+class Guard:
+    """An ASGI application around the pages.
+
+    Args:
+        pages: What it guards.
+        gate: Says who calls.
+        open_pages: Of the pages that need ``read``, those that everybody may see.
+        refuse: Makes the answer of an error.
+    """
+
+    def __init__(
+        self, pages: App, *, gate: Gate, open_pages: Collection[str], refuse: Refuse
+    ) -> None:
+        self._pages = pages
+        self._gate = gate
+        self._open_pages = open_pages
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        request = Request(scope, receive)
+        rule = rule_of(scope["method"], scope["path"])
+        try:
+            scope[PRINCIPAL] = self._let_in(request, rule)
+        except RequestError as error:
+            response = await self._refuse(request, error)
+            await response(scope, receive, send)
+            return
+        await self._pages(scope, receive, send)
+
+    def _let_in(self, request: Request, rule: Rule | None) -> Principal | None:
+        """Return the caller; None for anybody, who may see everything.
+
+        Raises:
+            RequestError: It may not have this page.
+        """
+        if rule is not None and rule.need in self._open_pages:
+            return None
+        headers = dict(request.headers.raw)
+        host = "" if request.client is None else request.client.host
+        try:
+            principal = self._gate.principal_of(credential_of(headers), host)
+        except Unauthenticated:
+            if rule is not None and rule.need == "nothing":
+                return _STRANGER
+            raise
+        scopes = principal.scopes
+        if rule is None:
+            if not scopes.is_admin:
+                raise NotThere("there is nothing here; /docs lists all routes")
+        elif rule.need in ("docs", "metrics") and not scopes.may_read:
+            raise Forbidden(f"the key {principal.id} lacks the scope read")
+        elif rule.need == "see" and not scopes.may_see(rule.name):
+            raise refusal(principal, rule.name, scope="read")
+        elif rule.need == "release" and not scopes.may_release(rule.name):
+            raise refusal(principal, rule.name, scope=f"release:{rule.name}")
+        return principal

@@ -1,0 +1,70 @@
+"""What each page asks of its caller, where callers are known. Predictions have a rule of their own,
+in ``access/gate.py``.
+
+    nothing   open to everybody: probes, and the start page
+    key       any valid key
+    see       a key that may see the model that the path names
+    release   a key that may load and unload it
+    docs, metrics, models     the scope ``read``, unless the setting ``open_pages`` names them
+
+What is listed is what the caller may see (``seen``). A path without a rule is open to nobody but
+``admin``: a test sees that every route has one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from fastapi import Request
+
+from modelyard.access.keyring import Principal
+from modelyard.dispatch.catalog import Entry
+
+Need = Literal["nothing", "key", "see", "release", "docs", "metrics", "models"]
+
+PRINCIPAL = "modelyard.principal"
+"""Where the scope of a request has its caller: None if nobody is known here, and so may all."""
+
+_NAME = r"(?P<name>[^/]+)"
+_RULES: tuple[tuple[str, str, Need], ...] = (
+    ("GET", r"/|/healthz|/readyz|/v2/health/(live|ready)", "nothing"),
+    ("GET", r"/docs(/.*)?|/openapi\.json|/static-offline-docs(/.*)?", "docs"),
+    ("GET", r"/metrics", "metrics"),
+    ("GET", r"/models|/v1/models|/v2/models", "models"),
+    ("POST", r"/v2/repository/index", "models"),
+    ("GET", r"/v2/models/stats", "models"),
+    ("GET", r"/v2/?", "key"),
+    ("GET", rf"/models/{_NAME}(/example|/versions/[^/]+/demand)?", "see"),
+    ("GET", rf"/v2/models/{_NAME}(/versions/[^/]+)?(/ready|/config|/stats)?", "see"),
+    ("GET", rf"/v1/models/{_NAME}", "see"),
+    ("POST", rf"/v1/models/{_NAME}:explain", "see"),
+    ("POST", rf"/models/{_NAME}/(load|unload)", "release"),
+    ("POST", rf"/v2/repository/models/{_NAME}/(load|unload)", "release"),
+)
+_COMPILED = [(method, re.compile(pattern), need) for method, pattern, need in _RULES]
+
+
+class Rule(NamedTuple):
+    """What a request needs, and the model that its path names."""
+
+    need: Need
+    name: str = ""
+
+
+def rule_of(method: str, path: str) -> Rule | None:
+    """Return the rule of a request; None if it has none."""
+    method = "GET" if method == "HEAD" else method
+    for known, pattern, need in _COMPILED:
+        if known == method and (found := pattern.fullmatch(path)) is not None:
+            return Rule(need, found.groupdict().get("name") or "")
+    return None
+
+
+def seen(request: Request, entries: Iterable[Entry]) -> list[Entry]:
+    """Return the targets that the caller may see."""
+    principal = request.scope.get(PRINCIPAL)
+    if not isinstance(principal, Principal):
+        return list(entries)
+    return [entry for entry in entries if principal.scopes.may_see(entry.target.name)]

@@ -1,0 +1,1 @@
+"""Migrations of the schema, by Alembic: one file for each revision in ``versions``."""

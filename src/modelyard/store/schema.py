@@ -1,0 +1,126 @@
+"""Opens a database, and brings its schema up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import make_url
+
+from modelyard.store.errors import StoreError
+
+_BUSY_S = 10  # SQLite: how long a writer waits for another one
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Return the engine of a database, without connecting.
+
+    Raises:
+        StoreError: The URL is none, or its driver is missing.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise StoreError(f"{parsed.drivername} is not offered; sqlite and postgresql are")
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = sa.create_engine(parsed, pool_pre_ping=True)
+    except sa.exc.ArgumentError as error:
+        raise StoreError(f"the database's URL is none: {error}") from error
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"the driver {error.name} is not here: pip install 'modelyard[postgres]'"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
+
+
+def revision_of(engine: sa.Engine) -> str | None:
+    """Return the revision of a database's schema; None if it has none yet."""
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except sa.exc.SQLAlchemyError as error:
+        raise _unreachable(engine, error) from error
+
+
+def newest_revision() -> str:
+    """Return the revision that this code needs."""
+    found = ScriptDirectory.from_config(_config()).get_current_head()
+    assert found is not None
+    return found
+
+
+def check_revision(engine: sa.Engine) -> None:
+    """See that the schema is the one that this code knows.
+
+    Raises:
+        StoreError: It is not; says what to run.
+    """
+    found, wanted = revision_of(engine), newest_revision()
+    if found == wanted:
+        return
+    if found is not None and found not in _revisions():
+        raise StoreError(f"the database is of a newer release (schema {found}): upgrade this one")
+    raise StoreError(
+        f"the database's schema is {found or 'not there yet'}, this release needs {wanted}: "
+        "run `modelyard store upgrade` with the same settings"
+    )
+
+
+def upgrade(engine: sa.Engine) -> str:
+    """Bring the schema up to date, and return its revision."""
+    config = _config()
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except sa.exc.SQLAlchemyError as error:
+        raise _unreachable(engine, error) from error
+    return newest_revision()
+
+
+def back_up(engine: sa.Engine, path: Path) -> None:
+    """Copy a database of SQLite to a file, also while it is used.
+
+    Raises:
+        StoreError: It is another database, or the file is there already.
+    """
+    database = engine.url.database
+    if engine.dialect.name != "sqlite" or not database:
+        raise StoreError("this copies SQLite; use pg_dump for PostgreSQL")
+    if path.exists():
+        raise StoreError(f"{path} is there already")
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as copy:
+        source.backup(copy)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", "modelyard.store:migrations")
+    return config
+
+
+def _revisions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def _unreachable(engine: sa.Engine, error: Exception) -> StoreError:
+    where = engine.url.render_as_string(hide_password=True)
+    return StoreError(f"{where}: {str(error).splitlines()[0]}")

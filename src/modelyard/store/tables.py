@@ -1,0 +1,47 @@
+"""The tables. A change here needs a migration in ``migrations/versions``."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+METADATA = sa.MetaData()
+
+KEYS = sa.Table(
+    "keys",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(128), nullable=False),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("networks", sa.JSON, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),  # Unix time, in seconds; so are all times
+    sa.Column("expires", sa.Double),
+    sa.Column("revoked", sa.Double),
+)
+
+SECRETS = sa.Table(
+    "secrets",
+    METADATA,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("key_id", sa.ForeignKey("keys.id"), nullable=False, index=True),
+    sa.Column("shown", sa.String(16), nullable=False),  # the first letters
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("expires", sa.Double),  # of one that was replaced
+)
+
+CHANGES = sa.Table(
+    "changes",
+    METADATA,
+    sa.Column("what", sa.String(32), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+"""A number that grows with each change, so that readers need to look at nothing else."""
+
+AUDIT = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("subject", sa.String(128), nullable=False),
+)

@@ -1,0 +1,200 @@
+"""The store's contract, on SQLite and on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from modelyard.access.keys import digest_of
+from modelyard.store.errors import StoreError
+from modelyard.store.keys import KeyStore, StoreKeys
+from modelyard.store.schema import (
+    back_up,
+    check_revision,
+    newest_revision,
+    open_engine,
+    revision_of,
+    upgrade,
+)
+from modelyard.store.tables import AUDIT, METADATA
+from tests.support.postgres import Postgres
+
+
+class Now:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
+    if request.param == "sqlite":
+        engine = open_engine(f"sqlite:///{tmp_path / 'state' / 'store.db'}")
+    else:
+        engine = open_engine(request.getfixturevalue("postgres").url)
+        with engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def keys(engine: sa.Engine, now: Now) -> KeyStore:
+    upgrade(engine)
+    return KeyStore(engine, actor="ada", wall_clock=now)
+
+
+def create(keys: KeyStore, key_id: str, *scopes: str, expires: float | None = None) -> str:
+    return keys.create(
+        key_id, owner="team", scopes=scopes, expires=expires, networks=["10.0.0.0/8"]
+    )
+
+
+def test_an_empty_database_is_refused_until_it_is_upgraded(engine: sa.Engine) -> None:
+    with pytest.raises(StoreError, match=r"not there yet.*run `modelyard store upgrade`"):
+        check_revision(engine)
+    assert upgrade(engine) == newest_revision() == revision_of(engine)
+    check_revision(engine)
+    assert upgrade(engine) == newest_revision()
+
+
+def test_a_database_of_a_newer_release_is_refused(engine: sa.Engine) -> None:
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="newer release"):
+        check_revision(engine)
+
+
+def test_migrations_make_the_tables_that_the_code_knows(engine: sa.Engine) -> None:
+    upgrade(engine)
+    found = sa.inspect(engine)
+    assert set(found.get_table_names()) == {*METADATA.tables, "alembic_version"}
+    for name, table in METADATA.tables.items():
+        columns = {column["name"]: column for column in found.get_columns(name)}
+        assert list(columns) == list(table.columns.keys())
+        for column in table.columns:
+            assert columns[column.name]["nullable"] == column.nullable, (name, column.name)
+
+
+def test_a_key_is_read_by_its_digest_alone(engine: sa.Engine, keys: KeyStore) -> None:
+    key = create(keys, "k1", "predict:iris")
+    keyring = StoreKeys(engine).read()
+    assert keyring is not None
+    principal = keyring.find(digest_of(key))
+    assert principal is not None
+    assert (principal.id, principal.owner) == ("k1", "team")
+    assert principal.scopes.may_predict("iris")
+    assert principal.may_come_from("10.1.1.1")
+    assert not principal.may_come_from("11.1.1.1")
+    with engine.connect() as connection:
+        for table in METADATA.sorted_tables:
+            assert key not in str(connection.execute(table.select()).all())
+
+
+def test_readers_see_each_change_once(engine: sa.Engine, keys: KeyStore) -> None:
+    source = StoreKeys(engine)
+    first = source.read()
+    assert first is not None
+    assert len(first) == 0
+    assert source.read() is None
+    create(keys, "k1", "read")
+    second = source.read()
+    assert second is not None
+    assert len(second) == 1
+    assert source.read() is None
+    keys.revoke("k1")
+    third = source.read()
+    assert third is not None
+    assert len(third) == 0
+
+
+def test_a_rotated_key_is_valid_for_its_grace(engine: sa.Engine, keys: KeyStore, now: Now) -> None:
+    old = create(keys, "k1", "read")
+    new = keys.rotate("k1", grace_s=60)
+    keyring = StoreKeys(engine).read()
+    assert keyring is not None
+    found = [keyring.find(digest_of(key)) for key in (old, new)]
+    assert [principal and principal.expires for principal in found] == [1060.0, None]
+    now.time = 1030.0
+    keys.rotate("k1", grace_s=3600)
+    keyring = StoreKeys(engine).read()
+    assert keyring is not None
+    old_one = keyring.find(digest_of(old))
+    assert old_one is not None
+    assert old_one.expires == 1060.0  # a second rotation makes it no longer
+    (listed,) = keys.list()
+    assert len(listed.shown) == 3
+
+
+def test_what_is_not_there_or_revoked_cannot_be_changed(keys: KeyStore) -> None:
+    create(keys, "k1", "read")
+    with pytest.raises(StoreError, match="a key 'k1' already"):
+        create(keys, "k1", "read")
+    with pytest.raises(StoreError, match="no key 'k2'"):
+        keys.rotate("k2", grace_s=0)
+    keys.revoke("k1")
+    for change in (lambda: keys.revoke("k1"), lambda: keys.rotate("k1", grace_s=0)):
+        with pytest.raises(StoreError, match="is revoked"):
+            change()
+    (listed,) = keys.list()
+    assert listed.revoked == 1000.0
+
+
+def test_who_did_what_is_written_down(engine: sa.Engine, keys: KeyStore) -> None:
+    create(keys, "k1", "read")
+    keys.rotate("k1", grace_s=0)
+    keys.revoke("k1")
+    with engine.connect() as connection:
+        rows = connection.execute(AUDIT.select().order_by(AUDIT.c.id)).all()
+    assert [(row.actor, row.action, row.subject) for row in rows] == [
+        ("ada", "key created", "k1"),
+        ("ada", "key rotated", "k1"),
+        ("ada", "key revoked", "k1"),
+    ]
+
+
+def test_sqlite_is_copied_while_it_is_used_and_restored(tmp_path: Path, now: Now) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'store.db'}")
+    upgrade(engine)
+    keys = KeyStore(engine, actor="ada", wall_clock=now)
+    key = create(keys, "k1", "read")
+    with engine.begin() as connection:
+        connection.execute(AUDIT.select())
+        back_up(engine, tmp_path / "copy.db")
+    keys.revoke("k1")
+    restored = open_engine(f"sqlite:///{tmp_path / 'copy.db'}")
+    check_revision(restored)
+    keyring = StoreKeys(restored).read()
+    assert keyring is not None
+    assert keyring.find(digest_of(key)) is not None
+    with pytest.raises(StoreError, match="is there already"):
+        back_up(engine, tmp_path / "copy.db")
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [("nonsense", "URL is none"), ("mysql://host/db", "mysql is not offered")],
+)
+def test_another_database_is_refused(url: str, problem: str) -> None:
+    with pytest.raises(StoreError, match=problem):
+        open_engine(url)

@@ -1,0 +1,347 @@
+"""Who may ask: every route with every kind of key, over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from modelyard.grpc.messages import POOL, SERVICE, message_class
+from tests.support.identities import write_identities, write_others
+from tests.support.keys import Keys
+from tests.support.server import MODELYARD, PATIENCE_S, Server, wait_until
+
+OWN, OTHERS, NOBODYS = "people", "fp32", "nothing"
+SCOPES = {
+    "own": ("predict:people",),
+    "reader": ("read",),
+    "releaser": ("release:people",),
+    "admin": ("admin",),
+}
+OPEN = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
+WITH_READ = {"/metrics"}
+PREDICTING = re.compile(r".*(/predict|/infer|:predict)")
+RELEASING = re.compile(r".*/(load|unload)")
+REFUSED = {401, 403}
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def texts(keys: Keys) -> dict[str, str]:
+    """Each kind of key."""
+    return {name: keys.create(name, *scopes, owner=name) for name, scopes in SCOPES.items()}
+
+
+@pytest.fixture(scope="module")
+def server(
+    keys: Keys, texts: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    folder = write_others(write_identities(tmp_path_factory.mktemp("models")))
+    with Server(folder, settings={**keys.settings, "MODELYARD_GRPC_PORT": "0"}) as server:
+        server.http.headers["x-api-key"] = texts["admin"]
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
+        yield server
+
+
+def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Response:
+    """Ask without the headers that ``server.http`` has."""
+    name = (
+        path.split("/models/")[1].split("/", maxsplit=1)[0].split(":", maxsplit=1)[0]
+        if "/models/" in path
+        else OWN
+    )
+    tensor = {"name": "name", "datatype": "BYTES", "shape": [1], "data": ["Ada"]}
+    ada = [{"name": "Ada"}]
+    body = {"inputs": [tensor], "instances": ada, "model_name": name, "input_data": ada}
+    wanted = {"/predict": ("model_name", "input_data"), "/infer": ("inputs",)}
+    for end, fields in {**wanted, ":predict": ("instances",)}.items():
+        if path.endswith(end):
+            body = {field: body[field] for field in fields}
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.request(
+        method,
+        server.url + path,
+        json=body if method == "POST" else None,
+        headers=headers,
+        timeout=PATIENCE_S,
+    )
+
+
+def wait_until_known(server: Server, key: str) -> None:
+    """Wait until the server has read a new key."""
+    headers = {"x-api-key": key}
+    wait_until(lambda: httpx.get(server.url + "/v2", headers=headers).is_success, what="the key")
+
+
+def routes(server: Server) -> list[tuple[str, str]]:
+    """Return method and path of every operation, ``{name}`` in them as it is documented."""
+    paths = server.http.get("/openapi.json").json()["paths"]
+    found = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+    return [*found, ("GET", "/docs"), ("GET", "/openapi.json")]
+
+
+def of(path: str, name: str) -> str:
+    return path.replace("{name}", name).replace("{version}", "1")
+
+
+def told(answer: httpx.Response, name: str) -> tuple[int, str]:
+    """Return what an answer says, but for what differs in each."""
+    text = re.sub(r'"request_id":"[^"]*"', "", answer.text).replace(name, "NAME")
+    return answer.status_code, text
+
+
+def test_without_a_valid_key_nothing_but_probes_is_open(server: Server) -> None:
+    found = routes(server)
+    assert len(found) > 25
+    for method, path in found:
+        for key in (None, "mdy_nothing", "x" * 40):
+            answer = ask(server, method, of(path, OWN), key)
+            if path in OPEN:
+                assert answer.status_code == 200
+            else:
+                assert answer.status_code == 401, (method, path)
+                assert answer.headers["www-authenticate"] == "Bearer"
+    assert httpx.get(server.url + "/readyz").json()["models"] == {}
+
+
+def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
+    server: Server, texts: dict[str, str]
+) -> None:
+    for method, path in routes(server):
+        if "{name}" in path or path == "/predict":
+            own = ask(server, method, of(path, OWN), texts["own"])
+            if RELEASING.fullmatch(path):
+                assert own.status_code == 403, path
+            elif path.endswith("/demand"):
+                continue
+            else:
+                assert own.status_code not in REFUSED | {404}, (method, path, own.text)
+        if "{name}" in path:
+            theirs = told(ask(server, method, of(path, OTHERS), texts["own"]), OTHERS)
+            nobodys = told(ask(server, method, of(path, NOBODYS), texts["own"]), NOBODYS)
+            assert theirs == nobodys, (method, path)
+            assert theirs[0] == 404, (method, path)
+        elif path in WITH_READ | {"/docs", "/openapi.json"}:
+            assert ask(server, method, path, texts["own"]).status_code == 403, path
+    for path in ("/models", "/v1/models", "/v2/models", "/v2/models/stats", "/readyz"):
+        text = ask(server, "GET", path, texts["own"]).text
+        assert OWN in text, path
+        assert OTHERS not in text, path
+    index = ask(server, "POST", "/v2/repository/index", texts["own"]).json()
+    assert [entry["name"] for entry in index] == [OWN]
+
+
+def test_who_reads_may_not_ask_nor_release(server: Server, texts: dict[str, str]) -> None:
+    for method, path in routes(server):
+        status = ask(server, method, of(path, OWN), texts["reader"]).status_code
+        if PREDICTING.fullmatch(path) or RELEASING.fullmatch(path):
+            assert status == 403, path
+        elif not path.endswith("/demand"):
+            assert status not in REFUSED | {404}, (method, path)
+
+
+def test_who_releases_may_do_just_that(server: Server, texts: dict[str, str]) -> None:
+    for method, path in routes(server):
+        if RELEASING.fullmatch(path):
+            theirs = ask(server, method, of(path, OTHERS), texts["releaser"])
+            assert theirs.status_code == 404, path
+    for action in ("unload", "load"):
+        done = ask(server, "POST", f"/models/{OWN}/{action}", texts["releaser"])
+        assert done.is_success, done.text
+    assert ask(server, "POST", f"/models/{OWN}/predict", texts["releaser"]).status_code == 403
+
+
+def test_an_admin_may_do_everything(server: Server, texts: dict[str, str]) -> None:
+    for method, path in routes(server):
+        if not RELEASING.fullmatch(path) and not path.endswith("/demand"):
+            status = ask(server, method, of(path, OWN), texts["admin"]).status_code
+            assert status not in REFUSED | {404}, (method, path)
+    assert ask(server, "GET", "/nothing", texts["admin"]).status_code == 404
+    assert ask(server, "GET", "/nothing", texts["reader"]).status_code == 404
+
+
+CALLS = [method.name for method in POOL.FindServiceByName(SERVICE).methods]
+
+
+def call(channel: grpc.Channel, name: str, model: str, key: str | None) -> str:
+    """Call, and return the status."""
+    metadata = () if key is None else (("authorization", f"Bearer {key}"),)
+    path = f"/{SERVICE}/{name}"
+    if name.startswith("ModelInfer") or name == "ModelStreamInfer":
+        request = message_class("ModelInferRequest")(model_name=model)
+        request.inputs.add(name="name", datatype="BYTES", shape=[1])
+        request.raw_input_contents.append(b"\3\0\0\0Ada")
+    else:
+        request = message_class(f"{name}Request")()
+        for field in ("name", "model_name"):
+            if field in request.DESCRIPTOR.fields_by_name:
+                setattr(request, field, model)
+    try:
+        if name == "ModelStreamInfer":
+            stream: Any = channel.stream_stream(path)
+            (answer,) = stream(iter([request.SerializeToString()]), metadata=metadata)
+            read = message_class("ModelStreamInferResponse").FromString(answer)
+            return str(read.error_message) or "OK"
+        unary: Any = channel.unary_unary(path)
+        unary(request.SerializeToString(), metadata=metadata, timeout=PATIENCE_S)
+    except grpc.RpcError as error:
+        return str(error.code().name)
+    return "OK"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_call_of_grpc_asks_for_a_key(
+    server: Server, texts: dict[str, str], name: str
+) -> None:
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        is_open = name in ("ServerLive", "ServerReady")
+        for key in (None, "mdy_nothing"):
+            found = call(channel, name, OWN, key)
+            if is_open:
+                assert found == "OK"
+            elif name == "ModelStreamInfer":
+                assert "key" in found
+            else:
+                assert found == "UNAUTHENTICATED"
+        is_release = name.startswith("RepositoryModel")
+        own = call(channel, name, OWN, texts["own"])
+        assert own == ("PERMISSION_DENIED" if is_release else "OK")
+        theirs, nobodys = (call(channel, name, m, texts["own"]) for m in (OTHERS, NOBODYS))
+        assert theirs == nobodys
+        if name.startswith("Model") and name not in ("ModelReady", "ModelStreamInfer"):
+            assert theirs == "NOT_FOUND"
+        if name.startswith("ModelInfer"):
+            assert call(channel, name, OWN, texts["reader"]) == "PERMISSION_DENIED"
+
+
+def test_a_model_that_may_not_be_seen_is_not_ready_over_grpc(
+    server: Server, texts: dict[str, str]
+) -> None:
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        for name, is_ready in ((OWN, True), (OTHERS, False), (NOBODYS, False)):
+            request = message_class("ModelReadyRequest")(name=name)
+            method: Any = channel.unary_unary(f"/{SERVICE}/ModelReady")
+            metadata = (("x-api-key", texts["own"]),)
+            answer = method(request.SerializeToString(), metadata=metadata)
+            assert message_class("ModelReadyResponse").FromString(answer).ready == is_ready
+
+
+def test_a_revoked_key_stops_working_on_connections_that_are_kept(
+    server: Server, keys: Keys
+) -> None:
+    key = keys.create("leaving", "predict:*")
+    wait_until_known(server, key)
+    body = {"model_name": OWN, "input_data": [{"name": "Ada"}]}
+
+    def ask_until_refused(number: int) -> list[int]:
+        with httpx.Client(base_url=server.url, headers={"x-api-key": key}) as client:
+            seen = [client.post("/predict", json=body).status_code for _ in range(20)]
+            revoked.result()
+            wait_until(
+                lambda: client.post("/predict", json=body).status_code == 401, what="a refusal"
+            )
+            return [*seen, client.post("/predict", json=body).status_code]
+
+    with ThreadPoolExecutor(5) as pool:
+        asking = [pool.submit(ask_until_refused, number) for number in range(4)]
+        revoked = pool.submit(keys.run, "keys", "revoke", "leaving")
+        for one in asking:
+            seen = one.result()
+            assert set(seen[:-1]) <= {200, 401}
+            assert seen[-1] == 401
+
+
+def test_no_tenant_is_answered_from_the_cache_of_another(server: Server, keys: Keys) -> None:
+    mine, ours = (keys.create(f"red-{n}", "predict:*", owner="red") for n in (1, 2))
+    theirs = keys.create("blue", "predict:*", owner="blue")
+    wait_until_known(server, theirs)
+    tensor = {"name": "a", "datatype": "FP32", "shape": [1, 2], "data": [7, 8]}
+    body = {"inputs": [tensor, {**tensor, "name": "b", "datatype": "INT64"}]}
+    uses = []
+    for key in (mine, ours, theirs, theirs):
+        answer = httpx.post(
+            f"{server.url}/v2/models/sums/infer", json=body, headers={"x-api-key": key}
+        )
+        assert answer.status_code == 200
+        uses.append(answer.headers["x-cache"])
+    assert uses == ["miss", "hit", "miss", "hit"]
+
+
+def test_keys_may_stand_in_a_file_that_is_read_again(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    printed = keys.run("keys", "create", "--toml", "--owner", "x", "--scope", "read")
+    entry, key = re.split(r"^# .*: (?=mdy_)", printed.strip(), flags=re.MULTILINE)
+    file = tmp_path / "keys.toml"
+    file.write_text(entry)
+    settings = {"MODELYARD_AUTH": "keys", "MODELYARD_KEYS_FILE": str(file)}
+    with Server(write_others(tmp_path / "models"), settings=settings) as server:
+        headers = {"authorization": f"Bearer {key}"}
+
+        def status() -> int:
+            return server.http.get("/models", headers=headers).status_code
+
+        assert status() == 200
+        file.write_text("[[keys]]\nid = 1")
+        wait_until(lambda: "keys_not_read" in server.output, what="a word about it")
+        assert status() == 200  # the last that could be read stays
+        file.write_text("")
+        wait_until(lambda: status() == 401, what="the key to be gone")
+        file.write_text(entry)
+        wait_until(lambda: status() == 200, what="the key to be back")
+    assert key not in server.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--host", "0.0.0.0"), "can be reached from other machines"),
+        (("--auth", "keys"), "schema is not there yet"),
+        (("--auth", "keys", "--keys-file", "nothing.toml"), "the keys cannot be read"),
+    ],
+)
+def test_what_is_not_safe_or_cannot_be_read_does_not_start(
+    tmp_path: Path, arguments: tuple[str, ...], problem: str
+) -> None:
+    done = subprocess.run(
+        [MODELYARD, "serve", str(write_others(tmp_path / "models")), "--port", "0", *arguments],
+        env={**os.environ, "MODELYARD_STATE_FOLDER": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert problem in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_keys_are_listed_without_their_texts(keys: Keys, texts: dict[str, str]) -> None:
+    printed, listed = keys.run("keys", "list"), json.loads(keys.run("keys", "list", "--json"))
+    assert {"own", "reader", "admin"} <= {key["id"] for key in listed}
+    for text in texts.values():
+        assert text not in printed
+        assert text[:10] in printed
+
+
+def test_pages_may_be_opened_by_a_setting(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    keys.create("k", "admin")
+    settings = {**keys.settings, "MODELYARD_OPEN_PAGES": "metrics, models"}
+    with Server(write_others(tmp_path / "models"), settings=settings) as server:
+        get = server.http.get
+        assert get("/metrics").status_code == 200
+        assert len(get("/models").json()["models"]) == 2
+        assert get("/docs").status_code == 401
+        assert get("/models/sums").status_code == 401
