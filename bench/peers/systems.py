@@ -12,7 +12,7 @@ from bench.peers.system import Peer, System
 from bench.peers.yardstick import Echo
 from bench.processes import ROOT
 
-FOLDERS = ("mosec", "triton", "kserve", "mlserver", "litserve", "bentoml", "ray")
+FOLDERS = ("mosec", "triton", "miraserver", "kserve", "mlserver", "litserve", "bentoml", "ray")
 
 
 def all_systems() -> list[System]:
@@ -31,8 +31,8 @@ def versions_of(systems: Iterable[System]) -> str:
     texts = []
     for home in dict.fromkeys(one.folder.name for one in systems if isinstance(one, Peer)):
         pins = (ROOT / "requirements" / "bench" / f"{home}.txt").read_text(encoding="utf-8")
-        found = re.search(rf"^{home}(\[\w+\])?==([^\s;]+)", pins, re.MULTILINE)
-        texts.append(f"{home} {found[2]}" if found else home)
+        found = re.search(rf"^([\w-]*{home})(\[\w+\])?==([^\s;]+)", pins, re.MULTILINE)
+        texts.append(f"{found[1]} {found[3]}" if found else home)
     return ", ".join(texts)
 
 

@@ -24,6 +24,7 @@ from modelyard.core.manifest import Seconds
 PREFIX = "MODELYARD_"
 FILE_VARIABLE = "MODELYARD_CONFIG"
 SECRETS_VARIABLE = "MODELYARD_SECRETS"
+API_KEY_VARIABLE = "MODELYARD_API_KEY"
 MASK = "********"
 _ORIGIN = r"(\*|https?://[^/,\s]+/?)"
 _ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
@@ -233,10 +234,20 @@ def read_surroundings(environment: Mapping[str, str] | None = None) -> Surroundi
     )
 
 
+def read_api_key(environment: Mapping[str, str] | None = None) -> str:
+    """Return the key that commands send to a gateway; ``environment`` is ``os.environ`` unless
+    given. It is no setting: a server has none.
+    """
+    environment = os.environ if environment is None else environment
+    return environment.get(API_KEY_VARIABLE, "").strip()
+
+
 def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return a sentence for each variable that looks like a setting and is none."""
     environment = os.environ if environment is None else environment
-    variables = {PREFIX + name.upper() for name in _names()} | {FILE_VARIABLE, SECRETS_VARIABLE}
+    variables = {PREFIX + name.upper() for name in _names()} | {
+        *(FILE_VARIABLE, SECRETS_VARIABLE, API_KEY_VARIABLE)
+    }
     known = {variable.removeprefix(PREFIX) for variable in variables}
     return [
         f"{variable} is not a setting and is ignored; {_suggest(name, known, prefix=PREFIX)}"

@@ -16,9 +16,11 @@ import httpx
 import pytest
 
 from modelyard.grpc.messages import POOL, SERVICE, message_class
+from modelyard_client import Client, Unauthenticated
+from tests.support.broker import Broker
 from tests.support.identities import write_identities, write_others
 from tests.support.keys import Keys
-from tests.support.server import MODELYARD, PATIENCE_S, Server, wait_until
+from tests.support.server import MODELYARD, PATIENCE_S, Member, Server, wait_until
 
 OWN, OTHERS, NOBODYS = "people", "fp32", "nothing"
 SCOPES = {
@@ -345,3 +347,37 @@ def test_pages_may_be_opened_by_a_setting(tmp_path: Path) -> None:
         assert len(get("/models").json()["models"]) == 2
         assert get("/docs").status_code == 401
         assert get("/models/sums").status_code == 401
+
+
+def test_the_command_line_and_the_client_send_a_key(
+    server: Server, keys: Keys, texts: dict[str, str]
+) -> None:
+    def run(key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [MODELYARD, *arguments, "--url", server.url],
+            env={**os.environ, "MODELYARD_API_KEY": key},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run(texts["own"], "predict", OWN, '[{"name": "Ada"}]')
+    assert json.loads(done.stdout)[0]["text"] == "Hello Ada"
+    assert OTHERS not in run(texts["own"], "models").stdout
+    refused = run("", "models")
+    assert refused.returncode == 2
+    assert "commands take the key from MODELYARD_API_KEY" in refused.stderr
+    with Client(server.url, api_key=texts["own"]) as client:
+        assert client.predict(OWN, [{"name": "Ada"}])[0]["letters"] == 3
+    with Client(server.url) as client, pytest.raises(Unauthenticated, match="wants a key"):
+        client.predict(OWN, [{"name": "Ada"}])
+
+
+def test_a_workers_port_tells_its_health_and_metrics_alone(broker: Broker, tmp_path: Path) -> None:
+    folder = write_others(tmp_path) / "sums-1"
+    settings = {"MODELYARD_AMQP_URL": broker.url, "MODELYARD_HOST": "127.0.0.1"}
+    with Member("worker", folder, settings=settings) as worker:
+        for path in ("/healthz", "/metrics"):
+            assert worker.http.get(path).status_code == 200
+        for path in ("/models", "/models/sums", "/docs", "/openapi.json", "/v2", "/v1/models"):
+            assert worker.http.get(path).status_code == 404

@@ -1,4 +1,4 @@
-"""How LitServe is started and spoken to; ``README.md`` says why so."""
+"""How LitServe is started and spoken to, with one API server and with two; see ``README.md``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ def ask(model: str, instance: Any, form: str) -> Call:
     return Call(f"/{model}", body, lambda answer: json.loads(answer)["output"])
 
 
+COMMAND = ("python", "-m", "bench.peers.litserve.server")
 PEERS = [
+    Peer(name="litserve", title="LitServe, 1 API server", command=COMMAND, ask=ask),
     Peer(
-        name="litserve",
-        title="LitServe",
-        command=("python", "-m", "bench.peers.litserve.server"),
+        name="litserve-two",
+        title="LitServe, 2 API servers",
+        command=COMMAND,
         ask=ask,
-    )
+        environment={"BENCH_API_SERVERS": "2"},
+        home="litserve",
+    ),
 ]

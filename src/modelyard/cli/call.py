@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from modelyard.settings import API_KEY_VARIABLE, read_api_key
+
 if TYPE_CHECKING:
     from urllib.error import HTTPError
 
+UNAUTHORIZED = 401
 TIMEOUT_S = 310  # longer than any request may take: the gateway decides, not this
 
 
@@ -28,9 +31,12 @@ def call(url: str, path: str, *, field: str, body: dict[str, Any] | None = None)
     if not url.startswith(("http://", "https://")):
         raise CallError(f"{url}: expected http:// or https://")
     data = None if body is None else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    if key := read_api_key():
+        headers["x-api-key"] = key
     try:
         request = urllib.request.Request(  # noqa: S310  (the scheme is checked above)
-            url.rstrip("/") + path, data=data, headers={"content-type": "application/json"}
+            url.rstrip("/") + path, data=data, headers=headers
         )
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             given = json.load(answer)
@@ -50,6 +56,8 @@ def _describe(error: HTTPError) -> str:
     try:
         problem = json.load(error)
         where = f" at {problem['where']}" if "where" in problem else ""
+        if error.code == UNAUTHORIZED:
+            where = f" (commands take the key from {API_KEY_VARIABLE})"
         return f"{error.code} {problem['code']}: {problem['detail']}{where}"
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
         return f"{error.code} {error.reason}"

@@ -140,20 +140,28 @@ class Process:
                 server.stop(is_forced=is_forced)
 
     def _make_server(self, endpoint: PredictEndpoint | None, cors: Cors) -> Server:
-        from modelyard.gateway.app import make_pages, refuse_page
+        from modelyard.gateway.app import make_pages, make_worker_pages, refuse_page
         from modelyard.gateway.guard import Guard
         from modelyard.gateway.reader import Limits
         from modelyard.gateway.server import make_server
 
         settings = self._settings
-        pages: App = make_pages(
-            catalog=self.catalog,
-            version=__version__,
-            render_metrics=self._render_metrics,
-            verdict=self._full_verdict,
-            workers=self._workers,
-            by_hand=self._changing(),
-        )
+        pages: App
+        if endpoint is None:
+            pages = make_worker_pages(
+                catalog=self.catalog,
+                render_metrics=self._render_metrics,
+                verdict=self._full_verdict,
+            )
+        else:
+            pages = make_pages(
+                catalog=self.catalog,
+                version=__version__,
+                render_metrics=self._render_metrics,
+                verdict=self._full_verdict,
+                workers=self._workers,
+                by_hand=self._changing(),
+            )
         if self._gate is not None:
             opened = settings.opened
             guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse_page)

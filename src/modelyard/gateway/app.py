@@ -17,6 +17,7 @@ from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
 from modelyard.gateway.openapi import add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
+from modelyard.gateway.probes import make_probes_router
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.routes import ByHand, Workers, make_router
@@ -50,11 +51,12 @@ def make_pages(
         make_router(
             catalog=catalog,
             version=version,
-            render_metrics=render_metrics,
-            verdict=verdict,
             workers=workers,
             by_hand=by_hand,
         )
+    )
+    pages.include_router(
+        make_probes_router(catalog=catalog, render_metrics=render_metrics, verdict=verdict)
     )
     pages.include_router(
         make_v2_router(
@@ -66,9 +68,7 @@ def make_pages(
         )
     )
     pages.include_router(make_v1_router(catalog=catalog))
-    pages.add_exception_handler(RequestError, refuse_page)
-    pages.add_exception_handler(HTTPException, _on_http_error)
-    pages.add_exception_handler(Exception, _on_bug)
+    _handle_errors(pages)
     without_predict = pages.openapi
     made: tuple[int, dict[str, Any]] = (-1, {})
 
@@ -82,6 +82,27 @@ def make_pages(
 
     pages.openapi = openapi  # type: ignore[method-assign]
     return pages
+
+
+def make_worker_pages(
+    *,
+    catalog: Catalog,
+    render_metrics: Callable[[], tuple[bytes, str]],
+    verdict: Callable[[], Verdict],
+) -> FastAPI:
+    """Return the application of a worker, which tells nothing but its health and metrics."""
+    pages = FastAPI(openapi_url=None)
+    pages.include_router(
+        make_probes_router(catalog=catalog, render_metrics=render_metrics, verdict=verdict)
+    )
+    _handle_errors(pages)
+    return pages
+
+
+def _handle_errors(pages: FastAPI) -> None:
+    pages.add_exception_handler(RequestError, refuse_page)
+    pages.add_exception_handler(HTTPException, _on_http_error)
+    pages.add_exception_handler(Exception, _on_bug)
 
 
 def _add_operations(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Annotated, Protocol
 
 import msgspec
 from fastapi import APIRouter, Header, HTTPException, Request, Response, status
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from modelyard.core.demand import Demand
 from modelyard.core.errors import NO_MODEL, ModelNotFound, VersionNotFound
 from modelyard.core.messages import Member
 from modelyard.core.names import Target
-from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.openapi import problem_responses
 from modelyard.gateway.rules import seen
 from modelyard.gateway.schemas import (
     DemandAnswer,
-    Health,
     Links,
     ModelDetails,
     ModelList,
     ModelSummary,
     Question,
-    Readiness,
     Version,
     details_of,
     summary_of,
 )
-
-READY, DEGRADED = "ready", "degraded"
-"""Responses of ``/readyz``. The second: ready, but some model has failed."""
-
-_NOT_READY = {
-    "content": {
-        "application/json": {
-            "example": {"status": "starting", "models": {"fast_iris_model/1": "starting"}}
-        }
-    }
-}
 
 _START_PAGE = """\
 <!doctype html>
@@ -61,12 +45,6 @@ body {{ font: 1rem/1.6 system-ui; margin: 3rem auto; max-width: 40rem; padding: 
 </ul>
 </html>
 """
-
-
-class MetricsResponse(PlainTextResponse):
-    """Prometheus' text format."""
-
-    media_type = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ByHand(Protocol):
@@ -101,8 +79,6 @@ def make_router(
     *,
     catalog: Catalog,
     version: str,
-    render_metrics: Callable[[], tuple[bytes, str]],
-    verdict: Callable[[], Verdict],
     workers: Workers | None,
     by_hand: ByHand | None,
 ) -> APIRouter:
@@ -111,8 +87,6 @@ def make_router(
     Args:
         catalog: What they tell of.
         version: Of Modelyard.
-        render_metrics: Returns the metrics and their content type.
-        verdict: Says whether requests should come here.
         workers: Tells of the workers; None where there are none.
         by_hand: Loads and unloads models; None where nobody may.
     """
@@ -201,41 +175,4 @@ def make_router(
         body = b'{"model_name":"%b","input_data":%b}' % (name.encode(), schema.example)
         return Response(body, media_type="application/json")
 
-    @router.get("/healthz", tags=["operations"], summary="Is the process alive?")
-    async def health() -> Health:
-        return Health()
-
-    @router.get(
-        "/readyz",
-        tags=["operations"],
-        summary="Should requests come here?",
-        responses={503: {"model": Readiness, "description": "No, and why", **_NOT_READY}},
-    )
-    async def readiness(request: Request, response: Response) -> Readiness:
-        entries, said = catalog.entries(), verdict()
-        if not said.is_ready:
-            response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
-        has_failed = any(entry.announcement.state == "failed" for entry in entries)
-        shown = DEGRADED if said.status == READY and has_failed else said.status
-        return Readiness(
-            status=shown,
-            models={str(e.target): _state_of(e) for e in seen(request, entries)},
-        )
-
-    @router.get(
-        "/metrics",
-        tags=["operations"],
-        summary="Metrics for Prometheus",
-        response_class=MetricsResponse,
-    )
-    async def metrics() -> Response:
-        # In a thread: with hundreds of models it would block the loop for too long.
-        text, content_type = await asyncio.to_thread(render_metrics)
-        return Response(text, media_type=content_type)
-
     return router
-
-
-def _state_of(entry: Entry) -> str:
-    known = entry.announcement
-    return known.state + (f": {known.reason}" if known.reason else "")

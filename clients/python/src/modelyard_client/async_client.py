@@ -28,6 +28,7 @@ class AsyncClient:
         self,
         url: str = DEFAULT_URL,
         *,
+        api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         retry: Retry = Retry(),
@@ -35,7 +36,7 @@ class AsyncClient:
         tls: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        with_ = options(url, headers=headers, connections=connections, tls=tls)
+        with_ = options(url, api_key=api_key, headers=headers, connections=connections, tls=tls)
         self._pool = Pool(lambda: httpx2.AsyncClient(**with_, transport=transport))
         self._timeout_s = timeout_s
         self._retry = retry

@@ -30,6 +30,7 @@ class Client:
 
     Args:
         url: The gateway's, with the path that a proxy puts before it, if any.
+        api_key: Sent with every request, where the gateway wants to know who asks.
         headers: Sent with every request.
         timeout_s: Seconds for each prediction that says nothing else; None leaves it to the model.
         retry: How often to try what may be tried again.
@@ -46,6 +47,7 @@ class Client:
         self,
         url: str = DEFAULT_URL,
         *,
+        api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         retry: Retry = Retry(),
@@ -53,7 +55,7 @@ class Client:
         tls: ssl.SSLContext | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        with_ = options(url, headers=headers, connections=connections, tls=tls)
+        with_ = options(url, api_key=api_key, headers=headers, connections=connections, tls=tls)
         self._pool = Pool(lambda: httpx2.Client(**with_, transport=transport))
         self._timeout_s = timeout_s
         self._retry = retry

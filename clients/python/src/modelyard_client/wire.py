@@ -76,6 +76,7 @@ class TimeLeft(dict[str, float]):
 def options(
     url: str,
     *,
+    api_key: str | None,
     headers: Mapping[str, str] | None,
     connections: int,
     tls: ssl.SSLContext | None,
@@ -93,7 +94,11 @@ def options(
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     return {
         "base_url": url,
-        "headers": {"user-agent": "modelyard-client", **(headers or {})},
+        "headers": {
+            "user-agent": "modelyard-client",
+            **({} if api_key is None else {"x-api-key": api_key}),
+            **(headers or {}),
+        },
         "limits": httpx2.Limits(
             max_connections=connections,
             max_keepalive_connections=connections,
