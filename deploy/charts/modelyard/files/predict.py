@@ -7,14 +7,18 @@ import json
 import sys
 import time
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 120
+KEY = Path("/run/secrets/modelyard/api_key")  # where gateways want to know who asks
 
 
 def call(url: str, path: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     headers = {"content-type": "application/json", "cache-control": "no-cache"}
+    if KEY.exists():
+        headers["x-api-key"] = KEY.read_text().strip()
     request = urllib.request.Request(url + path, data=data, headers=headers)
     with urllib.request.urlopen(request, timeout=60) as response:
         return json.load(response)
