@@ -134,6 +134,10 @@ class Contract:
         """Return what is wrong with the result of ``predict`` for ``count`` instances, or None.
 
         For lists only the length is checked here; ``encode`` checks the elements.
+
+        Raises:
+            UnfitPredictions: Those of an array are of another dtype than is declared, or a number
+                is out of its range.
         """
         return self._gives.check(predictions, count=count)
 
