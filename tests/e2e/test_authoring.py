@@ -143,6 +143,8 @@ def model_with(load: str) -> str:
             "load_timeout_s = 0.5",
         ),
         (ECHO.replace(": list[int]", ""), "", "load", "has no annotation"),
+        (ECHO.replace("def predict", "async def predict"), "", "load", "is no plain function"),
+        (ECHO.replace("Served", "Flower"), "", "load", 'write class = "model:Flower"'),
         (ECHO, '[resources]\nmemory = "1Mi"\n', "sizes", 'write memory = "'),
     ],
 )

@@ -48,7 +48,7 @@ def in_json(server: Server, name: str, numbers: list[float]) -> httpx.Response:
     return server.predict(name, numbers)
 
 
-def in_msgpack(server: Server, name: str, numbers: list[float]) -> httpx.Response:
+def in_msgpack(server: Server, name: str, numbers: list[Any]) -> httpx.Response:
     return server.http.post("/predict", content=pack(name, numbers), headers=MSGPACK)
 
 
@@ -103,3 +103,25 @@ def test_a_dtype_of_another_kind_gets_no_advice_about_the_number_of_predictions(
         failed = odd.predict("odd", [1.5])
     assert failed.status_code == 502
     assert failed.json()["detail"] == "Served.predict returned float64 where int64 is expected"
+
+
+@pytest.mark.parametrize(
+    ("sent", "advice"),
+    [
+        ([np.zeros(2), np.zeros(2)], "send modelyard.arrays.pack_array(numpy.stack(arrays))"),
+        ([np.zeros(2).tobytes()], "send modelyard.arrays.pack_array(numpy.stack(arrays))"),
+        ([msgspec.msgpack.Ext(78, b"")], "extension type 78 is no array: those are 77"),
+    ],
+)
+def test_a_list_of_arrays_is_told_to_be_one_array(server: Server, sent: Any, advice: str) -> None:
+    refused = in_msgpack(server, "array", sent)
+    assert refused.status_code == 422
+    assert advice in refused.json()["detail"]
+    assert refused.json()["where"] == "$.input_data[0]"
+
+
+def test_a_model_of_lists_asks_for_lists(tmp_path: Path) -> None:
+    code = WIDE.replace("Wide)", "list[float])").replace("GIVES", "list[float]")
+    with Server(write(tmp_path / "lists", code.replace("RETURNED", "instances"))) as lists:
+        refused = in_msgpack(lists, "lists", [np.zeros(2)])
+    assert "takes no numpy array here: send array.tolist()" in refused.json()["detail"]
