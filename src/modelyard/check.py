@@ -26,10 +26,11 @@ from modelyard.core.messages import FRAME_HEADER_BYTES, LoadFailed, Ready, to_po
 from modelyard.core.records import RECORD_MARK, decode_record
 from modelyard.equipment import NotEquipped
 from modelyard.equipment.equipper import Equipment, Equipper
-from modelyard.folder import FolderError, digest_folder, read_manifest
+from modelyard.folder import FolderError, digest_folder, list_assets, read_manifest
 from modelyard.requirements import missing_from, read_requirements
 
 MOST_PRINTED = 40  # lines; the last say what happened
+MOST_NAMED = 5  # files
 State = Literal["ok", "note", "failed"]
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
@@ -69,7 +70,7 @@ def check_model(folder: Path, equipper: Equipper) -> Iterator[Finding]:
         yield _check_requirements(folder)
     try:
         digest = digest_folder(folder, manifest)
-        yield Finding("ok", "artefacts", f"{_count(len(manifest.artefacts), 'file')} checked")
+        yield _check_artefacts(folder, manifest)
         yield Finding("ok", "digest", digest)
     except FolderError as error:
         yield Finding("failed", "artefacts", str(error))
@@ -115,6 +116,18 @@ def _check_requirements(folder: Path) -> Finding:
         return Finding("note", "requirements", f"{_count(len(needed), 'package')} {text}")
     text = f"{_count(len(needed), 'package')} installed" if needed else "none beside Modelyard"
     return Finding("ok", "requirements", text)
+
+
+def _check_artefacts(folder: Path, manifest: Manifest) -> Finding:
+    """Name the assets that have no digest, if others have one."""
+    text = f"{_count(len(manifest.artefacts), 'file')} checked"
+    paths = list_assets(folder) if manifest.artefacts else []
+    if unlisted := [path for path in paths if path not in manifest.artefacts]:
+        named = ", ".join(unlisted[:MOST_NAMED])
+        more = len(unlisted) - MOST_NAMED
+        named += f" and {more} more" if more > 0 else ""
+        return Finding("note", "artefacts", f"{text}; {named}: without a digest")
+    return Finding("ok", "artefacts", text)
 
 
 def _check_ready(ready: Ready) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -155,6 +156,35 @@ def test_check_tells_what_keeps_a_model_from_being_served(
     state, text = lines_of(folder)[what]
     assert state == "failed"
     assert said in text
+
+
+def test_check_tells_how_to_list_a_folder_of_assets(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    manifest = f'[artefacts]\n"net" = "sha256:{digest}"\n'
+    folder = write(tmp_path / "hub", ECHO, manifest)
+    (folder / "assets" / "net" / "deep").mkdir(parents=True)
+    (folder / "assets" / "net" / "deep" / "weights").write_bytes(b"weights")
+    state, text = lines_of(folder)["artefacts"]
+    assert state == "failed"
+    assert text.startswith("assets/net is a folder, and a digest is of a file: ")
+    advice = text.partition("such as ")[2]
+    assert advice == f'"net/deep/weights" = "sha256:{digest}"'
+    path = folder / "model.toml"
+    path.write_text(path.read_text().replace(manifest, f"[artefacts]\n{advice}\n"))
+    assert lines_of(folder)["artefacts"] == ("ok", "1 file checked")
+
+
+def test_check_names_assets_without_a_digest_beside_those_that_have_one(tmp_path: Path) -> None:
+    run("new", "sentiment", "--into", tmp_path)
+    folder = tmp_path / "sentiment"
+    (folder / "assets" / "net").mkdir()
+    for name in ("net/b.bin", "a.bin", ".hidden"):
+        (folder / "assets" / name).touch()
+    state, text = lines_of(folder)["artefacts"]
+    assert (state, text) == ("note", "1 file checked; a.bin, net/b.bin: without a digest")
+    path = folder / "model.toml"
+    path.write_text(path.read_text().replace('"words.json" = ', "# "))
+    assert lines_of(folder)["artefacts"] == ("ok", "0 files checked")
 
 
 def test_check_shows_what_a_model_printed_that_does_not_load(tmp_path: Path) -> None:
