@@ -187,6 +187,60 @@ def test_check_names_assets_without_a_digest_beside_those_that_have_one(tmp_path
     assert lines_of(folder)["artefacts"] == ("ok", "0 files checked")
 
 
+RANDOM = """\
+import random
+
+from modelyard import Model
+
+class Served(Model):
+    example = [1]
+
+    def predict(self, instances: list[int]) -> list[float]:
+        return [random.random() for _ in instances]
+"""
+
+DIES = """\
+import os
+
+from modelyard import Model
+
+class Served(Model):
+    example = [1]
+    is_asked = False
+
+    def predict(self, instances: list[int]) -> list[int]:
+        if self.is_asked:
+            os._exit(1)
+        self.is_asked = True
+        return instances
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "manifest", "expected"),
+    [
+        (
+            RANDOM,
+            "",
+            ("note", "the example's predictions differ for equal input; set [cache] ttl_s = 0"),
+        ),
+        (RANDOM, "[cache]\nttl_s = 0\n", ("ok", "off: the model answers every request")),
+        (ECHO, "", ("ok", "an answer is kept for 300 s, for equal input")),
+        (
+            ECHO.replace("    def", "    example = [1]\n\n    def"),
+            "[cache]\nttl_s = 0.5\n",
+            ("ok", "an answer is kept for 0.5 s, for equal input"),
+        ),
+        (DIES, "", ("ok", "an answer is kept for 300 s, for equal input")),
+    ],
+    ids=["random", "random, not cached", "no example", "steady", "ends before it answers twice"],
+)
+def test_check_says_if_answers_are_cached_that_differ(
+    tmp_path: Path, code: str, manifest: str, expected: tuple[str, str]
+) -> None:
+    assert lines_of(write(tmp_path / "odd", code, manifest))["cache"] == expected
+
+
 def test_check_shows_what_a_model_printed_that_does_not_load(tmp_path: Path) -> None:
     code = model_with("print('looking for weights'); raise ValueError('no weights')")
     said = run("check", write(tmp_path / "odd", code)).stdout
