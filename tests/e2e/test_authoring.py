@@ -158,6 +158,15 @@ def test_check_tells_what_keeps_a_model_from_being_served(
     assert said in text
 
 
+def test_check_says_that_an_instance_is_a_file(tmp_path: Path) -> None:
+    code = ECHO.replace("list[int]", "list[bytes]", 1).replace(
+        "-> list[int]", "-> list[list[bytes]]"
+    )
+    said = lines_of(write(tmp_path / "files", code))["contract"][1]
+    one = "bytes (base64 in JSON)"
+    assert said == f"an instance: {one}; its prediction: list of {one}"
+
+
 def test_check_tells_how_to_list_a_folder_of_assets(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"weights").hexdigest()
     manifest = f'[artefacts]\n"net" = "sha256:{digest}"\n'

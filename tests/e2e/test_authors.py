@@ -5,12 +5,15 @@ files, and that what the model raises is nobody else's business.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.e2e.test_command_line import check_mistake, run
 from tests.e2e.test_odd_models import write
 from tests.support.server import Server, wait_until
 
@@ -121,6 +124,19 @@ def test_a_model_of_bytes_takes_base64_in_json_and_bytes_in_messagepack(server: 
     assert msgspec.msgpack.decode(packed.content)["prediction"] == [file[:4]]
     wrong = server.predict("files", ["no base64!"])
     assert (wrong.status_code, wrong.json()["where"]) == (422, "$.input_data[0]")
+
+
+def test_the_command_line_sends_a_file_as_it_is(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "blue.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff")
+    ask = ("predict", "files", f"@{tmp_path / 'blue.png'}", "--url", server.url)
+    expected = json.dumps([base64.b64encode(b"\x89PNG").decode()])
+    for more in ((), ("--version", "1"), ("--timeout-s", "5")):
+        assert run(*ask, *more).stdout.strip() == expected
+    check_mistake(run(*ask, "--version", "2"), "404 version_not_found")
+    ask = ("predict", "refuses", *ask[2:])
+    check_mistake(run(*ask), "422 invalid_input: the model takes neither bytes nor text")
+    (tmp_path / "rows.csv").write_bytes(b"\xff")
+    check_mistake(run("predict", "files", f"@{tmp_path / 'rows.csv'}"), "rows.csv cannot be read")
 
 
 @pytest.mark.parametrize(

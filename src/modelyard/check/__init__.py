@@ -166,6 +166,8 @@ def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     kind, end = schema.get("type", "anything"), "s" if is_plural else ""
+    if schema.get("contentEncoding") == "base64":
+        kind, end = "bytes (base64 in JSON)", ""
     if kind == "array" and "items" in schema:
         return f"list{end} of {describe(schema['items'], is_plural=True)}"
     return f"{kind}{end}"
