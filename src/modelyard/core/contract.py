@@ -170,8 +170,8 @@ def contract_of(model_class: type) -> Contract:
     example = "def predict(self, instances: list[list[float]]) -> list[int]:"
     if is_deferred(predict):
         raise ContractError(
-            f"{name} is no plain function; write {example} without async and yield, and return "
-            "the predictions"
+            f"{name} is async or a generator; write a plain function, which returns the "
+            f"predictions: {example}"
         )
     parameters = list(inspect.signature(predict).parameters)[1:]
     if len(parameters) != 1:
