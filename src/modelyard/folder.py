@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,6 +125,19 @@ def stamp_folder(folder: Path) -> Stamp:
     return tuple(sorted(found))
 
 
+def list_assets(folder: Path) -> list[str]:
+    """Return the files in a model's ``assets/``, as ``[artefacts]`` would name them, sorted."""
+    assets = folder / "assets"
+    return sorted(path.relative_to(assets).as_posix() for path in _content_of(assets))
+
+
+def _content_of(folder: Path) -> Iterator[Path]:
+    """Give the files that may change an answer."""
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
+        yield from (Path(parent, name) for name in files if name[0] != ".")
+
+
 def digest_folder(folder: Path, manifest: Manifest) -> str:
     """Digest the model folder and check its artefacts on the way.
 
@@ -133,21 +147,28 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
         FolderError: An artefact is missing, or differs from the digest in the manifest.
     """
     digests: list[tuple[str, str]] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
-        for name in files:
-            if name[0] == ".":
-                continue
-            path = Path(parent, name)
-            with path.open("rb") as stream:
-                digests.append((path.relative_to(folder).as_posix(), digest_stream(stream)))
+    for path in _content_of(folder):
+        with path.open("rb") as stream:
+            digests.append((path.relative_to(folder).as_posix(), digest_stream(stream)))
     actual = dict(digests)
     for name, expected in manifest.artefacts.items():
         found = actual.get(f"assets/{name}")
         if found is None:
-            raise FolderError(f"assets/{name} is missing; model.toml lists it under [artefacts]")
+            raise FolderError(_missing(name, actual))
         if found != expected:
             raise FolderError(
                 f"assets/{name} is damaged: model.toml says {expected}, it is {found}"
             )
     return digest_tree(digests)
+
+
+def _missing(name: str, digests: dict[str, str]) -> str:
+    """Return why an artefact is not among the files, of which ``digests`` has the paths."""
+    inside = sorted(path for path in digests if path.startswith(f"assets/{name.rstrip('/')}/"))
+    if not inside:
+        return f"assets/{name} is missing; model.toml lists it under [artefacts]"
+    first = inside[0].removeprefix("assets/")
+    return (
+        f"assets/{name} is a folder, and a digest is of a file: list its files under [artefacts], "
+        f'each with its path, such as "{first}" = "{digests[inside[0]]}"'
+    )

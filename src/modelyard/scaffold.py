@@ -30,7 +30,7 @@ ttl_s = {ttl_s:g}
 [artefacts]  # checked before load; `sha256sum assets/*` tells
 "words.json" = "sha256:{digest}"
 
-# All else that can be set, with the defaults.
+# All else that can be set, with the defaults: remove the `# ` before a key to change it.
 {tables}"""
 
 MODEL = '''\
@@ -126,7 +126,8 @@ def write_model(name: str, into: Path) -> Path:
 
 def describe_others(*, in_tables: bool) -> str:
     """Return what a new model leaves alone in its ``model.toml``, as comments: each key with its
-    default and what it means. Either the keys above the tables, or the tables.
+    default and what it means. Either the keys above the tables, or the tables; these have their
+    headers, so that each key can be uncommented by itself.
     """
     lines: list[str] = []
     table = ""
@@ -135,7 +136,7 @@ def describe_others(*, in_tables: bool) -> str:
             continue
         if key.table != table:
             table = key.table
-            lines += ["#", f"# [{table}]"]
+            lines += ["", f"[{table}]"]  # no comment: else a key would join the table before it
         lines += _describe(key)
     return "".join(f"{line}\n" for line in lines)
 

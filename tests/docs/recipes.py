@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from tests.docs.pages import run_python, write_files
+from tests.docs.pages import blocks_of, run_python, write_files
 from tests.support.server import Server, wait_until
 
 PAGE = "recipes.md"
@@ -16,8 +16,13 @@ IN_AN_ENVIRONMENT_OF_THEIR_OWN = {"prices", "net", "embeddings"}
 
 def run_recipe(name: str, folder: Path) -> None:
     """Do with the recipe called ``name`` what its reader does, in an empty folder."""
-    write_files(PAGE, folder)
+    run_python("-m", "modelyard", "new", name, folder=folder)
     model = folder / "models" / name
+    made = {path for path in model.rglob("*") if path.is_file()}
+    write_files(PAGE, folder)
+    titles = {folder / title for _, title, _ in blocks_of(PAGE)}
+    assert made - titles == {model / "assets" / "words.json"}, "the page says what is left"
+    (model / "assets" / "words.json").unlink()
     for other in (folder / "models").iterdir():
         if other != model:
             shutil.rmtree(other)

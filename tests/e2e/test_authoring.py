@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -143,6 +144,8 @@ def model_with(load: str) -> str:
             "load_timeout_s = 0.5",
         ),
         (ECHO.replace(": list[int]", ""), "", "load", "has no annotation"),
+        (ECHO.replace("def predict", "async def predict"), "", "load", "is async or a generator"),
+        (ECHO.replace("Served", "Flower"), "", "load", 'write class = "model:Flower"'),
         (ECHO, '[resources]\nmemory = "1Mi"\n', "sizes", 'write memory = "'),
     ],
 )
@@ -153,6 +156,98 @@ def test_check_tells_what_keeps_a_model_from_being_served(
     state, text = lines_of(folder)[what]
     assert state == "failed"
     assert said in text
+
+
+def test_check_says_that_an_instance_is_a_file(tmp_path: Path) -> None:
+    code = ECHO.replace("list[int]", "list[bytes]", 1).replace(
+        "-> list[int]", "-> list[list[bytes]]"
+    )
+    said = lines_of(write(tmp_path / "files", code))["contract"][1]
+    one = "bytes (base64 in JSON)"
+    assert said == f"an instance: {one}; its prediction: list of {one}"
+
+
+def test_check_tells_how_to_list_a_folder_of_assets(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    manifest = f'[artefacts]\n"net" = "sha256:{digest}"\n'
+    folder = write(tmp_path / "hub", ECHO, manifest)
+    (folder / "assets" / "net" / "deep").mkdir(parents=True)
+    (folder / "assets" / "net" / "deep" / "weights").write_bytes(b"weights")
+    state, text = lines_of(folder)["artefacts"]
+    assert state == "failed"
+    assert text.startswith("assets/net is a folder, and a digest is of a file: ")
+    advice = text.partition("such as ")[2]
+    assert advice == f'"net/deep/weights" = "sha256:{digest}"'
+    path = folder / "model.toml"
+    path.write_text(path.read_text().replace(manifest, f"[artefacts]\n{advice}\n"))
+    assert lines_of(folder)["artefacts"] == ("ok", "1 file checked")
+
+
+def test_check_names_assets_without_a_digest_beside_those_that_have_one(tmp_path: Path) -> None:
+    run("new", "sentiment", "--into", tmp_path)
+    folder = tmp_path / "sentiment"
+    (folder / "assets" / "net").mkdir()
+    for name in ("net/b.bin", "a.bin", ".hidden"):
+        (folder / "assets" / name).touch()
+    state, text = lines_of(folder)["artefacts"]
+    assert (state, text) == ("note", "1 file checked; a.bin, net/b.bin: without a digest")
+    path = folder / "model.toml"
+    path.write_text(path.read_text().replace('"words.json" = ', "# "))
+    assert lines_of(folder)["artefacts"] == ("ok", "0 files checked")
+
+
+RANDOM = """\
+import random
+
+from modelyard import Model
+
+class Served(Model):
+    example = [1]
+
+    def predict(self, instances: list[int]) -> list[float]:
+        return [random.random() for _ in instances]
+"""
+
+DIES = """\
+import os
+
+from modelyard import Model
+
+class Served(Model):
+    example = [1]
+    is_asked = False
+
+    def predict(self, instances: list[int]) -> list[int]:
+        if self.is_asked:
+            os._exit(1)
+        self.is_asked = True
+        return instances
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "manifest", "expected"),
+    [
+        (
+            RANDOM,
+            "",
+            ("note", "the example's predictions differ for equal input; set [cache] ttl_s = 0"),
+        ),
+        (RANDOM, "[cache]\nttl_s = 0\n", ("ok", "off: the model answers every request")),
+        (ECHO, "", ("ok", "an answer is kept for 300 s, for equal input")),
+        (
+            ECHO.replace("    def", "    example = [1]\n\n    def"),
+            "[cache]\nttl_s = 0.5\n",
+            ("ok", "an answer is kept for 0.5 s, for equal input"),
+        ),
+        (DIES, "", ("ok", "an answer is kept for 300 s, for equal input")),
+    ],
+    ids=["random", "random, not cached", "no example", "steady", "ends before it answers twice"],
+)
+def test_check_says_if_answers_are_cached_that_differ(
+    tmp_path: Path, code: str, manifest: str, expected: tuple[str, str]
+) -> None:
+    assert lines_of(write(tmp_path / "odd", code, manifest))["cache"] == expected
 
 
 def test_check_shows_what_a_model_printed_that_does_not_load(tmp_path: Path) -> None:

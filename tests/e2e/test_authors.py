@@ -5,12 +5,15 @@ files, and that what the model raises is nobody else's business.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.e2e.test_command_line import check_mistake, run
 from tests.e2e.test_odd_models import write
 from tests.support.server import Server, wait_until
 
@@ -41,14 +44,37 @@ class Served(Model):
         return [instance[:4] for instance in instances]
 """
 
+RENTS = """\
+import enum
+from typing import Literal
+import msgspec
+from modelyard import Model
+
+class District(enum.Enum):
+    NORTH = "north"
+    SOUTH = "south"
+
+class Room(msgspec.Struct):
+    kind: Literal["bath", "bed"]
+
+class Home(msgspec.Struct):
+    district: District
+    rooms: list[Room] = []
+
+class Served(Model):
+    def predict(self, instances: list[Home]) -> list[int]:
+        return [len(home.rooms) for home in instances]
+"""
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A model that refuses, and one of files."""
+    """A model that refuses, one of files, and one of fields with few values."""
     folder = tmp_path_factory.mktemp("models")
     never_cached = "[cache]\nttl_s = 0\n"
     refuses = write(folder / "refuses", REFUSES, never_cached)
-    with Server(refuses, write(folder / "files", FILES, never_cached)) as server:
+    others = [write(folder / "files", FILES, never_cached), write(folder / "rents", RENTS)]
+    with Server(refuses, *others) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
         yield server
 
@@ -98,3 +124,39 @@ def test_a_model_of_bytes_takes_base64_in_json_and_bytes_in_messagepack(server: 
     assert msgspec.msgpack.decode(packed.content)["prediction"] == [file[:4]]
     wrong = server.predict("files", ["no base64!"])
     assert (wrong.status_code, wrong.json()["where"]) == (422, "$.input_data[0]")
+
+
+def test_the_command_line_sends_a_file_as_it_is(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "blue.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff")
+    ask = ("predict", "files", f"@{tmp_path / 'blue.png'}", "--url", server.url)
+    expected = json.dumps([base64.b64encode(b"\x89PNG").decode()])
+    for more in ((), ("--version", "1"), ("--timeout-s", "5")):
+        assert run(*ask, *more).stdout.strip() == expected
+    check_mistake(run(*ask, "--version", "2"), "404 version_not_found")
+    ask = ("predict", "refuses", *ask[2:])
+    check_mistake(run(*ask), "422 invalid_input: the model takes neither bytes nor text")
+    (tmp_path / "rows.csv").write_bytes(b"\xff")
+    check_mistake(run("predict", "files", f"@{tmp_path / 'rows.csv'}"), "rows.csv cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("home", "detail", "place"),
+    [
+        (
+            {"district": "west"},
+            'Invalid enum value \'west\'; expected one of "north", "south"',
+            "$.input_data[0].district",
+        ),
+        (
+            {"district": "north", "rooms": [{"kind": "bed"}, {"kind": "hall"}]},
+            'Invalid enum value \'hall\'; expected one of "bath", "bed"',
+            "$.input_data[0].rooms[1].kind",
+        ),
+    ],
+)
+def test_422_for_an_enum_names_the_allowed_values(
+    server: Server, home: object, detail: str, place: str
+) -> None:
+    refused = server.predict("rents", [home])
+    assert refused.status_code == 422
+    assert (refused.json()["detail"], refused.json()["where"]) == (detail, place)

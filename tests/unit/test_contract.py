@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+import pydantic
 import pytest
 
 from modelyard.core.arrays import Tensor
@@ -17,9 +19,32 @@ from tests.unit.contracts import model_class
 A_LIST = "write list[…] of what one instance is, for example list[list[float]]"
 AN_ARRAY = 'write Annotated[np.ndarray, Tensor("float32", (4,))], the shape of one instance'
 A_TYPE = "write a type that msgspec can decode"
+NO_LIST_OF_ARRAYS = (
+    'write Annotated[np.ndarray, Tensor("float32", (4,))], the shape of one instance, in place of '
+    "the list: axis 0 is the batch"
+)
 A_SIGNATURE = "write def predict(self, instances: list[list[float]]) -> list[int]"
 
+
+class Flower(pydantic.BaseModel):
+    petals: int
+
+
+class Bouquet(msgspec.Struct):
+    flowers: dict[str, list[Flower]]
+
+
+class Plain:
+    petals: int
+
+
 WRONG = [
+    (list[Annotated[np.ndarray, Tensor("float32", (4,))]], NO_LIST_OF_ARRAYS),
+    (list[np.ndarray], NO_LIST_OF_ARRAYS),
+    (list[Flower], "Flower is a pydantic model; write class Flower(msgspec.Struct)"),
+    (list[Bouquet], "Flower is a pydantic model; write class Flower(msgspec.Struct)"),
+    (list[Plain], "Plain is a class that JSON cannot be decoded into; write a type that msgspec"),
+    (list[np.int64], "int64 is a type of numpy; write a type that msgspec can decode: int"),
     (list, A_LIST),
     (Any, A_LIST),
     (str, A_LIST),
@@ -81,6 +106,25 @@ def test_predict_takes_exactly_the_instances(wrong: type, count: int) -> None:
         contract_of(wrong)
     expected = f"{wrong.__name__}.predict takes {count} arguments; {A_SIGNATURE}"
     assert str(caught.value).startswith(expected)
+
+
+class IsAsync:
+    async def predict(self, instances: list[int]) -> list[int]:
+        return instances
+
+
+class Yields:
+    def predict(self, instances: list[int]) -> Iterator[list[int]]:
+        yield instances
+
+
+@pytest.mark.parametrize("wrong", [IsAsync, Yields])
+def test_predict_gives_its_predictions_when_it_is_called(wrong: type) -> None:
+    with pytest.raises(ContractError) as caught:
+        contract_of(wrong)
+    said = str(caught.value)
+    assert said.startswith(f"{wrong.__name__}.predict is async or a generator; write a plain")
+    assert said.endswith(f"{A_SIGNATURE.removeprefix('write ')}:")
 
 
 def test_a_name_that_is_not_defined_is_named() -> None:

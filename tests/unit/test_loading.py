@@ -57,6 +57,8 @@ def test_a_model_without_an_example_has_none(tmp_path: Path) -> None:
     assert host(tmp_path, predicting("return instances")).warm_up().example == b"null"
 
 
+TWO_MODELS = predicting("return instances").replace("Served", "One")
+TWO_MODELS += "\nclass Two(One):\n    pass\n\nclass Both:\n    pass\n"
 NO_PREDICT = "from modelyard import Model\n\nclass Served(Model):\n    pass\n"
 NOT_A_MODEL = "class Served:\n    pass\n"
 UNANNOTATED = (
@@ -72,6 +74,15 @@ LOAD_RAISES = predicting("return instances") + (
     ("code", "reason"),
     [
         ("x = 1\n", "src/model.py has no Served; model.toml says class = 'model:Served'"),
+        (
+            TWO_MODELS,
+            "src/model.py has no Served; model.toml says class = 'model:Served'; its models are "
+            'One, Two: write class = "model:One" or "model:Two" in model.toml',
+        ),
+        (
+            TWO_MODELS + "Served = Both\n",
+            "src/model.py: Served is no Model; its models are One, Two: write class = ",
+        ),
         (NOT_A_MODEL, "src/model.py: write `class Served(Model):`"),
         ("Served = 1\n", "src/model.py: write `class Served(Model):`"),
         (NO_PREDICT, "src/model.py: Served has no predict; write `def predict(self, instances"),
@@ -114,9 +125,13 @@ def test_a_wrong_manifest_is_told_with_its_line(tmp_path: Path, manifest: str) -
 @pytest.mark.parametrize(
     ("example", "reason"),
     [
-        ('["1"]', "Expected `int`, got `str` $.input_data[0]"),
-        ("[]", "there are no instances $.input_data"),
-        ("1", "Expected `array`, got `int` $.input_data"),
+        ('["1"]', "Expected `int`, got `str`, at example[0]"),
+        ("[]", "there are no instances, at example"),
+        (
+            "1",
+            "Expected `array`, got `int`, at example; the example is a list of instances, and this "
+            "is one instance: put it into a list",
+        ),
         ("[13]", "the model raised ValueError: unlucky (src/model.py:9)"),
     ],
 )
@@ -127,6 +142,51 @@ def test_an_example_that_cannot_be_answered_keeps_the_model_from_serving(
     with pytest.raises(LoadError) as caught:
         hosted.warm_up()
     assert str(caught.value).startswith(f"the model's own example: {reason}")
+
+
+ARRAYS = """\
+from typing import Annotated
+
+import numpy as np
+
+from modelyard import Columns, Model, Tensor
+
+
+class Point(Columns):
+    x: Annotated[np.ndarray, Tensor("float64")]
+
+
+class Served(Model):
+    example = EXAMPLE
+
+    def predict(self, instances: TAKES) -> list[float]:
+        return instances
+"""
+
+
+@pytest.mark.parametrize(
+    ("takes", "example", "advice"),
+    [
+        (
+            "Annotated[np.ndarray, Tensor('float32', (2, 3))]",
+            "np.zeros((2, 3))",
+            "this is one instance: write example[None], axis 0 is the batch",
+        ),
+        (
+            "Point",
+            "Point(x=np.array(3.0))",
+            "this is one instance: put it into a list, or give its arrays a batch axis",
+        ),
+        ("list[dict[str, int]]", "{'a': 1}", "this is one instance: put it into a list"),
+    ],
+)
+def test_an_example_that_is_one_instance_is_told_so(
+    tmp_path: Path, takes: str, example: str, advice: str
+) -> None:
+    hosted = host(tmp_path, ARRAYS.replace("TAKES", takes).replace("EXAMPLE", example))
+    with pytest.raises(LoadError) as caught:
+        hosted.warm_up()
+    assert f"; the example is a list of instances, and {advice}" in str(caught.value)
 
 
 def test_a_warm_up_that_raises_keeps_the_model_from_serving(tmp_path: Path) -> None:

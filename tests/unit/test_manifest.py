@@ -175,6 +175,41 @@ output = "example"
             'expected "always", "example" or "never"',
         ),
         (REQUIRED + "[checks]\ninput = 1\n", "model.toml:5: checks.input: ", "one of: output"),
+        (
+            REQUIRED + '[artefacts]\n"a.onnx" = "' + DIGEST + '"\ntimeout_s = 30\n',
+            "model.toml:6: artefacts.timeout_s: ",
+            "Expected `str`, got `int`; timeout_s belongs under [limits]",
+        ),
+        (
+            REQUIRED + '[artefacts]\ncpu = "2"\n',
+            "model.toml:5: artefacts.cpu: ",
+            "cpu belongs under [resources]",
+        ),
+        (
+            REQUIRED + "[environment.variables]\nmax_runners = 2\n",
+            "model.toml:5: environment.variables.max_runners: ",
+            "max_runners belongs under [scaling]",
+        ),
+        (
+            REQUIRED + "[cache]\nmax_runners = 2\n",
+            "model.toml:5: cache.max_runners: ",
+            "expected one of: ttl_s; max_runners belongs under [scaling]",
+        ),
+        (
+            REQUIRED + "timeout_s = 2\n",
+            "model.toml:4: timeout_s: ",
+            "; timeout_s belongs under [limits]",
+        ),
+        (
+            REQUIRED + "[cache]\ndefault = true\n",
+            "model.toml:5: cache.default: ",
+            "default belongs at the top, above the first [table]",
+        ),
+        (
+            REQUIRED + "[cache]\nttl_s = 5\n[limits]\n[cache]\n",
+            "model.toml:7: ",
+            "[cache] is there already, on line 4: put its keys under that one",
+        ),
         (REQUIRED + "default = 1\n", "model.toml:4: default: ", "Expected `bool`, got `int`"),
         (REQUIRED + "x = \n", "model.toml:4: not TOML: ", "Invalid value"),
         (REQUIRED + 'name = "again"\n', "model.toml:4: not TOML: ", "Cannot overwrite a value"),

@@ -74,6 +74,18 @@ def test_the_manifest_shows_every_key_and_what_it_means(tmp_path: Path) -> None:
             assert re.search(rf"^#? ?\[?{table.encode_name}\b", text, flags=re.MULTILINE)
 
 
+def test_each_setting_can_be_uncommented_by_itself(tmp_path: Path) -> None:
+    path = write_model("film_score", tmp_path) / "model.toml"
+    lines, before = path.read_text().splitlines(), read_manifest(path.parent)
+    settings = [n for n, line in enumerate(lines) if re.match("# [a-z_]+ = ", line)]
+    names = {line.split()[1] for line in (lines[number] for number in settings)}
+    assert names >= {"default", "timeout_s", "max_runners", "memory", "variables", "output"}
+    for number in settings:
+        changed = [*lines[:number], lines[number].removeprefix("# "), *lines[number + 1 :]]
+        path.write_text("\n".join(changed))
+        assert read_manifest(path.parent) == before
+
+
 def test_the_cache_is_a_decision_in_the_manifest(tmp_path: Path) -> None:
     text = (write_model("film_score", tmp_path) / "model.toml").read_text()
     assert "the model is not asked again.\n" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis.extra import numpy as st_np
 from modelyard.core.arrays import Tensor
 from modelyard.core.contract import Contract
 from modelyard.core.errors import InvalidInput, Malformed
+from modelyard.core.lists import UnfitPredictions
 from tests.unit.contracts import contract_for
 
 SIGNED = ["int8", "int16", "int32", "int64"]
@@ -117,19 +119,41 @@ def test_predictions_have_the_declared_shape(predictions: Any, problem: str | No
 
 
 @pytest.mark.parametrize(
-    ("number", "problem"),
+    ("dtype", "given", "fits"),
     [
-        (127, None),
-        (-128, None),
-        (128, "returned 128 where int8 is expected"),
-        (-129, "returned -129 where int8 is expected"),
+        ("int8", "int64", [127, -128]),
+        ("int8", "uint8", [127, 0]),
+        ("float32", "float64", [0.1, 3.4028235e38, float("nan"), float("-inf")]),
+        ("float16", "float32", [65504, 1e-9]),
+        ("float32", "int64", [2**63 - 1]),
+        ("float64", "float32", [float("inf")]),
     ],
 )
-def test_a_prediction_that_the_dtype_does_not_hold_is_named(
-    number: int, problem: str | None
+def test_predictions_are_rounded_to_the_declared_dtype(
+    dtype: str, given: str, fits: list[float]
 ) -> None:
-    predictions = np.array([7, number], dtype="int64")
-    assert arrays_of("int8").check_predictions(predictions, count=2) == problem
+    predictions = np.array(fits, dtype=given)
+    assert arrays_of(dtype).check_predictions(predictions, count=len(fits)) is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "number"),
+    [
+        ("int8", "int64", 128),
+        ("int8", "int64", -129),
+        ("float32", "float64", 1e300),
+        ("float32", "float64", -1e39),
+        ("float16", "float32", 7e4),
+        ("float16", "int64", 70_000),
+    ],
+)
+def test_a_prediction_that_the_dtype_cannot_represent_is_named(
+    dtype: str, given: str, number: float
+) -> None:
+    predictions = np.array([7, number], dtype=given)
+    problem = f"returned {predictions[1]} of {given}, which {dtype} cannot represent"
+    with pytest.raises(UnfitPredictions, match=re.escape(problem)):
+        arrays_of(dtype).check_predictions(predictions, count=2)
 
 
 def test_the_schema_shows_shape_and_range() -> None:

@@ -74,7 +74,7 @@ def main() -> None:
     for model in TOLD.models:
         options = {
             "num_replicas": TOLD.runners,
-            "max_ongoing_requests": 1000,
+            "max_ongoing_requests": 128 if TOLD.queue else 1000,  # beyond them the queue begins
             "max_queued_requests": TOLD.queue or -1,
         }
         bound = deployment.options(name=model, **options).bind(model, TOLD)

@@ -17,12 +17,26 @@ def predict(options: argparse.Namespace) -> None:
     """Send instances to a model and print its predictions."""
     url = _url(options)
     instances = read_instances(options.instances, schema=lambda: _input_schema(options, url))
+    if isinstance(instances, bytes):
+        print(json.dumps(_send_file(options, url, instances)))
+        return
     body = {"model_name": options.model, "input_data": instances}
     if options.version is not None:
         body["model_version"] = options.version
     if options.timeout_s is not None:
         body["timeout_s"] = options.timeout_s
     print(json.dumps(call(url, "/predict", field="prediction", body=body)))
+
+
+def _send_file(options: argparse.Namespace, url: str, file: bytes) -> Any:
+    """Return the predictions for a file, which the model's own address takes as it is."""
+    from urllib.parse import quote, urlencode
+
+    path = f"/models/{quote(options.model, safe='')}"
+    if options.version is not None:
+        path += f"/versions/{quote(options.version, safe='')}"
+    query = "" if options.timeout_s is None else f"?{urlencode({'timeout_s': options.timeout_s})}"
+    return call(url, f"{path}/predict{query}", field="prediction", body=file)
 
 
 def example(options: argparse.Namespace) -> None:

@@ -18,8 +18,10 @@ class CallError(Exception):
     """The gateway is not there, or answered with a problem; the text is for the terminal."""
 
 
-def call(url: str, path: str, *, field: str, body: dict[str, Any] | None = None) -> Any:
+def call(url: str, path: str, *, field: str, body: dict[str, Any] | bytes | None = None) -> Any:
     """Ask the gateway at ``url``; returns what ``field`` of its answer holds.
+
+    ``body``: sent as JSON, or a file as it is.
 
     Raises:
         CallError: There is no answer, or it is a problem document.
@@ -30,8 +32,9 @@ def call(url: str, path: str, *, field: str, body: dict[str, Any] | None = None)
 
     if not url.startswith(("http://", "https://")):
         raise CallError(f"{url}: expected http:// or https://")
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"content-type": "application/json"}
+    kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+    data = json.dumps(body).encode() if isinstance(body, dict) else body
+    headers = {"content-type": kind}
     if key := read_api_key():
         headers["x-api-key"] = key
     try:

@@ -1,4 +1,5 @@
-"""What ``modelyard predict`` sends: JSON that was typed or piped, a JSON file, or rows of CSV.
+"""What ``modelyard predict`` sends: JSON that was typed or piped, a JSON file, rows of CSV, or a
+file that is no text, as an image.
 
 A CSV file has no types, so its cells are read as the model's input schema says.
 """
@@ -17,9 +18,12 @@ from modelyard.cli.mistakes import UsageError
 
 Schema = dict[str, Any]
 
+_TEXTS = (".csv", ".json")
+
 
 def read_instances(given: str, *, schema: Callable[[], Schema]) -> Any:
-    """Return the instances that ``given`` stands for: JSON, ``-`` for standard input, or ``@FILE``.
+    """Return the instances that ``given`` stands for: JSON, ``-`` for standard input, or ``@FILE``;
+    or the bytes of a file that is no text: an instance as it is.
 
     ``schema`` gives the model's input schema; asked only for CSV.
 
@@ -29,12 +33,17 @@ def read_instances(given: str, *, schema: Callable[[], Schema]) -> Any:
     if not given.startswith("@"):
         return _parse(sys.stdin.read() if given == "-" else given, "the input")
     path = Path(given[1:])
+    suffix = path.suffix.lower()
     try:
-        text = path.read_text(encoding="utf-8-sig")  # as spreadsheets write it
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path} cannot be read: {reason}") from error
-    if path.suffix.lower() == ".csv":
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")  # as spreadsheets write it
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        if suffix not in _TEXTS:
+            return content
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    if suffix == ".csv":
         return read_rows(text, schema=schema(), source=str(path))
     return _parse(text, str(path))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from modelyard.core.errors import InvalidInput
-from modelyard.core.lists import ContractError, Instances, Lists
+from modelyard.core.lists import ContractError, Instances, Lists, UnfitPredictions
 from modelyard.core.messages import Form
 from modelyard.core.packed import (
     EXTENSION_CODE,
@@ -107,7 +107,7 @@ class Arrays:
     def encode(self, value: Any, form: Form, *, is_checked: bool) -> bytes:
         """Encode predictions that ``check`` has accepted; see Side."""
         if form != "msgpack":
-            return self._lists.encode(value, form, is_checked=False)
+            return self._lists.encode(self.as_declared(value), form, is_checked=False)
         array = self._np.ascontiguousarray(value, dtype=self._wire_dtype)
         head = payload_head(array.dtype.str, array.shape)
         start = extension_head(len(head) + array.nbytes)
@@ -123,26 +123,43 @@ class Arrays:
         return arrays[0] if is_usable else arrays[0].astype(self._dtype)
 
     def check(self, value: Any, *, count: int) -> str | None:
-        """Say what is wrong with ``value`` as ``count`` predictions, or None."""
+        """Say what is wrong with ``value`` as ``count`` predictions, or None; see Side."""
         shape = getattr(value, "shape", None)
         expected = (count, *self._shape)
         if shape is None:
             return f"returned {type(value).__name__} where a numpy array is expected"
         if not self._np.can_cast(value.dtype, self._dtype, "same_kind"):
-            return f"returned {value.dtype} where {self._dtype} is expected"
+            raise UnfitPredictions(f"returned {value.dtype} where {self._dtype} is expected")
         if shape != expected:
             return f"returned shape {shape} where {expected} is expected"
-        return self._beyond(value)
-
-    def _beyond(self, value: np.ndarray[Any, Any]) -> str | None:
-        """Return what is wrong if an integer is out of the declared dtype's range, or None."""
-        if self._dtype.kind not in "iu" or self._np.can_cast(value.dtype, self._dtype, "safe"):
-            return None
-        range_ = self._np.iinfo(self._dtype)
-        for found in (int(value.min()), int(value.max())):
-            if not range_.min <= found <= range_.max:
-                return f"returned {found} where {self._dtype} is expected"
+        if value.dtype != self._dtype:
+            self._check_range(value)
         return None
+
+    def as_declared(self, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return predictions that ``check`` has accepted, rounded to the declared dtype."""
+        return value if value.dtype == self._dtype else self._np.asarray(value, dtype=self._dtype)
+
+    def _check_range(self, value: np.ndarray[Any, Any]) -> None:
+        """Raise UnfitPredictions if a number is out of the declared dtype's range."""
+        np = self._np
+        if np.can_cast(value.dtype, self._dtype, "safe"):
+            return
+        if self._dtype.kind in "iu":
+            range_ = np.iinfo(self._dtype)
+            found = next((n for n in (value.min(), value.max()) if _is_beyond(n, range_)), None)
+        else:
+            with np.errstate(over="ignore"):
+                is_lost = np.isinf(np.asarray(value, dtype=self._dtype)) & np.isfinite(value)
+            found = value[is_lost][0] if is_lost.any() else None
+        if found is not None:
+            raise UnfitPredictions(
+                f"returned {found} of {value.dtype}, which {self._dtype} cannot represent"
+            )
+
+
+def _is_beyond(number: Any, range_: np.iinfo[Any]) -> bool:
+    return not range_.min <= int(number) <= range_.max
 
 
 def to_array(packed: PackedArray) -> np.ndarray[Any, Any]:

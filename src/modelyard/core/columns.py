@@ -15,7 +15,7 @@ import msgspec
 
 from modelyard.core.arrays import Arrays, Tensor
 from modelyard.core.errors import InvalidInput
-from modelyard.core.lists import ContractError, Instances, Lists
+from modelyard.core.lists import ContractError, Instances, Lists, UnfitPredictions
 from modelyard.core.messages import Form
 
 
@@ -104,10 +104,16 @@ class ColumnArrays:
         columns = [getattr(value, name).tolist() for name in self.tensors]
         return [dict(zip(self.tensors, row, strict=True)) for row in zip(*columns, strict=True)]
 
+    def _declared_rows(self, value: Any) -> list[dict[str, Any]]:
+        """Return predictions one by one, in the declared dtypes."""
+        return self.rows(
+            self.make([s.as_declared(getattr(value, name)) for name, s in self._arrays.items()])
+        )
+
     def encode(self, value: Any, form: Form, *, is_checked: bool) -> bytes:
         """Write predictions; ``check`` has looked at them already. See Side."""
         if form != "msgpack":
-            return self._lists.encode(self.rows(value), form, is_checked=False)
+            return self._lists.encode(self._declared_rows(value), form, is_checked=False)
         return msgspec.msgpack.encode(
             {
                 name: msgspec.Raw(side.encode(getattr(value, name), form, is_checked=False))
@@ -125,11 +131,15 @@ class ColumnArrays:
         )
 
     def check(self, value: Any, *, count: int) -> str | None:
-        """Say what is wrong with ``value`` as ``count`` predictions, or None."""
+        """Say what is wrong with ``value`` as ``count`` predictions, or None; see Side."""
         if not isinstance(value, self._kind):
             return f"returned {type(value).__name__} where {self._kind.__name__} is expected"
         for name, side in self._arrays.items():
-            if problem := side.check(getattr(value, name), count=count):
+            try:
+                problem = side.check(getattr(value, name), count=count)
+            except UnfitPredictions as error:
+                raise UnfitPredictions(f"{error}, in {name}") from None
+            if problem:
                 return f"{problem}, in {name}"
         return None
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import msgspec
 
+from modelyard.core.annotations import advise_on_elements, is_deferred
 from modelyard.core.arrays import Arrays, Tensor
 from modelyard.core.columns import ColumnArrays, Columns
 from modelyard.core.errors import InvalidInput, Malformed, RequestError
 from modelyard.core.lists import ContractError, Instances, Lists, Side, to_json
 from modelyard.core.messages import Form
+from modelyard.core.refused import refuse, refuse_tensors
 from modelyard.core.tensor_arrays import ArrayTensors, ColumnTensors
 from modelyard.core.tensor_data import write_outputs
 from modelyard.core.tensor_lists import ListTensors
@@ -78,9 +80,7 @@ class Contract:
         try:
             instances = self._takes_tensors.read(found)
         except msgspec.ValidationError as error:
-            problem, _, path = str(error).rpartition(" - at ")
-            where = path.strip("`").removeprefix("$") if problem else ""
-            raise InvalidInput(problem or path, where=f"$.input_data{where}") from None
+            raise refuse_tensors(error, self._takes.annotation) from None
         except RequestError:
             raise
         except Exception as error:  # from the __post_init__ of the model's own struct
@@ -108,7 +108,7 @@ class Contract:
         try:
             instances = self._takes.decode(raw, form)
         except msgspec.ValidationError as error:
-            raise _as_request_error(error, raw, form) from None
+            raise refuse(error, raw, form, side=self._takes) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(f"input_data: {error}", where="$.input_data") from None
         except (OverflowError, ValueError) as error:  # for example 2**64 for an array of uint64
@@ -134,6 +134,10 @@ class Contract:
         """Return what is wrong with the result of ``predict`` for ``count`` instances, or None.
 
         For lists only the length is checked here; ``encode`` checks the elements.
+
+        Raises:
+            UnfitPredictions: Those of an array are of another dtype than is declared, or a number
+                is out of its range.
         """
         return self._gives.check(predictions, count=count)
 
@@ -164,6 +168,11 @@ def contract_of(model_class: type) -> Contract:
     name = f"{model_class.__name__}.predict"
     predict = model_class.predict  # type: ignore[attr-defined]
     example = "def predict(self, instances: list[list[float]]) -> list[int]:"
+    if is_deferred(predict):
+        raise ContractError(
+            f"{name} is async or a generator; write a plain function, which returns the "
+            f"predictions: {example}"
+        )
     parameters = list(inspect.signature(predict).parameters)[1:]
     if len(parameters) != 1:
         raise ContractError(f"{name} takes {len(parameters)} arguments; write {example}")
@@ -207,6 +216,8 @@ def _side(annotation: Any, what: str, *, tensor_name: str) -> tuple[Side, Tensor
             f"{what} is annotated {annotation!r}; write list[…] of what one instance is, "
             "for example list[list[float]], or Annotated[np.ndarray, Tensor(…)]"
         )
+    if advice := advise_on_elements(annotation):
+        raise ContractError(f"{what}: {advice}")
     try:
         msgspec.json.Decoder(annotation)
         _schema(annotation, min_items=0)
@@ -225,24 +236,3 @@ def _schema(annotation: Any, *, min_items: int) -> bytes:
     if min_items and "$ref" not in schema:
         schema.setdefault("minItems", min_items)
     return json.dumps(schema).encode()
-
-
-def _as_request_error(
-    error: msgspec.ValidationError, raw: bytes | memoryview, form: Form
-) -> Exception:
-    """Distinguish malformed from invalid: a value that no type can represent is malformed.
-
-    Only requests that already failed pay for this second decode.
-    """
-    try:
-        if form != "raw":
-            (msgspec.json.decode if form == "json" else msgspec.msgpack.decode)(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as deeper:
-        return Malformed(f"input_data: {deeper}", where="$.input_data")
-    problem, _, path = str(error).rpartition(" - at ")
-    place = path.strip("`")
-    is_array = "got `ext`" in str(error)
-    hint = "; the model takes no numpy array here: send array.tolist()" if is_array else ""
-    if not problem or not place.startswith("$"):  # msgspec names a key, not a path
-        return InvalidInput(f"{error}{hint}", where="$.input_data")
-    return InvalidInput(problem + hint, where="$.input_data" + place.removeprefix("$"))

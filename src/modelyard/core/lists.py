@@ -69,7 +69,12 @@ class Side(Protocol):
         ...
 
     def check(self, value: Any, *, count: int) -> str | None:
-        """Say what is wrong with ``value`` as ``count`` predictions, or None."""
+        """Say what is wrong with ``value`` as ``count`` predictions, or None.
+
+        Raises:
+            UnfitPredictions: They are as many as there should be, and of another dtype than is
+                declared; or a number is out of its range.
+        """
         ...
 
 

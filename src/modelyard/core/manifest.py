@@ -7,7 +7,6 @@ returns for the documentation.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from typing import Annotated, Literal
 
@@ -15,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from modelyard.core.demand import WAIT_SHARE
-from modelyard.core.manifest_errors import explain, line_of
+from modelyard.core.manifest_errors import explain, explain_toml, line_of
 from modelyard.core.names import Name, Target
 
 Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
@@ -208,7 +207,8 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
         dict[str, Digest],
         Meta(
             description='Files in `assets/` and their digests, `"sha256:…"` as `sha256sum` prints. '
-            "They are checked before the model loads."
+            "They are checked before the model loads. A digest is of one file: those in a folder "
+            'are listed one by one, each with its path, `"net/config.json" = "sha256:…"`.'
         ),
     ] = {}
 
@@ -270,13 +270,11 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        where = re.search(r"at line (\d+)", str(error))
-        line = where[1] if where else len(text.splitlines()) or 1
-        raise ManifestError(f"{source}:{line}: not TOML: {error}") from error
+        raise ManifestError(explain_toml(error, text=text, source=source)) from error
     try:
         manifest = msgspec.convert(table, Manifest)
     except msgspec.ValidationError as error:
-        problem = explain(error, text=text, source=source, struct=Manifest)
+        problem = explain(error, text=text, table=table, source=source, struct=Manifest)
         raise ManifestError(problem) from error
     if manifest.scaling.max_runners < manifest.scaling.min_runners:
         line = line_of(["scaling", "max_runners"], text)

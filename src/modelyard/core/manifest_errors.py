@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -22,19 +23,68 @@ _EXPLAIN = {
 
 
 def explain(
-    error: msgspec.ValidationError, *, text: str, source: str, struct: type[msgspec.Struct]
+    error: msgspec.ValidationError,
+    *,
+    text: str,
+    table: dict[str, Any],
+    source: str,
+    struct: type[msgspec.Struct],
 ) -> str:
-    """Turn msgspec's ``… - at `$.a.b` `` into ``file:line: a.b: …; expected …``."""
+    """Turn msgspec's ``… - at `$.a.b` `` into ``file:line: a.b: …; expected …``.
+
+    ``table``: what TOML reads in ``text``.
+    """
     problem, _, path = str(error).rpartition(" - at ")
     problem, path = (problem, path) if problem else (path, "")
     keys = re.findall(r"\.(\w+)", path)
     if named := re.search(r"field `([^`]+)`", problem):
         keys.append(named[1])
-    if "unknown field" in problem:
+    if path.endswith("[...]`") and (stray := _first_stray(keys, table, struct)):
+        keys.append(stray)
+        problem += f"; {stray} belongs {_homes(struct)[stray]}"
+    elif "unknown field" in problem:
         problem += "; expected one of: " + ", ".join(_fields_at(keys[:-1], struct))
+        if home := _homes(struct).get(keys[-1]):
+            problem += f"; {keys[-1]} belongs {home}"
     elif explanation := next((_EXPLAIN[key] for key in reversed(keys) if key in _EXPLAIN), None):
         problem = f"{problem}; {explanation}"
     return f"{source}:{line_of(keys, text)}: {'.'.join(keys)}: {problem}"
+
+
+def explain_toml(error: ValueError, *, text: str, source: str) -> str:
+    """Turn the message of the TOML parser, which ends in a line, into ``file:line: …``."""
+    lines = text.splitlines()
+    where = re.search(r"at line (\d+)", str(error))
+    line = where[1] if where else len(lines) or 1
+    problem = f"not TOML: {error}"
+    if twice := re.search(r"Cannot declare \('(\w+)',\) twice", str(error)):
+        header = re.compile(rf"\s*\[\s*{twice[1]}\s*\]")
+        first = next((n for n, one in enumerate(lines, start=1) if header.match(one)), 1)
+        problem = f"[{twice[1]}] is there already, on line {first}: put its keys under that one"
+    return f"{source}:{line}: {problem}"
+
+
+def _first_stray(
+    keys: list[str], table: dict[str, Any], struct: type[msgspec.Struct]
+) -> str | None:
+    """Return the first key in the table at ``keys``, which may hold any, that has another home."""
+    found: Any = table
+    for key in keys:
+        found = found[key]
+    homes = _homes(struct)
+    return next((key for key in found if key in homes), None)
+
+
+def _homes(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Return where each key that is no table belongs."""
+    homes: dict[str, str] = {}
+    for field in msgspec.structs.fields(struct):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            inner = msgspec.structs.fields(field.type)
+            homes |= {key.encode_name: f"under [{field.encode_name}]" for key in inner}
+        else:
+            homes.setdefault(field.encode_name, "at the top, above the first [table]")
+    return homes
 
 
 def _fields_at(keys: list[str], struct: type[msgspec.Struct]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
+from modelyard.core.choices import split_error, with_choices
 from modelyard.core.datatypes import DATATYPES, FP16, INT64, Datatype
 from modelyard.core.errors import InvalidInput, Malformed
 from modelyard.core.lists import UnfitPredictions, to_json
@@ -122,11 +123,16 @@ def check_count(count: int, shape: tuple[int, ...], place: str) -> None:
         )
 
 
-def refused_data(error: msgspec.ValidationError, place: str, datatype: Datatype) -> InvalidInput:
-    """Return the error for data in JSON that do not match their datatype or shape."""
-    problem, _, path = str(error).rpartition(" - at ")
-    where = place + path.strip("`").removeprefix("$") if problem else place
-    return InvalidInput(f"{problem or path}; the datatype is {datatype.name}", where=where)
+def refused_data(
+    error: msgspec.ValidationError, place: str, datatype: Datatype, *, annotation: Any = Any
+) -> InvalidInput:
+    """Return the error for data in JSON that do not match their datatype or shape, or the
+    annotation of all instances.
+    """
+    problem, path = split_error(error)
+    problem = with_choices(problem, path, annotation)
+    where = place + path.removeprefix("$")
+    return InvalidInput(f"{problem}; the datatype is {datatype.name}", where=where)
 
 
 @lru_cache(maxsize=256)

@@ -119,7 +119,8 @@ class ListTensors:
         try:
             rows = self._lists.decode(given.data, "json")
         except msgspec.ValidationError as error:
-            raise refused_data(error, place, cell.datatype) from None
+            annotation = self._lists.annotation
+            raise refused_data(error, place, cell.datatype, annotation=annotation) from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise Malformed(str(error), where=place) from None
         check_count(len(rows), shape[:1], place)

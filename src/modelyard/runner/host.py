@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modelyard.core.contract import Contract, contract_of
-from modelyard.core.errors import Failure
+from modelyard.core.errors import Failure, InvalidInput
 from modelyard.core.lists import ContractError
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Form, Ready
@@ -117,7 +117,8 @@ class HostedModel:
             example = self.contract.encode_instances(self._model.example)
         except Exception as error:
             problem = describe(error, self._folder)
-            raise LoadError(f"the example cannot be written as JSON: {problem}") from error
+            hint = self._hint_at_one_instance()
+            raise LoadError(f"the example cannot be written as JSON: {problem}{hint}") from error
         rules = Rules(
             max_batch_size=self._rules.max_batch_size,
             is_checked=self._manifest.checks.output != "never",
@@ -125,8 +126,27 @@ class HostedModel:
         )
         outcome = Run(self._subject, rules, [example], ["json"]).answers([]).outcomes[0]
         if isinstance(outcome, Failure):
-            raise LoadError(f"the model's own example: {outcome.detail} {outcome.where or ''}")
+            raise LoadError(f"the model's own example: {self._explain(outcome)}")
         return example
+
+    def _explain(self, failure: Failure) -> str:
+        """Describe why the model's example has no answer."""
+        if failure.code != InvalidInput.code:
+            return failure.detail
+        where = (failure.where or "").replace("$.input_data", "example", 1)
+        text = f"{failure.detail}, at {where}" if where else failure.detail
+        return text + self._hint_at_one_instance()
+
+    def _hint_at_one_instance(self) -> str:
+        """Return what to write if the example is one instance, where there should be several."""
+        example = self._model.example
+        try:
+            self.contract.decode(self.contract.encode_instances([example]))
+        except Exception:
+            return ""
+        todo = "write example[None], axis 0 is the batch" if hasattr(example, "dtype") else ""
+        todo = todo or "put it into a list, or give its arrays a batch axis"
+        return f"; the example is a list of instances, and this is one instance: {todo}"
 
     def answer(
         self,

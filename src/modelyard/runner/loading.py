@@ -6,6 +6,7 @@ import importlib
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from modelyard.core.lists import ContractError
 from modelyard.core.manifest import ManifestError
@@ -45,11 +46,14 @@ def import_class(folder: Path, spec: str) -> type[Model]:
     importlib.invalidate_caches()
     module = importlib.import_module(module_name)
     found = getattr(module, class_name, None)
+    others = _models_in(module)
     if found is None:
-        raise LoadError(
-            f"src/{module_name}.py has no {class_name}; model.toml says class = {spec!r}"
-        )
+        problem = f"src/{module_name}.py has no {class_name}; model.toml says class = {spec!r}"
+        raise LoadError(problem + _instead(module_name, others))
     if not (isinstance(found, type) and issubclass(found, Model)):
+        if others:
+            problem = f"src/{module_name}.py: {class_name} is no Model"
+            raise LoadError(problem + _instead(module_name, others))
         raise LoadError(f"src/{module_name}.py: write `class {class_name}(Model):`")
     if "predict" in found.__abstractmethods__:
         raise LoadError(
@@ -57,6 +61,23 @@ def import_class(folder: Path, spec: str) -> type[Model]:
             "write `def predict(self, instances: list[list[float]]) -> list[int]:`"
         )
     return found
+
+
+def _models_in(module: ModuleType) -> list[str]:
+    """Return the names of the models that a module has."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Model) and value is not Model
+    ]
+
+
+def _instead(module_name: str, models: list[str]) -> str:
+    """Return what to write in model.toml for one of the models that there are."""
+    if not models:
+        return ""
+    specs = " or ".join(f'"{module_name}:{name}"' for name in models)
+    return f"; its models are {', '.join(models)}: write class = {specs} in model.toml"
 
 
 def source_of(folder: Path, spec: str) -> str:

@@ -201,6 +201,8 @@ class Run:
         name = f"{type(self._model).__name__}.predict"
         try:
             problem = self._contract.check_predictions(predictions, count=count)
+        except UnfitPredictions as error:
+            raise ModelFailed(f"{name} {error}") from None
         except Exception as error:  # it returned something that only looks like an array
             kind = type(predictions).__name__
             problem = f"{name} returned {kind}, which raised {self._told(error)}"

@@ -7,13 +7,8 @@ started as a pool starts it: so a model that crashes while it loads is a line of
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,25 +16,17 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from modelyard.check.trial import load_once
 from modelyard.core.manifest import Manifest, ManifestError
-from modelyard.core.messages import FRAME_HEADER_BYTES, LoadFailed, Ready, to_pool
-from modelyard.core.records import RECORD_MARK, decode_record
+from modelyard.core.messages import Ready
 from modelyard.equipment import NotEquipped
-from modelyard.equipment.equipper import Equipment, Equipper
-from modelyard.folder import FolderError, digest_folder, read_manifest
+from modelyard.equipment.equipper import Equipper
+from modelyard.folder import FolderError, digest_folder, list_assets, read_manifest
 from modelyard.requirements import missing_from, read_requirements
 
-MOST_PRINTED = 40  # lines; the last say what happened
+MOST_NAMED = 5  # files
 State = Literal["ok", "note", "failed"]
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
-
-
-class Loaded(NamedTuple):
-    """What a runner said, or why it did not; the most memory that it had; what it printed."""
-
-    said: Ready | str
-    peak_bytes: int
-    printed: list[str]
 
 
 class Finding(NamedTuple):
@@ -69,7 +56,7 @@ def check_model(folder: Path, equipper: Equipper) -> Iterator[Finding]:
         yield _check_requirements(folder)
     try:
         digest = digest_folder(folder, manifest)
-        yield Finding("ok", "artefacts", f"{_count(len(manifest.artefacts), 'file')} checked")
+        yield _check_artefacts(folder, manifest)
         yield Finding("ok", "digest", digest)
     except FolderError as error:
         yield Finding("failed", "artefacts", str(error))
@@ -90,7 +77,7 @@ def check_model(folder: Path, equipper: Equipper) -> Iterator[Finding]:
         yield Finding("ok", "environment", f"{equipment.python} runs it")
     started = time.monotonic()
     try:
-        loaded = _load(folder, manifest, equipment)
+        loaded = load_once(folder, manifest, equipment)
     finally:
         equipment.give_back()
     if isinstance(loaded.said, str):
@@ -98,6 +85,7 @@ def check_model(folder: Path, equipper: Equipper) -> Iterator[Finding]:
         return
     yield Finding("ok", "load", f"{time.monotonic() - started:.1f} s, with a new process")
     yield from _check_ready(loaded.said)
+    yield _check_cache(manifest.cache.ttl_s, is_steady=loaded.is_steady)
     yield _check_sizes(folder, manifest, peak_bytes=loaded.peak_bytes)
 
 
@@ -117,6 +105,18 @@ def _check_requirements(folder: Path) -> Finding:
     return Finding("ok", "requirements", text)
 
 
+def _check_artefacts(folder: Path, manifest: Manifest) -> Finding:
+    """Name the assets that have no digest, if others have one."""
+    text = f"{_count(len(manifest.artefacts), 'file')} checked"
+    paths = list_assets(folder) if manifest.artefacts else []
+    if unlisted := [path for path in paths if path not in manifest.artefacts]:
+        named = ", ".join(unlisted[:MOST_NAMED])
+        more = len(unlisted) - MOST_NAMED
+        named += f" and {more} more" if more > 0 else ""
+        return Finding("note", "artefacts", f"{text}; {named}: without a digest")
+    return Finding("ok", "artefacts", text)
+
+
 def _check_ready(ready: Ready) -> Iterator[Finding]:
     takes, gives = (
         describe(msgspec.json.decode(schema).get("items", {}))
@@ -132,6 +132,15 @@ def _check_ready(ready: Ready) -> Iterator[Finding]:
         yield Finding("ok", "example", f"{size}, answered in {ready.warm_up_s:.3f} s")
 
 
+def _check_cache(ttl_s: float, *, is_steady: bool | None) -> Finding:
+    if not ttl_s:
+        return Finding("ok", "cache", "off: the model answers every request")
+    if is_steady is False:
+        text = "the example's predictions differ for equal input; set [cache] ttl_s = 0"
+        return Finding("note", "cache", text)
+    return Finding("ok", "cache", f"an answer is kept for {ttl_s:g} s, for equal input")
+
+
 def _check_sizes(folder: Path, manifest: Manifest, *, peak_bytes: int) -> Finding:
     on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     memory = manifest.resources.memory
@@ -140,75 +149,6 @@ def _check_sizes(folder: Path, manifest: Manifest, *, peak_bytes: int) -> Findin
         todo = f'write memory = "{peak_bytes * 3 // 2 >> 20}Mi" or so under [resources]'
         return Finding("failed", "sizes", f"{text}; model.toml asks for {memory}: {todo}")
     return Finding("ok", "sizes", f"{text}, and model.toml asks for {memory}")
-
-
-def _load(folder: Path, manifest: Manifest, equipment: Equipment) -> Loaded:
-    """Start a runner, as a pool does, and end it when it has said what it has to say."""
-    ours, theirs = socket.socketpair()
-    with ours, tempfile.TemporaryFile() as output:
-        with theirs:
-            command = (equipment.python, "-P", "-m", "modelyard.runner")
-            owner = ("--fd", str(theirs.fileno()), "--parent", str(os.getpid()))
-            whose = ("--name", manifest.name, "--version", manifest.version)
-            runner = subprocess.Popen(
-                [*command, *owner, *whose, str(folder)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env=equipment.variables,
-            )
-        ours.settimeout(manifest.limits.load_timeout_s)
-        try:
-            said = _first_word(ours)
-        except TimeoutError:
-            said = f"took longer than load_timeout_s = {ours.gettimeout():g} under [limits]"
-        if said is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(runner.pid, signal.SIGKILL)
-        _, status, usage = os.wait4(runner.pid, 0)  # unlike Popen's, it tells the memory
-        runner.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        printed = [line for raw in output for line in _as_text(raw)][-MOST_PRINTED:]
-    if said is None:
-        code = runner.returncode
-        died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        said = f"its process ended with {died}"
-    return Loaded(said, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), printed)
-
-
-def _as_text(line: bytes) -> list[str]:
-    """Return a runner's output line as text for people; log records are formatted."""
-    mark = RECORD_MARK.encode()
-    record = decode_record(line.removeprefix(mark)) if line.startswith(mark) else None
-    if record is None:
-        return [line.decode(errors="backslashreplace").rstrip()]
-    return [*record.message.splitlines(), *record.trace.splitlines()]
-
-
-def _first_word(channel: socket.socket) -> Ready | str | None:
-    """Return what a runner says once it has loaded, why it cannot, or None if it ended before.
-
-    Raises:
-        TimeoutError: It took too long.
-    """
-    while header := _receive(channel, FRAME_HEADER_BYTES):
-        message = to_pool.decode(_receive(channel, int.from_bytes(header, "big")))
-        if isinstance(message, LoadFailed):
-            return message.reason
-        if isinstance(message, Ready):
-            return message
-    return None
-
-
-def _receive(channel: socket.socket, size: int) -> bytes:
-    """Return ``size`` bytes; none if the other side has closed."""
-    pieces, left = [], size
-    while left and (piece := channel.recv(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"" if left else b"".join(pieces)
 
 
 def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
@@ -226,6 +166,8 @@ def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     kind, end = schema.get("type", "anything"), "s" if is_plural else ""
+    if schema.get("contentEncoding") == "base64":
+        kind, end = "bytes (base64 in JSON)", ""
     if kind == "array" and "items" in schema:
         return f"list{end} of {describe(schema['items'], is_plural=True)}"
     return f"{kind}{end}"
