@@ -142,6 +142,10 @@ setup-deploy: .venv/bin/helm ## Install helm into .venv, in the version that is 
 setup-bench:
 	$(call system_package,wrk,wrk,The benchmark)
 
+.PHONY: setup-bench-peers
+setup-bench-peers: setup-bench
+	$(call system_package,h2load,nghttp2-client,The benchmark of gRPC)
+
 ## Using
 
 .PHONY: serve
@@ -321,7 +325,7 @@ build/bench/%/.done: requirements/bench/%.txt
 	@touch $@
 
 .PHONY: bench-peers
-bench-peers: setup-dev setup-bench setup-cluster ## Measure beside other serving systems, for hours; PEERS, SCENARIOS, ROUNDS choose
+bench-peers: setup-dev setup-bench-peers setup-cluster ## Measure beside other serving systems, for hours; PEERS, SCENARIOS, ROUNDS choose
 	@# One that cannot be installed here is named in the report; the others are measured.
 	-@$(MAKE) --keep-going $(NEEDED:%=build/bench/%/.done)
 	@exec $(BIN)/python -m bench.peers $(if $(PEERS),--peers $(PEERS)) \

@@ -56,7 +56,7 @@ class Server:
         self.started_in_s = 0.0
 
     def __enter__(self) -> Self:
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         began = time.monotonic()
         with self._log.open("wb") as log:
@@ -151,7 +151,8 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MODELYARD_")}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port of the loopback that nobody listens at now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

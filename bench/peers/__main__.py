@@ -23,6 +23,7 @@ from bench.peers.small import measure_small
 from bench.peers.spread import measure_spread
 from bench.peers.system import Peer
 from bench.peers.systems import all_systems, choose, versions_of
+from bench.peers.v2 import measure_v2
 from bench.processes import ROOT
 from bench.report import describe_machine, make_table
 from bench.rows import tell
@@ -35,6 +36,7 @@ SCENARIOS = {
     "mixed": measure_mixed,
     "overload": measure_overload,
     "spread": measure_spread,
+    "v2": measure_v2,
 }
 BUILD = ROOT / "build" / "bench"
 FIGURES, PLOTS = BUILD / "figures.json", PAGE.parent / "benchmarks"

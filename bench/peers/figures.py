@@ -67,6 +67,17 @@ class Figure(NamedTuple):
             return text
         return f"{text} ({form.format(min(self.values))} to {form.format(max(self.values))})"
 
+    def ratio(self, other: Figure) -> float | None:
+        """Give the median of the ratios within each round: what slows a round, slows both.
+
+        None where a round lacks one of the two.
+        """
+        if len(self.values) != len(other.values) or not all(other.values):
+            return None
+        return statistics.median(
+            mine / its for mine, its in zip(self.values, other.values, strict=True)
+        )
+
 
 class Book:
     """Collects figures, and what could not be measured."""

@@ -65,6 +65,7 @@ class _Asked:
     """
 
     forms: Sequence[str] = ("json", "binary")
+    v2: Sequence[str] = ()
     has_batching = False
 
     def __init__(self, caching: Caching, *, program: str = PROGRAM, label: str = "") -> None:
@@ -98,6 +99,8 @@ class _Asked:
 class Embedded(_Asked):
     """``modelyard serve``."""
 
+    v2 = ("json", "binary", "grpc")
+
     @property
     def name(self) -> str:
         return f"modelyard{self._suffix}"
@@ -110,9 +113,10 @@ class Embedded(_Asked):
     def start(self, told: Told, logs: Path) -> Iterator[Running]:
         with tempfile.TemporaryDirectory() as folder:
             write_folders(Path(folder), told)
+            grpc = ["--grpc-port", str(told.grpc_port)] if told.grpc_port else []
             with Program(
                 self.name,
-                [self.program, "serve", folder],
+                [self.program, "serve", folder, *grpc],
                 environment=ENVIRONMENT | self.caching.settings,
                 log=logs / f"{self.name}.log",
                 is_ready=lambda url: answers_rightly(self, url, told.models),
@@ -133,8 +137,8 @@ class Cluster(_Asked):
         return f"Modelyard cluster{self._title}"
 
     def joins(self, scenario: str) -> bool:
-        """Workers of many models are many machines' work."""
-        return scenario != "many" and super().joins(scenario)
+        """Workers of many models are many machines' work; V2 costs what it does embedded."""
+        return scenario not in ("many", "v2") and super().joins(scenario)
 
     def start(self, told: Told, logs: Path) -> AbstractContextManager[Running]:
         return _Cluster(self, told, logs)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from bench.peers import slow, small
 from bench.peers.figures import MEASURES, Book, Figure
+from bench.peers.goals import EMBEDDED
 from bench.peers.rounds import Plan
 from bench.report import align, make_table
 from bench.rows import Row
@@ -47,7 +48,11 @@ model alone answers when it is called in a loop. **Large**: a float32 tensor of 
 server. **Overload**: twice the capacity just measured, offered at a constant rate by clients that
 go away after 1 s and whose waiting counts from when they were due, sent or not. *Sent late* is the
 client's own delay: where it is large, the client was the limit. **Spread**: 64 connections, 20 ms
-for each instance, by number of model processes.
+for each instance, by number of model processes. **V2**: the Open Inference Protocol, the same bytes
+for all; a flower as JSON over REST with 64 connections, and as a raw tensor over gRPC with 8
+connections of 8 requests each; the image in binary over both, 8 at a time. Over gRPC (h2load) heads
+are always equal. **Of Modelyard's**: answers/s beside those of Modelyard embedded in the same
+round, the median.
 
 **Where the bytes of a large tensor go.** In MessagePack: from the gateway's socket into a buffer
 of the body's size (what came with the headers is copied once more); from there, as it lies, through
@@ -115,10 +120,16 @@ def make_tables(book: Book) -> str:
 
 
 def _table(figures: list[Figure]) -> str:
-    measures = list(dict.fromkeys(figure.measure for figure in figures))
+    titles = {figure.measure: MEASURES[figure.measure].title for figure in figures}
     cells: dict[str, dict[str, str]] = {}
     for figure in figures:
         cells.setdefault(figure.system, {})[figure.measure] = figure.text
-    lines = [["system", *(MEASURES[measure].title for measure in measures)]]
-    lines += [[system, *(row.get(m, "") for m in measures)] for system, row in cells.items()]
+    rates = {figure.system: figure for figure in figures if figure.measure == "rate"}
+    if len(rates) > 1 and EMBEDDED in rates:
+        titles["ratio"] = "of Modelyard's"
+        for system, figure in rates.items():
+            ratio = figure.ratio(rates[EMBEDDED])
+            cells[system]["ratio"] = "" if ratio is None else f"{ratio:.2f}"
+    lines = [["system", *titles.values()]]
+    lines += [[system, *(row.get(m, "") for m in titles)] for system, row in cells.items()]
     return align(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -96,14 +96,26 @@ def timed(
     Raises:
         LoadError: Nothing was answered.
     """
-    before = cpu_s_of(running.tree())
-    seen = load(
-        running, call, connections=connections, seconds=seconds, has_equal_heads=has_equal_heads
+    return figures_of(
+        running,
+        lambda: load(
+            running, call, connections=connections, seconds=seconds, has_equal_heads=has_equal_heads
+        ),
     )
+
+
+def figures_of(running: Running, send: Callable[[], Seen]) -> dict[str, float]:
+    """Give the figures of a load by measure.
+
+    Raises:
+        LoadError: Nothing was answered.
+    """
+    before = cpu_s_of(running.tree())
+    seen = send()
     cpu_s = cpu_s_of(running.tree()) - before
     right = seen.answers - seen.unexpected
     if right <= 0:
-        raise LoadError(f"no right answer at {connections} connections")
+        raise LoadError("no right answer")
     return {
         "rate": right / seen.duration_s,
         "p50": seen.p50_ms,

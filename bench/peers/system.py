@@ -73,6 +73,11 @@ class System(Protocol):
         ...
 
     @property
+    def v2(self) -> Sequence[str]:
+        """How it speaks the Open Inference Protocol V2: ``json``, ``binary``, ``grpc``."""
+        ...
+
+    @property
     def has_batching(self) -> bool:
         """Whether batching is a choice: one that costs a lonely request something."""
         ...
@@ -112,6 +117,7 @@ class Peer(NamedTuple):
         ask: Gives a request with one instance for a model, in one of ``forms``.
         environment: What else it is told.
         forms: See ``System``.
+        v2: See ``System``.
         has_batching: See ``System``.
         home: Whose environment it uses, where one is measured in two ways.
     """
@@ -122,6 +128,7 @@ class Peer(NamedTuple):
     ask: Callable[[str, Any, str], Call]
     environment: Mapping[str, str] = {}
     forms: Sequence[str] = ("json",)
+    v2: Sequence[str] = ()
     has_batching: bool = True
     home: str = ""
 
@@ -138,7 +145,7 @@ class Peer(NamedTuple):
 
     def joins(self, scenario: str) -> bool:
         """Tell whether a scenario is meant for it."""
-        return scenario not in OURS_ALONE
+        return scenario not in OURS_ALONE and (scenario != "v2" or bool(self.v2))
 
     def start(self, told: Told, logs: Path) -> AbstractContextManager[Running]:
         """Start it in its environment."""
@@ -158,7 +165,20 @@ class Peer(NamedTuple):
         return self.ask(model, instance, form)
 
 
-def answers_rightly(system: System, url: str, models: Sequence[str], form: str = "json") -> bool:
+class Asked(Protocol):
+    """Of a system, how it is asked."""
+
+    @property
+    def name(self) -> str:
+        """See ``System``."""
+        ...
+
+    def call(self, model: str, instance: Any, form: str = "json") -> Call:
+        """Give a request with one instance."""
+        ...
+
+
+def answers_rightly(system: Asked, url: str, models: Sequence[str], form: str = "json") -> bool:
     """Tell whether every model is there.
 
     Raises:
@@ -167,7 +187,7 @@ def answers_rightly(system: System, url: str, models: Sequence[str], form: str =
     return all(_is_right(system, url, model, form) for model in models)
 
 
-def _is_right(system: System, url: str, model: str, form: str) -> bool:
+def _is_right(system: Asked, url: str, model: str, form: str) -> bool:
     for instance, wanted in samples(model):
         call = system.call(model, instance, form)
         request = urllib.request.Request(

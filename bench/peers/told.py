@@ -19,6 +19,7 @@ class Told(NamedTuple):
         runners: How many processes host each model.
         timeout_s: After which an answer is worthless, for systems that can be told so.
         queue: The most requests that should wait, for systems that can be told so; 0: as it comes.
+        grpc_port: Where gRPC is to listen, of systems that have it; 0: nowhere.
     """
 
     models: tuple[str, ...] = ("iris",)
@@ -26,6 +27,7 @@ class Told(NamedTuple):
     runners: int = 1
     timeout_s: float = 30
     queue: int = 0
+    grpc_port: int = 0
 
     def environment(self) -> dict[str, str]:
         """Give it as environment variables."""
@@ -48,6 +50,7 @@ def read_told(environment: Mapping[str, str] = os.environ) -> Told:
         runners=int(texts.get("runners", plain.runners)),
         timeout_s=float(texts.get("timeout_s", plain.timeout_s)),
         queue=int(texts.get("queue", plain.queue)),
+        grpc_port=int(texts.get("grpc_port", plain.grpc_port)),
     )
 
 

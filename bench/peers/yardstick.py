@@ -20,6 +20,7 @@ class Echo:
 
     name, title = "echo", "bare ASGI echo"
     forms: Sequence[str] = ("json",)
+    v2: Sequence[str] = ()
     has_batching = False
 
     def missing(self) -> str:

@@ -62,7 +62,8 @@ def serve_embedded(
         scan=scan,
         gate=gate,
     )
-    _run(embedded.run(listener, on_settled=lambda: shown.settle(_url(listener))))
+    url = _url(listener, settings)
+    _run(embedded.run(listener, on_settled=lambda: shown.settle(url)))
 
 
 def serve_gateway(settings: Settings, listener: socket.socket) -> None:
@@ -72,7 +73,7 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
 
     gate = open_gate(settings)
     _become("gateway", settings)
-    say(f"gateway at {_url(listener)}")
+    say(f"gateway at {_url(listener, settings)}")
     gateway = ClusterGateway(
         settings,
         on_change=PlainDisplay().show,
@@ -89,7 +90,7 @@ def serve_worker(
     from modelyard.compose.cluster import ClusterWorker, LoadError
 
     _become(f"worker {manifest.name} {manifest.version}", settings)
-    say(f"worker of {manifest.target}, health and metrics at {_url(listener)}")
+    say(f"worker of {manifest.target}, health and metrics at {_url(listener, settings)}")
     worker = ClusterWorker(settings, folder, manifest, on_change=PlainDisplay().show)
     try:
         _run(worker.run(listener))
@@ -130,9 +131,10 @@ def _become(role: str, settings: Settings) -> None:
     set_up_logs(form=settings.log_format, level=settings.log_level)
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, settings: Settings) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _run(main: Coroutine[None, None, None]) -> None:

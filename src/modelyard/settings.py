@@ -47,6 +47,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         auth: Who may ask. ``none``: everybody. ``keys``: who sends a key of ``keys_file``, or else
             of the store. Empty: everybody, if ``host`` is a loopback address; elsewhere ``serve``
             and ``gateway`` do not start.
+        tls_certificate: A file with the certificate, and those between it and its authority, in
+            PEM; then HTTP and gRPC speak TLS alone. It is read again when it changes.
+        tls_key: A file with its key.
+        tls_client_ca: A file with authorities: clients must show a certificate of one of them.
         keys_file: A TOML file of keys, which is read again when it changes.
         database_url: The store: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in
             ``state_folder``.
@@ -95,6 +99,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
     grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
     auth: Literal["", "none", "keys"] = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
     keys_file: str = ""
     database_url: str = ""
     state_folder: str = ""

@@ -269,12 +269,17 @@ def cut_connection(fleet: Fleet, victim: int) -> Iterator[None]:
 @fault("network", 0.5, 1)
 @contextlib.contextmanager
 def corrupt_bytes(fleet: Fleet, victim: int) -> Iterator[None]:
-    """21: a byte is damaged, in a few places."""
+    """21: a byte is damaged, in a few places. The connections end with the fault.
+
+    What TCP hands over is never damaged, and an ack may have become one of another message, which
+    then stays unacked for as long as its connection lasts.
+    """
     proxy = _way(fleet, victim)
     with _healed(proxy):
         proxy.to_server.corrupt(3)
         proxy.to_client.corrupt(3)
         yield
+    proxy.reset()
 
 
 def _mortal(victim: int, number: int) -> int:

@@ -175,7 +175,7 @@ class Member:
             self._lines.append(line)
 
     def _address(self) -> str | None:
-        found = re.search(r" at (http://\S+)", self.output)
+        found = re.search(r" at (https?://\S+)", self.output)
         return found[1] if found else None
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.grpcload import read_figures
 from bench.openloop import Outcome
 from bench.page import BORDER, HAND_BORDER, write_own_part, write_peers_part
 from bench.peers.figures import Book
@@ -11,11 +12,12 @@ from bench.peers.goals import Goals
 from bench.peers.overload import figures_of
 from bench.peers.page import make_tables
 from bench.peers.samples import is_close
+from bench.peers.systems import FOLDERS
 from bench.peers.told import Told, read_told
 
 
 def test_what_a_system_is_told_survives_the_environment() -> None:
-    told = Told(models=("iris", "slow_each"), batch_size=1, runners=4, timeout_s=0.9, queue=7)
+    told = Told(("iris", "slow_each"), batch_size=1, runners=4, timeout_s=0.9, queue=7, grpc_port=9)
     assert read_told(told.environment()) == told
     assert read_told({}) == Told()
 
@@ -28,6 +30,28 @@ def test_a_figure_is_the_median_with_the_least_and_the_greatest() -> None:
     tables = make_tables(book)
     assert "| Mosec  | 1,000 (900 to 1,200) |" in tables
     assert "- small: Ray Serve: its environment is not made" in tables
+
+
+def test_a_ratio_is_that_within_each_round() -> None:
+    book = Book()
+    for ours, theirs in ((1000, 500), (100, 100), (1000, 900)):
+        book.add("small", "64 connections", "Modelyard embedded", rate=ours)
+        book.add("small", "64 connections", "Mosec", rate=theirs)
+    book.add("small", "64 connections", "Triton", rate=700)  # the others' rounds it missed
+    cells = [line.split("|")[-2].strip() for line in make_tables(book).splitlines() if "|" in line]
+    assert cells == ["of Modelyard's", "-" * 14, "1.00", "0.90", ""]
+
+
+def test_calls_that_failed_in_a_trailer_are_seen_by_the_data_they_lack() -> None:
+    said = """
+finished in 2.00s, 500.00 req/s, 635.99KB/s
+requests: 1000 total, 1064 started, 1000 done, 998 succeeded, 1 failed, 2 errored, 3 timeout
+status codes: 998 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 1.24MB (1302516) total, 26.64KB (27276) headers (space savings 96.21%), 38KB (39600) data
+"""
+    seen = read_figures(said, [float(delay) for delay in range(101)], 44)
+    assert (seen.answers, seen.unexpected, seen.socket_errors) == (998, 98, 6)
+    assert (seen.rate, seen.p50_ms, seen.p99_ms, seen.max_ms) == (499, 50, 99, 100)
 
 
 def test_a_book_is_the_same_after_a_file(tmp_path: Path) -> None:
@@ -107,5 +131,6 @@ def test_predictions_are_compared_to_the_precision_of_float32() -> None:
 
 def test_readme_of_every_peer_is_there() -> None:
     folders = {path.parent for path in Path("bench/peers").glob("*/peer.py")}
-    assert len(folders) == 6
+    assert {folder.name for folder in folders} == set(FOLDERS)
+    assert len(folders) == 8
     assert all((folder / "README.md").exists() for folder in folders)

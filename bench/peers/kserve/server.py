@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
+from grpc import aio
 from kserve import InferRequest, InferResponse, Model, ModelServer
+from kserve.protocol.grpc import server as grpc
 from kserve.protocol.infer_type import InferOutput
 from kserve.protocol.rest import server as rest
+from kserve.utils.utils import generate_uuid
 
-from bench.peers.subjects import IMAGE_SHAPE, SCORES, load_subject
+from bench.peers.subjects import load_subject
 from bench.peers.told import read_port, read_told
 
 
 class Subject(Model):
-    """Answers protocol V1; protocol V2, which can be binary, for images."""
+    """Answers protocol V1, and protocol V2 with one tensor, which can be binary."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -36,10 +40,17 @@ class Subject(Model):
         import numpy as np
 
         (tensor,) = payload.inputs
-        scores = np.stack(self.subject(tensor.as_numpy().reshape(-1, *IMAGE_SHAPE)))
-        output = InferOutput(name="scores", shape=[len(scores), SCORES], datatype="FP32")
-        output.set_data_from_numpy(scores, binary_data=bool(payload.use_binary_outputs))
-        return InferResponse(payload.id, self.name, [output], use_binary_outputs=True)
+        answers = np.asarray(self.subject(tensor.as_numpy()))
+        output = InferOutput(
+            name="output",
+            shape=list(answers.shape),
+            datatype="INT64" if self.name == "iris" else tensor.datatype,
+        )
+        is_binary = bool(payload.use_binary_outputs)  # over gRPC, if the request is raw
+        output.set_data_from_numpy(answers, binary_data=is_binary)
+        return InferResponse(
+            payload.id or generate_uuid(), self.name, [output], use_binary_outputs=is_binary
+        )
 
 
 class OnLoopback(uvicorn.Config):
@@ -49,6 +60,16 @@ class OnLoopback(uvicorn.Config):
         super().__init__(*args, **settings | {"host": "127.0.0.1"})
 
 
+def _server_on_loopback(*args: Any, **settings: Any) -> Any:
+    """Give a gRPC server that does likewise."""
+    server = aio.server(*args, **settings)
+    add_port = server.add_insecure_port
+    server.add_insecure_port = lambda address: add_port(  # type: ignore[method-assign]
+        address.replace("[::]", "127.0.0.1")
+    )
+    return server
+
+
 def main() -> None:
     """Serve until a signal says stop."""
     told = read_told()
@@ -56,14 +77,17 @@ def main() -> None:
     for model in models:
         model.load()
     rest.uvicorn.Config = OnLoopback
+    grpc.aio = SimpleNamespace(server=_server_on_loopback)
     server = ModelServer(
         http_port=read_port(),
         workers=told.runners,
-        enable_grpc=False,
+        enable_grpc=bool(told.grpc_port),
+        grpc_port=told.grpc_port,
         enable_latency_logging=False,
     )
     for name in ("uvicorn.access", "kserve.trace"):  # lines for each request, unlike the others
         logging.getLogger(name).disabled = True
+    logging.getLogger("kserve").setLevel(logging.WARNING)  # over gRPC as well
     server.start(models)
 
 

@@ -22,7 +22,7 @@ def main() -> None:
         "debug": False,
         "host": "127.0.0.1",
         "http_port": read_port(),
-        "grpc_port": _free_port(),  # it cannot be switched off
+        "grpc_port": told.grpc_port or _free_port(),  # it cannot be switched off
         "metrics_endpoint": None,
         "parallel_workers": workers,
         "metrics_dir": str(folder / "metrics"),

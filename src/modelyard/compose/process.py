@@ -18,6 +18,7 @@ from modelyard.access.source import follow
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
+from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
@@ -89,6 +90,7 @@ class Process:
         self._server: Server | None = None
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
+        self._secured = open_tls(settings)
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -124,7 +126,7 @@ class Process:
         if self._transport is not None:
             endpoint = self._make_endpoint(self._transport, cors)
         self._server = self._make_server(endpoint, cors)
-        async with self._following_keys(), self._grpc(endpoint):
+        async with self._following_files(), self._grpc(endpoint):
             spare_the_collector()
             if self.is_draining:
                 self.stop(is_forced=False)
@@ -175,15 +177,18 @@ class Process:
                 max_body_bytes=settings.max_body_bytes,
             ),
             drain_s=settings.drain_s,
+            tls=None if self._secured is None else self._secured.context,
         )
 
     @contextlib.asynccontextmanager
-    async def _following_keys(self) -> AsyncIterator[None]:
-        """Keep the keyring up to date as long as the block."""
-        if self._gate is None:
-            yield
-            return
-        async with background(follow(*self._gate)):
+    async def _following_files(self) -> AsyncIterator[None]:
+        """Keep keys and certificate up to date as long as the block."""
+        from modelyard.gateway.tls import renew
+
+        runs = [follow(*self._gate)] if self._gate is not None else []
+        if self._secured is not None:
+            runs.append(renew(*self._secured))
+        async with background(*runs):
             yield
 
     @contextlib.asynccontextmanager
@@ -210,7 +215,8 @@ class Process:
             max_message_bytes=settings.max_body_bytes,
             drain_s=settings.drain_s,
         )
-        port = await server.start(settings.host, settings.grpc_port)
+        tls = None if self._secured is None else self._secured.tls
+        port = await server.start(settings.host, settings.grpc_port, tls=tls)
         log.info("grpc_listening", extra={"host": settings.host, "port": port})
         try:
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,7 @@ def make_server(
     endpoint: PredictEndpoint | None,
     limits: Limits,
     drain_s: float,
+    tls: ssl.SSLContext | None = None,
 ) -> Server:
     """Return a server; ``serve(sockets=[…])`` runs it.
 
@@ -54,6 +56,7 @@ def make_server(
         endpoint: Answers predictions; None for a process without predictions.
         limits: Limits on what clients send.
         drain_s: How long ``stop`` waits for requests in flight.
+        tls: With which it speaks TLS; None for plain HTTP.
     """
     own: dict[str, Any] = {
         "endpoint": endpoint,
@@ -72,4 +75,7 @@ def make_server(
         timeout_graceful_shutdown=max(1, int(drain_s)),
         backlog=BACKLOG,
     )
+    if tls is not None:
+        config.load()
+        config.ssl = tls
     return Server(config)

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from modelyard.core.verdict import Verdict
 from modelyard.gateway.predict import PredictEndpoint
+from modelyard.gateway.tls import Tls
 from modelyard.grpc.inference import handlers_of
 from modelyard.grpc.messages import POOL, SERVICE
 from modelyard.grpc.pages import Pages
@@ -89,14 +90,19 @@ class GrpcServer:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server, pool=POOL)
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, *, tls: Tls | None) -> int:
         """Listen, and return the port, which is a free one for 0.
+
+        ``tls``: the files of the certificate; None for plain gRPC.
 
         Raises:
             RuntimeError: The address has been taken since it was looked at (``serve.listen``).
         """
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        bound = self._server.add_insecure_port(address)
+        if tls is None:
+            bound = self._server.add_insecure_port(address)
+        else:
+            bound = self._server.add_secure_port(address, _credentials(tls))
         await self._server.start()
         return bound
 
@@ -109,6 +115,32 @@ class GrpcServer:
     async def stopped(self) -> None:
         """Wait for the end of a stop."""
         await self._server.wait_for_termination()
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    """Return credentials that are read again when the files have changed."""
+    known = tls.read()
+
+    def configure(read: tuple[bytes, bytes, bytes | None]) -> grpc.ServerCertificateConfiguration:
+        certificate, key, authority = read
+        return grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
+
+    def renewed() -> Any:  # None: as before
+        nonlocal known
+        try:
+            found = tls.read()
+            if found == known:
+                return None
+            tls.make_context()
+        except OSError:
+            return None
+        known = found
+        return configure(found)
+
+    needs_client = tls.client_ca is not None
+    return grpc.dynamic_ssl_server_credentials(
+        configure(known), renewed, require_client_authentication=needs_client
+    )
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, Any]]:

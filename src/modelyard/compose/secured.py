@@ -1,0 +1,42 @@
+"""Reads the certificate that the settings name."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+from modelyard.gateway.tls import Tls
+from modelyard.settings import Settings, SettingsError
+
+
+class Secured(NamedTuple):
+    """The files of a certificate, and the context that they were loaded into."""
+
+    tls: Tls
+    context: ssl.SSLContext
+
+
+def open_tls(settings: Settings) -> Secured | None:
+    """Return what a server speaks TLS with; None for plain HTTP.
+
+    Raises:
+        SettingsError: A file is missing, or cannot be used.
+    """
+    if not settings.tls_certificate:
+        if settings.tls_key or settings.tls_client_ca:
+            raise SettingsError("tls_key and tls_client_ca need tls_certificate")
+        return None
+    if not settings.tls_key:
+        raise SettingsError("tls_certificate needs tls_key")
+    authority = settings.tls_client_ca
+    tls = Tls(
+        Path(settings.tls_certificate),
+        Path(settings.tls_key),
+        Path(authority) if authority else None,
+    )
+    try:
+        return Secured(tls, tls.make_context())
+    except OSError as error:
+        names = ", ".join(str(path) for path in tls if path is not None)
+        raise SettingsError(f"TLS by {names}: {error}") from error
