@@ -381,3 +381,40 @@ def test_a_workers_port_tells_its_health_and_metrics_alone(broker: Broker, tmp_p
             assert worker.http.get(path).status_code == 200
         for path in ("/models", "/models/sums", "/docs", "/openapi.json", "/v2", "/v1/models"):
             assert worker.http.get(path).status_code == 404
+
+
+def test_a_key_may_have_limits(server: Server, keys: Keys) -> None:
+    printed = keys.run(
+        *("keys", "create", "--owner", "busy", "--scope", "predict:people"),
+        *("--rate", "0.01", "--burst", "3"),
+    )
+    found = re.search(r"mdy_\w{36}", printed)
+    assert found
+    wait_until_known(server, found[0])
+    answers = [ask(server, "POST", "/predict", found[0]) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+    assert answers[-1].json()["code"] == "rate_limited"
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 100
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        assert call(channel, "ModelInfer", OWN, found[0]) == "RESOURCE_EXHAUSTED"
+    assert "0.01/s, 3 at once" in keys.run("keys", "list")
+
+
+def test_requests_in_flight_may_be_limited(server: Server, keys: Keys) -> None:
+    printed = keys.run(
+        *("keys", "create", "--owner", "busy", "--scope", "predict:people", "--in-flight", "1")
+    )
+    found = re.search(r"mdy_\w{36}", printed)
+    assert found
+    wait_until_known(server, found[0])
+    headers = {"x-api-key": found[0], "cache-control": "no-cache"}
+
+    def late(milliseconds: int) -> int:
+        body = {"model_name": OWN, "input_data": [{"name": "late", "age": milliseconds}]}
+        return httpx.post(f"{server.url}/predict", json=body, headers=headers).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(late, [700, 701, 702, 703]))
+    assert sorted(statuses)[0] == 200
+    assert 429 in statuses
+    assert late(1) == 200

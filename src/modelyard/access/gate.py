@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from modelyard.access.keyring import Keyring, Principal
 from modelyard.access.keys import digest_of, is_key
+from modelyard.access.limits import Meter
 from modelyard.core.clock import Clock
 from modelyard.core.errors import NO_MODEL, Forbidden, ModelNotFound, Unauthenticated
 
@@ -22,10 +23,13 @@ class Gate:
 
     Args:
         keyring: The keys.
+        clock: A monotonic clock, for limits.
         wall_clock: Unix time, in seconds, for what expires.
     """
 
-    def __init__(self, keyring: Keyring, *, wall_clock: Clock) -> None:
+    def __init__(self, keyring: Keyring, *, clock: Clock, wall_clock: Clock) -> None:
+        self._clock = clock
+        self._meters: dict[str, Meter] = {}
         self._keyring = keyring
         self._wall_clock = wall_clock
         self._known: dict[bytes, Principal] = {}
@@ -69,6 +73,15 @@ class Gate:
             if len(self._allowed) < MOST_KNOWN:
                 self._allowed.add((credential, model))
         return principal
+
+    def meter_of(self, principal: Principal) -> Meter | None:
+        """Return what counts the requests of a key; None if it has no limits."""
+        if principal.limits is None:
+            return None
+        meter = self._meters.get(principal.id)
+        if meter is None or meter.limits != principal.limits:
+            meter = self._meters[principal.id] = Meter(principal.limits, clock=self._clock)
+        return meter
 
     def _admit(self, credential: bytes) -> Principal:
         if not credential:

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
+from modelyard.access.limits import NO_LIMITS, Limits
 from modelyard.access.scopes import Scopes, check_scope
 from modelyard.core.fingerprint import digest_tenant
 
@@ -23,6 +24,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         scopes: What it may do: see ``scopes.py``.
         expires: Unix time, in seconds; None for never.
         networks: From where it may be used, as ``10.0.0.0/8``; none for anywhere.
+        limits: How much it may ask.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     expires: float | None = None
     networks: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
 
 
 class Principal:
@@ -42,6 +45,7 @@ class Principal:
         tenant: What stands for the owner in keys of the cache.
         scopes: What the caller may do.
         expires: See ``Key``.
+        limits: None if there are none.
     """
 
     def __init__(self, key: Key) -> None:
@@ -50,6 +54,7 @@ class Principal:
         self.tenant = digest_tenant(key.owner)
         self.scopes = Scopes(map(check_scope, key.scopes))
         self.expires = key.expires
+        self.limits = None if key.limits == NO_LIMITS else key.limits
         self._networks: tuple[Network, ...] = tuple(map(ip_network, key.networks))
 
     @property

@@ -13,6 +13,7 @@ import msgspec
 
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Key, Keyring
+from modelyard.access.limits import Limits
 
 REFRESH_S = 1.0  # a key that is revoked is of no use twice as long after at the latest
 
@@ -42,6 +43,9 @@ class _FileKey(msgspec.Struct, forbid_unknown_fields=True):
     scopes: list[str]
     expires: datetime | None = None
     networks: list[str] = []
+    rate: float | None = None
+    burst: int | None = None
+    in_flight: int | None = None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,6 +84,7 @@ def _to_key(found: _FileKey) -> Key:
         scopes=tuple(found.scopes),
         expires=None if expires is None else expires.timestamp(),
         networks=tuple(found.networks),
+        limits=Limits(rate=found.rate, burst=found.burst, in_flight=found.in_flight),
     )
 
 

@@ -273,6 +273,9 @@ def _add_storing(commands: _Commands) -> None:
         metavar="NETWORK",
         help="from where it may be used, as 10.0.0.0/8 (anywhere); may be repeated",
     )
+    create.add_argument("--rate", type=float, help="requests per second, at each gateway")
+    create.add_argument("--burst", type=int, help="requests at once, after a pause (a second's)")
+    create.add_argument("--in-flight", type=int, help="requests unanswered at a time")
     create.add_argument(
         "--toml", action="store_true", help="keep nothing: print the entry for a --keys-file"
     )

@@ -13,8 +13,11 @@ from importlib.util import find_spec
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from modelyard.access.keyring import Key
 from modelyard.access.keys import digest_of, new_key
+from modelyard.access.limits import Limits
 from modelyard.access.scopes import ScopeError, check_scope
 from modelyard.cli.mistakes import UsageError
 from modelyard.settings import Settings, load_settings
@@ -40,6 +43,7 @@ def create(options: argparse.Namespace) -> None:
     try:
         scopes = [check_scope(scope) for scope in options.scope]
         networks = [str(ip_network(network)) for network in options.network]
+        limits = Limits(rate=options.rate, burst=options.burst, in_flight=options.in_flight)
     except (ScopeError, ValueError) as error:
         raise UsageError(str(error)) from error
     expires = None if options.expires is None else _moment(options.expires)
@@ -55,11 +59,17 @@ def create(options: argparse.Namespace) -> None:
             scopes=tuple(scopes),
             expires=expires,
             networks=tuple(networks),
+            limits=limits,
         )
         print(_as_toml(entry))
     else:
         key = _open(options, makes=True).create(
-            key_id, owner=options.owner, scopes=scopes, expires=expires, networks=networks
+            key_id,
+            owner=options.owner,
+            scopes=scopes,
+            expires=expires,
+            networks=networks,
+            limits=limits,
         )
         print(f"{key_id} of {options.owner}: {', '.join(scopes)}")
     print(f"{'# ' if options.toml else ''}The key, which cannot be shown again: {key}")
@@ -71,7 +81,7 @@ def list_keys(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([key._asdict() for key in keys], indent=2))
         return
-    rows = [("ID", "OWNER", "SCOPES", "BEGINS", "NETWORKS", "VALID"), *map(_row, keys)]
+    rows = [("ID", "OWNER", "SCOPES", "BEGINS", "NETWORKS", "LIMITS", "VALID"), *map(_row, keys)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
@@ -140,7 +150,9 @@ def _row(key: StoredKey) -> tuple[str, ...]:
         valid = "until " + _day(key.expires) if key.expires > time.time() else "expired"
     begins = ", ".join(f"{shown}…" for shown in key.shown)
     networks = ", ".join(key.networks) or "anywhere"
-    return (key.id, key.owner, ", ".join(key.scopes), begins, networks, valid)
+    named = {"/s": key.rate, " at once": key.burst, " in flight": key.in_flight}
+    limits = ", ".join(f"{v:g}{unit}" for unit, v in named.items() if v is not None) or "none"
+    return (key.id, key.owner, ", ".join(key.scopes), begins, networks, limits, valid)
 
 
 def _day(moment: float) -> str:
@@ -174,4 +186,6 @@ def _as_toml(key: Key) -> str:
         lines.append(f"expires = {datetime.fromtimestamp(key.expires, UTC).isoformat()}")
     if key.networks:
         lines.append(f"networks = {json.dumps(key.networks)}")
+    given = msgspec.structs.asdict(key.limits).items()
+    lines += [f"{name} = {value:g}" for name, value in given if value is not None]
     return "\n".join(lines)

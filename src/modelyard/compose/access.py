@@ -33,7 +33,7 @@ def open_gate(settings: Settings) -> OpenGate | None:
     except SourceError as error:
         raise SettingsError(f"the keys cannot be read: {error}") from error
     assert keyring is not None  # it was read for the first time
-    return OpenGate(Gate(keyring, wall_clock=time.time), source)
+    return OpenGate(Gate(keyring, clock=time.monotonic, wall_clock=time.time), source)
 
 
 def _source(settings: Settings) -> KeySource:

@@ -6,6 +6,7 @@
     ├── TooLarge · WrongMediaType · TooSlow
     ├── Unauthenticated          no valid key
     ├── Forbidden                a valid key, which may not do this
+    ├── RateLimited              a valid key, which asks too much
     ├── ModelNotFound · VersionNotFound
     ├── ModelFailed              the model raised, or broke its contract
     ├── ModelCrashed             the model's process ended repeatedly while it ran the request
@@ -127,6 +128,12 @@ class Forbidden(RequestError):
     """The key is valid, and lacks the scope."""
 
     code = "forbidden"
+
+
+class RateLimited(RequestError):
+    """The key has asked more than it may."""
+
+    code = "rate_limited"
 
 
 class ModelNotFound(RequestError):

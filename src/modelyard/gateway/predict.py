@@ -159,23 +159,36 @@ class PredictEndpoint:
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
-        tenant = NOBODY
-        if self._gate is not None:
-            model = ask.model_name
-            tenant = self._gate.check_prediction(plan.credential, asked.host, model).tenant
+        tenant, meter = NOBODY, None
+        if (gate := self._gate) is not None:
+            principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
+            tenant, meter = principal.tenant, gate.meter_of(principal)
         if plan.door is not None:
             plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
             answered = partial(self._on_door_answered, asked, plan.door, ask)
         else:
             answered = partial(self._on_answered, asked)
-        return self._dispatch.start(
-            ask,
-            answered,
-            request_id=asked.request_id,
-            form=plan.form,
-            is_bypass=plan.is_bypass,
-            tenant=tenant,
-        )
+        if meter is not None:
+            meter.enter()
+        try:
+            call = self._dispatch.start(
+                ask,
+                answered,
+                request_id=asked.request_id,
+                form=plan.form,
+                is_bypass=plan.is_bypass,
+                tenant=tenant,
+            )
+        except BaseException:
+            if meter is not None:
+                meter.leave()
+            raise
+        if meter is not None:
+            if call.is_settled:
+                meter.leave()
+            else:
+                call.watch(meter.leave)
+        return call
 
     # Bodies that are compressed, or take long to parse.
 

@@ -8,6 +8,7 @@ STATUS: dict[str, StatusCode] = {
     "malformed": StatusCode.INVALID_ARGUMENT,
     "unauthenticated": StatusCode.UNAUTHENTICATED,
     "forbidden": StatusCode.PERMISSION_DENIED,
+    "rate_limited": StatusCode.RESOURCE_EXHAUSTED,
     "model_not_found": StatusCode.NOT_FOUND,
     "version_not_found": StatusCode.NOT_FOUND,
     "not_found": StatusCode.NOT_FOUND,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import sqlalchemy as sa
 
 from modelyard.access.keyring import Key, Keyring
 from modelyard.access.keys import SHOWN, digest_of, new_key
+from modelyard.access.limits import NO_LIMITS, Limits
 from modelyard.access.source import SourceError
 from modelyard.core.clock import Clock
 from modelyard.store.errors import StoreError
@@ -27,6 +29,9 @@ class StoredKey(NamedTuple):
     created: float
     expires: float | None
     revoked: float | None
+    rate: float | None
+    burst: int | None
+    in_flight: int | None
     shown: Sequence[str]
 
 
@@ -54,6 +59,7 @@ class KeyStore:
         scopes: Sequence[str],
         expires: float | None,
         networks: Sequence[str],
+        limits: Limits = NO_LIMITS,
     ) -> str:
         """Make a key, and return it. It cannot be read again."""
         key, now = new_key(), self._wall_clock()
@@ -64,6 +70,7 @@ class KeyStore:
             "networks": list(networks),
             "created": now,
             "expires": expires,
+            **msgspec.structs.asdict(limits),
         }
         try:
             with self._engine.begin() as connection:
@@ -163,6 +170,7 @@ class StoreKeys:
                 scopes=tuple(row.scopes),
                 expires=min((e for e in (row.expires, row.secret_expires) if e), default=None),
                 networks=tuple(row.networks),
+                limits=Limits(rate=row.rate, burst=row.burst, in_flight=row.in_flight),
             )
             for row in rows
         )

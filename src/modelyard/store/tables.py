@@ -16,6 +16,9 @@ KEYS = sa.Table(
     sa.Column("created", sa.Double, nullable=False),  # Unix time, in seconds; so are all times
     sa.Column("expires", sa.Double),
     sa.Column("revoked", sa.Double),
+    sa.Column("rate", sa.Double),
+    sa.Column("burst", sa.Integer),
+    sa.Column("in_flight", sa.Integer),
 )
 
 SECRETS = sa.Table(
