@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         tls_key: A file with its key.
         tls_client_ca: A file with authorities: clients must show a certificate of one of them.
         keys_file: A TOML file of keys, which is read again when it changes.
+        tokens_file: A TOML file of identity providers whose tokens are taken as keys are; see
+            ``docs/access.md``. It needs the extra ``modelyard[tokens]``.
         database_url: The store: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in
             ``state_folder``.
         state_folder: Where what must last is kept; empty for ``modelyard`` in the user's folder for
@@ -103,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tls_key: str = ""
     tls_client_ca: str = ""
     keys_file: str = ""
+    tokens_file: str = ""
     database_url: str = ""
     state_folder: str = ""
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""

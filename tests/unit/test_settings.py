@@ -31,6 +31,7 @@ def test_the_defaults() -> None:
         "tls_key": "",
         "tls_client_ca": "",
         "keys_file": "",
+        "tokens_file": "",
         "database_url": "",
         "state_folder": "",
         "open_pages": "",

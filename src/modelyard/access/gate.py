@@ -7,6 +7,8 @@ the next request, also on connections that are kept.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from modelyard.access.keyring import Keyring, Principal
 from modelyard.access.keys import digest_of, is_key
 from modelyard.access.limits import Meter
@@ -18,16 +20,28 @@ _BEARER = b"bearer "
 _HOW = "send a key: `Authorization: Bearer KEY`, or `X-API-Key: KEY`"
 
 
+class Tokens(Protocol):
+    """Reads tokens of an identity provider."""
+
+    def find(self, token: str) -> Principal | None:
+        """Return whose token it is; None if it is none that is valid here."""
+        ...
+
+
 class Gate:
     """Looks callers up in a keyring, which can be replaced.
 
     Args:
         keyring: The keys.
+        tokens: Reads what is no key; None if nothing else is taken.
         clock: A monotonic clock, for limits.
         wall_clock: Unix time, in seconds, for what expires.
     """
 
-    def __init__(self, keyring: Keyring, *, clock: Clock, wall_clock: Clock) -> None:
+    def __init__(
+        self, keyring: Keyring, *, clock: Clock, wall_clock: Clock, tokens: Tokens | None = None
+    ) -> None:
+        self._tokens = tokens
         self._clock = clock
         self._meters: dict[str, Meter] = {}
         self._keyring = keyring
@@ -38,6 +52,10 @@ class Gate:
     def replace(self, keyring: Keyring) -> None:
         """Use another keyring from now on."""
         self._keyring = keyring
+        self.forget()
+
+    def forget(self) -> None:
+        """Look everybody up again."""
         self._known = {}
         self._allowed = set()
 
@@ -86,8 +104,12 @@ class Gate:
     def _admit(self, credential: bytes) -> Principal:
         if not credential:
             raise Unauthenticated(f"this server wants a key; {_HOW}")
-        key = key_in(credential)
-        principal = self._keyring.find(digest_of(key)) if is_key(key) else None
+        text = key_in(credential)
+        principal = None
+        if is_key(text):
+            principal = self._keyring.find(digest_of(text))
+        elif self._tokens is not None:
+            principal = self._tokens.find(text)
         if principal is None:
             raise Unauthenticated(f"the key is not valid; {_HOW}")
         if len(self._known) >= MOST_KNOWN:

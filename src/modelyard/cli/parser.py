@@ -119,6 +119,9 @@ def _add_serving(commands: _Commands) -> None:
         )
         command.add_argument("--keys-file", metavar="FILE", help="keys in TOML, not in the store")
         command.add_argument(
+            "--tokens-file", metavar="FILE", help="whose tokens are taken too"
+        )
+        command.add_argument(
             "--grpc-port",
             type=int,
             help="port for gRPC; 0: any free one (none: no gRPC); needs modelyard[grpc]",

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
-from modelyard.cli.storing import need
+from modelyard.cli.storing import need_store
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.names import Target, is_loopback
 from modelyard.folder import Unusable, find_models, read_manifests
@@ -79,8 +79,12 @@ def _check_auth(settings: Settings) -> None:
             "One of these: --auth keys, with a key from `modelyard keys create`; --auth none, for "
             "everybody; --host 127.0.0.1, for this machine alone"
         )
-    if settings.auth == "keys" and not settings.keys_file:
-        need(settings)
+    if settings.auth != "keys":
+        return
+    if settings.tokens_file and find_spec("jwt") is None:
+        raise UsageError("tokens need a library that is not here: pip install 'modelyard[tokens]'")
+    if not (settings.keys_file or (settings.tokens_file and not settings.database_url)):
+        need_store()
 
 
 def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:

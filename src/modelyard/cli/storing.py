@@ -20,7 +20,7 @@ from modelyard.access.keys import digest_of, new_key
 from modelyard.access.limits import Limits
 from modelyard.access.scopes import ScopeError, check_scope
 from modelyard.cli.mistakes import UsageError
-from modelyard.settings import Settings, load_settings
+from modelyard.settings import load_settings
 
 if TYPE_CHECKING:
     from modelyard.store.keys import KeyStore, StoredKey
@@ -30,7 +30,7 @@ _LIBRARIES = ("sqlalchemy", "alembic")
 _KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
-def need(settings: Settings) -> None:
+def need_store() -> None:
     """See that the libraries of the store are here."""
     if not all(map(find_spec, _LIBRARIES)):
         raise UsageError(
@@ -106,7 +106,7 @@ def revoke(options: argparse.Namespace) -> None:
 def upgrade(options: argparse.Namespace) -> None:
     """Make the schema, or bring it up to date."""
     settings = load_settings(vars(options))
-    need(settings)
+    need_store()
     from modelyard.store import schema
 
     engine = schema.open_engine(settings.store_url)
@@ -119,7 +119,7 @@ def upgrade(options: argparse.Namespace) -> None:
 def backup(options: argparse.Namespace) -> None:
     """Copy SQLite to a file."""
     settings = load_settings(vars(options))
-    need(settings)
+    need_store()
     from modelyard.store import schema
 
     schema.back_up(schema.open_engine(settings.store_url), options.file)
@@ -129,7 +129,7 @@ def backup(options: argparse.Namespace) -> None:
 def _open(options: argparse.Namespace, *, makes: bool = False) -> KeyStore:
     """Return the store; ``makes``: whether SQLite is made if it is not there yet."""
     settings = load_settings(vars(options))
-    need(settings)
+    need_store()
     from modelyard.store import schema
     from modelyard.store.keys import KeyStore
 

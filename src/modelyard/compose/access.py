@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelyard.access.gate import Gate
-from modelyard.access.source import FileKeys, KeySource, SourceError
+from modelyard.access.keyring import Keyring
+from modelyard.access.source import FileKeys, KeySource, SourceError, follow
 from modelyard.settings import Settings, SettingsError
 from modelyard.store.errors import StoreError
 
+if TYPE_CHECKING:
+    from modelyard.access.tokens import Tokens
+
 
 class OpenGate(NamedTuple):
-    """A gate, and what its keys come from."""
+    """A gate, and what keeps it up to date."""
 
     gate: Gate
-    source: KeySource
+    runs: list[Callable[[], Coroutine[None, None, None]]]
 
 
 def open_gate(settings: Settings) -> OpenGate | None:
@@ -28,12 +34,31 @@ def open_gate(settings: Settings) -> OpenGate | None:
     if settings.auth != "keys":
         return None
     try:
-        source = _source(settings)
-        keyring = source.read()
+        tokens = _tokens(settings)
+        source = _source(settings) if _has_keys(settings) else None
+        keyring = None if source is None else source.read()
     except SourceError as error:
         raise SettingsError(f"the keys cannot be read: {error}") from error
-    assert keyring is not None  # it was read for the first time
-    return OpenGate(Gate(keyring, clock=time.monotonic, wall_clock=time.time), source)
+    gate = Gate(keyring or Keyring(), clock=time.monotonic, wall_clock=time.time, tokens=tokens)
+    runs: list[Callable[[], Coroutine[None, None, None]]] = []
+    if source is not None:
+        runs.append(partial(follow, gate, source))
+    if tokens is not None:
+        runs.append(partial(tokens.follow, gate.forget))
+    return OpenGate(gate, runs)
+
+
+def _has_keys(settings: Settings) -> bool:
+    """Return whether there are keys beside tokens: where they are, somebody has said so."""
+    return bool(settings.keys_file or settings.database_url or not settings.tokens_file)
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    if not settings.tokens_file:
+        return None
+    from modelyard.access.tokens import Tokens
+
+    return Tokens(Path(settings.tokens_file))
 
 
 def _source(settings: Settings) -> KeySource:

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from modelyard import __version__
-from modelyard.access.source import follow
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
@@ -185,7 +184,7 @@ class Process:
         """Keep keys and certificate up to date as long as the block."""
         from modelyard.gateway.tls import renew
 
-        runs = [follow(*self._gate)] if self._gate is not None else []
+        runs = [run() for run in self._gate.runs] if self._gate is not None else []
         if self._secured is not None:
             runs.append(renew(*self._secured))
         async with background(*runs):
