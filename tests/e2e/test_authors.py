@@ -7,9 +7,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import grpc
 import msgspec
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from tests.e2e.test_odd_models import write
 from tests.support.server import Server, wait_until
@@ -98,3 +103,89 @@ def test_a_model_of_bytes_takes_base64_in_json_and_bytes_in_messagepack(server: 
     assert msgspec.msgpack.decode(packed.content)["prediction"] == [file[:4]]
     wrong = server.predict("files", ["no base64!"])
     assert (wrong.status_code, wrong.json()["where"]) == (422, "$.input_data[0]")
+
+
+LEAKS = """\
+import os
+from modelyard import Model
+
+def leak():
+    raise RuntimeError("401 for https://hub/?token=" + os.environ["HUB_TOKEN"])
+
+class Served(Model):
+    example = ["a"]
+
+    def load(self) -> None:
+        "load"
+
+    def warm_up(self) -> None:
+        "warm_up"
+
+    def predict(self, instances: list[str]) -> list[str]:
+        "predict"
+        return instances
+"""
+HUB = '[environment]\nsecrets = ["HUB_TOKEN"]\n'
+TOKEN = "s3cr3t"
+
+
+def over_grpc(server: Server, name: str) -> str:
+    """Ask by gRPC; returns what the error says."""
+    sent = triton.InferInput("instances", [1], "BYTES")
+    sent.set_data_from_numpy(np.array(["a"], dtype=object))
+    with triton.InferenceServerClient(server.grpc_address) as client:
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer(name, [sent])
+        index = client.get_model_repository_index()
+    assert caught.value.status() == str(grpc.StatusCode.UNAVAILABLE)
+    return f"{caught.value} {index}"
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("load", "RuntimeError; see the server's log"),
+        ("warm_up", "RuntimeError; see the server's log"),
+        ("predict", "the model's own example: RuntimeError; see the server's log"),
+    ],
+)
+def test_what_a_model_raises_while_it_loads_is_in_the_log_and_reaches_no_caller(
+    tmp_path: Path, where: str, told: str
+) -> None:
+    folder = write(tmp_path / "leak", LEAKS.replace(f'"{where}"', "leak()"), HUB)
+    settings = {"HUB_TOKEN": TOKEN, "MODELYARD_GRPC_PORT": "0"}
+    with Server(folder, settings=settings) as server:
+        wait_until(lambda: "failed     leak/1" in server.output, what="the failure")
+        refused = server.predict("leak", ["a"])
+        assert (refused.status_code, refused.json()["code"]) == (503, "model_not_ready")
+        assert refused.json()["detail"] == f"leak/1 is failed: {told}"
+        assert server.http.get("/readyz").json()["models"] == {"leak/1": f"failed: {told}"}
+        v2 = {"inputs": [{"name": "a", "shape": [1], "datatype": "BYTES", "data": ["a"]}]}
+        answers = [
+            *(refused, server.http.get("/readyz"), server.http.get("/models")),
+            server.http.get("/models/leak"),
+            server.http.post("/v2/models/leak/infer", json=v2),
+            server.http.get("/v2/models/leak/ready"),
+            server.http.post("/v2/repository/index"),
+            server.http.post("/v2/repository/models/leak/load"),
+            server.http.post("/models/leak/load"),
+        ]
+        assert TOKEN not in " ".join(answer.text for answer in answers)
+        by_grpc = over_grpc(server, "leak")
+        assert told in by_grpc
+        assert TOKEN not in by_grpc
+        reason = f"RuntimeError: 401 for https://hub/?token={TOKEN} (src/model.py:5)"
+        lines = server.output.splitlines()
+        shown = next(line for line in lines if line.startswith("failed "))
+        assert reason in shown, "the operator's terminal has all of it"
+        assert reason in next(line for line in lines if '"event":"runner_lost"' in line)
+
+
+def test_callers_are_told_what_loading_raised_where_that_is_wanted(tmp_path: Path) -> None:
+    folder = write(tmp_path / "leak", LEAKS.replace('"load"', "leak()"), HUB)
+    settings = {"HUB_TOKEN": TOKEN, "MODELYARD_SHOW_MODEL_ERRORS": "true"}
+    with Server(folder, settings=settings) as server:
+        wait_until(lambda: "failed     leak/1" in server.output, what="the failure")
+        detail = server.predict("leak", ["a"]).json()["detail"]
+        reason = f"RuntimeError: 401 for https://hub/?token={TOKEN} (src/model.py:5)"
+        assert detail == f"leak/1 is failed: {reason}"

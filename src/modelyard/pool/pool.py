@@ -41,6 +41,7 @@ class Pool:
         announce: Called with the target's announcement at every change.
         launch: Starts a runner.
         clock: Deadlines are readings of it.
+        log_name: Where callers are told to look for what an exception says.
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
     """
@@ -54,6 +55,7 @@ class Pool:
         announce: Callable[[Announcement], None],
         launch: Launch,
         clock: Clock,
+        log_name: str = "the server's log",
         may_sleep: bool = False,
     ) -> None:
         self.manifest = manifest
@@ -70,6 +72,7 @@ class Pool:
             manifest,
             make_slot=make_slot,
             announce=announce,
+            log_name=log_name,
             may_sleep=may_sleep and manifest.scaling.scale_to_zero,
             clock=clock,
         )
@@ -273,7 +276,7 @@ class Pool:
                 self._waiting.add(call, is_suspect=True)
         for call in lost.ahead:
             self._waiting.add(call)
-        self._runners.lost(slot, cause=lost.cause, how=lost.how, failed_loads=lost.failed_loads)
+        self._runners.lost(slot, lost)
         if self._runners.state == "failed":
             self._refuse_waiting()
         self._after_batch()

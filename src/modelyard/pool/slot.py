@@ -66,10 +66,11 @@ class SlotOwner(Protocol):
 
 
 class Ending(NamedTuple):
-    """How a runner ended."""
+    """How a runner ended. ``told``: what callers are told instead of ``how``, if not empty."""
 
     cause: Cause
     how: str
+    told: str = ""
     was_ready: bool = False
     last_lines: tuple[str, ...] = ()
 
@@ -77,13 +78,15 @@ class Ending(NamedTuple):
 class Lost(NamedTuple):
     """A runner's end, and the calls it had: ``batch`` was running, ``ahead`` had not begun.
 
-    ``failed_loads``: number of runners in a row that ended before they were ready.
+    ``told``: what callers are told instead of ``how``, if not empty. ``failed_loads``: number of
+    runners in a row that ended before they were ready.
     """
 
     batch: list[Call]
     ahead: list[Call]
     cause: Cause
     how: str
+    told: str
     failed_loads: int
     last_lines: tuple[str, ...]
 
@@ -184,7 +187,8 @@ class Slot:
             batch, ahead = self.batch, self.ahead
             self.batch, self.ahead = [], []
             if batch or not self._leaving.is_set():
-                lost = Lost(batch, ahead, cause, ending.how, failures, ending.last_lines)
+                how, told, last_lines = ending.how, ending.told, ending.last_lines
+                lost = Lost(batch, ahead, cause, how, told, failures, last_lines)
                 self._owner.on_lost(self, lost)
             if is_failed:
                 backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
@@ -261,7 +265,7 @@ class Slot:
             return Ending("load_failed", f"loading took longer than load_timeout_s = {limit_s:g}")
         outcome = runner.opened.result()
         if isinstance(outcome, LoadFailed):
-            return Ending("load_failed", outcome.reason)
+            return Ending("load_failed", outcome.reason, outcome.told)
         self.is_ready, self.idle_since = True, self._clock()
         problem = self._owner.on_ready(self, outcome)
         if problem:
