@@ -189,3 +189,79 @@ def test_callers_are_told_what_loading_raised_where_that_is_wanted(tmp_path: Pat
         detail = server.predict("leak", ["a"]).json()["detail"]
         reason = f"RuntimeError: 401 for https://hub/?token={TOKEN} (src/model.py:5)"
         assert detail == f"leak/1 is failed: {reason}"
+
+
+CHATTY = """\
+import logging
+from modelyard import Model
+
+class Served(Model):
+    def predict(self, instances: list[int]) -> list[int]:
+        for number in range(400):
+            print("instance", number)
+            logging.getLogger("mine").error("instance %d", number)
+        raise ValueError("no weights for 7")
+"""
+
+
+def test_a_model_that_prints_much_does_not_lose_its_own_traceback(tmp_path: Path) -> None:
+    with Server(write(tmp_path / "chatty", CHATTY)) as server:
+        for number in range(3):
+            headers = {"x-request-id": f"asked-{number}"}
+            assert server.predict("chatty", [number], headers=headers).status_code == 502
+
+        def traces() -> list[dict[str, object]]:
+            return [line for line in server.events("model_output") if "trace" in line]
+
+        wait_until(lambda: len(traces()) == 3, what="the tracebacks")
+        assert [line["ids"] for line in traces()] == [[f"asked-{number}"] for number in range(3)]
+        assert all("ValueError: no weights for 7" in str(line["trace"]) for line in traces())
+
+        def dropped() -> list[dict[str, object]]:
+            lines = server.events("model_output")
+            return [line for line in lines if "lines were dropped" in str(line["text"])]
+
+        wait_until(dropped, what="the count of those that were dropped")
+        assert not any("ids" in line for line in dropped())
+
+
+BROKEN = """\
+from modelyard import Model
+
+class Served(Model):
+    def load(self) -> None:
+        print("looking for weights")
+        why = (self.assets / "why").read_text()
+        raise ValueError(f"{why}, said {object()}")
+
+    def predict(self, instances: list[int]) -> list[int]:
+        return instances
+"""
+
+
+def test_a_model_that_cannot_load_says_why_once_and_then_in_a_line_per_retry(
+    tmp_path: Path,
+) -> None:
+    folder = write(tmp_path / "broken", BROKEN)
+    (folder / "assets").mkdir()
+    why = folder / "assets" / "why"
+    why.write_text("no weights")
+    with Server(folder) as server:
+
+        def lost() -> list[dict[str, object]]:
+            return server.events("runner_lost")
+
+        def traces(text: str) -> int:
+            lines = server.events("model_output")
+            return sum(f"ValueError: {text}" in str(line.get("trace")) for line in lines)
+
+        wait_until(lambda: len(lost()) >= 4, what="three retries")
+        assert traces("no weights") == 1
+        assert [line["failed_loads"] for line in lost()[:4]] == [1, 2, 3, 4]
+        assert [line["retry_in_s"] for line in lost()[:4]] == [0.5, 1.0, 2.0, 4.0]
+        assert all("ValueError: no weights" in str(line["how"]) for line in lost())
+        printed = [line["text"] for line in server.events("model_output")]
+        assert printed.count("looking for weights") == 1
+        why.write_text("damaged weights")
+        wait_until(lambda: traces("damaged weights"), what="the other reason")
+        assert traces("no weights") == 1
