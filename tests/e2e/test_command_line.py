@@ -275,7 +275,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     check_mistake(run("serve", tmp_path / "nowhere"), "nowhere", "no such folder")
     check_mistake(run("serve", tmp_path), "no model.toml", "modelyard new")
     again = shutil.copytree(FAST, tmp_path / "again")
-    check_mistake(run("serve", FAST, again), "fast_iris_model/1", "again")
+    check_mistake(run("serve", FAST, again, "--strict"), "fast_iris_model/1", "again")
 
 
 BROKEN = {
