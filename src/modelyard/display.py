@@ -47,7 +47,8 @@ class PlainDisplay:
         is_news = known is None or known.state != announcement.state
         if is_news or (is_waiting and known is not None and known.reason != announcement.reason):
             seconds = time.monotonic() - self._started
-            reason = f"  {announcement.reason}" if announcement.reason else ""
+            reason = announcement.operator_reason
+            reason = f"  {reason}" if reason else ""
             say(f"{announcement.state:10} {announcement.target}  {seconds:.1f} s{reason}")
 
     def settle(self, url: str) -> None:
@@ -85,7 +86,8 @@ class LiveDisplay:
             return
         self._seconds[announcement.target] = time.monotonic() - self._started
         if not self._live.is_started:
-            reason = f": {announcement.reason}" if announcement.reason else ""
+            reason = announcement.operator_reason
+            reason = f": {reason}" if reason else ""
             with contextlib.suppress(OSError):  # nobody reads any more
                 self._console.print(
                     f"{announcement.target} is {announcement.state}{reason}", markup=False
@@ -111,7 +113,8 @@ class LiveDisplay:
             else:
                 mark, seconds = Text("✓", style="green"), f"{self._seconds[target]:.1f} s"
             style = "red" if known.state == "failed" else "yellow"
-            note = Text(known.reason, style=style) if known.reason else Text(known.description)
+            reason = known.operator_reason
+            note = Text(reason, style=style) if reason else Text(known.description)
             table.add_row(mark, target.name, target.version, known.state, seconds, note)
         return table
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +28,8 @@ class FolderError(Exception):
 class Unusable(NamedTuple):
     """A model folder whose manifest cannot be used.
 
-    ``target``: what the manifest says it is, where it says that much, else the folder's name and
-    version 0; None if that is no name either.
+    ``target``: what it is shown as: what the manifest says, where it says that much, else the
+    folder's name and version 0; None if that is no name either.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ def find_models(folders: list[Path]) -> list[Path]:
         except OSError as error:  # as of a name that is too long
             raise FolderError(f"{folder}: {error.strerror}") from error
         if not is_there:
-            raise FolderError(f"{folder}: there is no such folder")
+            raise FolderError(f"{folder}: there is no such folder; `modelyard new` writes a model")
         if (folder / MANIFEST).is_file():
             found.append(folder)
             continue
@@ -77,6 +77,39 @@ def read_manifests(
     return good, bad
 
 
+def set_aside_copies(
+    models: list[tuple[Path, Manifest]], *, served: Mapping[Path, Target] | None = None
+) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
+    """Return the models, and beside them those that have the name and version of another.
+
+    Of several the first is kept. ``served``: what each folder is served as; one that is served goes
+    before all others.
+    """
+    before = served or {}
+    owners = {manifest.target: folder for folder, manifest in reversed(models)}
+    owners |= {m.target: folder for folder, m in models if before.get(folder) == m.target}
+    kept = [(folder, manifest) for folder, manifest in models if owners[manifest.target] == folder]
+    taken, copies = set(owners), []
+    for folder, manifest in models:
+        if owners[manifest.target] == folder:
+            continue
+        other, target = _shown(owners[manifest.target]), _name_copy(folder, manifest, taken)
+        text = f"{other} is {manifest.target} too; change the name or the version of one of them"
+        copies.append(Unusable(folder, target, ManifestError(f"{_shown(folder)}: {text}")))
+        if target is not None:
+            taken.add(target)
+    return kept, copies
+
+
+def _name_copy(folder: Path, manifest: Manifest, taken: Collection[Target]) -> Target | None:
+    """Return what a copy is shown as: its own name and version are another model's."""
+    for name in (folder.name, f"{manifest.name}-copy"):
+        target = Target(name, manifest.version)
+        if is_name(name) and target not in taken:
+            return target
+    return None
+
+
 def _guess_target(folder: Path) -> Target | None:
     try:
         table = tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -97,14 +130,18 @@ def read_manifest(folder: Path) -> Manifest:
         ManifestError: It cannot be read or used; the text names file and line.
     """
     path = folder / MANIFEST
-    source = os.path.relpath(path)
-    if len(source) > len(str(path)):
-        source = str(path)
+    source = _shown(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{source}:1: cannot be read: {error}") from error
     return parse_manifest(text, source=source)
+
+
+def _shown(path: Path) -> str:
+    """Return a path as it is shown: relative or absolute, whichever is shorter."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) <= len(str(path)) else str(path)
 
 
 Stamp = tuple[tuple[str, int, int], ...]

@@ -10,18 +10,19 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
-from modelyard.core.manifest import Limits, Manifest
-from modelyard.core.messages import Announcement
+from modelyard.core.manifest import Manifest
 from modelyard.display import Display, PlainDisplay, say, stopping
 from modelyard.folder import Unusable
 from modelyard.gateway.bind import bind
 from modelyard.settings import Settings
 from modelyard.telemetry.logs import set_up_logs
 
-Scan = Callable[[], tuple[list[tuple[Path, Manifest]], list[Unusable]]]
+if TYPE_CHECKING:
+    from modelyard.compose.models import Scan
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -39,13 +40,14 @@ def serve_embedded(
     listener: socket.socket,
     *,
     display: Callable[[], Display],
+    scan: Scan,
     bad: Sequence[Unusable] = (),
-    scan: Scan | None = None,
+    is_watching: bool = False,
 ) -> None:
     """Serve everything on ``listener`` until a signal says stop.
 
-    ``bad``: models whose manifest cannot be used; they are shown as failed. ``scan``: reads the
-    folders again, if they are watched for changes.
+    ``scan`` reads the folders again. ``bad``: models that cannot be used; they are shown as failed.
+    ``is_watching``: whether folders that change, come or go are served as they are then.
     """
     from modelyard.compose.access import open_gate
     from modelyard.compose.embedded import Embedded
@@ -56,11 +58,12 @@ def serve_embedded(
     embedded = Embedded(
         settings,
         models,
-        failed=failed(bad),
+        unusable=bad,
         on_change=shown.show,
         on_stopping=_say_what_is_finished(settings),
         scan=scan,
         gate=gate,
+        is_watching=is_watching,
     )
     url = _url(listener, settings)
     _run(embedded.run(listener, on_settled=lambda: shown.settle(url)))
@@ -96,26 +99,6 @@ def serve_worker(
         _run(worker.run(listener))
     except LoadError as error:
         sys.exit(f"modelyard: {error}")  # the last line: Kubernetes shows it as the pod's message
-
-
-def failed(bad: Sequence[Unusable]) -> list[Announcement]:
-    """Return the announcements of models whose manifest cannot be used."""
-    return [
-        Announcement(
-            target=one.target,
-            state="failed",
-            description="",
-            limits=Limits(),
-            cache_ttl_s=0,
-            max_batch_size=0,
-            runners=0,
-            runners_ready=0,
-            reason=str(one.error),
-            workers=0,
-        )
-        for one in bad
-        if one.target is not None
-    ]
 
 
 def _say_what_is_finished(settings: Settings) -> Callable[[int], None]:

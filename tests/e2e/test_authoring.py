@@ -60,6 +60,13 @@ def test_what_new_prints_works_as_it_stands(tmp_path: Path) -> None:
         assert in_folder(tmp_path, predict, MODELYARD_PORT=port).stdout == "[2.0]\n"
 
 
+def test_serve_where_there_is_no_model_says_how_to_write_one(tmp_path: Path) -> None:
+    nothing = in_folder(tmp_path, "modelyard serve")
+    check_mistake(nothing, "models: there is no such folder", "`modelyard new` writes a model")
+    (tmp_path / "models").mkdir()
+    check_mistake(in_folder(tmp_path, "modelyard serve"), "`modelyard new` writes a model")
+
+
 def test_the_next_steps_for_a_cluster_work_too(tmp_path: Path, broker: Broker) -> None:
     said = run("new", "sentiment", "--into", tmp_path).stdout
     gateway, worker = (line.split()[1:] for line in said.splitlines()[-2:])

@@ -275,7 +275,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
     check_mistake(run("serve", tmp_path / "nowhere"), "nowhere", "no such folder")
     check_mistake(run("serve", tmp_path), "no model.toml", "modelyard new")
     again = shutil.copytree(FAST, tmp_path / "again")
-    check_mistake(run("serve", FAST, again), "fast_iris_model/1", "again")
+    check_mistake(run("serve", FAST, again, "--strict"), "fast_iris_model/1", "again")
 
 
 BROKEN = {
@@ -336,7 +336,9 @@ def test_help_teaches() -> None:
         assert f"modelyard {command}" in shown
         assert run(command, "--help").returncode == 0
     assert run("--version").stdout == f"modelyard {__version__}\n"
-    assert run().returncode == 2
+    alone = run()
+    assert (alone.returncode, alone.stdout, alone.stderr) == (2, shown, "")
+    assert "first steps:\n  modelyard new sentiment" in alone.stdout
 
 
 def test_logs_are_json_lines_without_bodies_and_requests_only_if_asked() -> None:

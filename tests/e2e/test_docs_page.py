@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from tests.e2e.test_odd_models import write
 from tests.support.server import Server, wait_until
@@ -84,3 +87,38 @@ def test_the_document_refers_only_to_what_is_in_it(iris: Server) -> None:
     assert rows["items"]["maxItems"] == 4
     for example in choices["examples"].values():
         assert iris.http.post("/predict", json=example["value"]).status_code == 200
+    for name in ("fast_iris_model", "intermediate_iris_model", "slow_iris_model"):
+        at = document["paths"][f"/models/{name}/predict"]["post"]["requestBody"]["content"]
+        body = at["application/json"]["example"]
+        assert iris.http.post(f"/models/{name}/predict", json=body).status_code == 200
+
+
+SIZES = """\
+from modelyard import Model
+
+class Served(Model):
+    example = [b"PNG"]
+
+    def predict(self, instances: list[bytes]) -> list[int]:
+        return [len(instance) for instance in instances]
+"""
+
+
+def test_what_the_document_says_of_files_is_taken(tmp_path: Path) -> None:
+    with Server(write(tmp_path / "sizes", SIZES)) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        document = server.http.get("/openapi.json").json()
+        content = document["paths"]["/models/sizes/predict"]["post"]["requestBody"]["content"]
+        sent: dict[str, dict[str, Any]] = {
+            "application/json": {"json": content["application/json"]["example"]},
+            "application/msgpack": {"content": msgspec.msgpack.encode({"input_data": [b"PNG"]})},
+            "multipart/form-data": {"files": {"file": b"PNG"}, "data": {"timeout_s": "5"}},
+            "application/octet-stream": {"content": b"PNG", "params": {"priority": "high"}},
+        }
+        assert list(content) == list(sent)
+        for address in ("/models/sizes/predict", "/models/sizes/versions/1/predict"):
+            for kind, body in sent.items():
+                is_form = kind == "multipart/form-data"  # its boundary is in the header
+                headers = {} if is_form else {"content-type": kind}
+                answer = server.http.post(address, headers=headers, **body)
+                assert answer.status_code == 200, answer.text

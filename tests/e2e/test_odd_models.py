@@ -173,7 +173,7 @@ def test_a_model_that_cannot_be_woken_says_why(tmp_path: Path) -> None:
     with Server(write(tmp_path / "broken", code, "[scaling]\nscale_to_zero = true\n")) as server:
         problem = server.predict("broken", [1])
         assert (problem.status_code, problem.json()["code"]) == (503, "model_not_ready")
-        assert "no weights" in problem.json()["detail"]
+        assert problem.json()["detail"].endswith(": ValueError; see the server's log")
         assert state_of(server, "broken")[0] == "failed"
         told = server.output.partition("the model cannot be served: ValueError: no weights")[2]
         assert "Traceback (most recent call last)" in told

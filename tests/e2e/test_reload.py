@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.test_command_line import run
 from tests.e2e.test_odd_models import write
 from tests.support.raw import connect, request_bytes
 from tests.support.server import Member, Server, wait_until
@@ -123,6 +124,89 @@ async def test_no_request_is_lost_while_a_model_is_edited(served: Member, models
     assert {status for status, _ in answers} == {200}
 
 
+TOO = "is one/1 too; change the name or the version of one of them"
+
+
+def test_a_copied_folder_is_shown_as_failed_and_holds_up_nothing(
+    served: Member, models: Path
+) -> None:
+    """Its name sorts before that of the folder it was copied from."""
+    shutil.copytree(models / "one", models / "a_copy")
+    wait_until(lambda: states(served).get("a_copy/1", "").endswith(TOO), what="the copy")
+    assert states(served)["one/1"] == "ready"
+    write(models / "two", code(2))
+    wait_until(lambda: says(served, "two", 2), what="another new model")
+    (models / "one" / "src" / "model.py").write_text(code(3))
+    wait_until(lambda: says(served, "one", 3), what="an edit")
+    assert len(served.events("reload_failed")) == 1
+    manifest = models / "a_copy" / "model.toml"
+    manifest.write_text(manifest.read_text().replace('"one"', '"a_copy"'))
+    wait_until(lambda: says(served, "a_copy", 1), what="the copy under a name of its own")
+    assert states(served) == dict.fromkeys(("one/1", "two/1", "a_copy/1"), "ready")
+
+
+def test_a_copy_is_served_once_the_other_has_gone(served: Member, models: Path) -> None:
+    shutil.copytree(models / "one", models / "copy")
+    wait_until(lambda: states(served).get("copy/1", "").endswith(TOO), what="the copy")
+    (models / "copy" / "src" / "model.py").write_text(code(2))
+    shutil.rmtree(models / "one")
+    wait_until(lambda: says(served, "one", 2), what="the copy to be served")
+    wait_until(lambda: states(served) == {"one/1": "ready"}, what="nothing else to be shown")
+
+
+def test_a_folder_without_models_holds_up_no_other(models: Path, stack: ExitStack) -> None:
+    others = models.parent / "others"
+    write(others / "two", code(2))
+    server = stack.enter_context(Member("serve", models, others, "--reload"))
+    wait_until(lambda: says(server, "two", 2), what="the models")
+    shutil.rmtree(others / "two")
+    wait_until(lambda: states(server) == {"one/1": "ready"}, what="its end")
+    (models / "one" / "src" / "model.py").write_text(code(3))
+    wait_until(lambda: says(server, "one", 3), what="an edit")
+    assert server.events("reload_failed") == []
+
+
+def reload_failed(server: Member) -> str:
+    (version,) = server.http.get("/models/one").json()["versions"]
+    assert version["state"] == "ready"
+    return str(version["reload_failed"])
+
+
+def test_the_list_of_models_tells_that_an_edit_is_not_served(served: Member, models: Path) -> None:
+    assert reload_failed(served) == ""
+    source = models / "one" / "src" / "model.py"
+    source.write_text("raise ValueError('broken on purpose')\n")
+    wait_until(lambda: reload_failed(served), what="the failure")
+    assert reload_failed(served) == "ValueError; see the server's log"
+    row = run("models", "--url", served.url).stdout.splitlines()[1]
+    assert row.endswith("serves an older state of its folder: ValueError; see the server's log")
+    source.write_text(code(2))
+    wait_until(lambda: says(served, "one", 2), what="what was mended")
+    assert reload_failed(served) == ""
+
+
+def test_a_model_added_since_the_start_is_loaded_by_hand(models: Path, stack: ExitStack) -> None:
+    server = stack.enter_context(Server(models))
+    wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+    write(models / "two", code(2))
+    assert server.http.post("/models/two/load").status_code == 200
+    assert says(server, "two", 2)
+    write(models / "three", code(3))
+    assert server.http.post("/v2/repository/models/three/load").status_code == 200
+    assert says(server, "three", 3)
+    (event,) = (one for one in server.events("loaded_by_hand") if one["model"] == "two")
+    assert event["folder"] == "two"
+    write(models / "bad", code(4), "[limits]\ntimeout_s = -1\n")
+    failed = server.http.post("/models/bad/load")
+    assert (failed.status_code, failed.json()["code"]) == (503, "model_not_ready")
+    assert "limits.timeout_s" in failed.json()["detail"]
+    assert "limits.timeout_s" in states(server)["bad/1"]
+    shutil.copytree(models / "one", models / "copy")
+    assert TOO in server.http.post("/models/copy/load").json()["detail"]
+    assert server.http.post("/models/one/load").status_code == 200, "the copy is no hindrance"
+    assert server.http.post("/models/nobody/load").status_code == 404
+
+
 def test_models_are_loaded_and_unloaded_by_hand(models: Path, stack: ExitStack) -> None:
     server = stack.enter_context(Server(models))
     wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
@@ -135,9 +219,12 @@ def test_models_are_loaded_and_unloaded_by_hand(models: Path, stack: ExitStack) 
     source.write_text("raise ValueError('broken on purpose')\n")
     failed = server.http.post("/models/one/load")
     assert (failed.status_code, failed.json()["code"]) == (503, "model_not_ready")
-    assert "broken on purpose" in failed.json()["detail"]
+    assert "cannot be loaded: ValueError; see the server's log" in failed.json()["detail"]
+    assert "broken on purpose" not in failed.text
+    assert "broken on purpose" in server.events("load_by_hand_failed")[0]["reason"]
     assert says(server, "one", 2)
     assert server.http.post("/models/one/unload").status_code == 204
+    assert [event["model"] for event in server.events("unloaded_by_hand")] == ["one"]
     assert server.predict("one", [0]).json()["code"] == "model_not_found"
     assert server.http.post("/models/one/unload").status_code == 404
     wait_until(lambda: not server.runners(), what="the end of its runner")

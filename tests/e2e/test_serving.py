@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.test_command_line import check_mistake, run
 from tests.e2e.test_odd_models import ECHO, SLOW, write
-from tests.support.server import Server, wait_until
+from tests.support.server import Member, Server, wait_until
 
 PAGE = "https://shop.example"
 BAD = "[limits]\ntimeout_s = -1\n"
@@ -39,7 +42,53 @@ def test_strict_starts_nothing_while_a_manifest_is_bad(tmp_path: Path) -> None:
     check_mistake(run("serve", tmp_path, "--strict"), "bad/model.toml", "limits.timeout_s")
     write(tmp_path / "all" / "bad", ECHO, BAD)
     write(tmp_path / "all" / "worse", ECHO, BAD)
-    check_mistake(run("serve", tmp_path / "all"), "limits.timeout_s", "(and 1 more)")
+    all_bad = run("serve", tmp_path / "all")
+    assert (all_bad.returncode, all_bad.stdout) == (2, "")
+    lines = all_bad.stderr.splitlines()
+    assert all("limits.timeout_s" in line for line in lines)
+    assert ["/bad/" in line or "/worse/" in line for line in lines] == [True, True]
+
+
+def test_of_two_with_one_name_and_version_the_second_fails_and_names_the_first(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "dice", ECHO)
+    shutil.copytree(tmp_path / "dice", tmp_path / "dice_copy")
+    write(tmp_path / "other", ECHO)
+    with Server(tmp_path) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the good models")
+        states = server.http.get("/readyz").json()["models"]
+        reason = states.pop("dice_copy/1")
+        assert states == {"dice/1": "ready", "other/1": "ready"}
+        assert reason.startswith("failed: ")
+        sentence = "dice is dice/1 too; change the name or the version of one of them"
+        assert reason.endswith(sentence)
+        assert server.predict("dice", [7]).json()["prediction"] == [7]
+        assert server.output.count(sentence) == 1
+    check_mistake(run("serve", tmp_path, "--strict"), "dice_copy: ", sentence)
+    checked = run("check", tmp_path / "dice", tmp_path / "dice_copy")
+    assert checked.returncode == 1
+    (failed,) = (line for line in checked.stdout.splitlines() if line.startswith("  failed"))
+    assert failed.endswith(sentence)
+
+
+def test_a_worker_without_a_broker_says_where_it_looks_and_then_ever_less(tmp_path: Path) -> None:
+    folder = write(tmp_path / "echo", ECHO)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"amqp://me:hunter2@127.0.0.1:{port}/team"
+    with Member("worker", folder, settings={"MODELYARD_AMQP_URL": url}) as worker:
+
+        def told() -> list[dict[str, Any]]:
+            found = worker.events("broker_unreachable")
+            return [one for one in found if one["role"] == "announcer"]
+
+        wait_until(lambda: len(told()) == 4, what="four complaints")
+        assert [one["tries"] for one in told()] == [1, 2, 4, 8]
+        assert {one["address"] for one in told()} == {f"amqp://127.0.0.1:{port}/team"}
+        hint = "is a RabbitMQ running there? the setting amqp_url names another"
+        assert [one.get("hint") for one in told()] == [hint, None, None, None]
+        assert "hunter2" not in worker.output
 
 
 def test_the_first_ctrl_c_says_what_is_finished_and_finishes_it(tmp_path: Path) -> None:

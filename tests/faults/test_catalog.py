@@ -12,6 +12,7 @@ from typing import Any
 import aio_pika
 
 from modelyard.transports.amqp.topology import CARDS, CATALOG
+from tests.e2e.test_command_line import run
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick
 from tests.support.ledger import answer_of
@@ -47,7 +48,15 @@ def test_workers_are_told_one_by_one_with_the_reason_of_those_that_fail(
     assert [worker["state"] for worker in version["workers"]] == ["ready", "failed"]
     assert version["capacity"]["workers"] == 1
     (worker,) = failed()
-    assert "broken on purpose" in worker["reason"]
+    assert worker["reason"] == "ValueError; see the worker's log"
+    (row,) = (
+        line
+        for line in run("models", "--url", cluster.gateway.url).stdout.splitlines()
+        if line.startswith("  on ")
+    )
+    assert row.endswith("ValueError; see the worker's log")
+    everything = json.dumps(cluster.gateway.http.get("/models").json())
+    assert "broken on purpose" not in everything + cluster.gateway.output
     assert worker["host"] == socket.gethostname()
     assert cluster.ask(1).json()["prediction"] == [answer_of(1)]
 

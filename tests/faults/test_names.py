@@ -47,6 +47,7 @@ async def main():
     print("defects:", defects)
 
 logging.getLogger().addHandler(Count())
+logging.getLogger("modelyard").setLevel(logging.DEBUG)  # where each try is logged
 uvloop.run(main())
 """
 

@@ -185,10 +185,16 @@ def silence(proxy: Proxy, member: Member) -> None:
 
 def refuse(proxy: Proxy, member: Member) -> None:
     """Be away for some tries to come back."""
-    tries = member.output.count("broker_unreachable")
+    before = len(member.events("broker_unreachable"))
     proxy.refuse()
     proxy.reset()
-    wait_until(lambda: member.output.count("broker_unreachable") > tries + 5, what="more tries")
+
+    def tries() -> int:
+        return max(
+            (one["tries"] for one in member.events("broker_unreachable")[before:]), default=0
+        )
+
+    wait_until(lambda: tries() >= 4, what="more tries")
     proxy.listen()
 
 

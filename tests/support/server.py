@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -123,6 +124,11 @@ class Member:
 
         found = wait_until(find, what="an address for gRPC")
         return f"{found[1]}:{found[2]}"
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The fields of the lines that it has logged so far of an event."""
+        lines = [line for line in self.output.splitlines() if f'"event":"{name}"' in line]
+        return [json.loads(line) for line in lines]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the server with a signal; gives its exit code."""

@@ -22,6 +22,20 @@ def test_a_url_says_where_the_broker_is(url: str, expected: tuple[str, int, str,
     assert address == (*expected, None)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://me:p%40ss@one/team", "amqp://one:5672/team"),
+        ("amqp://one:99/", "amqp://one:99/"),
+        ("amqp://one/%2Fteam", "amqp://one:5672/%2Fteam"),
+        ("amqps://me:secret@[::1]", "amqps://[::1]:5671/"),
+    ],
+)
+def test_an_address_is_shown_without_user_and_password(url: str, shown: str) -> None:
+    (address,) = parse_addresses(url)
+    assert f"{address}" == shown
+
+
 def test_several_brokers_have_commas_between_them() -> None:
     assert [a.host for a in parse_addresses("amqp://one/, amqp://two/")] == ["one", "two"]
 

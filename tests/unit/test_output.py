@@ -117,6 +117,36 @@ async def test_lines_over_the_limit_are_counted(open_pipe: Callable[..., Pipe]) 
     assert pipe.lines[-1].level == logging.WARNING
 
 
+def own(number: int, logger: str = "modelyard.runner.run") -> bytes:
+    record = Record(f"model_failed: {number}", logging.ERROR, logger, "Traceback", [0])
+    return encode_record(record).encode() + b"\n"
+
+
+async def test_a_record_of_the_runner_itself_is_told_whatever_the_model_prints(
+    open_pipe: Callable[..., Pipe],
+) -> None:
+    pipe = open_pipe(lines_per_window=10)
+    prints = b'no record: "logger":"modelyard.runner"\n' * 500
+    pipe.write(prints + own(1) + prints + b"50 %\r" + own(2) + own(3, "model") + prints)
+    pipe.end()
+    told = [line for line in pipe.lines[10:] if line.trace]
+    assert [(line.text, line.trace, line.inputs) for line in told] == [
+        ("model_failed: 1", "Traceback", (0,)),
+        ("model_failed: 2", "Traceback", (0,)),
+    ]
+    assert pipe.texts[-1] == "1491 lines were dropped: more than 10 in 60 s"
+
+
+async def test_records_of_the_runner_itself_are_limited_too(
+    open_pipe: Callable[..., Pipe],
+) -> None:
+    pipe = open_pipe(lines_per_window=10)
+    pipe.write(b"".join(own(number) for number in range(1000)))
+    pipe.end()
+    assert len(pipe.lines) == 10 + 10 + 1
+    assert pipe.texts[-1] == "980 lines were dropped: more than 10 in 60 s"
+
+
 async def test_the_count_comes_though_nothing_more_is_printed(
     open_pipe: Callable[..., Pipe],
 ) -> None:
@@ -170,6 +200,7 @@ async def test_nothing_printed_is_no_last_line(open_pipe: Callable[..., Pipe]) -
     ("line", "fields"),
     [
         (Line("hello"), {"text": "hello", "ids": ["a", "b", "c"]}),
+        (Line("7 were dropped", inputs=None), {"text": "7 were dropped"}),
         (
             Line("no", logging.ERROR, "model", "Traceback", (1, 7)),
             {"text": "no", "ids": ["b"], "source": "model", "trace": "Traceback"},

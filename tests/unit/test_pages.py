@@ -154,7 +154,7 @@ async def test_the_document_is_short_whatever_models_take(pages: Pages) -> None:
         pages.announce(f"numbers_{number}")
     pages.announce("image", schema=IMAGE)
     text = (await pages.http.get("/openapi.json")).text
-    assert len(text) < 100_000
+    assert len(text) < 130_000  # 2 KB for each model, at /predict and at its own address
     assert "224 items" in text
     assert '"minItems":224' not in text
 
@@ -174,6 +174,70 @@ async def test_the_document_follows_the_models(pages: Pages) -> None:
     assert "late.1.request" not in (await pages.document())["components"]["schemas"]
     pages.announce("late")
     assert "late.1.request" in (await pages.document())["components"]["schemas"]
+
+
+FILES = Schema(
+    json.dumps(
+        {"type": "array", "items": {"type": "string", "contentEncoding": "base64"}}
+    ).encode(),
+    NUMBERS,
+    b'["iVBORw=="]',
+)
+TEXTS = Schema(b'{"type":"array","items":{"type":"string"}}', NUMBERS, b"null")
+KINDS = ["application/json", "application/msgpack"]
+
+
+def taken(document: dict[str, Any], path: str) -> dict[str, Any]:
+    """The bodies that a path takes, by their types."""
+    content: dict[str, Any] = document["paths"][path]["post"]["requestBody"]["content"]
+    return content
+
+
+async def test_each_model_has_its_own_address_in_the_document(pages: Pages) -> None:
+    before = await pages.document()
+    assert not any(path.endswith("}/predict") for path in before["paths"])
+    pages.announce("numbers")
+    pages.announce("image", schema=IMAGE)
+    document = await pages.document()
+    bodies = taken(document, "/models/numbers/predict")
+    assert list(bodies) == KINDS
+    assert bodies["application/json"] == {
+        "schema": {"$ref": "#/components/schemas/numbers.1.request"},
+        "example": {"input_data": [1.5]},
+    }
+    assert document["components"]["schemas"]["numbers.1.request"]["required"] == ["input_data"]
+    (answer,) = (
+        document["paths"]["/models/numbers/predict"]["post"]["responses"]["200"]["content"][kind]
+        for kind in KINDS[:1]
+    )
+    assert answer["schema"] == {"$ref": "#/components/schemas/numbers.1.answer"}
+    assert "example" not in taken(document, "/models/image/predict")["application/json"]
+    of_version = taken(document, "/models/{name}/versions/{version}/predict")
+    assert of_version["application/json"]["schema"] == {
+        "anyOf": [
+            {"$ref": "#/components/schemas/image.1.request"},
+            {"$ref": "#/components/schemas/numbers.1.request"},
+        ]
+    }
+    at_predict = taken(document, "/predict")["application/json"]["schema"]["anyOf"]
+    assert [choice["required"] for choice in at_predict] == [["model_name"]] * 2
+
+
+async def test_models_of_files_and_texts_take_them_as_they_are(pages: Pages) -> None:
+    pages.announce("files", schema=FILES)
+    pages.announce("texts", schema=TEXTS)
+    pages.announce("numbers")
+    document = await pages.document()
+    own = {name: list(taken(document, f"/models/{name}/predict")) for name in ("files", "texts")}
+    assert own == {
+        "files": [*KINDS, "multipart/form-data", "application/octet-stream"],
+        "texts": [*KINDS, "multipart/form-data", "text/plain"],
+    }
+    options = document["paths"]["/models/files/predict"]["post"]["parameters"]
+    assert [option["$ref"].rpartition("/")[2] for option in options] == ["timeout_s", "priority"]
+    assert "parameters" not in document["paths"]["/models/numbers/predict"]["post"]
+    of_version = taken(document, "/models/{name}/versions/{version}/predict")
+    assert list(of_version)[2:] == ["multipart/form-data", "application/octet-stream", "text/plain"]
 
 
 async def test_examples_of_errors_fit_their_status(pages: Pages) -> None:

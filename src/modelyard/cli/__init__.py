@@ -11,15 +11,19 @@ import os
 import signal
 import sys
 
-from modelyard.cli.mistakes import MISTAKES, complain
-from modelyard.cli.parser import parse
+from modelyard.cli.mistakes import MISTAKES, USAGE_ERROR, complain
+from modelyard.cli.parser import make_parser, parse
 
 __all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line (console script ``modelyard``)."""
-    options = parse(sys.argv[1:] if arguments is None else arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    if not typed:
+        make_parser().print_help()
+        sys.exit(USAGE_ERROR)
+    options = parse(typed)
     try:
         code: int | None = options.run(options)
         if sys.stdout is not None:  # None: closed

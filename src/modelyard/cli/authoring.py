@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
-from modelyard.folder import MANIFEST, find_models, read_manifest
+from modelyard.folder import MANIFEST, find_models, read_manifest, read_manifests, set_aside_copies
 from modelyard.scaffold import EXAMPLE, write_model
 from modelyard.settings import load_settings
 
@@ -47,8 +47,14 @@ def check(options: argparse.Namespace) -> int:
 
     has_failed = False
     equipper = make_equipper(load_settings({}), [])
-    for folder in find_models(options.folders):
+    folders = find_models(options.folders)
+    _, copies = set_aside_copies(read_manifests(folders)[0])
+    clashes = {one.folder: one for one in copies}
+    for folder in folders:
         print(os.path.relpath(folder))
+        if (clash := clashes.get(folder)) is not None:
+            print(f"  failed  name          {clash.error}", flush=True)
+            has_failed = True
         for finding in check_model(folder, equipper):
             print(f"  {finding.state:6}  {finding.what:12}  {finding.text}", flush=True)
             for line in finding.details:

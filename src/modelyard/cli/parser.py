@@ -118,9 +118,7 @@ def _add_serving(commands: _Commands) -> None:
             help="who may ask: everybody, or who sends a key (loopback: none)",
         )
         command.add_argument("--keys-file", metavar="FILE", help="keys in TOML, not in the store")
-        command.add_argument(
-            "--tokens-file", metavar="FILE", help="whose tokens are taken too"
-        )
+        command.add_argument("--tokens-file", metavar="FILE", help="whose tokens are taken too")
         command.add_argument(
             "--grpc-port",
             type=int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 from functools import partial
 from importlib.util import find_spec
@@ -11,8 +12,14 @@ from pathlib import Path
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.storing import need_store
 from modelyard.core.manifest import Manifest, ManifestError
-from modelyard.core.names import Target, is_loopback
-from modelyard.folder import Unusable, find_models, read_manifests
+from modelyard.core.names import is_loopback
+from modelyard.folder import (
+    FolderError,
+    Unusable,
+    find_models,
+    read_manifests,
+    set_aside_copies,
+)
 from modelyard.settings import Settings, ignored_variables, load_settings
 
 _GRPC = ("grpc", "grpc_health", "grpc_reflection")
@@ -26,7 +33,7 @@ def serve(options: argparse.Namespace) -> None:
     _check_auth(settings)
     models, bad = _scan(options.folders)
     if bad and (options.strict or not models):
-        raise _join(bad)
+        raise _last_of(bad)
     from modelyard.display import make_display
     from modelyard.serve import serve_embedded
 
@@ -35,8 +42,9 @@ def serve(options: argparse.Namespace) -> None:
         models,
         _listen(settings),
         display=make_display,
+        scan=partial(_scan_again, options.folders),
         bad=bad,
-        scan=partial(_scan, options.folders) if options.reload else None,
+        is_watching=options.reload,
     )
 
 
@@ -54,7 +62,7 @@ def worker(options: argparse.Namespace) -> None:
     settings = _settings(options)
     models, bad = _scan([options.folder])
     if bad:
-        raise _join(bad)
+        raise _last_of(bad)
     if len(models) != 1:
         raise UsageError(f"{options.folder} holds {len(models)} models; a worker serves one")
     from modelyard.serve import serve_worker
@@ -88,19 +96,25 @@ def _check_auth(settings: Settings) -> None:
 
 
 def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
-    models, bad = read_manifests(find_models(folders))
-    seen: dict[Target, Path] = {}
-    for folder, manifest in models:
-        other = seen.setdefault(manifest.target, folder)
-        if other is not folder:
-            raise UsageError(f"{folder} and {other} are both {manifest.target}; change one version")
-    return models, bad
+    found, bad = read_manifests(find_models(folders))
+    models, copies = set_aside_copies(found)
+    return models, [*bad, *copies]
 
 
-def _join(bad: list[Unusable]) -> ManifestError:
-    """Return one error for several, the first in full."""
-    more = f" (and {len(bad) - 1} more)" if bad[1:] else ""
-    return ManifestError(f"{bad[0].error}{more}")
+def _scan_again(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
+    """Return the models that there are now: that a folder has been emptied is no mistake."""
+    found: list[Path] = []
+    for folder in folders:
+        with contextlib.suppress(FolderError):
+            found += find_models([folder])
+    return read_manifests(list(dict.fromkeys(found)))
+
+
+def _last_of(bad: list[Unusable]) -> ManifestError:
+    """Say what is wrong with each but the last; return the error of that one."""
+    for one in bad[:-1]:
+        warn(str(one.error))
+    return bad[-1].error
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -40,8 +40,12 @@ def _version_row(name: str, version: dict[str, Any]) -> tuple[str, ...]:
         f"{capacity['runners_ready']}/{capacity['runners']}",
         str(capacity["in_flight"]),
         "-" if capacity["queued"] is None else str(capacity["queued"]),
-        version["reason"],
+        version["reason"] or _outlived(version.get("reload_failed", "")),
     )
+
+
+def _outlived(why: str) -> str:
+    return f"serves an older state of its folder: {why}" if why else ""
 
 
 def _worker_row(worker: dict[str, Any]) -> tuple[str, ...]:

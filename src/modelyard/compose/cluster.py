@@ -211,6 +211,7 @@ class ClusterWorker:
             announce=self._announce,
             launch=make_launcher(settings, [manifest]).start,
             clock=time.monotonic,
+            log_name="the worker's log",
         )
         self._consumer = AmqpConsumer(
             broker,
@@ -286,7 +287,7 @@ class ClusterWorker:
         is_first_load = not self._pool.digest
         is_failed = announcement.state == "failed" and self._pool.failed_loads >= attempts
         if attempts and is_first_load and is_failed:
-            self._gave_up = f"{announcement.target} failed to load: {announcement.reason}"
+            self._gave_up = f"{announcement.target} failed to load: {announcement.operator_reason}"
             self._stop(is_forced=True)
 
     def _on_consuming(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from modelyard.compose.access import OpenGate
 from modelyard.compose.launching import make_launcher
-from modelyard.compose.models import Models
+from modelyard.compose.models import Models, Scan
 from modelyard.compose.process import (
     OnChange,
     OnStopping,
@@ -22,10 +22,11 @@ from modelyard.compose.process import (
     spare_the_collector,
     stop_on_signals,
 )
-from modelyard.compose.reloading import Reloader, Scan
+from modelyard.compose.reloading import Reloader
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict
+from modelyard.folder import Unusable
 from modelyard.pool.pool import Pool
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
@@ -38,10 +39,11 @@ class Embedded:
     Args:
         settings: The settings.
         models: Folder and manifest of each model.
-        failed: What is said of models that cannot be started at all.
+        unusable: Folders of models that cannot be started at all; they are shown as failed.
         on_change: Told of every change of a target.
         on_stopping: Told how many requests are under way when a signal says stop.
-        scan: Reads the folders again, if they are watched for changes.
+        scan: Reads the folders again.
+        is_watching: Whether folders that change, come or go are served as they are then.
         gate: Says who may ask; None if everybody may.
     """
 
@@ -50,13 +52,14 @@ class Embedded:
         settings: Settings,
         models: list[tuple[Path, Manifest]],
         *,
-        failed: Sequence[Announcement] = (),
+        unusable: Sequence[Unusable] = (),
         on_change: OnChange,
         on_stopping: OnStopping | None = None,
-        scan: Scan | None = None,
+        scan: Scan,
+        is_watching: bool,
         gate: OpenGate | None = None,
     ) -> None:
-        self._failed = failed
+        self._unusable = unusable
         self._transport = LocalTransport()
         metrics = Metrics()
         self._process = Process(
@@ -70,7 +73,7 @@ class Embedded:
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models
-        self._scan = scan
+        self._is_watching = is_watching
 
         def make_pool(
             folder: Path, manifest: Manifest, announce: Callable[[Announcement], None]
@@ -90,6 +93,7 @@ class Embedded:
             transport=self._transport,
             announce=self._process.announce,
             forget=self._process.forget,
+            scan=scan,
         )
         self._process.by_hand = self._served
 
@@ -97,11 +101,9 @@ class Embedded:
         """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
         loaded or failed.
         """
-        for announcement in self._failed:
-            self._process.announce(announcement)
         with stop_on_signals(self._process.stop):
             try:
-                await self._served.start(self._models)
+                await self._served.start(self._models, self._unusable)
                 async with background(self._settle(on_settled)):
                     await self._process.serve(listener)
             finally:
@@ -111,8 +113,8 @@ class Embedded:
         await self._served.settled()
         spare_the_collector()
         on_settled()
-        if self._scan is not None:
-            await Reloader(self._served, self._scan).run()
+        if self._is_watching:
+            await Reloader(self._served).run()
 
     def _verdict(self) -> Verdict:
         entries = self._process.catalog.entries()

@@ -8,63 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
+from modelyard.compose.hosted import Announce, Hosted, MakePool, Refusal, failed
 from modelyard.core.errors import NO_MODEL, ModelNotFound, ModelNotReady
 from modelyard.core.manifest import Manifest, ManifestError
-from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
-from modelyard.folder import read_manifest
-from modelyard.pool.pool import Pool
+from modelyard.folder import Unusable, read_manifest, set_aside_copies
 from modelyard.transports.local import LocalTransport
 
 log = logging.getLogger(__name__)
 
-Announce = Callable[[Announcement], None]
-
-
-class MakePool(Protocol):
-    """Gives a pool that is not started."""
-
-    def __call__(self, folder: Path, manifest: Manifest, announce: Announce) -> Pool: ...
-
-
-class _Hosted:
-    """A model folder as it was when it was put, and its pool."""
-
-    def __init__(
-        self, folder: Path, manifest: Manifest, make_pool: MakePool, announce: Announce
-    ) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self.target = manifest.target
-        self._announce = announce
-        self._is_current = False
-        self._said: Announcement | None = None
-        self.pool = make_pool(folder, manifest, self._on_said)
-
-    @property
-    def reason(self) -> str:
-        """Why it has failed, if it has."""
-        failed = self._said is not None and self._said.state == "failed"
-        return self._said.reason if failed and self._said else ""
-
-    def show(self) -> None:
-        """Let the catalog know of it from now on."""
-        self._is_current = True
-        if self._said is not None:
-            self._announce(self._said)
-
-    def hide(self) -> None:
-        """Tell the catalog nothing more."""
-        self._is_current = False
-
-    def _on_said(self, announcement: Announcement) -> None:
-        self._said = announcement
-        if self._is_current:
-            self._announce(announcement)
+Scan = Callable[[], tuple[list[tuple[Path, Manifest]], list[Unusable]]]
+"""Returns the models that there are now, and the folders whose manifest cannot be used."""
 
 
 class Models:
@@ -75,6 +32,7 @@ class Models:
         transport: Requests reach the pools by it.
         announce: Called with what the catalog should know.
         forget: Called with a target that is served no longer.
+        scan: Reads the folders again.
     """
 
     def __init__(
@@ -84,23 +42,30 @@ class Models:
         transport: LocalTransport,
         announce: Announce,
         forget: Callable[[Target], None],
+        scan: Scan,
     ) -> None:
         self._make_pool = make_pool
         self._transport = transport
         self._announce = announce
         self._forget = forget
-        self._hosted: dict[Path, _Hosted] = {}
+        self._scan = scan
+        self._hosted: dict[Path, Hosted] = {}
         self._unloaded: dict[Path, Manifest] = {}  # by hand
+        self._refused: dict[Path, Target] = {}  # what each is shown as
         self._leaving: set[asyncio.Task[None]] = set()
 
-    async def start(self, models: list[tuple[Path, Manifest]]) -> None:
-        """Serve these models; each is shown while it loads."""
+    async def start(
+        self, models: list[tuple[Path, Manifest]], unusable: Sequence[Unusable] = ()
+    ) -> None:
+        """Serve these models; each is shown while it loads. What is unusable is shown as failed."""
         for folder, manifest in models:
-            hosted = _Hosted(folder, manifest, self._make_pool, self._announce)
+            hosted = Hosted(folder, manifest, self._make_pool, self._announce)
             hosted.show()
             await hosted.pool.__aenter__()
             self._transport.connect(hosted.target, hosted.pool.submit)
             self._hosted[folder] = hosted
+        for one in unusable:
+            self.refuse(one)
 
     async def settled(self) -> None:
         """Wait until each first load has ended, well or not."""
@@ -118,30 +83,55 @@ class Models:
         if self._leaving:
             await asyncio.wait(self._leaving)
 
-    async def put(self, folder: Path, manifest: Manifest) -> str:
+    async def look(self) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
+        """Read the folders again; return what can be served of them, and what cannot."""
+        found, unusable = await asyncio.to_thread(self._scan)
+        served = {folder: hosted.target for folder, hosted in self._hosted.items()}
+        models, copies = set_aside_copies(found, served=served)
+        return models, [*unusable, *copies]
+
+    async def put(self, folder: Path, manifest: Manifest) -> Refusal | None:
         """Serve a folder as it is now, in place of what was served from it.
 
-        Returns why that failed, or "". What was served before stays if it was any better.
+        Returns why that failed, or None. What was served before stays if it was any better.
         """
         other = next((f for f, h in self._hosted.items() if h.target == manifest.target), folder)
         if other != folder:
-            return f"{other} is {manifest.target} too; change one version"
-        new = _Hosted(folder, manifest, self._make_pool, self._announce)
+            text = f"{other} is {manifest.target} too; change the name or the version of one"
+            return Refusal(text, text)
+        new = Hosted(folder, manifest, self._make_pool, self._announce)
         old = self._hosted.get(folder)
-        is_better_than_nothing = old is None or bool(old.reason)
-        if is_better_than_nothing:
+        if old is None or old.failure:  # anything is better
             self._replace(old, new)
+            await new.pool.__aenter__()
+            await new.pool.settled()
+            return new.failure
         await new.pool.__aenter__()
         await new.pool.settled()
-        reason = new.reason
-        if reason and not is_better_than_nothing:
+        if (failure := new.failure) is not None:
             await new.pool.__aexit__(None, None, None)
-        elif not is_better_than_nothing:
+            old.outlive(failure.told)
+        else:
             self._replace(old, new)
-        return reason
+        return failure
+
+    def refuse(self, unusable: Unusable) -> None:
+        """Show that a folder cannot be served as it is now. What it was served as before stays."""
+        folder, target, error = unusable
+        if (hosted := self._hosted.get(folder)) is not None:
+            hosted.outlive(str(error))
+            return
+        self._clear(folder)
+        others = {hosted.target for hosted in self._hosted.values()} | set(self._refused.values())
+        if target is None or target in others:  # there is no name to show it under
+            log.warning("model_refused", extra={"folder": folder.name, "reason": str(error)})
+            return
+        self._refused[folder] = target
+        self._announce(failed(target, str(error)))
 
     async def remove(self, folder: Path) -> None:
         """Serve a folder no longer."""
+        self._clear(folder)
         hosted = self._hosted.pop(folder, None)
         if hosted is not None:
             self._drop(hosted)
@@ -151,20 +141,26 @@ class Models:
         """Load a model by hand, all its versions, from their folders as they are now.
 
         Raises:
-            ModelNotFound: No folder of this name was ever served.
+            ModelNotFound: No folder holds or held a model of this name.
             ModelNotReady: A version cannot be loaded; what was served of it before still is.
         """
-        folders = {f: h.manifest for f, h in self._hosted.items()} | self._unloaded
-        chosen = [folder for folder, manifest in folders.items() if manifest.name == name]
+        models, unusable = await self.look()
+        here, wrong = dict(models), {one.folder: one for one in unusable}
+        names = [(folder, hosted.target.name) for folder, hosted in self._hosted.items()]
+        names += [(folder, manifest.name) for folder, manifest in self._unloaded.items()]
+        names += [(folder, target.name) for folder, target in self._refused.items()]
+        names += [(folder, manifest.name) for folder, manifest in models]
+        names += [(one.folder, one.target.name) for one in unusable if one.target]
+        chosen = dict.fromkeys(folder for folder, its_name in names if its_name == name)
         if not chosen:
             raise ModelNotFound(NO_MODEL)
         for folder in chosen:
-            try:
-                reason = await self.put(folder, read_manifest(folder))
-            except ManifestError as error:
-                reason = str(error)
-            if reason:
-                raise ModelNotReady(f"{folder.name} cannot be loaded: {reason}")
+            refusal = await self._load(folder, here.get(folder), wrong.get(folder))
+            if refusal is not None:
+                fields = {"folder": folder.name, "reason": refusal.logged}
+                log.warning("load_by_hand_failed", extra=fields)
+                raise ModelNotReady(f"{folder.name} cannot be loaded: {refusal.told}")
+            log.info("loaded_by_hand", extra={"folder": folder.name, "model": name})
 
     async def unload(self, name: str) -> None:
         """Unload a model by hand, all its versions, until it is loaded again.
@@ -178,10 +174,24 @@ class Models:
         for folder, hosted in chosen.items():
             self._unloaded[folder] = hosted.manifest
             await self.remove(folder)
+            log.info("unloaded_by_hand", extra={"folder": folder.name, "model": name})
 
-    def _replace(self, old: _Hosted | None, new: _Hosted) -> None:
+    async def _load(
+        self, folder: Path, manifest: Manifest | None, unusable: Unusable | None
+    ) -> Refusal | None:
+        if unusable is not None:
+            self.refuse(unusable)
+            return Refusal(str(unusable.error), str(unusable.error))
+        try:
+            return await self.put(folder, manifest or read_manifest(folder))
+        except ManifestError as error:  # the folder has gone
+            return Refusal(str(error), str(error))
+
+    def _replace(self, old: Hosted | None, new: Hosted) -> None:
         self._hosted[new.folder] = new
         self._unloaded.pop(new.folder, None)
+        self._clear(new.folder)
+        self._refused = {f: target for f, target in self._refused.items() if target != new.target}
         self._transport.connect(new.target, new.pool.submit)
         if old is not None:
             old.hide()
@@ -192,12 +202,18 @@ class Models:
             task.add_done_callback(self._leaving.discard)
         new.show()
 
-    def _drop(self, hosted: _Hosted) -> None:
+    def _clear(self, folder: Path) -> None:
+        """Show a folder as failed no longer."""
+        target = self._refused.pop(folder, None)
+        if target is not None:
+            self._forget(target)
+
+    def _drop(self, hosted: Hosted) -> None:
         hosted.hide()
         self._transport.disconnect(hosted.target)
         self._forget(hosted.target)
 
-    async def _leave(self, hosted: _Hosted) -> None:
+    async def _leave(self, hosted: Hosted) -> None:
         """End a pool that gets no more requests, once it has answered those that it has."""
         try:
             await hosted.pool.drained()

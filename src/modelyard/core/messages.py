@@ -92,9 +92,14 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Runner to pool: the model cannot be served, and why."""
+    """Runner to pool: the model cannot be served, and why.
+
+    ``reason`` is for the operator. ``told`` is for callers if ``reason`` quotes an exception of the
+    model's, which may hold secrets: it names the type only. Empty if callers get ``reason``.
+    """
 
     reason: str
+    told: str = ""
 
 
 class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -111,6 +116,11 @@ class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Announcement(msgspec.Struct, frozen=True):
     """What one pool announces about its target, or the sum over several pools: enough to route,
     check and document.
+
+    ``reason``: why it is not ready, for callers. ``full_reason``: the same with what the model's
+    exception says, for the log and the terminal of this process; it is never sent anywhere. Empty
+    if there is no more to say. ``reload_failed``: why the folder as it is now is not served; what
+    is served is older.
 
     ``is_default``: whether ``model.toml`` says that it answers requests that name no version;
     ``target_wait_s``: the time in which a backlog should be gone; ``workers``: how many serve it.
@@ -131,6 +141,13 @@ class Announcement(msgspec.Struct, frozen=True):
     is_default: bool = False
     target_wait_s: float = 1.0
     workers: int = 1
+    full_reason: str = ""
+    reload_failed: str = ""
+
+    @property
+    def operator_reason(self) -> str:
+        """The reason as the operator sees it."""
+        return self.full_reason or self.reason
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -11,6 +11,10 @@ import msgspec
 RECORD_MARK = "\x1e"
 """ASCII's record separator, which does not occur in ordinary text."""
 
+OWN_RECORD = b'"logger":"modelyard.runner'
+"""Part of the line of each record that the runner itself logs, and of no other record's: inside a
+string, JSON escapes the quotes."""
+
 LONGEST_MESSAGE = 4000
 LONGEST_TRACE = 8000
 """Characters. Of a longer traceback the end is kept, since that names the error."""

@@ -12,6 +12,7 @@ from typing import Any
 from modelyard.core.errors import BY_CODE, GivenUp, RequestError
 from modelyard.core.messages import Schema
 from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.gateway.openapi_addresses import add_addresses
 from modelyard.gateway.problems import MEDIA_TYPE, STATUS, problem_of
 from modelyard.gateway.shortening import shorten_example, shorten_schema
 
@@ -32,7 +33,9 @@ _WHERE = {"invalid_input": "$.input_data[0]", "malformed": "$.input_data"}
 
 
 def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
-    """Return ``document`` with the operation ``POST /predict`` for the models in ``catalog``."""
+    """Return ``document`` with the operation ``POST /predict`` for the models in ``catalog``, and
+    the same at each one's own address.
+    """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = _problem_schema()
     requests, answers, examples = [], [], {}
@@ -50,7 +53,8 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         schemas[f"{prefix}.answer"] = _answer_schema(
             entry, _hoist(gives, f"{prefix}.output", schemas)
         )
-        requests.append({"$ref": f"#/components/schemas/{prefix}.request"})
+        reference = f"#/components/schemas/{prefix}.request"
+        requests.append({"$ref": reference, "required": ["model_name"]})
         answers.append({"$ref": f"#/components/schemas/{prefix}.answer"})
         if (example := _example(entry, known)) is not None:
             examples[prefix] = example
@@ -87,18 +91,25 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
         },
     }
     document["paths"] = {"/predict": {"post": operation}, **document.get("paths", {})}
+    add_addresses(document, catalog)
     return document
 
 
 def without_validation(document: dict[str, Any]) -> dict[str, Any]:
     """Remove the 422 that FastAPI documents for every path with a parameter. Our parameters accept
-    any text, and our errors are problem documents.
+    any text, and our errors are problem documents. Titles that only repeat a name go as well.
     """
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"].pop("title", None)
+    schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
+        schemas.pop(name, None)
+    for schema in schemas.values():
+        for part in schema.get("properties", {}).values():
+            part.pop("title", None)
     return document
 
 
@@ -134,7 +145,7 @@ def _request_schema(entry: Entry, input_schema: dict[str, Any]) -> dict[str, Any
         "title": f"{entry.target} request",
         "description": entry.announcement.description,
         "type": "object",
-        "required": ["model_name", "input_data"],
+        "required": ["input_data"],  # and the name, where the address does not tell it
         "additionalProperties": False,
         "properties": {
             "model_name": {"const": entry.target.name},

@@ -144,8 +144,7 @@ def _body_and_answer(kind: str, examples: dict[str, Any]) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {"application/json": request}},
         "responses": {
             "200": _answer("The predictions", f"{kind}Answer"),
-            "4XX": _answer("The request is refused; the statuses of `/predict`", "ErrorAnswer"),
-            "5XX": _answer("There is no prediction; the statuses of `/predict`", "ErrorAnswer"),
+            "default": _answer("No prediction; the statuses of `/predict`", "ErrorAnswer"),
         },
     }
 

@@ -71,6 +71,9 @@ class Version(BaseModel):
     state: str = Field(description="starting, ready, recovering, failed, stopped or asleep")
     is_default: bool
     reason: str = Field(description="why it is not ready")
+    reload_failed: str = Field(
+        description="why the folder as it is now is not served; what answers is older"
+    )
     description: str
     digest: str = Field(description="of the model folder: manifest, code and artefacts")
     timeout_s: float
@@ -135,6 +138,7 @@ def summary_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> dict[
         "state": known.state,
         "is_default": catalog.is_default(entry),
         "reason": known.reason,
+        "reload_failed": known.reload_failed,
         "description": known.description,
         "digest": known.digest,
         "timeout_s": known.limits.timeout_s,

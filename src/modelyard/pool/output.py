@@ -1,7 +1,8 @@
 """A runner's standard output and error, read line by line while it runs.
 
 Both are one pipe. A runner that prints without end costs little: lines over the limit are counted,
-but not split and logged.
+but not split and logged. What the runner itself logs, such as the traceback of what a model raised,
+has a limit of its own: nothing that a model prints can push it out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from modelyard.core.records import LONGEST_MESSAGE, RECORD_MARK, decode_record
+from modelyard.core.records import LONGEST_MESSAGE, OWN_RECORD, RECORD_MARK, decode_record
 
 log = logging.getLogger(__name__)
 
@@ -31,23 +32,26 @@ class Line(NamedTuple):
     """A line of text, or a record of the runner's logging.
 
     ``level`` is the number of a level in ``logging``; printed text is at INFO. ``inputs``:
-    positions, in the running batch, of the requests that a record is about.
+    positions, in the running batch, of the requests that a record is about; none if it may be about
+    any of them; None if it is about no request.
     """
 
     text: str
     level: int = logging.INFO
     logger: str = ""
     trace: str = ""
-    inputs: tuple[int, ...] = ()
+    inputs: tuple[int, ...] | None = ()
 
 
 def log_line(line: Line, *, model: str, ids: Sequence[str]) -> None:
     """Log a line under the model's name.
 
     ``ids``: of the requests in the running batch, in order. A record about some of them is logged
-    with their ids; any other line is logged with all of them.
+    with their ids; any other line is logged with all of them, unless it is about none.
     """
-    about = [ids[position] for position in line.inputs if position < len(ids)] or list(ids)
+    about: list[str] = []
+    if line.inputs is not None:
+        about = [ids[position] for position in line.inputs if position < len(ids)] or list(ids)
     extra: dict[str, object] = {"model": model, "text": line.text}
     extra |= {"source": line.logger} if line.logger else {}
     extra |= {"ids": about} if about else {}
@@ -61,8 +65,8 @@ class RunnerOutput:
     Args:
         fd: File descriptor of the pipe. It is closed by ``close``.
         on_line: Called with each line.
-        lines_per_window: Most lines passed on in ``window_s`` seconds. The number of dropped lines
-            is reported at the end of the window.
+        lines_per_window: Most lines passed on in ``window_s`` seconds; as many again of the
+            runner's own records. The number of dropped lines is reported at the end of the window.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class RunnerOutput:
         self._lines_per_window = lines_per_window
         self._window_s = window_s
         self._window_ends = 0.0
-        self._left = 0
+        self._left = self._own_left = 0
         self._dropped = 0
         self._report: asyncio.TimerHandle | None = None
         self._rest = b""  # the unfinished last line
@@ -141,8 +145,11 @@ class RunnerOutput:
         for line in lines:
             self._tell(line)
         if dropped := rest.count(b"\n"):
-            rest = rest[rest.rindex(b"\n") + 1 :]
-            self._drop(dropped)
+            end = rest.rindex(b"\n") + 1
+            dropped -= self._tell_own(rest[:end])
+            rest = rest[end:]
+            if dropped:
+                self._drop(dropped)
         # A progress bar never ends its line: it returns to the start and overwrites it.
         start = rest.rfind(b"\r", 0, max(0, len(rest) - 1)) + 1
         self._rest = rest[start : start + LONGEST_LINE_BYTES + 1]
@@ -152,13 +159,27 @@ class RunnerOutput:
         if now >= self._window_ends:
             self._report_dropped()
             self._window_ends = now + self._window_s
-            self._left = self._lines_per_window
+            self._left = self._own_left = self._lines_per_window
         return self._left
 
     def _tell(self, piece: bytes) -> None:
         for line in _lines_in(piece):
             self._left = max(0, self._left - 1)
             self._on_line(line)
+
+    def _tell_own(self, text: bytes) -> int:
+        """Pass on the runner's own records among lines over the limit; return how many."""
+        told, found = 0, text.find(OWN_RECORD)
+        while found >= 0 and self._own_left:
+            start, end = text.rfind(b"\n", 0, found) + 1, text.index(b"\n", found)
+            mark = text.find(_MARK, start, found)
+            if mark >= 0:
+                for line in _lines_in(text[mark:end]):
+                    self._on_line(line)
+                self._own_left -= 1
+                told += 1
+            found = text.find(OWN_RECORD, end)
+        return told
 
     def _drop(self, count: int) -> None:
         self._dropped += count
@@ -172,7 +193,8 @@ class RunnerOutput:
         dropped, self._dropped = self._dropped, 0
         if dropped:
             limit = f"more than {self._lines_per_window} in {self._window_s:g} s"
-            self._on_line(Line(f"{dropped} lines were dropped: {limit}", logging.WARNING))
+            text = f"{dropped} lines were dropped: {limit}"
+            self._on_line(Line(text, logging.WARNING, inputs=None))
 
     def _end(self) -> None:
         """Pass on the unfinished last line: no more will come."""

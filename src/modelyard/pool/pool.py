@@ -41,6 +41,7 @@ class Pool:
         announce: Called with the target's announcement at every change.
         launch: Starts a runner.
         clock: Deadlines are readings of it.
+        log_name: Where callers are told to look for what an exception says.
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
     """
@@ -54,6 +55,7 @@ class Pool:
         announce: Callable[[Announcement], None],
         launch: Launch,
         clock: Clock,
+        log_name: str = "the server's log",
         may_sleep: bool = False,
     ) -> None:
         self.manifest = manifest
@@ -70,6 +72,7 @@ class Pool:
             manifest,
             make_slot=make_slot,
             announce=announce,
+            log_name=log_name,
             may_sleep=may_sleep and manifest.scaling.scale_to_zero,
             clock=clock,
         )
@@ -248,16 +251,7 @@ class Pool:
                 call.settle(self._runners.why_not())
             return
         self._metrics.runner_lost(lost.cause)
-        log.warning(
-            "runner_lost",
-            extra={
-                "model": str(self.target),
-                "cause": lost.cause,
-                "how": lost.how,
-                "ids": [call.request.id for call in lost.batch],
-                "last_lines": list(lost.last_lines),
-            },
-        )
+        self._log_lost(lost)
         now = self._clock()
         if lost.cause == "hung":
             self._patience.ended_hung(now - slot.started)
@@ -273,10 +267,24 @@ class Pool:
                 self._waiting.add(call, is_suspect=True)
         for call in lost.ahead:
             self._waiting.add(call)
-        self._runners.lost(slot, cause=lost.cause, how=lost.how, failed_loads=lost.failed_loads)
+        self._runners.lost(slot, lost)
         if self._runners.state == "failed":
             self._refuse_waiting()
         self._after_batch()
+
+    def _log_lost(self, lost: Lost) -> None:
+        fields: dict[str, object] = {
+            "model": str(self.target),
+            "cause": lost.cause,
+            "how": lost.how,
+        }
+        if lost.batch:
+            fields["ids"] = [call.request.id for call in lost.batch]
+        if lost.failed_loads:
+            fields |= {"failed_loads": lost.failed_loads, "retry_in_s": lost.retry_s}
+        if lost.last_lines and not lost.is_repeated:
+            fields["last_lines"] = list(lost.last_lines)
+        log.warning("runner_lost", extra=fields)
 
     def on_left(self, slot: Slot) -> None:
         """Forget a runner that ended because it should."""

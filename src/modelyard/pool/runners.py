@@ -10,8 +10,7 @@ from modelyard.core.clock import Clock
 from modelyard.core.errors import ModelNotReady, RequestError, ShuttingDown
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Ready, State
-from modelyard.pool.blame import Cause
-from modelyard.pool.slot import Slot
+from modelyard.pool.slot import Lost, Slot
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +26,7 @@ class Runners:
         manifest: The model's.
         make_slot: Returns a new slot.
         announce: Called with the target's announcement at every change.
+        log_name: Where callers are told to look for what an exception says.
         may_sleep: Whether to honour ``scale_to_zero``.
         clock: Idle times are readings of it.
     """
@@ -37,6 +37,7 @@ class Runners:
         *,
         make_slot: Callable[[], Slot],
         announce: Callable[[Announcement], None],
+        log_name: str,
         may_sleep: bool,
         clock: Clock,
     ) -> None:
@@ -49,11 +50,12 @@ class Runners:
         self._target = manifest.target
         self._make_slot = make_slot
         self._announce = announce
+        self._log_name = log_name
         self._may_sleep = may_sleep
         self._clock = clock
         self._least = 0 if may_sleep else manifest.scaling.min_runners
         self._grows_from = 0.0
-        self._reason = ""
+        self._reason = self._full_reason = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
@@ -130,10 +132,12 @@ class Runners:
         if slot in self.idle:
             self.idle.remove(slot)
 
-    def lost(self, slot: Slot, *, cause: Cause, how: str, failed_loads: int) -> None:
+    def lost(self, slot: Slot, lost: Lost) -> None:
         """Note that a runner ended unexpectedly; its slot starts another."""
-        self.failed_loads = failed_loads
-        self.enter("failed" if cause == "load_failed" else "recovering", reason=how)
+        self.failed_loads, cause = lost.failed_loads, lost.cause
+        told = f"{lost.told}; see {self._log_name}" if lost.told else lost.how
+        state: State = "failed" if cause == "load_failed" else "recovering"
+        self.enter(state, reason=told, full_reason=lost.how if lost.told else "")
         if cause == "load_failed" and len(self.slots) > max(1, self._least):
             slot.stop()  # an extra runner that cannot load: do not retry it for ever
             self._grows_from = self._clock() + GROW_AGAIN_S
@@ -190,7 +194,7 @@ class Runners:
 
     # The target's state.
 
-    def enter(self, state: State, *, reason: str = "") -> None:
+    def enter(self, state: State, *, reason: str = "", full_reason: str = "") -> None:
         """Enter ``state``, unless other runners contradict it. "stopped" is final."""
         if self.state == "stopped":
             return
@@ -198,7 +202,9 @@ class Runners:
             state = "ready"
         elif state == "recovering" and self.state != "ready":
             state = self.state
-        self.state, self._reason = state, reason if state in ("failed", "recovering") else ""
+        is_down = state in ("failed", "recovering")
+        self.state = state
+        self._reason, self._full_reason = (reason, full_reason) if is_down else ("", "")
         self.publish()
 
     def publish(self) -> None:
@@ -220,6 +226,7 @@ class Runners:
                 digest=ready.digest if ready else "",
                 schema=ready.schema if ready else None,
                 reason=self._reason,
+                full_reason=self._full_reason,
             )
         )
         self._changed.set()

@@ -25,6 +25,7 @@ from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
 from modelyard.pool.blame import Cause
 from modelyard.pool.interfaces import Launch, Runner
 from modelyard.pool.output import Line, log_line
+from modelyard.pool.repeats import Repeats
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,11 @@ class SlotOwner(Protocol):
 
 
 class Ending(NamedTuple):
-    """How a runner ended."""
+    """How a runner ended. ``told``: what callers are told instead of ``how``, if not empty."""
 
     cause: Cause
     how: str
+    told: str = ""
     was_ready: bool = False
     last_lines: tuple[str, ...] = ()
 
@@ -77,14 +79,19 @@ class Ending(NamedTuple):
 class Lost(NamedTuple):
     """A runner's end, and the calls it had: ``batch`` was running, ``ahead`` had not begun.
 
-    ``failed_loads``: number of runners in a row that ended before they were ready.
+    ``told``: what callers are told instead of ``how``, if not empty. ``failed_loads``: number of
+    runners in a row that ended before they were ready; ``is_repeated``: whether the last one before
+    it ended in the same way. ``retry_s``: seconds until the next one is started.
     """
 
     batch: list[Call]
     ahead: list[Call]
     cause: Cause
     how: str
+    told: str
     failed_loads: int
+    is_repeated: bool
+    retry_s: float
     last_lines: tuple[str, ...]
 
 
@@ -122,7 +129,8 @@ class Slot:
         self._clock = clock
         self._runner: Runner | None = None
         self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
-        self._is_hung = False
+        self._is_hung = self._is_loading = False
+        self._repeats = Repeats()
         self._leaving = asyncio.Event()
 
     def run(self, batch: list[Call]) -> None:
@@ -181,19 +189,33 @@ class Slot:
             failures = 0 if ending.was_ready else failures + 1
             is_failed = ending.cause == "load_failed" or failures > QUICK_RETRIES
             cause = "load_failed" if is_failed else ending.cause
+            is_repeated = not ending.was_ready and self._repeats.failed(ending.how)
+            backoff_s = 0.0
+            if is_failed:
+                backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
             batch, ahead = self.batch, self.ahead
             self.batch, self.ahead = [], []
             if batch or not self._leaving.is_set():
-                lost = Lost(batch, ahead, cause, ending.how, failures, ending.last_lines)
+                lost = Lost(
+                    batch=batch,
+                    ahead=ahead,
+                    cause=cause,
+                    how=ending.how,
+                    told=ending.told,
+                    failed_loads=failures,
+                    is_repeated=is_repeated,
+                    retry_s=backoff_s,
+                    last_lines=ending.last_lines,
+                )
                 self._owner.on_lost(self, lost)
             if is_failed:
-                backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._leaving.wait(), backoff_s)
         self._owner.on_left(self)
 
     async def _run_one(self) -> Ending:
         """Start a runner, wait until it ends, and return why it did."""
+        self._is_loading = True
         try:
             runner = await self._start()
         except OSError as error:
@@ -261,15 +283,19 @@ class Slot:
             return Ending("load_failed", f"loading took longer than load_timeout_s = {limit_s:g}")
         outcome = runner.opened.result()
         if isinstance(outcome, LoadFailed):
-            return Ending("load_failed", outcome.reason)
+            return Ending("load_failed", outcome.reason, outcome.told)
         self.is_ready, self.idle_since = True, self._clock()
         problem = self._owner.on_ready(self, outcome)
         if problem:
             self.is_ready = False
             return Ending("load_failed", problem)
+        self._is_loading = False
+        self._repeats.forget()
         return None
 
     def _on_line(self, line: Line) -> None:
+        if self._is_loading and not self._repeats.is_news(line):
+            return  # the last load failed with the same words
         ids = [call.request.id for call in self.batch]
         log_line(line, model=str(self._manifest.target), ids=ids)
 

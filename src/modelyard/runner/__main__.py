@@ -55,7 +55,8 @@ def main() -> None:
         hosted, ready = _open(folder, shows_errors=arguments.show_errors)
     except LoadError as error:
         log.error("the model cannot be served: %s", error, exc_info=foreign_cause(error))
-        channel.sendall(encode_frame(LoadFailed(str(error))))
+        told = "" if arguments.show_errors else error.told
+        channel.sendall(encode_frame(LoadFailed(str(error), told)))
         sys.exit(1)
     channel.sendall(encode_frame(ready))
     _serve(channel, hosted)

@@ -17,7 +17,13 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Form, Ready
 from modelyard.folder import digest_folder, read_manifest
 from modelyard.model import Model
-from modelyard.runner.loading import LoadError, describe, import_class, source_of
+from modelyard.runner.loading import (
+    LoadError,
+    as_load_error,
+    describe,
+    import_class,
+    source_of,
+)
 from modelyard.runner.run import Rules, Run, Subject
 
 
@@ -77,7 +83,7 @@ class HostedModel:
         except ContractError as error:
             raise LoadError(f"{source_of(folder, manifest.class_)}: {error}") from error
         except BaseException as error:
-            raise LoadError(describe(error, folder)) from error
+            raise as_load_error(error, folder) from error
         return cls(
             model=model,
             contract=contract,
@@ -101,7 +107,7 @@ class HostedModel:
         try:
             self._model.warm_up()
         except BaseException as error:
-            raise LoadError(describe(error, self._folder)) from error
+            raise as_load_error(error, self._folder) from error
         return Ready(
             digest=self._digest,
             input_schema=self.contract.input_schema,
@@ -116,17 +122,21 @@ class HostedModel:
         try:
             example = self.contract.encode_instances(self._model.example)
         except Exception as error:
-            problem = describe(error, self._folder)
-            hint = self._hint_at_one_instance()
-            raise LoadError(f"the example cannot be written as JSON: {problem}{hint}") from error
+            what = "the example cannot be written as JSON"
+            problem, kind = describe(error, self._folder), type(error).__name__
+            text = f"{what}: {problem}{self._hint_at_one_instance()}"
+            raise LoadError(text, told=f"{what}: {kind}") from error
         rules = Rules(
             max_batch_size=self._rules.max_batch_size,
             is_checked=self._manifest.checks.output != "never",
             shows_errors=True,  # to the operator, not to a caller
         )
-        outcome = Run(self._subject, rules, [example], ["json"]).answers([]).outcomes[0]
+        run = Run(self._subject, rules, [example], ["json"])
+        outcome = run.answers([]).outcomes[0]
         if isinstance(outcome, Failure):
-            raise LoadError(f"the model's own example: {self._explain(outcome)}")
+            what, raised = "the model's own example", run.raised.get(0)
+            text = f"{what}: {self._explain(outcome)}"
+            raise LoadError(text, told=f"{what}: {type(raised).__name__}" if raised else "")
         return example
 
     def _explain(self, failure: Failure) -> str:

@@ -17,7 +17,24 @@ LONGEST_REASON = 500  # characters of an error's own text
 
 
 class LoadError(Exception):
-    """The model cannot be served; the text says why and what to do."""
+    """The model cannot be served; the text says why and what to do.
+
+    Args:
+        text: For the operator.
+        told: For callers, if the text quotes an exception, which may hold secrets; else empty.
+    """
+
+    def __init__(self, text: str, *, told: str = "") -> None:
+        super().__init__(text)
+        self.told = told
+
+
+def as_load_error(error: BaseException, folder: Path) -> LoadError:
+    """Return the LoadError for what was raised while the model was loaded."""
+    if isinstance(error, LoadError):
+        return error
+    told = "" if isinstance(error, ManifestError | FolderError) else type(error).__name__
+    return LoadError(describe(error, folder), told=told)
 
 
 def foreign_cause(error: LoadError) -> BaseException | None:

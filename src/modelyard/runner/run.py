@@ -76,6 +76,9 @@ class Subject(NamedTuple):
 class Run:
     """The run of one batch; ``answers`` has the outcome.
 
+    ``raised``: by the position of each input for which the model failed with an exception, that
+    exception.
+
     Args:
         subject: The model that runs it.
         rules: How it is run.
@@ -94,6 +97,7 @@ class Run:
         self._rules = rules
         self._inputs = inputs
         self._forms = forms
+        self.raised: dict[int, BaseException] = {}
         self._outcomes: list[bytes | Failure] = [b""] * len(inputs)
         self._wanted: dict[int, list[Wanted]] = {}  # outputs, of inputs that are tensors
         self._model_s = 0.0
@@ -154,6 +158,8 @@ class Run:
         """Record a request's failure, and log the exception that caused it."""
         self._outcomes[position] = error.to_failure()
         if (cause := error.__cause__) is not None:
+            if isinstance(error, ModelFailed):
+                self.raised[position] = cause
             level = logging.WARNING if isinstance(error, InvalidInput) else logging.ERROR
             what = describe(cause, self._folder)
             log.log(level, "%s: %s", error.code, what, exc_info=cause, extra={"inputs": [position]})

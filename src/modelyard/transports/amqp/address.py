@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 PORTS = {"amqp": 5672, "amqps": 5671}
 
@@ -18,6 +18,13 @@ class Address(NamedTuple):
     password: str
     vhost: str
     tls: ssl.SSLContext | None
+
+    def __str__(self) -> str:
+        """Return the URL without user, password and parameters."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        scheme = "amqps" if self.tls else "amqp"
+        vhost = "" if self.vhost == "/" else quote(self.vhost, safe="")
+        return f"{scheme}://{host}:{self.port}/{vhost}"
 
 
 def parse_addresses(urls: str) -> list[Address]:

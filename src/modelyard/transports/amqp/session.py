@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 2.0
 STABLE_AFTER_S = 5.0  # only a session that lasted this long resets the backoff
+QUIET_TRIES = 256  # of so many tries in vain, one at least is logged
 
 LOST = (BrokerError, OSError, TimeoutError)
 """Raised if the broker cannot be reached, refuses, or times out."""
@@ -110,24 +111,29 @@ class Supervisor:
     ) -> None:
         self._addresses = cycle(broker.addresses)
         self._broker = broker
+        self._role = role
         self._name = f"modelyard {role} {broker.owner}"
         self._on_open = on_open
         self._on_lost = on_lost
         self._confirm_timeout_s = confirm_timeout_s
         self._is_one_connection = is_one_connection
         self._opened = 0
+        self._tries = 0  # in vain, since the last session
+        self._problems: dict[str, str] = {}  # the last at each address
 
     async def run(self) -> None:
         """Keep a session open until cancelled."""
         backoff_s = FIRST_BACKOFF_S
         clock = self._broker.clock
         while True:
+            address = next(self._addresses)
             try:
-                async with self._open(next(self._addresses)) as session:
+                async with self._open(address) as session:
                     try:
                         async with asyncio.timeout(CONNECT_TIMEOUT_S):
                             await self._on_open(session)
                         self._opened += 1
+                        self._tries, self._problems = 0, {}
                         log.info("broker_connected", extra={"sessions": self._opened})
                         opened = clock()
                         await session.lost.wait()
@@ -136,10 +142,28 @@ class Supervisor:
                     finally:  # before closing the connections, which may take a while
                         self._on_lost()
             except LOST as error:
-                log.warning("broker_unreachable", extra={"error": str(error) or repr(error)})
+                self._complain(address, error)
             # With jitter, so that many processes do not reconnect at the same moment.
             await asyncio.sleep(backoff_s * self._broker.chance.uniform(0.5, 1.5))
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+
+    def _complain(self, address: Address, error: Exception) -> None:
+        """Log a try in vain: the first, each with another error, and of the rest ever fewer."""
+        self._tries += 1
+        tries, where, problem = self._tries, str(address), str(error) or repr(error)
+        is_due = tries & (tries - 1) == 0 or tries % QUIET_TRIES == 0  # the first: powers of two
+        is_news = self._problems.get(where) != problem
+        self._problems[where] = problem
+        level = logging.WARNING if is_due or is_news else logging.DEBUG
+        fields: dict[str, object] = {
+            "address": where,
+            "error": problem,
+            "role": self._role,
+            "tries": tries,
+        }
+        if tries == 1 and isinstance(error, OSError):
+            fields["hint"] = "is a RabbitMQ running there? the setting amqp_url names another"
+        log.log(level, "broker_unreachable", extra=fields)
 
     @contextlib.asynccontextmanager
     async def _open(self, address: Address) -> AsyncIterator[Session]:
