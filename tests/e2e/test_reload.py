@@ -194,7 +194,10 @@ def test_a_model_added_since_the_start_is_loaded_by_hand(models: Path, stack: Ex
     write(models / "three", code(3))
     assert server.http.post("/v2/repository/models/three/load").status_code == 200
     assert says(server, "three", 3)
-    (event,) = (one for one in server.events("loaded_by_hand") if one["model"] == "two")
+    (event,) = wait_until(
+        lambda: [one for one in server.events("loaded_by_hand") if one["model"] == "two"],
+        what="a word in the log",
+    )
     assert event["folder"] == "two"
     write(models / "bad", code(4), "[limits]\ntimeout_s = -1\n")
     failed = server.http.post("/models/bad/load")
@@ -221,10 +224,12 @@ def test_models_are_loaded_and_unloaded_by_hand(models: Path, stack: ExitStack) 
     assert (failed.status_code, failed.json()["code"]) == (503, "model_not_ready")
     assert "cannot be loaded: ValueError; see the server's log" in failed.json()["detail"]
     assert "broken on purpose" not in failed.text
-    assert "broken on purpose" in server.events("load_by_hand_failed")[0]["reason"]
+    (event,) = wait_until(lambda: server.events("load_by_hand_failed"), what="a word in the log")
+    assert "broken on purpose" in event["reason"]
     assert says(server, "one", 2)
     assert server.http.post("/models/one/unload").status_code == 204
-    assert [event["model"] for event in server.events("unloaded_by_hand")] == ["one"]
+    (event,) = wait_until(lambda: server.events("unloaded_by_hand"), what="a word in the log")
+    assert event["model"] == "one"
     assert server.predict("one", [0]).json()["code"] == "model_not_found"
     assert server.http.post("/models/one/unload").status_code == 404
     wait_until(lambda: not server.runners(), what="the end of its runner")
@@ -236,7 +241,7 @@ def test_models_are_loaded_and_unloaded_by_hand(models: Path, stack: ExitStack) 
 
 @pytest.fixture
 def exposed(models: Path) -> Iterator[Member]:
-    with Member("serve", models, "--host", "0.0.0.0") as server:
+    with Member("serve", models, "--host", "0.0.0.0", "--auth", "none") as server:
         server.url = server.url.replace("0.0.0.0", "127.0.0.1")
         yield server
 

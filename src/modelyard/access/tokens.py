@@ -71,7 +71,7 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True):
     issuer: str
     audience: str
     jwks: str
-    algorithms: list[Algorithm] = ["RS256"]
+    algorithms: tuple[Algorithm, ...] = ("RS256",)
     leeway_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30
     owner_claim: str = "sub"
     scopes_claim: str = ""
