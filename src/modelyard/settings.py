@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -175,22 +174,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return _with_user(self.redis_url, self.redis_username, self.redis_password)
 
 
-class Surroundings(NamedTuple):
-    """What this process has for its models, beside the settings.
-
-    Attributes:
-        variables: Its environment, but for ``MODELYARD_…``: they may hold passwords.
-        secrets: The folder of secrets; None for none.
-        reserved: Files in there that are called like a setting: they are the server's own.
-        caches: The user's folder for caches; None if there is no such user.
-    """
-
-    variables: dict[str, str]
-    secrets: Path | None
-    reserved: frozenset[str]
-    caches: Path | None
-
-
 class Explained(NamedTuple):
     """One setting as it applies; ``origin`` is the flag, variable or file that gave its value."""
 
@@ -230,32 +213,10 @@ def explain_settings(
     ]
 
 
-def read_surroundings(environment: Mapping[str, str] | None = None) -> Surroundings:
-    """Give what there is for models; ``environment`` is ``os.environ`` unless given."""
-    environment = os.environ if environment is None else environment
-    folder = environment.get(SECRETS_VARIABLE)
-    return Surroundings(
-        variables={
-            name: value for name, value in environment.items() if not name.startswith(PREFIX)
-        },
-        secrets=Path(folder) if folder else None,
-        reserved=frozenset(_names()),
-        caches=_caches_of_user(environment),
-    )
-
-
-def read_api_key(environment: Mapping[str, str] | None = None) -> str:
-    """Return the key that commands send to a gateway; ``environment`` is ``os.environ`` unless
-    given. It is no setting: a server has none.
-    """
-    environment = os.environ if environment is None else environment
-    return environment.get(API_KEY_VARIABLE, "").strip()
-
-
 def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return a sentence for each variable that looks like a setting and is none."""
     environment = os.environ if environment is None else environment
-    variables = {PREFIX + name.upper() for name in _names()} | {
+    variables = {PREFIX + name.upper() for name in setting_names()} | {
         *(FILE_VARIABLE, SECRETS_VARIABLE, API_KEY_VARIABLE)
     }
     known = {variable.removeprefix(PREFIX) for variable in variables}
@@ -266,7 +227,8 @@ def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]
     ]
 
 
-def _names() -> set[str]:
+def setting_names() -> set[str]:
+    """Return the names of all settings."""
     return {field.name for field in msgspec.structs.fields(Settings)}
 
 
@@ -275,21 +237,11 @@ def _state_of_user() -> Path:
     return named if named.is_absolute() else Path.home() / ".local" / "state"
 
 
-def _caches_of_user(environment: Mapping[str, str]) -> Path | None:
-    if (named := Path(environment.get("XDG_CACHE_HOME", ""))).is_absolute():
-        return named
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-
-
 def _gather(
     flags: Mapping[str, Any], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what was set, and by what."""
-    known = _names()
+    known = setting_names()
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     path = flags.get("config") or environment.get(FILE_VARIABLE)

@@ -14,8 +14,8 @@ from modelyard.settings import (
     explain_settings,
     ignored_variables,
     load_settings,
-    read_surroundings,
 )
+from modelyard.surroundings import read_surroundings
 
 
 def test_the_defaults() -> None:

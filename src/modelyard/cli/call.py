@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from modelyard.settings import API_KEY_VARIABLE, read_api_key
+from modelyard.settings import API_KEY_VARIABLE
+from modelyard.surroundings import read_api_key
 
 if TYPE_CHECKING:
     from urllib.error import HTTPError

@@ -11,7 +11,8 @@ from modelyard.equipment.environments import Environments
 from modelyard.equipment.equipper import Equipper
 from modelyard.equipment.secrets import Secrets
 from modelyard.pool.launcher import Launcher
-from modelyard.settings import Settings, read_surroundings
+from modelyard.settings import Settings
+from modelyard.surroundings import read_surroundings
 
 
 def make_equipper(settings: Settings, models: Iterable[Manifest]) -> Equipper:

@@ -20,9 +20,10 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Answers, Ready
 from modelyard.core.pace import Pace
 from modelyard.pool.blame import Patience, judge
+from modelyard.pool.endings import Lost
 from modelyard.pool.interfaces import Launch, PoolMetrics
 from modelyard.pool.runners import Runners
-from modelyard.pool.slot import Lost, Slot
+from modelyard.pool.slot import Slot
 from modelyard.pool.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -251,7 +252,7 @@ class Pool:
                 call.settle(self._runners.why_not())
             return
         self._metrics.runner_lost(lost.cause)
-        self._log_lost(lost)
+        log.warning("runner_lost", extra={"model": str(self.target), **lost.log_fields()})
         now = self._clock()
         if lost.cause == "hung":
             self._patience.ended_hung(now - slot.started)
@@ -271,20 +272,6 @@ class Pool:
         if self._runners.state == "failed":
             self._refuse_waiting()
         self._after_batch()
-
-    def _log_lost(self, lost: Lost) -> None:
-        fields: dict[str, object] = {
-            "model": str(self.target),
-            "cause": lost.cause,
-            "how": lost.how,
-        }
-        if lost.batch:
-            fields["ids"] = [call.request.id for call in lost.batch]
-        if lost.failed_loads:
-            fields |= {"failed_loads": lost.failed_loads, "retry_in_s": lost.retry_s}
-        if lost.last_lines and not lost.is_repeated:
-            fields["last_lines"] = list(lost.last_lines)
-        log.warning("runner_lost", extra=fields)
 
     def on_left(self, slot: Slot) -> None:
         """Forget a runner that ended because it should."""

@@ -10,7 +10,8 @@ from modelyard.core.clock import Clock
 from modelyard.core.errors import ModelNotReady, RequestError, ShuttingDown
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Ready, State
-from modelyard.pool.slot import Lost, Slot
+from modelyard.pool.endings import Lost
+from modelyard.pool.slot import Slot
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import logging
 import math
 import signal
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
@@ -23,6 +23,7 @@ from modelyard.core.errors import Failure
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
 from modelyard.pool.blame import Cause
+from modelyard.pool.endings import Ending, Lost
 from modelyard.pool.interfaces import Launch, Runner
 from modelyard.pool.output import Line, log_line
 from modelyard.pool.repeats import Repeats
@@ -64,35 +65,6 @@ class SlotOwner(Protocol):
     def on_left(self, slot: Slot) -> None:
         """The runner ended as requested, and the slot stays empty."""
         ...
-
-
-class Ending(NamedTuple):
-    """How a runner ended. ``told``: what callers are told instead of ``how``, if not empty."""
-
-    cause: Cause
-    how: str
-    told: str = ""
-    was_ready: bool = False
-    last_lines: tuple[str, ...] = ()
-
-
-class Lost(NamedTuple):
-    """A runner's end, and the calls it had: ``batch`` was running, ``ahead`` had not begun.
-
-    ``told``: what callers are told instead of ``how``, if not empty. ``failed_loads``: number of
-    runners in a row that ended before they were ready; ``is_repeated``: whether the last one before
-    it ended in the same way. ``retry_s``: seconds until the next one is started.
-    """
-
-    batch: list[Call]
-    ahead: list[Call]
-    cause: Cause
-    how: str
-    told: str
-    failed_loads: int
-    is_repeated: bool
-    retry_s: float
-    last_lines: tuple[str, ...]
 
 
 class Slot:
