@@ -66,6 +66,8 @@ class Pod(Member):
             environment[name] = url
         self._mount_secrets(secrets, folder)
         environment["MODELYARD_SECRETS"] = str(folder)
+        if "MODELYARD_GRPC_PORT" in environment:
+            environment["MODELYARD_GRPC_PORT"] = "0"
         super().__init__(*arguments, settings=environment)
         self._command = [*confine(USER), *self._command]
         self.grace_s = float(self.spec["terminationGracePeriodSeconds"])

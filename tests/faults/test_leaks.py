@@ -59,6 +59,12 @@ def held(cluster: Cluster, proxy: Proxy) -> Held:
     )
 
 
+def settled(cluster: Cluster, proxy: Proxy) -> Held | None:
+    """Give what is held, once the broker knows of no connection that is gone."""
+    found = held(cluster, proxy)
+    return found if found.connections == found.through_proxy else None
+
+
 def memory_bytes(*members: Member) -> list[int]:
     return [psutil.Process(m.process.pid).memory_info().rss for m in members]
 
@@ -90,7 +96,8 @@ def test_row_30_faults_leave_nothing_behind(proxied: tuple[Cluster, Proxy]) -> N
         return True
 
     load(cluster, Every(0.2, 2, strike))  # what is made once is there now
-    before = held(cluster, proxy)
+    # The broker may not have noticed yet that the connections of before are gone.
+    before = wait_until(lambda: settled(cluster, proxy), what="the broker to have noticed")
     load(cluster, Every(0.2, 8, strike))
     print(before, [[size >> 10 for size in each] for each in sizes])
     wait_until(lambda: held(cluster, proxy) == before, what="all that was opened to be closed")
