@@ -99,9 +99,9 @@ def test_claims_give_scopes(server: Server, provider: Provider) -> None:
     assert ask(server, provider.token(groups=["ml-team", "x"])) == 200
     assert ask(server, provider.token(groups="ml-team")) == 200
     assert ask(server, provider.token(groups=["ml-team"]), "sums") == 403
-    assert ask(server, provider.token(scope="openid predict:peop* email")) == 200
-    assert ask(server, provider.token(scope=["predict:people", 7])) == 200
-    assert ask(server, provider.token(scope="openid")) == 404
+    assert ask(server, provider.token(scope="openid modelyard:predict:peop* email")) == 200
+    assert ask(server, provider.token(scope=["modelyard:predict:people", 7])) == 200
+    assert ask(server, provider.token(scope="openid admin predict:people")) == 404
     assert ask(server, provider.token()) == 404
 
 
@@ -122,22 +122,22 @@ def test_claims_give_scopes(server: Server, provider: Provider) -> None:
 def test_what_a_token_lacks_makes_it_invalid(
     server: Server, provider: Provider, claims: dict[str, Any]
 ) -> None:
-    assert ask(server, provider.token(scope="admin", **claims)) == 401
+    assert ask(server, provider.token(scope="modelyard:admin", **claims)) == 401
 
 
 def test_a_token_that_nobody_signed_is_invalid(server: Server, provider: Provider) -> None:
     claims = {"iss": ISSUER, "aud": "modelyard", "sub": "ada", "exp": time.time() + 600}
-    claims["scope"] = "admin"
+    claims["scope"] = "modelyard:admin"
     public = json.loads(provider.jwks)["keys"][0]["n"]
     forged = [
         jwt.encode(claims, "", algorithm="none", headers={"kid": "0"}),
         jwt.encode(claims, public, algorithm="HS256", headers={"kid": "0"}),
         jwt.encode(claims, public, algorithm="HS256"),
-        Provider().token(scope="admin"),
+        Provider().token(scope="modelyard:admin"),
     ]
-    genuine = provider.token(scope="predict:people")
+    genuine = provider.token(scope="modelyard:predict:people")
     head, body, signature = genuine.split(".")
-    other = provider.token(scope="admin").split(".")[1]
+    other = provider.token(scope="modelyard:admin").split(".")[1]
     forged += [f"{head}.{other}.{signature}", f"{head}.{body}.", f"{head}.{body}", "a.b.c", "..."]
     for token in forged:
         assert ask(server, token) == 401, token
@@ -145,8 +145,12 @@ def test_a_token_that_nobody_signed_is_invalid(server: Server, provider: Provide
 
 
 def test_a_clock_may_be_a_little_wrong(server: Server, provider: Provider) -> None:
-    assert ask(server, provider.token(scope="predict:people", exp=time.time() - 10)) == 200
-    assert ask(server, provider.token(scope="predict:people", exp=time.time() - 40)) == 401
+    assert (
+        ask(server, provider.token(scope="modelyard:predict:people", exp=time.time() - 10)) == 200
+    )
+    assert (
+        ask(server, provider.token(scope="modelyard:predict:people", exp=time.time() - 40)) == 401
+    )
 
 
 def test_keys_roll_over_without_a_restart(
@@ -191,7 +195,7 @@ def test_keys_may_be_at_a_url(provider: Provider, models: Path, tmp_path: Path) 
 
 def test_no_key_is_needed_beside_tokens(server: Server, provider: Provider) -> None:
     assert httpx.get(server.url + "/models").status_code == 401
-    headers = {"authorization": f"Bearer {provider.token(scope='read')}"}
+    headers = {"authorization": f"Bearer {provider.token(scope='modelyard:read')}"}
     assert len(httpx.get(server.url + "/models", headers=headers).json()["models"]) == 2
 
 
@@ -200,7 +204,7 @@ def test_no_key_is_needed_beside_tokens(server: Server, provider: Provider) -> N
     [
         ("", "missing required field"),
         ("[[issuers]]\nissuer = 'x'\naudience = 'y'\njwks = '/nothing'", "No such file"),
-        (FILE.format(issuer="x", jwks="y").replace("read", "nonsense"), "is no scope"),
+        (FILE.format(issuer="x", jwks="y").replace("read", "nonsense"), "is not a valid scope"),
         (FILE.format(issuer="x", jwks="y") + "more = 1", "unknown field"),
         ("[[issuers]]\nissuer = 'x'\naudience = 'y'\njwks = 'z'\nalgorithms = ['HS256']", "HS256"),
     ],

@@ -49,7 +49,7 @@ def test_a_typing_error_is_seen(position: int, letter: str) -> None:
 
 @pytest.mark.parametrize("scope", ["", "predict", "predict:", "read:x", "admin:", "predict:A", "x"])
 def test_what_is_no_scope_is_refused(scope: str) -> None:
-    with pytest.raises(ScopeError, match="is no scope"):
+    with pytest.raises(ScopeError, match="is not a valid scope"):
         check_scope(scope)
 
 

@@ -1,8 +1,8 @@
 """The gate: who a request comes from, and whether it may ask for a model.
 
-A credential that was seen before costs one look-up, as does a model that it asked for before. What
-is remembered is forgotten when the keyring is replaced: so a key that is revoked stops working with
-the next request, also on connections that are kept.
+A credential that was seen before costs one look-up. What is remembered is forgotten when the
+keyring is replaced, so a key that is revoked stops working with the next request, also on
+connections that are kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from modelyard.core.clock import Clock
 from modelyard.core.errors import NO_MODEL, Forbidden, ModelNotFound, Unauthenticated
 
 MOST_KNOWN = 4096  # credentials; only valid ones are remembered
+LONGEST_KNOWN_BYTES = 4096  # of each: a token is as long
 _BEARER = b"bearer "
 _HOW = "send a key: `Authorization: Bearer KEY`, or `X-API-Key: KEY`"
 
@@ -47,7 +48,6 @@ class Gate:
         self._keyring = keyring
         self._wall_clock = wall_clock
         self._known: dict[bytes, Principal] = {}
-        self._allowed: set[tuple[bytes, str]] = set()
 
     def replace(self, keyring: Keyring) -> None:
         """Use another keyring from now on."""
@@ -57,7 +57,6 @@ class Gate:
     def forget(self) -> None:
         """Look everybody up again."""
         self._known = {}
-        self._allowed = set()
 
     def principal_of(self, credential: bytes, host: str) -> Principal:
         """Return who sent a credential.
@@ -76,6 +75,13 @@ class Gate:
             raise Unauthenticated("the key may not be used from this address")
         return principal
 
+    def is_valid(self, credential: bytes) -> bool:
+        """Return whether a credential is known at all, wherever it comes from."""
+        try:
+            return bool(self._known.get(credential) or self._admit(credential))
+        except Unauthenticated:
+            return False
+
     def check_prediction(self, credential: bytes, host: str, model: str) -> Principal:
         """Return who asks for predictions of a model.
 
@@ -85,11 +91,8 @@ class Gate:
             Forbidden: It may, but may not be asked.
         """
         principal = self.principal_of(credential, host)
-        if (credential, model) not in self._allowed:
-            if not principal.scopes.may_predict(model):
-                raise refusal(principal, model, scope=f"predict:{model}")
-            if len(self._allowed) < MOST_KNOWN:
-                self._allowed.add((credential, model))
+        if not principal.scopes.may_predict(model):
+            raise refusal(principal, model, scope=f"predict:{model}")
         return principal
 
     def meter_of(self, principal: Principal) -> Meter | None:
@@ -103,7 +106,7 @@ class Gate:
 
     def _admit(self, credential: bytes) -> Principal:
         if not credential:
-            raise Unauthenticated(f"this server wants a key; {_HOW}")
+            raise refusal_of(credential)
         text = key_in(credential)
         principal = None
         if is_key(text):
@@ -111,11 +114,18 @@ class Gate:
         elif self._tokens is not None:
             principal = self._tokens.find(text)
         if principal is None:
-            raise Unauthenticated(f"the key is not valid; {_HOW}")
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[credential] = principal
+            raise refusal_of(credential)
+        if len(credential) <= LONGEST_KNOWN_BYTES:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[credential] = principal
         return principal
+
+
+def refusal_of(credential: bytes) -> Unauthenticated:
+    """Return the error of a credential that is missing or unknown."""
+    problem = "the key is not valid" if credential else "this server wants a key"
+    return Unauthenticated(f"{problem}; {_HOW}")
 
 
 def key_in(credential: bytes) -> str:

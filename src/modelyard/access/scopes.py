@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from modelyard.core.names import is_name
+
 READ, ADMIN = "read", "admin"
 WITH_PATTERN = ("predict", "release")
 _SCOPE = re.compile(rf"({READ}|{ADMIN}|({'|'.join(WITH_PATTERN)}):[a-z0-9*][a-z0-9*._-]*)")
@@ -30,14 +32,14 @@ def check_scope(scope: str) -> str:
     """
     if _SCOPE.fullmatch(scope) is None:
         raise ScopeError(
-            f"{scope!r} is no scope; those are {READ}, {ADMIN}, and predict:MODEL and "
+            f"{scope!r} is not a valid scope; those are {READ}, {ADMIN}, and predict:MODEL and "
             "release:MODEL, in which * stands for any letters"
         )
     return scope
 
 
 class Scopes:
-    """The scopes of one caller, as questions. Answers are kept: there are as many as models."""
+    """The scopes of one caller, as questions. What is no model's name matches no pattern."""
 
     def __init__(self, scopes: Iterable[str]) -> None:
         self.names = tuple(sorted(scopes))
@@ -51,11 +53,15 @@ class Scopes:
 
     def may_predict(self, model: str) -> bool:
         """Return whether the model may be asked."""
-        return self.is_admin or self._patterns["predict"].fullmatch(model) is not None
+        return self.is_admin or self._matches("predict", model)
 
     def may_release(self, model: str) -> bool:
         """Return whether the model may be loaded and unloaded."""
-        return self.is_admin or self._patterns["release"].fullmatch(model) is not None
+        return self.is_admin or self._matches("release", model)
+
+    def _matches(self, kind: str, model: str) -> bool:
+        # Names are short: on long ones patterns with several stars would take seconds.
+        return is_name(model) and self._patterns[kind].fullmatch(model) is not None
 
     def may_see(self, model: str) -> bool:
         """Return whether the model may be known to be there."""

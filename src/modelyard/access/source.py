@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import tomllib
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -66,6 +67,9 @@ class FileKeys:
             if text == self._known:
                 return None
             found = msgspec.convert(tomllib.loads(text.decode()), _File)
+            twice = [name for name, n in Counter(key.id for key in found.keys).items() if n > 1]
+            if twice:
+                raise ValueError(f"two keys have the id {twice[0]!r}")
             keyring = Keyring(map(_to_key, found.keys))
         except (OSError, ValueError, tomllib.TOMLDecodeError) as error:
             raise SourceError(f"{self._path}: {error}") from error
@@ -97,7 +101,7 @@ async def follow(gate: Gate, source: KeySource) -> None:
         await asyncio.sleep(REFRESH_S)
         try:
             keyring = await asyncio.to_thread(source.read)
-        except SourceError as error:
+        except Exception as error:  # whatever is wrong with it must not end the server
             if is_well:
                 log.error("keys_not_read", extra={"why": str(error)})
             is_well = False

@@ -6,7 +6,7 @@ A file in TOML names the issuers that are trusted, and says which claims give wh
     issuer = "https://id.example.com"
     audience = "modelyard"
     jwks = "https://id.example.com/keys"     # or a file
-    scopes_claim = "modelyard_scopes"        # a list, or words; these are our scopes as they are
+    scopes_claim = "scope"                   # a list, or words, as `modelyard:predict:iris*`
     [[issuers.rules]]
     claim = "groups"
     value = "ml-team"
@@ -64,7 +64,8 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True):
         algorithms: With which it signs.
         leeway_s: By how much its clock may differ from ours.
         owner_claim: Which claim names the tenant.
-        scopes_claim: Which claim lists scopes; empty for none.
+        scopes_claim: Which claim lists scopes, among those of others; empty for none.
+        scopes_prefix: What ours begin with there.
         rules: What other claims give.
     """
 
@@ -75,6 +76,7 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True):
     leeway_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30
     owner_claim: str = "sub"
     scopes_claim: str = ""
+    scopes_prefix: Annotated[str, msgspec.Meta(min_length=1)] = "modelyard:"
     rules: list[Rule] = []
 
 
@@ -111,7 +113,7 @@ class _Keys:
         except (OSError, URLError, ValueError, msgspec.DecodeError, jwt.PyJWTError) as error:
             raise SourceError(f"{where}: {error}") from error
         self._text = text
-        self.by_id = {key.key_id: key for key in found.keys}
+        self.by_id = {key.key_id: key for key in found.keys if key.key_type != "oct"}
         return True
 
 
@@ -154,7 +156,7 @@ class Tokens:
                 return None
             claims = jwt.decode(
                 token,
-                key=key,
+                key=key.key,
                 algorithms=list(issuer.algorithms),
                 audience=issuer.audience,
                 issuer=issuer.issuer,
@@ -191,7 +193,7 @@ def _principal(issuer: Issuer, claims: dict[str, Any]) -> Principal | None:
         return None
     scopes = {scope for rule in issuer.rules if _holds(rule, claims) for scope in rule.scopes}
     if issuer.scopes_claim:
-        scopes |= _known_scopes(claims.get(issuer.scopes_claim))
+        scopes |= _known_scopes(claims.get(issuer.scopes_claim), issuer.scopes_prefix)
     return Principal(
         Key(
             id=f"{owner} of {issuer.issuer}",
@@ -208,13 +210,15 @@ def _holds(rule: Rule, claims: dict[str, Any]) -> bool:
     return rule.value in found if isinstance(found, list) else found == rule.value
 
 
-def _known_scopes(claim: object) -> set[str]:
+def _known_scopes(claim: object, prefix: str) -> set[str]:
     """Return the scopes of ours in a claim; it may have those of others as well."""
     words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
     found = set()
     for word in words:
+        if not isinstance(word, str) or not word.startswith(prefix):
+            continue
         try:
-            found.add(check_scope(word))
-        except (ScopeError, TypeError):
+            found.add(check_scope(word.removeprefix(prefix)))
+        except ScopeError:
             continue
     return found

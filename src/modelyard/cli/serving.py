@@ -88,6 +88,8 @@ def _check_auth(settings: Settings) -> None:
             "everybody; --host 127.0.0.1, for this machine alone"
         )
     if settings.auth != "keys":
+        if settings.keys_file or settings.tokens_file:
+            raise UsageError("keys_file and tokens_file are of use with --auth keys alone")
         return
     if settings.tokens_file and find_spec("jwt") is None:
         raise UsageError("tokens need a library that is not here: pip install 'modelyard[tokens]'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import re
 import secrets
 import time
@@ -49,7 +50,9 @@ def create(options: argparse.Namespace) -> None:
     expires = None if options.expires is None else _moment(options.expires)
     key_id = options.id or f"{_as_id(options.owner)}-{secrets.token_hex(3)}"
     if _KEY_ID.fullmatch(key_id) is None:
-        raise UsageError(f"{key_id!r} is no id: lower-case letters, digits, '.', '_' and '-'")
+        raise UsageError(
+            f"{key_id!r} is not a valid id: lower-case letters, digits, '.', '_' and '-'"
+        )
     if options.toml:
         key = new_key()
         entry = Key(
@@ -91,7 +94,7 @@ def rotate(options: argparse.Namespace) -> None:
     """Make a new key in place of one."""
     grace_s = _duration_s(options.grace)
     if grace_s is None:
-        raise UsageError(f"{options.grace!r} is no time; write 30m, 24h or 7d")
+        raise UsageError(f"{options.grace!r} is not a valid time; write 30m, 24h or 7d")
     key = _open(options).rotate(options.id, grace_s=grace_s)
     print(f"The old key of {options.id} is valid for {options.grace} more.")
     print(f"The new one, which cannot be shown again: {key}")
@@ -138,7 +141,14 @@ def _open(options: argparse.Namespace, *, makes: bool = False) -> KeyStore:
         schema.upgrade(engine)
         print(f"made {engine.url.database}")
     schema.check_revision(engine)
-    return KeyStore(engine, actor=getpass.getuser(), wall_clock=time.time)
+    return KeyStore(engine, actor=_user(), wall_clock=time.time)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in our images
+        return f"user {os.getuid()}"
 
 
 def _row(key: StoredKey) -> tuple[str, ...]:
@@ -175,7 +185,7 @@ def _moment(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no time; write 90d, 12h or 2027-01-31") from None
+        raise UsageError(f"{text!r} is not a valid time; write 90d, 12h or 2027-01-31") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
@@ -187,5 +197,5 @@ def _as_toml(key: Key) -> str:
     if key.networks:
         lines.append(f"networks = {json.dumps(key.networks)}")
     given = msgspec.structs.asdict(key.limits).items()
-    lines += [f"{name} = {value:g}" for name, value in given if value is not None]
+    lines += [f"{name} = {json.dumps(value)}" for name, value in given if value is not None]
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from modelyard.compose.access import OpenGate
 from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
-from modelyard.core.verdict import Verdict
+from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Cache, Dispatch, Transport
 from modelyard.settings import Settings
@@ -211,6 +211,7 @@ class Process:
                 gate=None if self._gate is None else self._gate.gate,
             ),
             verdict=self._full_verdict,
+            gate=None if self._gate is None else self._gate.gate,
             max_message_bytes=settings.max_body_bytes,
             drain_s=settings.drain_s,
         )
@@ -234,7 +235,7 @@ class Process:
         return self.metrics.render(), CONTENT_TYPE
 
     def _full_verdict(self) -> Verdict:
-        return Verdict("draining", is_ready=False) if self.is_draining else self._verdict()
+        return Verdict(DRAINING, is_ready=False) if self.is_draining else self._verdict()
 
     def _make_cache(self) -> Cache | None:
         near = MemoryCache(max_bytes=self._settings.cache_bytes, clock=time.monotonic)

@@ -124,8 +124,9 @@ class HttpConnection(asyncio.Protocol):
                     self.endpoint.admit(head.plan, self._host)
             except RequestError as error:
                 return error
-        if (head.body_bytes or 0) > self.limits.max_body_bytes:
-            return TooLarge(f"the body is over the limit of {self.limits.max_body_bytes} bytes")
+        most = self.limits.most_bytes(head)
+        if (head.body_bytes or 0) > most:
+            return TooLarge(f"the body is over the limit of {most} bytes")
         return None
 
     def _on_request(

@@ -85,7 +85,7 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
 
 def credential_of(headers: Mapping[bytes, bytes]) -> bytes:
     """Return the header that tells who asks; empty if there is none."""
-    return headers.get(b"authorization") or headers.get(b"x-api-key", b"")
+    return headers.get(b"x-api-key") or headers.get(b"authorization", b"")
 
 
 def _check_method(head: Head) -> None:

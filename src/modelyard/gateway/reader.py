@@ -44,6 +44,13 @@ class Limits(NamedTuple):
     body_timeout_s: float
     max_body_bytes: int
 
+    def most_bytes(self, head: Head) -> int:
+        """Return how large a request's body may be. Pages take little, and are answered to callers
+        whose key is looked at after the body.
+        """
+        is_page = head.plan is None
+        return min(self.max_body_bytes, SMALL_BYTES) if is_page else self.max_body_bytes
+
 
 class RequestReader:
     """Reads one request after the other.
@@ -220,7 +227,7 @@ class RequestReader:
         self._body.begin(
             head.body_bytes,
             begun,
-            max_bytes=self._limits.max_body_bytes,
+            max_bytes=self._limits.most_bytes(head),
             transport=self._transport,
         )
 

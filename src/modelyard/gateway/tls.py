@@ -41,13 +41,14 @@ class Tls(NamedTuple):
 
 async def renew(tls: Tls, context: ssl.SSLContext) -> None:
     """Load a certificate that has changed, for the connections that are made from then on, until
-    cancelled. Files that do not belong together, as in the midst of a renewal, change nothing.
+    cancelled. Files that do not belong together, as in the midst of a renewal, change nothing. The
+    authority of clients stays the one of the start.
     """
-    known = await asyncio.to_thread(tls.read)
+    known = None  # the first time it is loaded again: it may have changed since it was
     while True:
         await asyncio.sleep(CHECK_S)
         try:
-            found = await asyncio.to_thread(tls.read)
+            found = (await asyncio.to_thread(tls.read))[:2]
             if found == known:
                 continue
             tls.make_context()  # else a wrong pair would be half loaded
@@ -55,5 +56,6 @@ async def renew(tls: Tls, context: ssl.SSLContext) -> None:
         except OSError as error:
             log.warning("certificate_not_read", extra={"why": str(error)})
             continue
+        if known is not None:
+            log.info("certificate_read")
         known = found
-        log.info("certificate_read")

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 def credential_of(metadata: Mapping[str, str | bytes]) -> bytes:
     """Return what tells who asks, as in HTTP; empty if there is nothing."""
-    found = metadata.get("authorization") or metadata.get("x-api-key", b"")
+    found = metadata.get("x-api-key") or metadata.get("authorization", b"")
     return found.encode() if isinstance(found, str) else found
 
 

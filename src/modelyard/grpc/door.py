@@ -35,19 +35,22 @@ class GrpcDoor:
     """Translates one inference.
 
     Args:
-        body: The ``ModelInferRequest``.
         time_left_s: Until the client's own deadline; None if it has none.
         is_streamed: Whether it is one message of a stream.
     """
 
     form: Form = "v2"
 
-    def __init__(self, body: bytes, *, time_left_s: float | None, is_streamed: bool) -> None:
+    def __init__(self, *, time_left_s: float | None, is_streamed: bool) -> None:
         self._time_left_s = time_left_s
         self._is_streamed = is_streamed
         self._is_raw = True
         self._id = ""
         self._request: Any = None
+        self._damage = ""
+
+    def open(self, body: bytes) -> None:
+        """Take the ``ModelInferRequest``, before anything else is asked."""
         try:
             self._request = InferRequest.FromString(body)  # of raw tensors no element is looked at
         except DecodeError as error:

@@ -7,7 +7,8 @@ passes, is given up like a request whose HTTP connection is lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -15,9 +16,12 @@ import grpc
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.predict import PredictEndpoint
+from modelyard.gateway.preparing import Predicting
 from modelyard.grpc.callers import credential_of, host_of
 from modelyard.grpc.door import STATUS_LINE, GrpcDoor
 
+CROWD = 8  # from so many calls in progress on, those that come are gathered
+GATHER_S = 0.001
 STREAM_WINDOW = 64  # requests of one stream in progress; the next one waits in the client
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -40,29 +44,37 @@ class Inference:
         self, endpoint: PredictEndpoint, body: bytes, context: Context, *, is_streamed: bool
     ) -> None:
         sent = dict(context.invocation_metadata() or ())
-        left_s = context.time_remaining()
-        door = GrpcDoor(body, time_left_s=left_s, is_streamed=is_streamed)
+        self._door = door = GrpcDoor(time_left_s=context.time_remaining(), is_streamed=is_streamed)
         is_bypass = "no-cache" in str(sent.get("cache-control", "")).lower()
         credential = credential_of(sent)
-        plan = Plan("v2", is_bypass=is_bypass, coding="", door=door, credential=credential)
+        self._plan = Plan("v2", is_bypass=is_bypass, coding="", door=door, credential=credential)
         given = sent.get("x-request-id")
-        given_id = given.encode() if isinstance(given, str) else given
+        self._given_id = given.encode() if isinstance(given, str) else given
+        self._host = host_of(context.peer())
         self.answer: asyncio.Future[tuple[bytes, bytes]] = (
             asyncio.get_running_loop().create_future()
         )
         self._endpoint = endpoint
-        self._predicting = None
+        self._body = body
+        self._predicting: Predicting | None = None
         self._room = 0
-        host = host_of(context.peer())
+
+    def begin(self) -> None:
+        """Begin to answer, unless nobody waits any more."""
+        if self.answer.done():
+            return
+        endpoint, body, door = self._endpoint, self._body, self._door
+        self._body = b""
         try:
-            endpoint.admit(plan, host)
+            endpoint.admit(self._plan, self._host)
             self._room = endpoint.budget.take(len(body))
         except RequestError as error:
-            endpoint.refuse(error, self._respond, given_id=given_id, door=door)
-        else:
-            self._predicting = endpoint.begin(
-                plan, body, self._respond, given_id=given_id, host=host
-            )
+            endpoint.refuse(error, self._respond, given_id=self._given_id, door=door)
+            return
+        door.open(body)
+        self._predicting = endpoint.begin(
+            self._plan, body, self._respond, given_id=self._given_id, host=self._host
+        )
 
     def _respond(self, head: bytes, body: bytes) -> None:
         self._endpoint.budget.give_back(self._room)
@@ -79,17 +91,51 @@ class Inference:
             self._predicting.settle(GivenUp("the client has cancelled the call"))
 
 
+class Crowd:
+    """Has requests that come within a millisecond begin together, while many are in progress.
+
+    Each call comes in a turn of the event loop of its own. Begun one by one, 64 callers would be
+    answered in batches of two.
+    """
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._waiting: list[Callable[[], None]] = []
+
+    @contextmanager
+    def joined_by(self, begin: Callable[[], None]) -> Iterator[None]:
+        """Call ``begin``, now or very soon, and count the request as long as the block."""
+        self._size += 1
+        try:
+            if self._size < CROWD:
+                begin()
+            else:
+                if not self._waiting:
+                    asyncio.get_running_loop().call_later(GATHER_S, self._begin_all)
+                self._waiting.append(begin)
+            yield
+        finally:
+            self._size -= 1
+
+    def _begin_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for begin in waiting:
+            begin()
+
+
 class InferenceService:
     """Answers inferences by ``endpoint``."""
 
     def __init__(self, endpoint: PredictEndpoint) -> None:
         self._endpoint = endpoint
+        self._crowd = Crowd()
 
     async def infer(self, body: bytes, context: Context) -> bytes:
         """Answer a ``ModelInfer``."""
         inference = Inference(self._endpoint, body, context, is_streamed=False)
         try:
-            head, message = await inference.answer
+            with self._crowd.joined_by(inference.begin):
+                head, message = await inference.answer
         except asyncio.CancelledError:
             inference.give_up()
             raise
@@ -110,16 +156,20 @@ class InferenceService:
         begun: asyncio.Queue[Inference | None] = asyncio.Queue(STREAM_WINDOW)
 
         async def read() -> None:
-            try:
-                async for body in bodies:
-                    await begun.put(Inference(self._endpoint, body, context, is_streamed=True))
-            finally:
-                await begun.put(None)
+            async for body in bodies:
+                one = Inference(self._endpoint, body, context, is_streamed=True)
+                one.begin()
+                try:
+                    await begun.put(one)
+                except asyncio.CancelledError:
+                    one.give_up()
+                    raise
+            await begun.put(None)
 
         reading = asyncio.create_task(read())
         inference: Inference | None = None
         try:
-            while (inference := await begun.get()) is not None:
+            while (inference := await self._next_of(begun, reading)) is not None:
                 yield (await inference.answer)[1]
         finally:
             reading.cancel()
@@ -128,6 +178,22 @@ class InferenceService:
             while not begun.empty():
                 if (waiting := begun.get_nowait()) is not None:
                     waiting.give_up()
+
+    @staticmethod
+    async def _next_of(
+        begun: asyncio.Queue[Inference | None], reading: asyncio.Task[None]
+    ) -> Inference | None:
+        """Return the next request of a stream; None at its end.
+
+        Raises:
+            Exception: Reading the stream failed, and nothing is left of what was read before.
+        """
+        getting = asyncio.ensure_future(begun.get())
+        await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
+        if not getting.done() and reading.exception() is not None:
+            getting.cancel()
+            reading.result()
+        return await getting
 
 
 def _metadata_of(head: bytes) -> dict[str, str]:

@@ -10,12 +10,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from modelyard.core.verdict import Verdict
+from modelyard.access.gate import Gate, refusal_of
+from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.tls import Tls
+from modelyard.grpc.callers import credential_of
 from modelyard.grpc.inference import handlers_of
 from modelyard.grpc.messages import POOL, SERVICE
-from modelyard.grpc.pages import Pages
+from modelyard.grpc.pages import NEEDS, Pages
 
 HEALTH_CHECK_S = 0.5  # how often those who watch the health are told of changes
 _SECOND_MS = 1000
@@ -51,6 +53,8 @@ class Health(health_pb2_grpc.HealthServicer):
             if status != told:
                 told = status
                 yield health_pb2.HealthCheckResponse(status=status)
+            if self._verdict().status == DRAINING:
+                return
             await asyncio.sleep(HEALTH_CHECK_S)
 
     def _status_of(self, service: str) -> Any:
@@ -61,6 +65,29 @@ class Health(health_pb2_grpc.HealthServicer):
         return answer.SERVING if is_ready else answer.NOT_SERVING
 
 
+class Doorkeeper(grpc.aio.ServerInterceptor):
+    """Refuses strangers before a message of theirs is read. What a caller may do is looked at when
+    the call is handled.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._refusal: Any = grpc.stream_unary_rpc_method_handler(_refuse)  # reads no message
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """Return who handles a call."""
+        service, _, name = details.method.removeprefix("/").partition("/")
+        is_open = service != SERVICE or NEEDS.get(name) == "nothing"
+        if is_open or self._gate.is_valid(credential_of(dict(details.invocation_metadata or ()))):
+            return await continuation(details)
+        return self._refusal
+
+
+async def _refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    sent = credential_of(dict(context.invocation_metadata() or ()))
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, refusal_of(sent).detail)
+
+
 class GrpcServer:
     """Serves on a port until ``stop``.
 
@@ -68,6 +95,7 @@ class GrpcServer:
         endpoint: Answers predictions.
         pages: Answers everything else.
         verdict: Says whether requests should come here.
+        gate: Says who may call; None if everybody may.
         max_message_bytes: Larger requests are refused.
         drain_s: How long ``stop`` waits for calls in progress.
     """
@@ -78,12 +106,16 @@ class GrpcServer:
         endpoint: PredictEndpoint,
         pages: Pages,
         verdict: Callable[[], Verdict],
+        gate: Gate | None,
         max_message_bytes: int,
         drain_s: float,
     ) -> None:
         self._drain_s = drain_s
         self._stopping: asyncio.Task[None] | None = None
-        self._server = server = grpc.aio.server(options=_options(max_message_bytes))
+        doorkeepers = [] if gate is None else [Doorkeeper(gate)]
+        self._server = server = grpc.aio.server(
+            interceptors=doorkeepers, options=_options(max_message_bytes)
+        )
         handlers = pages.handlers() | handlers_of(endpoint)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(Health(verdict), server)
@@ -147,7 +179,7 @@ def _options(max_message_bytes: int) -> list[tuple[str, Any]]:
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", -1),
-        ("grpc.max_concurrent_streams", 1024),  # of one connection
+        ("grpc.max_concurrent_streams", 256),  # of one connection
         ("grpc.so_reuseport", 0),  # two servers on one port would share its calls
         # So that clients, which keep one connection for all calls, find new gateways.
         ("grpc.max_connection_age_ms", 300 * _SECOND_MS),

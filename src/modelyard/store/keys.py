@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
-from modelyard.access.keyring import Key, Keyring
+from modelyard.access.keyring import Key, Keyring, Principal
 from modelyard.access.keys import SHOWN, digest_of, new_key
 from modelyard.access.limits import NO_LIMITS, Limits
 from modelyard.access.source import SourceError
 from modelyard.core.clock import Clock
 from modelyard.store.errors import StoreError
 from modelyard.store.tables import AUDIT, CHANGES, KEYS, SECRETS
+
+log = logging.getLogger(__name__)
 
 _WHAT = "keys"
 
@@ -73,18 +77,20 @@ class KeyStore:
             **msgspec.structs.asdict(limits),
         }
         try:
-            with self._engine.begin() as connection:
+            with self._begin() as connection:
                 connection.execute(KEYS.insert().values(made))
                 self._add_secret(connection, key_id, key)
                 self._note(connection, "key created", key_id)
-        except sa.exc.IntegrityError as error:
-            raise StoreError(f"there is a key {key_id!r} already") from error
+        except StoreError as error:
+            if isinstance(error.__cause__, sa.exc.IntegrityError):
+                raise StoreError(f"there is a key {key_id!r} already") from error
+            raise
         return key
 
     def rotate(self, key_id: str, *, grace_s: float) -> str:
         """Return a new key in place of one, which is valid for ``grace_s`` more."""
         key, now = new_key(), self._wall_clock()
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             self._find(connection, key_id)
             end = now + grace_s
             is_longer = sa.or_(SECRETS.c.expires.is_(None), SECRETS.c.expires > end)
@@ -97,7 +103,7 @@ class KeyStore:
 
     def revoke(self, key_id: str) -> None:
         """Make a key invalid for ever."""
-        with self._engine.begin() as connection:
+        with self._begin() as connection:
             self._find(connection, key_id)
             now = self._wall_clock()
             connection.execute(KEYS.update().where(KEYS.c.id == key_id).values(revoked=now))
@@ -105,7 +111,7 @@ class KeyStore:
 
     def list(self) -> list[StoredKey]:
         """Return all keys, the newest last."""
-        with self._engine.connect() as connection:
+        with self._begin() as connection:
             shown: dict[str, list[str]] = {}
             for row in connection.execute(SECRETS.select().order_by(SECRETS.c.created)):
                 shown.setdefault(row.key_id, []).append(row.shown)
@@ -113,6 +119,11 @@ class KeyStore:
                 StoredKey(**row._mapping, shown=shown.get(row.id, ()))
                 for row in connection.execute(KEYS.select().order_by(KEYS.c.created))
             ]
+
+    @contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        with _telling(self._engine), self._engine.begin() as connection:
+            yield connection
 
     def _find(self, connection: sa.Connection, key_id: str) -> sa.Row[Any]:
         found = connection.execute(KEYS.select().where(KEYS.c.id == key_id)).one_or_none()
@@ -162,17 +173,37 @@ class StoreKeys:
         except sa.exc.SQLAlchemyError as error:
             where = self._engine.url.render_as_string(hide_password=True)
             raise SourceError(f"{where}: {str(error).splitlines()[0]}") from error
-        keyring = Keyring(
-            Key(
-                id=row.id,
-                digest=row.digest,
-                owner=row.owner,
-                scopes=tuple(row.scopes),
-                expires=min((e for e in (row.expires, row.secret_expires) if e), default=None),
-                networks=tuple(row.networks),
-                limits=Limits(rate=row.rate, burst=row.burst, in_flight=row.in_flight),
-            )
-            for row in rows
-        )
+        keys = []
+        for row in rows:
+            try:
+                Principal(key := _key_of(row))  # a newer release may know scopes that we do not
+            except ValueError as error:
+                log.error("key_left_out", extra={"key": row.id, "why": str(error)})
+                continue
+            keys.append(key)
+        keyring = Keyring(keys)
         self._known = found
         return keyring
+
+
+def _key_of(row: sa.Row[Any]) -> Key:
+    ends = [moment for moment in (row.expires, row.secret_expires) if moment is not None]
+    return Key(
+        id=row.id,
+        digest=row.digest,
+        owner=row.owner,
+        scopes=tuple(row.scopes),
+        expires=min(ends, default=None),
+        networks=tuple(row.networks),
+        limits=Limits(rate=row.rate, burst=row.burst, in_flight=row.in_flight),
+    )
+
+
+@contextmanager
+def _telling(engine: sa.Engine) -> Iterator[None]:
+    """Say in a sentence what the database says."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        where = engine.url.render_as_string(hide_password=True)
+        raise StoreError(f"{where}: {str(error).splitlines()[0]}") from error

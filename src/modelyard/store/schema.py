@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,13 @@ from sqlalchemy.engine import make_url
 from modelyard.store.errors import StoreError
 
 _BUSY_S = 10  # SQLite: how long a writer waits for another one
+_PATIENCE = {  # PostgreSQL: a database that is silent must not hold a thread
+    "connect_timeout": 5,
+    "options": "-c statement_timeout=10000",
+    "tcp_user_timeout": 10_000,
+}
+
+log = logging.getLogger(__name__)
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -33,7 +41,8 @@ def open_engine(url: str) -> sa.Engine:
             raise StoreError(f"{parsed.drivername} is not offered; sqlite and postgresql are")
         if parsed.get_backend_name() == "sqlite" and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = sa.create_engine(parsed, pool_pre_ping=True)
+        more = {} if parsed.get_backend_name() == "sqlite" else {"connect_args": _PATIENCE}
+        engine = sa.create_engine(parsed, pool_pre_ping=True, **more)
     except sa.exc.ArgumentError as error:
         raise StoreError(f"the database's URL is none: {error}") from error
     except ModuleNotFoundError as error:
@@ -77,7 +86,10 @@ def check_revision(engine: sa.Engine) -> None:
     if found == wanted:
         return
     if found is not None and found not in _revisions():
-        raise StoreError(f"the database is of a newer release (schema {found}): upgrade this one")
+        # Migrations take nothing away that the release before needs, so that it can go on, scale
+        # and come back.
+        log.warning("store_is_newer", extra={"schema": found, "known": wanted})
+        return
     raise StoreError(
         f"the database's schema is {found or 'not there yet'}, this release needs {wanted}: "
         "run `modelyard store upgrade` with the same settings"
@@ -107,6 +119,8 @@ def back_up(engine: sa.Engine, path: Path) -> None:
         raise StoreError("this copies SQLite; use pg_dump for PostgreSQL")
     if path.exists():
         raise StoreError(f"{path} is there already")
+    if not Path(database).exists():
+        raise StoreError(f"there is no store at {database}")
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(path)) as copy:
         source.backup(copy)
 

@@ -43,9 +43,3 @@ def upgrade() -> None:
         sa.Column("action", sa.String(64), nullable=False),
         sa.Column("subject", sa.String(128), nullable=False),
     )
-
-
-def downgrade() -> None:
-    """Drop them again."""
-    for name in ("audit", "changes", "secrets", "keys"):
-        op.drop_table(name)

@@ -14,10 +14,3 @@ def upgrade() -> None:
     op.add_column("keys", sa.Column("rate", sa.Double))
     op.add_column("keys", sa.Column("burst", sa.Integer))
     op.add_column("keys", sa.Column("in_flight", sa.Integer))
-
-
-def downgrade() -> None:
-    """Drop them again."""
-    with op.batch_alter_table("keys") as table:
-        for name in ("in_flight", "burst", "rate"):
-            table.drop_column(name)
