@@ -80,7 +80,7 @@ def read_manifests(
 def _guess_target(folder: Path) -> Target | None:
     try:
         table = tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         table = {}
     name, version = (str(table.get(key, "")) for key in ("name", "version"))
     if not is_name(name):

@@ -67,7 +67,7 @@ class FileKeys:
                 return None
             found = msgspec.convert(tomllib.loads(text.decode()), _File)
             keyring = Keyring(map(_to_key, found.keys))
-        except (OSError, ValueError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SourceError(f"{self._path}: {error}") from error
         self._known = text
         return keyring
