@@ -87,8 +87,9 @@ async def test_connect_with_a_body_is_refused_rather_than_its_body_read_as_a_hea
     assert client.codes == ["malformed"]
 
 
-def test_connect_is_not_taken_for_another_method() -> None:
-    head = HeadParser().parse(b"CONNECT gateway:80 HTTP/1.1\r\nhost: gateway\r\n\r\n")
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\n"])
+def test_connect_is_not_taken_for_another_method(before: bytes) -> None:
+    head = HeadParser().parse(before + b"CONNECT gateway:80 HTTP/1.1\r\nhost: gateway\r\n\r\n")
     assert head is not None
     assert head.method == b"CONNECT"
 

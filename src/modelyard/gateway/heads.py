@@ -200,7 +200,7 @@ class HeadParser:
             self._parser.feed_data(raw)
         except HttpParserUpgrade:
             self._parser = self._new_parser()
-            if raw.startswith(b"CONNECT "):
+            if self._method == b"CONNECT":
                 return raw
             self._fields.clear()
             self._urls.clear()
