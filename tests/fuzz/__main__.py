@@ -43,7 +43,7 @@ def main() -> int:
         count = len(outcome.findings)
         print(f"{name:14} {outcome.executions:11,} {outcome.edges:6,} {count:9}", flush=True)
         for path in outcome.findings:
-            print(f"  {path}: how it failed is at the end of {outcome.log}", flush=True)
+            print(f"  {path}: how it failed is in {outcome.log}", flush=True)
         found += count
     return 1 if found else 0
 
