@@ -253,6 +253,17 @@ coverage: setup-dev ## Lines and branches that tests without processes reach; fa
 	@env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/coverage run -m pytest $(WITHOUT_PROCESSES) $(ARGS)
 	@$(BIN)/python -m tests.unit.reached
 
+# Fuzzing needs atheris and what is fuzzed, in an environment of its own.
+build/fuzz-env/.done: VENV := build/fuzz-env
+build/fuzz-env/.done: requirements/gateway.txt requirements/models.txt requirements/build.txt requirements/fuzz.txt
+	@echo "Making $(@D), once …"
+	$(call install,requirements/gateway.txt requirements/models.txt requirements/build.txt requirements/fuzz.txt)
+	@touch $@
+
+.PHONY: fuzz
+fuzz: build/fuzz-env/.done ## Fuzz each parser of foreign bytes for MINUTES (20), or one TARGET; Linux, Python 3.11 to 3.13
+	@exec env PYTHONPATH=src:. build/fuzz-env/bin/python -m tests.fuzz $(MINUTES:%=--minutes %) $(TARGET:%=--target %)
+
 DIST ?= dist
 
 .PHONY: client-wheel
@@ -368,6 +379,7 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	    -o requirements/bench/$$name.txt || exit 1; \
 	done
 	$(COMPILE) $(ARGS) requirements/kserve.in -o requirements/kserve.txt
+	$(COMPILE) $(ARGS) requirements/fuzz.in -o requirements/fuzz.txt
 endif
 
 .PHONY: clean

@@ -113,7 +113,7 @@ def _name_copy(folder: Path, manifest: Manifest, taken: Collection[Target]) -> T
 def _guess_target(folder: Path) -> Target | None:
     try:
         table = tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         table = {}
     name, version = (str(table.get(key, "")) for key in ("name", "version"))
     if not is_name(name):

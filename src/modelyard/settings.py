@@ -285,7 +285,7 @@ def _mask(name: str, value: Any) -> Any:
 def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: {error}") from error
     if unknown := sorted(set(values) - known):
         hint = _suggest(unknown[0], known)

@@ -112,6 +112,7 @@ DEEP = b'{"inputs":[{"name":"x","datatype":"FP64","shape":[1,4],"data":' + b"[" 
         (b'{"inputs":[{}]}', {}, 422, "missing required field `name` (at inputs[0])"),
         (b'{"inputs":[],"id":7}', {}, 422, "Expected `str`, got `int` (at id)"),
         (b'{"inputs":[],"parameters":{"timeout":-1}}', {}, 422, "(at parameters.timeout)"),
+        (b'{"inputs":[],"parameters":{"timeout":1%b}}' % (b"0" * 400), {}, 422, "microseconds"),
         (b'{"inputs":[],"parameters":{"binary_data_output":1}}', {}, 422, "true or false"),
         (b'{"inputs":[],"parameters":{"sequence_id":7}}', {}, 422, "sequences are not offered"),
         (b'{"inputs":[]', {}, 400, "truncated"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from modelyard.access.keyring import Key, Keyring
 from modelyard.access.keys import digest_of, is_key, new_key
 from modelyard.access.limits import Limits, Meter
 from modelyard.access.scopes import ScopeError, Scopes, check_scope
+from modelyard.access.source import FileKeys, SourceError
 from modelyard.core.errors import Forbidden, ModelNotFound, RateLimited, Unauthenticated
 
 LETTERS = string.digits + string.ascii_letters
@@ -193,3 +195,15 @@ def test_what_a_key_has_asked_is_kept_when_keys_change() -> None:
     assert gate.meter_of(gate.principal_of(key.encode(), "")) is meter
     gate.replace(keyring(key, "read"))
     assert gate.meter_of(gate.principal_of(key.encode(), "")) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"keys", b"\xff", b"[[keys]]\nid = 1", b"x = " + b"9" * 5000, b"keys = " + b"[" * 5000],
+    ids=["no TOML", "no text", "no key", "too many digits", "too deep"],
+)
+def test_a_file_of_keys_that_cannot_be_read_is_named(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_bytes(text)
+    with pytest.raises(SourceError, match=r"keys\.toml: "):
+        FileKeys(path).read()

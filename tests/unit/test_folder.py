@@ -81,14 +81,16 @@ def test_one_bad_manifest_leaves_the_others_usable(tmp_path: Path) -> None:
     good = write_folder(tmp_path / "good", CODE)
     unknown_key = write_folder(tmp_path / "typo", CODE, manifest="[cache]\nttl = 1\n")
     no_toml = write_folder(tmp_path / "broken", CODE, manifest="x =\n")
+    too_deep = write_folder(tmp_path / "deep", CODE, manifest="x = " + "[" * 5000)
     no_name = write_folder(tmp_path / "No Name", CODE)
     (no_name / "model.toml").write_text("")
     gone = tmp_path / "gone"
-    found, bad = read_manifests([good, unknown_key, no_toml, no_name, gone])
+    found, bad = read_manifests([good, unknown_key, no_toml, too_deep, no_name, gone])
     assert [(folder, manifest.target) for folder, manifest in found] == [(good, Target("m", "1"))]
     assert [(one.folder, one.target) for one in bad] == [
         (unknown_key, Target("m", "1")),
         (no_toml, Target("broken", "0")),
+        (too_deep, Target("deep", "0")),
         (no_name, None),
         (gone, Target("gone", "0")),
     ]

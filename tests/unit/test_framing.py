@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.gateway.body import FRAMING_BYTES
-from modelyard.gateway.heads import MAX_HEAD_BYTES
+from modelyard.gateway.heads import MAX_HEAD_BYTES, HeadParser
 from tests.unit.http import MAX_BODY_BYTES, Gateway
 from tests.unit.wire import QUESTION, chunked, request
 
@@ -75,6 +75,23 @@ async def test_a_request_line(asked: bytes, status: int) -> None:
     client = Gateway().connect()
     await client.send(asked)
     assert [answer.status for answer in client.answers] == [status]
+
+
+@pytest.mark.parametrize("line", ["content-length: 12", "transfer-encoding: chunked"])
+async def test_connect_with_a_body_is_refused_rather_than_its_body_read_as_a_head(
+    line: str,
+) -> None:
+    client = Gateway().connect()
+    head = f"CONNECT gateway:80 HTTP/1.1\r\nhost: gateway\r\n{line}\r\n\r\n"
+    await client.send(head.encode() + b"no head here")
+    assert client.codes == ["malformed"]
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\n"])
+def test_connect_is_not_taken_for_another_method(before: bytes) -> None:
+    head = HeadParser().parse(before + b"CONNECT gateway:80 HTTP/1.1\r\nhost: gateway\r\n\r\n")
+    assert head is not None
+    assert head.method == b"CONNECT"
 
 
 async def test_a_path_is_decoded_before_it_is_looked_at() -> None:

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelyard.core.errors import Malformed
+from modelyard.gateway.uploads import read_upload
 from modelyard.telemetry.logs import JsonFormatter, LogFormat, TextFormatter, set_up_logs
 
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00"
@@ -101,7 +103,8 @@ def test_a_json_line_is_one_line_that_can_be_read_back(event: str, extra: dict[s
 @pytest.fixture
 def own_logging() -> Iterator[None]:
     """Put the loggers back to what they were."""
-    loggers = [logging.getLogger(name) for name in (None, "uvicorn.error", "asyncio")]
+    names = (None, "uvicorn.error", "asyncio", "python_multipart")
+    loggers = [logging.getLogger(name) for name in names]
     before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
     yield
     for logger, level, handlers in before:
@@ -124,6 +127,16 @@ def test_all_logs_go_to_standard_error(
     lines = output.err.splitlines()
     assert [re.findall("begun|not shown|odd", line) for line in lines] == [["begun"], ["odd"]]
     assert all(line.startswith(start) for line in lines)
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_a_malformed_form_writes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logs(form="text", level="info")
+    with pytest.raises(Malformed):
+        read_upload(
+            b"no form", b"multipart/form-data; boundary=x", name="iris", version=None, query=b""
+        )
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("own_logging")

@@ -132,6 +132,11 @@ output = "example"
             "model.toml:4: max_runners: ",
             "expected at least min_runners",
         ),
+        (
+            REQUIRED + f'[resources]\ncpu = "{"9" * 400}"\n',
+            "model.toml:5: resources.cpu: ",
+            '"500m" or "2"',
+        ),
         (REQUIRED + '[resources]\ncpu = "two"\n', "model.toml:5: resources.cpu: ", '"500m" or "2"'),
         (
             REQUIRED + '[resources]\nmemory = "1GB"\n',
@@ -213,6 +218,8 @@ output = "example"
         (REQUIRED + "default = 1\n", "model.toml:4: default: ", "Expected `bool`, got `int`"),
         (REQUIRED + "x = \n", "model.toml:4: not TOML: ", "Invalid value"),
         (REQUIRED + 'name = "again"\n', "model.toml:4: not TOML: ", "Cannot overwrite a value"),
+        (REQUIRED + f"x = {'9' * 5000}", "model.toml:4: not TOML: ", "4300 digits"),
+        (REQUIRED + f"x = {'[' * 5000}", "model.toml:4: not TOML: ", ""),
         (REQUIRED + 'x = "', "model.toml:4: not TOML: ", "Unterminated string"),
     ],
 )

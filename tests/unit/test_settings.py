@@ -125,6 +125,8 @@ def test_a_wrong_value_is_told_with_where_it_came_from(
         (b"ports = 1\n", "no setting is called ports; did you mean port?"),
         (b"port = \n", "Invalid value (at line 1, column 8)"),
         (b"[port]\n", "Expected `int`, got `object`"),
+        (b"port = " + b"9" * 5000, "Exceeds the limit (4300 digits)"),
+        (b"port = " + b"[" * 5000, ""),
         (b'host = "\xff"\n', "'utf-8' codec can't decode"),
     ],
 )

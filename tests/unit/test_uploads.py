@@ -84,6 +84,7 @@ def test_the_version_of_the_address_cannot_be_another_than_that_of_the_options()
     ("body", "content_type", "kind", "detail"),
     [
         (form(part(b"x", "a", filename="x")), b"multipart/form-data", Malformed, "boundary"),
+        (b"", b"multipart/form-data; boundary=" + b"x" * 257, Malformed, "Boundary length 257"),
         (form(part(b"x", "a", filename="x"))[:-10], FORM, Malformed, "truncated"),
         (b"", FORM, Malformed, "truncated"),
         (b"no form", FORM, Malformed, "cannot be read"),

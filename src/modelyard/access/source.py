@@ -71,7 +71,7 @@ class FileKeys:
             if twice:
                 raise ValueError(f"two keys have the id {twice[0]!r}")
             keyring = Keyring(map(_to_key, found.keys))
-        except (OSError, ValueError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SourceError(f"{self._path}: {error}") from error
         self._known = text
         return keyring

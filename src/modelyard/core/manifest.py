@@ -111,7 +111,7 @@ class Resources(_Table, frozen=True):
     cpu: Annotated[
         str,
         Meta(
-            pattern=r"^[0-9]+(\.[0-9]+)?m?\Z",
+            pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?m?\Z",
             description="CPUs, in Kubernetes units. Rounded up, it is also the number of threads "
             "that numeric libraries start.",
         ),
@@ -269,7 +269,7 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers too long, tables too deep
         raise ManifestError(explain_toml(error, text=text, source=source)) from error
     try:
         manifest = msgspec.convert(table, Manifest)

@@ -51,7 +51,7 @@ def explain(
     return f"{source}:{line_of(keys, text)}: {'.'.join(keys)}: {problem}"
 
 
-def explain_toml(error: ValueError, *, text: str, source: str) -> str:
+def explain_toml(error: Exception, *, text: str, source: str) -> str:
     """Turn the message of the TOML parser, which ends in a line, into ``file:line: …``."""
     lines = text.splitlines()
     where = re.search(r"at line (\d+)", str(error))

@@ -111,6 +111,7 @@ class HeadParser:
         self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._is_whole = self._is_last = False
+        self._method = b""
         self._tail = b""  # of what was fed of a chunked body
         # Called by the parser.
         self.on_url = self._urls.append
@@ -120,6 +121,7 @@ class HeadParser:
 
     def on_headers_complete(self) -> None:
         """Keep what the parser drops once the message is complete (called by the parser)."""
+        self._method = self._parser.get_method()
         self._is_last = not self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
@@ -136,14 +138,17 @@ class HeadParser:
         self._tail = b""
         urls.clear()
         fields.clear()
-        raw, parser = self._feed(raw), self._parser
+        raw = self._feed(raw)
         if not urls:
             return None
         values = map(bytes.strip, fields.values())
         headers = dict(zip(map(bytes.lower, fields), values, strict=True))
         path, query = _split(b"".join(urls))
-        method = parser.get_method()
-        return Head(raw, method, path, headers, is_last=self._is_last, query=query)
+        head = Head(raw, self._method, path, headers, is_last=self._is_last, query=query)
+        if self._method == b"CONNECT" and head.body_bytes != 0:
+            # It has none (RFC 9110, 9.3.6), and the parser would take one for the next head.
+            raise Malformed("a CONNECT request has no body")
+        return head
 
     def pass_body(self, body: bytes) -> None:
         """Skip the body of the last head, which is complete."""
@@ -195,7 +200,7 @@ class HeadParser:
             self._parser.feed_data(raw)
         except HttpParserUpgrade:
             self._parser = self._new_parser()
-            if raw.startswith(b"CONNECT "):
+            if self._method == b"CONNECT":
                 return raw
             self._fields.clear()
             self._urls.clear()

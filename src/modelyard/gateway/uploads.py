@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 from python_multipart import MultipartParser
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from modelyard.core.errors import InvalidInput, Malformed
@@ -86,7 +86,7 @@ def _read_form(body: bytes, boundary: bytes) -> tuple[list[bytes], dict[str, str
         parser = MultipartParser(boundary, parts.callbacks)
         parser.write(body)
         parser.finalize()
-    except MultipartParseError as error:
+    except FormParserError as error:
         raise Malformed(f"the form cannot be read: {error}") from None
     if not parts.is_whole:
         raise Malformed("the form is truncated")

@@ -38,6 +38,7 @@ _HEAD = (
 )
 _JSON_HEAD = _HEAD.replace(b"%b", b"application/json", 1)
 _FRAMING = b"inference-header-content-length: %d\r\n"
+_LONGEST_TIMEOUT = 1 << 64  # the protocol's is a UINT64
 _HIGHEST = 1  # of Triton's priorities; 0 is the default
 _CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"deflate": "deflate"}
 
@@ -196,7 +197,7 @@ def _is_binary(wanted: object) -> bool:
 
 def _timeout_s(microseconds: object) -> float | None:
     """Return ``timeout``, which is in microseconds, in seconds; None for 0."""
-    if isinstance(microseconds, bool) or not isinstance(microseconds, int) or microseconds < 0:
+    if type(microseconds) is not int or not 0 <= microseconds < _LONGEST_TIMEOUT:
         raise InvalidInput("timeout is a number of microseconds", where="$.parameters.timeout")
     return microseconds / 1e6 if microseconds else None
 
