@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.types import Receive, Scope, Send
 from tests.unit.asking import settle
 from tests.unit.http import Gateway, HeldPage
@@ -22,11 +23,15 @@ async def test_the_application_gets_the_request_without_its_framing() -> None:
         assert page["headers"] == ["content-length", "content-type", "host"]
 
 
-async def test_a_large_body_reaches_the_application() -> None:
+async def test_a_page_takes_little_and_takes_it_whole() -> None:
     client = Gateway().connect()
-    body = b"x" * 500_000
-    await client.send(request(body, path="/page"), step=100_000)
+    body = b"x" * SMALL_BYTES
+    await client.send(request(body, path="/page"), step=10_000)
     assert len(client.answers[0].json["body"]) == len(body)
+    for too_much in (request(body + b"x", path="/page"), chunked(body, b"x", path="/page")):
+        client = Gateway().connect()
+        await client.send(too_much, step=10_000)
+        assert client.answers[0].status == 413
 
 
 async def test_pages_and_predictions_are_answered_in_order() -> None:
