@@ -13,7 +13,8 @@ from tests.fuzz.targets import v2_tensors
 
 def run(data: bytes) -> None:
     choice, body = (data[0] if data else 0), data[1:]
-    door = GrpcDoor(body, time_left_s=1.5 if choice & 1 else None, is_streamed=bool(choice & 2))
+    door = GrpcDoor(time_left_s=1.5 if choice & 1 else None, is_streamed=bool(choice & 2))
+    door.open(body)
     door.is_quick(len(body))
     try:
         heard = door.read(body)
