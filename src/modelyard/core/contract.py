@@ -28,7 +28,7 @@ from modelyard.core.tensor_arrays import ArrayTensors, ColumnTensors
 from modelyard.core.tensor_data import write_outputs
 from modelyard.core.tensor_lists import ListTensors
 from modelyard.core.tensors import Tensors, choose, describe, match
-from modelyard.core.v2 import Wanted, pack, read_question
+from modelyard.core.v2 import Wanted, pack, read_question, unpack
 
 
 class Contract:
@@ -70,6 +70,11 @@ class Contract:
         Raises:
             Malformed, InvalidInput: See ``decode``.
         """
+        head, tail = unpack(memoryview(raw))
+        if not tail and (usual := self._takes_tensors.read_usual(head)) is not None:
+            wanted = self._all_outputs.get(False)
+            if wanted is not None and len(usual):
+                return usual, wanted
         question, given = read_question(raw)
         wanted = self._all_outputs.get(question.binary) if not question.outputs else None
         if wanted is None:

@@ -33,6 +33,10 @@ class ArrayTensors:
         instances: Instances = read_array(only, self._cell)
         return instances
 
+    def read_usual(self, head: bytes | memoryview) -> Instances | None:
+        """See ``Tensors``: arrays are read one way alone."""
+        return None
+
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
         """Return predictions as a tensor; see ``Tensors``. ``Arrays.check`` has checked them."""
         return [made_of(value, self._cell)]
@@ -53,6 +57,10 @@ class ColumnTensors:
     def read(self, given: dict[str, GivenTensor]) -> Instances:
         """Return the instances; see ``Tensors``."""
         return self._side.make([read_array(given[spec.name], spec.cell) for spec in self.specs])
+
+    def read_usual(self, head: bytes | memoryview) -> Instances | None:
+        """See ``Tensors``: there are several inputs."""
+        return None
 
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
         """Return predictions as tensors; see ``Tensors``. The side has checked them."""

@@ -61,6 +61,12 @@ class Tensors(Protocol):
         """
         ...
 
+    def read_usual(self, head: bytes | memoryview) -> Instances | None:
+        """Return the instances of a request that is what clients usually send: one input of the
+        model's own datatype, in JSON, and all outputs in JSON. None for any other.
+        """
+        ...
+
     def write(self, value: Any, *, is_checked: bool, is_json: bool) -> list[MadeTensor]:
         """Return predictions as tensors, one for each of the specs. ``is_json``: all of them will
         be written as JSON.
