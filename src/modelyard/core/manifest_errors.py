@@ -35,9 +35,10 @@ def explain(
     ``table``: what TOML reads in ``text``.
     """
     problem, _, path = str(error).rpartition(" - at ")
-    problem, path = (problem, path) if problem else (path, "")
+    if "`$" not in path:  # there is none, or a key has these words in its name
+        problem, path = str(error), ""
     keys = re.findall(r"\.(\w+)", path)
-    if named := re.search(r"field `([^`]+)`", problem):
+    if named := re.search(r"field `([^`]*)", problem):
         keys.append(named[1])
     if path.endswith("[...]`") and (stray := _first_stray(keys, table, struct)):
         keys.append(stray)
