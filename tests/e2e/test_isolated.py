@@ -157,9 +157,10 @@ def test_an_environment_that_was_left_half_made_is_made_anew(
     with Member("worker", folder, settings=stuck) as server:
 
         def reason() -> str:
-            (version,) = server.http.get("/models/m").json()["versions"]
-            assert version["state"] == "starting"
-            return str(version["reason"])
+            (state,) = server.http.get("/readyz").json()["models"].values()
+            word, _, why = state.partition(": ")
+            assert word == "starting"
+            return str(why)
 
         wait_until(reason, what="a reason")
         assert reason() == "its Python environment is being made from requirements.lock"

@@ -82,7 +82,7 @@ def test_a_worker_that_cannot_load_takes_nothing_from_one_that_can(
     (broken / "src" / "model.py").write_text("raise ValueError('broken on purpose')\n")
     with cluster.worker_of(broken) as worker:
         wait_until(
-            lambda: "broken on purpose" in worker.http.get("/readyz").text,
+            lambda: "broken on purpose" in worker.output,
             what="the failure",
         )
         answers = [cluster.ask(nonce) for nonce in range(20)]
