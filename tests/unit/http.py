@@ -12,6 +12,7 @@ from typing import Any
 
 from uvicorn.server import ServerState
 
+from modelyard.access.gate import Gate
 from modelyard.caches.layered import LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.core.names import Target
@@ -199,6 +200,7 @@ class Gateway:
         max_body_bytes: int = MAX_BODY_BYTES,
         max_bodies_bytes: int = MAX_BODIES_BYTES,
         max_in_flight: int = 1000,
+        gate: Gate | None = None,
     ) -> None:
         self.clock = clock = Clock()
         self.threads = Threads()
@@ -225,6 +227,7 @@ class Gateway:
             is_access_logged=is_logged,
             clock=clock,
             cors=Cors(ORIGIN),
+            gate=gate,
         )
         self.server: Server = make_server(
             pages,

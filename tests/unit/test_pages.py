@@ -39,7 +39,7 @@ class Pages:
 
     def __init__(self) -> None:
         self.catalog, self.verdict = Catalog(), Verdict("ready", is_ready=True)
-        app = make_pages(
+        self.app = app = make_pages(
             catalog=self.catalog,
             version="1.2.3",
             render_metrics=lambda: (b"a 1\n", METRICS),
