@@ -327,6 +327,12 @@ def test_what_is_not_safe_or_cannot_be_read_does_not_start(
     assert done.stderr.count("\n") == 1
 
 
+def test_the_document_tells_how_a_key_is_sent(server: Server) -> None:
+    document = server.http.get("/openapi.json").json()
+    assert {"key": []} in document["security"]
+    assert document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+
+
 def test_keys_are_listed_without_their_texts(keys: Keys, texts: dict[str, str]) -> None:
     printed, listed = keys.run("keys", "list"), json.loads(keys.run("keys", "list", "--json"))
     assert {"own", "reader", "admin"} <= {key["id"] for key in listed}

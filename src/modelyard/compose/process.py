@@ -162,6 +162,7 @@ class Process:
                 verdict=self._full_verdict,
                 workers=self._workers,
                 by_hand=self._changing(),
+                is_guarded=self._gate is not None,
             )
         if self._gate is not None:
             opened = settings.opened

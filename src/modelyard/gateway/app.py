@@ -15,7 +15,7 @@ from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
-from modelyard.gateway.openapi import add_predict, without_validation
+from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.probes import make_probes_router
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
@@ -38,8 +38,12 @@ def make_pages(
     verdict: Callable[[], Verdict],
     workers: Workers | None = None,
     by_hand: ByHand | None = None,
+    is_guarded: bool = False,
 ) -> FastAPI:
-    """Return the FastAPI application: models, probes, metrics, documentation."""
+    """Return the FastAPI application: models, probes, metrics, documentation.
+
+    ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field.
+    """
     pages = FastAPIOffline(
         title="Modelyard",
         version=version,
@@ -77,7 +81,8 @@ def make_pages(
         if made[0] != catalog.revision:
             if not pages.openapi_schema:  # FastAPI builds it once
                 without_validation(without_predict())
-            made = (catalog.revision, _add_operations(without_predict(), catalog))
+            document = _add_operations(without_predict(), catalog)
+            made = (catalog.revision, add_keys(document) if is_guarded else document)
         return made[1]
 
     pages.openapi = openapi  # type: ignore[method-assign]

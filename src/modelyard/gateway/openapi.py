@@ -127,6 +127,15 @@ def _example(entry: Entry, known: Schema) -> dict[str, Any] | None:
     return {"summary": summary, "value": value, "x-is-cut": is_cut}
 
 
+def add_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with the ways in which a key is sent."""
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    return document | {"security": [{"key": []}, {"bearer": []}]}
+
+
 def _any_of(schemas: list[dict[str, Any]]) -> dict[str, Any]:
     return {"anyOf": schemas} if schemas else {}  # an empty choice is no valid schema
 
