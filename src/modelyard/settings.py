@@ -149,6 +149,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return frozenset(name for part in self.open_pages.split(",") if (name := part.strip()))
 
     @property
+    def keeps_keys_in_store(self) -> bool:
+        """Whether the keys are in the store: in no file, and not replaced by tokens alone."""
+        is_elsewhere = self.keys_file or (self.tokens_file and not self.database_url)
+        return self.auth == "keys" and not is_elsewhere
+
+    @property
     def store_url(self) -> str:
         """``database_url``, or that of SQLite in the folder for state."""
         if self.database_url:

@@ -20,7 +20,7 @@ from modelyard_client import Client, Unauthenticated
 from tests.support.broker import Broker
 from tests.support.identities import write_identities, write_others
 from tests.support.keys import Keys
-from tests.support.server import MODELYARD, PATIENCE_S, Member, Server, wait_until
+from tests.support.server import MODELYARD, PATIENCE_S, Member, Server, complaint_of, wait_until
 
 OWN, OTHERS, NOBODYS = "people", "fp32", "nothing"
 SCOPES = {
@@ -315,16 +315,8 @@ def test_keys_may_stand_in_a_file_that_is_read_again(tmp_path: Path) -> None:
 def test_what_is_not_safe_or_cannot_be_read_does_not_start(
     tmp_path: Path, arguments: tuple[str, ...], problem: str
 ) -> None:
-    done = subprocess.run(
-        [MODELYARD, "serve", str(write_others(tmp_path / "models")), "--port", "0", *arguments],
-        env={**os.environ, "MODELYARD_STATE_FOLDER": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert problem in done.stderr
-    assert done.stderr.count("\n") == 1
+    folder, settings = write_others(tmp_path / "models"), {"MODELYARD_STATE_FOLDER": str(tmp_path)}
+    assert problem in complaint_of("serve", folder, *arguments, settings=settings)
 
 
 def test_the_document_tells_how_a_key_is_sent(server: Server) -> None:

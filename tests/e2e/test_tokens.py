@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.identities import write_others
-from tests.support.server import MODELYARD, Server, wait_until
+from tests.support.server import Server, complaint_of, wait_until
 
 ISSUER = "https://id.example.com"
 FILE = """\
@@ -214,13 +212,4 @@ def test_a_file_that_cannot_be_used_is_said_in_one_line(
 ) -> None:
     found = settings(tmp_path, "")
     (tmp_path / "tokens.toml").write_text(text)
-    done = subprocess.run(
-        [MODELYARD, "serve", str(models), "--port", "0"],
-        env={**os.environ, **found},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert problem in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert problem in complaint_of("serve", models, settings=found)

@@ -74,6 +74,20 @@ def _stands_still(process: psutil.Process) -> bool:
         return False  # one has just ended: look again
 
 
+def complaint_of(*command: str | Path, settings: dict[str, str] | None = None) -> str:
+    """Run a ``modelyard`` that must not start; gives the one line that it says."""
+    done = subprocess.run(
+        [MODELYARD, *map(str, command), "--port", "0"],
+        env={**os.environ, **(settings or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
 class Member:
     """A ``modelyard`` process until the ``with`` block ends; then all it started must be gone."""
 

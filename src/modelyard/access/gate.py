@@ -71,7 +71,7 @@ class Gate:
         principal = self._known.get(credential) or self._admit(credential)
         if principal.expires is not None and principal.expires <= self._wall_clock():
             raise Unauthenticated(f"the key has expired; {_HOW}")
-        if principal.is_bound and not principal.may_come_from(host):
+        if not principal.may_come_from(host):
             raise Unauthenticated("the key may not be used from this address")
         return principal
 

@@ -57,11 +57,6 @@ class Principal:
         self.limits = None if key.limits == NO_LIMITS else key.limits
         self._networks: tuple[Network, ...] = tuple(map(ip_network, key.networks))
 
-    @property
-    def is_bound(self) -> bool:
-        """Whether it may come from some networks alone."""
-        return bool(self._networks)
-
     def may_come_from(self, host: str) -> bool:
         """Return whether it may be used at this address."""
         if not self._networks:

@@ -90,8 +90,8 @@ class _Keys:
     def __init__(self, issuer: Issuer) -> None:
         self.issuer = issuer
         self.by_id: dict[str | None, jwt.PyJWK] = {}
-        self.fetched = -FETCH_S
-        self.is_wanted = True
+        self.fetched = 0.0  # when
+        self.is_wanted = False  # whether a token has named a key that is not known
         self._text = b""
 
     def fetch(self) -> bool:
@@ -100,6 +100,7 @@ class _Keys:
         Raises:
             SourceError: They cannot be had.
         """
+        self.fetched, self.is_wanted = time.monotonic(), False
         where = self.issuer.jwks
         try:
             if where.startswith(("http://", "https://")):
@@ -139,7 +140,6 @@ class Tokens:
         self._keys = {issuer.issuer: _Keys(issuer) for issuer in found.issuers}
         for keys in self._keys.values():
             keys.fetch()
-            keys.fetched, keys.is_wanted = time.monotonic(), False
 
     def find(self, token: str) -> Principal | None:
         """Return whose token it is; None if it is none that is valid here."""
@@ -176,7 +176,6 @@ class Tokens:
                 is_file = not keys.issuer.jwks.startswith(("http://", "https://"))
                 if not (is_file or age_s > FETCH_S or (keys.is_wanted and age_s > SOONEST_S)):
                     continue
-                keys.fetched, keys.is_wanted = time.monotonic(), False
                 try:
                     has_changed = await asyncio.to_thread(keys.fetch)
                 except SourceError as error:

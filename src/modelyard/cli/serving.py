@@ -93,7 +93,7 @@ def _check_auth(settings: Settings) -> None:
         return
     if settings.tokens_file and find_spec("jwt") is None:
         raise UsageError("tokens need a library that is not here: pip install 'modelyard[tokens]'")
-    if not (settings.keys_file or (settings.tokens_file and not settings.database_url)):
+    if settings.keeps_keys_in_store:
         need_store()
 
 

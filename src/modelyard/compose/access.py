@@ -35,7 +35,7 @@ def open_gate(settings: Settings) -> OpenGate | None:
         return None
     try:
         tokens = _tokens(settings)
-        source = _source(settings) if _has_keys(settings) else None
+        source = _source(settings)
         keyring = None if source is None else source.read()
     except SourceError as error:
         raise SettingsError(f"the keys cannot be read: {error}") from error
@@ -48,11 +48,6 @@ def open_gate(settings: Settings) -> OpenGate | None:
     return OpenGate(gate, runs)
 
 
-def _has_keys(settings: Settings) -> bool:
-    """Return whether there are keys beside tokens: where they are, somebody has said so."""
-    return bool(settings.keys_file or settings.database_url or not settings.tokens_file)
-
-
 def _tokens(settings: Settings) -> Tokens | None:
     if not settings.tokens_file:
         return None
@@ -61,9 +56,12 @@ def _tokens(settings: Settings) -> Tokens | None:
     return Tokens(Path(settings.tokens_file))
 
 
-def _source(settings: Settings) -> KeySource:
+def _source(settings: Settings) -> KeySource | None:
+    """Return where the keys are; None if there are tokens alone."""
     if settings.keys_file:
         return FileKeys(Path(settings.keys_file))
+    if not settings.keeps_keys_in_store:
+        return None
     from modelyard.store.keys import StoreKeys
     from modelyard.store.schema import check_revision, open_engine
 

@@ -71,10 +71,9 @@ class Contract:
             Malformed, InvalidInput: See ``decode``.
         """
         head, tail = unpack(memoryview(raw))
-        if not tail and (usual := self._takes_tensors.read_usual(head)) is not None:
-            wanted = self._all_outputs.get(False)
-            if wanted is not None and len(usual):
-                return usual, wanted
+        in_json = self._all_outputs.get(False)
+        if in_json is not None and not tail and (usual := self._takes_tensors.read_usual(head)):
+            return usual, in_json
         question, given = read_question(raw)
         wanted = self._all_outputs.get(question.binary) if not question.outputs else None
         if wanted is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
@@ -72,9 +72,9 @@ def _from_bytes(given: GivenTensor, datatype: Datatype, count: int) -> Sequence[
     return struct.unpack(f"<{count}{datatype.code}", given.data)
 
 
-def _split(given: GivenTensor, count: int) -> list[bytes]:
-    """Take the elements of BYTES apart."""
-    data, at, elements = memoryview(given.data), 0, []
+def split_bytes(tensor: bytes | memoryview) -> list[bytes] | None:
+    """Return the elements of a binary tensor of BYTES; None if the last one is cut off."""
+    data, at, elements = memoryview(tensor), 0, []
     while at < len(data):
         begin = at + _LENGTH.size
         if begin > len(data):
@@ -83,7 +83,18 @@ def _split(given: GivenTensor, count: int) -> list[bytes]:
         if at > len(data):
             break
         elements.append(bytes(data[begin:at]))
-    if at != len(data):
+    return elements if at == len(data) else None
+
+
+def join_bytes(elements: Iterable[bytes]) -> bytes:
+    """Return a binary tensor of BYTES."""
+    return b"".join(piece for e in elements for piece in (_LENGTH.pack(len(e)), e))
+
+
+def _split(given: GivenTensor, count: int) -> list[bytes]:
+    """Take the elements of BYTES apart."""
+    elements = split_bytes(given.data)
+    if elements is None:
         raise InvalidInput("an element of BYTES ends behind the tensor's end", where=given.place)
     check_count(len(elements), (count,), given.place)
     return elements
@@ -228,8 +239,7 @@ def _check_range(made: MadeTensor) -> None:
 def _to_bytes(made: MadeTensor) -> bytes:
     values, datatype = made.values, made.datatype
     if datatype.kind == "bytes":
-        elements = [v.encode() if isinstance(v, str) else v for v in values]
-        return b"".join(piece for e in elements for piece in (_LENGTH.pack(len(e)), e))
+        return join_bytes(v.encode() if isinstance(v, str) else v for v in values)
     if hasattr(values, "tobytes"):
         return bytes(values.tobytes())
     try:

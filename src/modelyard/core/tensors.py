@@ -154,6 +154,21 @@ def match(given: Sequence[GivenTensor], tensors: Tensors) -> dict[str, GivenTens
     return found
 
 
+def known_datatype(name: str, place: str) -> Datatype:
+    """Return the datatype of this name.
+
+    Raises:
+        InvalidInput: It is none that is taken.
+    """
+    datatype = DATATYPES.get(name)
+    if datatype is None:
+        raise InvalidInput(
+            f"{name[:40]!r} is no datatype that is taken here; those are {', '.join(DATATYPES)}",
+            where=place,
+        )
+    return datatype
+
+
 def agree(given: GivenTensor, cell: Cell) -> tuple[Datatype, tuple[int, ...]]:
     """Return the datatype and shape of an input, checked to be the model's or narrower.
 
@@ -162,13 +177,7 @@ def agree(given: GivenTensor, cell: Cell) -> tuple[Datatype, tuple[int, ...]]:
     """
     if given.shape is None:
         return cell.datatype, (1, *cell.row)
-    datatype = DATATYPES.get(given.datatype)
-    if datatype is None:
-        raise InvalidInput(
-            f"{given.datatype[:40]!r} is no datatype that is taken here; those are "
-            f"{', '.join(DATATYPES)}",
-            where=given.place,
-        )
+    datatype = known_datatype(given.datatype, given.place)
     if not holds(cell.datatype, datatype):
         raise InvalidInput(
             f"the input is {datatype.name}, the model takes {cell.datatype.name}, "

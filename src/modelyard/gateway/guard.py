@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Collection
 
 from fastapi import Request, Response
 
-from modelyard.access.gate import Gate, refusal
+from modelyard.access.gate import Gate
 from modelyard.access.keyring import Key, Principal
-from modelyard.core.errors import Forbidden, RequestError, Unauthenticated
+from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.gateway.plans import credential_of
 from modelyard.gateway.problems import NotThere
-from modelyard.gateway.rules import PRINCIPAL, Rule, rule_of
+from modelyard.gateway.rules import PRINCIPAL, Rule, check_need, rule_of
 from modelyard.gateway.types import App, Receive, Scope, Send
 
 Refuse = Callable[[Request, RequestError], Awaitable[Response]]
@@ -65,14 +65,8 @@ class Guard:
             if rule is not None and rule.need == "nothing":
                 return _STRANGER
             raise
-        scopes = principal.scopes
-        if rule is None:
-            if not scopes.is_admin:
-                raise NotThere("there is nothing here; /docs lists all routes")
-        elif rule.need in ("docs", "metrics") and not scopes.may_read:
-            raise Forbidden(f"the key {principal.id} lacks the scope read")
-        elif rule.need == "see" and not scopes.may_see(rule.name):
-            raise refusal(principal, rule.name, scope="read")
-        elif rule.need == "release" and not scopes.may_release(rule.name):
-            raise refusal(principal, rule.name, scope=f"release:{rule.name}")
+        if rule is not None:
+            check_need(rule.need, rule.name, principal)
+        elif not principal.scopes.is_admin:
+            raise NotThere("there is nothing here; /docs lists all routes")
         return principal

@@ -19,7 +19,9 @@ from typing import Literal, NamedTuple
 
 from fastapi import Request
 
+from modelyard.access.gate import refusal
 from modelyard.access.keyring import Principal
+from modelyard.core.errors import Forbidden
 from modelyard.dispatch.catalog import Entry
 
 Need = Literal["nothing", "key", "see", "release", "docs", "metrics", "models"]
@@ -64,7 +66,26 @@ def rule_of(method: str, path: str) -> Rule | None:
 
 def seen(request: Request, entries: Iterable[Entry]) -> list[Entry]:
     """Return the targets that the caller may see."""
-    principal = request.scope.get(PRINCIPAL)
-    if not isinstance(principal, Principal):
+    return visible_to(request.scope.get(PRINCIPAL), entries)
+
+
+def visible_to(principal: Principal | None, entries: Iterable[Entry]) -> list[Entry]:
+    """Return the targets that a caller may see; None is one that may see all."""
+    if principal is None:
         return list(entries)
     return [entry for entry in entries if principal.scopes.may_see(entry.target.name)]
+
+
+def check_need(need: Need, name: str, principal: Principal) -> None:
+    """See that a caller has what a page or call needs; ``name``: the model that it names.
+
+    Raises:
+        RequestError: It has not.
+    """
+    scopes = principal.scopes
+    if need in ("docs", "metrics") and not scopes.may_read:
+        raise Forbidden(f"the key {principal.id} lacks the scope read")
+    if need == "see" and not scopes.may_see(name):
+        raise refusal(principal, name, scope="read")
+    if need == "release" and not scopes.may_release(name):
+        raise refusal(principal, name, scope=f"release:{name}")

@@ -66,7 +66,6 @@ class Inference:
         endpoint, body, door = self._endpoint, self._body, self._door
         self._body = b""
         try:
-            endpoint.admit(self._plan, self._host)
             self._room = endpoint.budget.take(len(body))
         except RequestError as error:
             endpoint.refuse(error, self._respond, given_id=self._given_id, door=door)
@@ -153,47 +152,35 @@ class InferenceService:
         """Answer a ``ModelStreamInfer``. Its requests run side by side; the answers keep their
         order. One that fails is answered with ``error_message``, and the stream goes on.
         """
-        begun: asyncio.Queue[Inference | None] = asyncio.Queue(STREAM_WINDOW)
+        begun: asyncio.Queue[Inference | Exception | None] = asyncio.Queue(STREAM_WINDOW)
 
         async def read() -> None:
-            async for body in bodies:
-                one = Inference(self._endpoint, body, context, is_streamed=True)
-                one.begin()
-                try:
-                    await begun.put(one)
-                except asyncio.CancelledError:
-                    one.give_up()
-                    raise
-            await begun.put(None)
+            end = None
+            try:
+                async for body in bodies:
+                    one = Inference(self._endpoint, body, context, is_streamed=True)
+                    one.begin()
+                    try:
+                        await begun.put(one)
+                    except asyncio.CancelledError:
+                        one.give_up()
+                        raise
+            except Exception as error:  # raised again by the other side of the queue
+                end = error
+            await begun.put(end)
 
         reading = asyncio.create_task(read())
-        inference: Inference | None = None
+        current: Inference | Exception | None = None
         try:
-            while (inference := await self._next_of(begun, reading)) is not None:
-                yield (await inference.answer)[1]
+            while isinstance(current := await begun.get(), Inference):
+                yield (await current.answer)[1]
+            if current is not None:
+                raise current
         finally:
             reading.cancel()
-            if inference is not None:
-                inference.give_up()
-            while not begun.empty():
-                if (waiting := begun.get_nowait()) is not None:
-                    waiting.give_up()
-
-    @staticmethod
-    async def _next_of(
-        begun: asyncio.Queue[Inference | None], reading: asyncio.Task[None]
-    ) -> Inference | None:
-        """Return the next request of a stream; None at its end.
-
-        Raises:
-            Exception: Reading the stream failed, and nothing is left of what was read before.
-        """
-        getting = asyncio.ensure_future(begun.get())
-        await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
-        if not getting.done() and reading.exception() is not None:
-            getting.cancel()
-            reading.result()
-        return await getting
+            for left in (current, *(begun.get_nowait() for _ in range(begun.qsize()))):
+                if isinstance(left, Inference):
+                    left.give_up()
 
 
 def _metadata_of(head: bytes) -> dict[str, str]:

@@ -12,11 +12,9 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import ParseDict
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
-
-from modelyard.core.errors import Malformed
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -31,18 +29,6 @@ for _file in FileDescriptorSet.FromString(
 def message_class(name: str) -> Any:
     """Return the class of one of the protocol's messages."""
     return GetMessageClass(POOL.FindMessageTypeByName(f"inference.{name}"))
-
-
-def read(kind: Any, body: bytes) -> Any:
-    """Return a message of this class.
-
-    Raises:
-        Malformed: The bytes are none.
-    """
-    try:
-        return kind.FromString(body)
-    except DecodeError as error:
-        raise Malformed(f"this is no {kind.DESCRIPTOR.name}: {error}") from None
 
 
 def fill(kind: Any, fields: dict[str, Any]) -> Message:

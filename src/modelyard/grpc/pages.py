@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 import grpc
 
-from modelyard.access.gate import Gate, refusal
+from modelyard.access.gate import Gate
 from modelyard.access.keyring import Principal
-from modelyard.core.errors import RequestError
+from modelyard.core.errors import Forbidden, RequestError
 from modelyard.core.names import is_loopback
 from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import sentence_of
-from modelyard.gateway.problems import problem_of
+from modelyard.gateway.problems import MethodNotAllowed, problem_of
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.routes import ByHand
-from modelyard.gateway.rules import Need
+from modelyard.gateway.rules import Need, check_need, visible_to
 from modelyard.gateway.v2_facts import (
     config_document,
     index_document,
@@ -39,13 +39,6 @@ class Caller(NamedTuple):
     principal: Principal | None
     host: str
 
-    def sees(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Return the targets that it may see."""
-        if self.principal is None:
-            return list(entries)
-        may_see = self.principal.scopes.may_see
-        return [entry for entry in entries if may_see(entry.target.name)]
-
 
 Answer = Callable[[Any, Caller], Awaitable[dict[str, Any]]]
 
@@ -56,14 +49,6 @@ NEEDS: dict[str, Need] = {
     **{"RepositoryModelLoad": "release", "RepositoryModelUnload": "release"},
 }
 """What each call needs, in the words of ``gateway/rules.py``."""
-
-
-class Refused(Exception):
-    """A call that is refused with a status of its own."""
-
-    def __init__(self, status: grpc.StatusCode, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class Pages:
@@ -116,7 +101,7 @@ class Pages:
 
     async def _model_ready(self, asked: Any, caller: Caller) -> dict[str, Any]:
         try:
-            _check_sees(caller.principal, asked.name)
+            self._check_sees(caller, asked.name)
             entry = self._catalog.resolve(asked.name, asked.version or None)
         except RequestError:  # Triton says of unknown models as well that they are not ready
             return {"ready": False}
@@ -131,14 +116,14 @@ class Pages:
 
     async def _statistics(self, asked: Any, caller: Caller) -> dict[str, Any]:
         if asked.name:
-            _check_sees(caller.principal, asked.name)
+            self._check_sees(caller, asked.name)
             entries = stats_entries(self._catalog, asked.name, asked.version or None)
         else:
-            entries = caller.sees(self._catalog.entries())
+            entries = visible_to(caller.principal, self._catalog.entries())
         return {"model_stats": await stats_documents(entries, self._render_metrics)}
 
     async def _index(self, asked: Any, caller: Caller) -> dict[str, Any]:
-        entries = caller.sees(self._catalog.entries())
+        entries = visible_to(caller.principal, self._catalog.entries())
         return {"models": index_document(entries, is_ready=asked.ready)}
 
     async def _load(self, asked: Any, caller: Caller) -> dict[str, Any]:
@@ -149,14 +134,19 @@ class Pages:
         await self._changing(caller).unload(asked.model_name)
         return {}
 
+    @staticmethod
+    def _check_sees(caller: Caller, name: str) -> None:
+        if caller.principal is not None:
+            check_need("see", name, caller.principal)
+
     def _changing(self, caller: Caller) -> ByHand:
         """Return what loads and unloads models, or refuse it."""
         if caller.principal is None and not is_loopback(caller.host):
             detail = "models are loaded and unloaded from this machine alone"
-            raise Refused(grpc.StatusCode.PERMISSION_DENIED, detail)
+            raise Forbidden(detail)
         if self._by_hand is None:
             detail = "this server does not load or unload models by hand"
-            raise Refused(grpc.StatusCode.UNIMPLEMENTED, detail)
+            raise MethodNotAllowed(detail)
         return self._by_hand
 
     def _handler(self, name: str, answer: Answer) -> Any:
@@ -171,8 +161,6 @@ class Pages:
                 problem = problem_of(error, request_id=new_request_id())
                 sentence = sentence_of(problem, input_name="instances")
                 await context.abort(STATUS[error.code], sentence)
-            except Refused as refused:
-                await context.abort(refused.status, str(refused))
 
         return grpc.unary_unary_rpc_method_handler(
             handle,
@@ -191,13 +179,6 @@ class Pages:
             return Caller(None, host)
         sent = dict(context.invocation_metadata() or ())
         principal = self._gate.principal_of(credential_of(sent), host)
-        if need == "see":
-            _check_sees(principal, asked.name)
-        elif need == "release" and not principal.scopes.may_release(asked.model_name):
-            raise refusal(principal, asked.model_name, scope=f"release:{asked.model_name}")
+        named = asked.name if need == "see" else asked.model_name if need == "release" else ""
+        check_need(need, named, principal)
         return Caller(principal, host)
-
-
-def _check_sees(principal: Principal | None, name: str) -> None:
-    if principal is not None and not principal.scopes.may_see(name):
-        raise refusal(principal, name, scope="read")

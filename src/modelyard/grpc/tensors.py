@@ -6,7 +6,6 @@ such bytes here, so the runner knows one binary form, and an answer from the cac
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,9 +14,10 @@ import msgspec
 
 from modelyard.core.datatypes import DATATYPES, Datatype
 from modelyard.core.errors import InvalidInput
+from modelyard.core.tensor_data import join_bytes, split_bytes
+from modelyard.core.tensors import known_datatype
 from modelyard.core.v2 import pack, question_head
 
-_LENGTH = struct.Struct("<I")  # before each element of BYTES
 _FIELDS = {
     **{"BOOL": "bool_contents", "BYTES": "bytes_contents"},
     **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
@@ -109,13 +109,7 @@ def _with_bytes(request: Any) -> Iterator[tuple[Any, bytes, str]]:
 
 def _to_bytes(tensor: Any, place: str) -> bytes:
     """Return what ``contents`` holds as the bytes of a binary tensor."""
-    datatype, field = DATATYPES.get(tensor.datatype), _FIELDS.get(tensor.datatype)
-    if datatype is None:
-        raise InvalidInput(
-            f"{tensor.datatype[:40]!r} is no datatype that is taken here; those are "
-            f"{', '.join(DATATYPES)}",
-            where=place,
-        )
+    datatype, field = known_datatype(tensor.datatype, place), _FIELDS.get(tensor.datatype)
     if field is None:
         raise InvalidInput(
             f"{datatype.name} has no field in contents: send it in raw_input_contents", where=place
@@ -127,7 +121,7 @@ def _to_bytes(tensor: Any, place: str) -> bytes:
         )
     elements = getattr(tensor.contents, field)
     if datatype.kind == "bytes":
-        return b"".join(piece for e in elements for piece in (_LENGTH.pack(len(e)), e))
+        return join_bytes(elements)
     if datatype.kind == "bool":
         return bytes(elements)
     try:
@@ -165,9 +159,4 @@ def _elements(data: bytes, datatype: Datatype) -> Iterable[Any]:
         return map(bool, data)
     if datatype.kind != "bytes":
         return array(datatype.code, data)
-    elements, at = [], 0
-    while at < len(data):
-        begin = at + _LENGTH.size
-        at = begin + _LENGTH.unpack_from(data, at)[0]
-        elements.append(data[begin:at])
-    return elements
+    return split_bytes(data) or ()
