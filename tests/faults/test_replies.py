@@ -19,7 +19,7 @@ import pytest
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.topology import REPLIES
 from tests.support.broker import Broker
-from tests.support.cluster import Cluster, events, pings_lost, sessions, sessions_lost
+from tests.support.cluster import QUEUE, Cluster, events, pings_lost, sessions, sessions_lost
 from tests.support.ledger import Every, Ledger, answer_of
 from tests.support.proxy import Proxy, Way
 from tests.support.server import Member, wait_until
@@ -216,6 +216,51 @@ def test_row_21_connections_that_break_cost_no_answer(
 
 def test_row_21_silence_is_found_and_costs_no_more_than_a_503(proxied: Proxied) -> None:
     check_that_all_are_answered(proxied, "gateway", silence, 503)
+
+
+def test_row_21_a_bundle_that_vanishes_is_missed_at_the_next(proxied: Proxied) -> None:
+    cluster, (worker,) = proxied.cluster, proxied.cluster.workers
+    before = sessions_lost(worker)
+    with ThreadPoolExecutor(1) as pool:
+        proxied.of_worker.to_client.is_dropping = True
+        vanished = pool.submit(cluster.ask, 5)
+        wait_until(lambda: unacked(cluster) == 1, what="the broker to deliver it")
+        proxied.of_worker.heal()
+        assert cluster.ask(6).json()["prediction"] == [answer_of(6)]
+        assert vanished.result().json()["prediction"] == [answer_of(5)]
+    assert sessions_lost(worker) > before
+
+
+def test_row_21_a_worker_whose_bundles_all_vanish_serves_again(proxied: Proxied) -> None:
+    cluster, (worker,) = proxied.cluster, proxied.cluster.workers
+    before = sessions_lost(worker)
+    with ThreadPoolExecutor(20) as pool:
+        proxied.of_worker.to_client.is_dropping = True
+        while waiting(cluster) == 0:
+            pool.submit(cluster.ask, 7, timeout_s=20)
+        proxied.of_worker.heal()
+        wait_until(lambda: cluster.ask(8, timeout_s=1).status_code == 200, what="an answer")
+    assert sessions_lost(worker) > before
+
+
+def unacked(cluster: Cluster) -> int:
+    """How many bundles the broker takes for delivered, and not done."""
+    lines = cluster.broker.control("list_queues", "name", "messages_unacknowledged").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{QUEUE}\t"))
+    return int(line.split("\t")[1])
+
+
+def waiting(cluster: Cluster) -> int:
+    """How many bundles have not been delivered; quicker than by the broker's command."""
+
+    async def count() -> int:
+        connection = await aio_pika.connect(cluster.broker.url)
+        async with connection:
+            channel = await connection.channel()
+            queue = await channel.declare_queue(QUEUE, passive=True)
+            return queue.declaration_result.message_count or 0
+
+    return asyncio.run(count())
 
 
 def check_that_all_are_answered(

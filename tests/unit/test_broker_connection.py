@@ -107,14 +107,13 @@ async def test_messages_go_to_their_consumer_whose_defects_are_its_own(
         raise ValueError("a defect")
 
     tag = await connection.consume("queue", take)
-    deliver = commands.Basic.Deliver(tag, 5, False, "", "")
-    for _ in range(2):
-        broker.say(deliver)
+    for number in (1, 2):
+        broker.say(commands.Basic.Deliver(tag, number, False, "", ""))
         broker.deliver(header_frame(Properties(), 1) + body_frame(b"x"))
-    assert [(message.tag, message.body) for message in got] == [(5, b"x")] * 2
+    assert [(message.tag, message.body) for message in got] == [(1, b"x"), (2, b"x")]
     assert "a defect" in caplog.text
-    connection.ack(5)
-    connection.nack(6)
+    connection.ack(1)
+    connection.nack(2)
     await connection.cancel(tag)
     assert broker.names[-3:] == ["Basic.Ack", "Basic.Nack", "Basic.Cancel"]
     assert await connection.get("queue") is None
@@ -125,11 +124,22 @@ async def test_a_fetched_message_is_given() -> None:
     broker.is_answering = False
     getting = asyncio.create_task(connection.get("queue"))
     await settle()
-    broker.say(commands.Basic.GetOk(3, False, "", "", 7))
+    broker.say(commands.Basic.GetOk(1, False, "", "", 7))
     broker.deliver(header_frame(Properties(), 1) + body_frame(b"x"))
     got = await getting
     assert got is not None
-    assert (got.tag, got.waiting, got.body) == (3, 7, b"x")
+    assert (got.tag, got.waiting, got.body) == (1, 7, b"x")
+
+
+async def test_a_message_that_is_missing_ends_the_connection() -> None:
+    network, broker, connection = await opened()
+    got: list[Message] = []
+    tag = await connection.consume("queue", got.append)
+    for number in (1, 3):
+        broker.say(commands.Basic.Deliver(tag, number, False, "", ""))
+        broker.deliver(header_frame(Properties(), 1) + body_frame(b"x"))
+    assert [message.tag for message in got] == [1]
+    assert network.lost == ["delivery 3 came after 1"]
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_is_dropped() -> None:

@@ -71,7 +71,7 @@ async def test_a_batch_may_wait_to_fill() -> None:
         await found.ask(1)
         await found.pass_time(0.09)
         assert runner.batches == []
-        await found.pass_time(0.01)
+        await found.pass_time(0.02)
         assert inputs_of(runner) == [[b"[1]"]]
         await runner.answer(b"a")
         await found.ask(2)

@@ -26,6 +26,9 @@ class Cors:
 
     Args:
         origins: Origins, separated by commas; ``*`` for any, empty for none.
+
+    Attributes:
+        is_on: Whether any origin is allowed.
     """
 
     def __init__(self, origins: str) -> None:
@@ -35,6 +38,7 @@ class Cors:
             origin.encode(): _LINES % (origin.encode(), ", ".join(EXPOSED_HEADERS).encode())
             for origin in self._origins
         }
+        self.is_on = bool(self._origins)
         self._for_any = self._lines.get(b"*")
 
     def lines_for(self, origin: bytes | None) -> bytes:
@@ -48,11 +52,11 @@ class Cors:
     def is_preflight(self, method: bytes, headers: Headers) -> bool:
         """Return whether this is a preflight request, which the middleware answers."""
         is_asked = method == b"OPTIONS" and b"access-control-request-method" in headers
-        return is_asked and bool(self._origins)
+        return is_asked and self.is_on
 
     def around(self, app: App) -> App:
         """Return ``app`` wrapped in the middleware, if any origin is allowed."""
-        if not self._origins:
+        if not self.is_on:
             return app
         return CORSMiddleware(
             app,

@@ -44,6 +44,7 @@ COUNT_TIMEOUT_S = 3.0
 COUNT_EVERY_S = 0.1
 QUEUE_LINGER_S = 1.0
 MOST_COUNTS = 50
+STALLED_S = 4.0
 
 
 class Submit(Protocol):
@@ -91,6 +92,7 @@ class AmqpConsumer:
         self._is_queue_lost = False
         self._queue_lost_at: float | None = None
         self._consumers: list[str] = []
+        self._stalled_since: float | None = None
         # Queues whose head may hold bundles that came back because sessions were lost, including
         # ours. These must not be suspected of having crashed a worker.
         self._excused: set[str] = set()
@@ -142,7 +144,24 @@ class AmqpConsumer:
     async def count_waiting(self) -> int | None:
         """Count the bundles that wait in the queues; None if the broker does not answer."""
         counts = await self._count()
-        return sum(messages for messages, _ in counts) if counts else None
+        if not counts:
+            return None
+        waiting = sum(messages for messages, _ in counts)
+        self._see_that_they_come(waiting)
+        return waiting
+
+    def _see_that_they_come(self, waiting: int) -> None:
+        """End a session in which bundles wait, none is here, and none has come for a while. Then
+        the broker takes those for delivered that never arrived, and the prefetch is used up.
+        """
+        if not (waiting and self._session and self._consumers and self._replies) or (
+            self._replies.open
+        ):
+            self._stalled_since = None
+        elif self._stalled_since is None:
+            self._stalled_since = self._broker.clock()
+        elif self._broker.clock() - self._stalled_since > STALLED_S:
+            self._session.lose("bundles wait, and the broker delivers none")
 
     async def _count(self) -> list[tuple[int, int]]:
         """Count the messages and consumers of each queue; empty if the broker does not answer."""
@@ -180,7 +199,7 @@ class AmqpConsumer:
     def _on_lost(self) -> None:
         if self._session is not None and self._session.consuming.is_cancelled:
             self._is_queue_lost = True
-        self._session = None
+        self._session = self._stalled_since = None
         self._consumers.clear()
         if self._replies is not None:
             self._replies.abandon()
@@ -193,6 +212,7 @@ class AmqpConsumer:
             return  # the session is lost, but its connections are not closed yet
         delivery = Delivery(message)
         replies.open.add(delivery)
+        self._stalled_since = None
         is_suspect = self._is_suspect(queue, message)
         try:
             items = self._read(queue, message)
