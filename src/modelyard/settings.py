@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ``state_folder``.
         state_folder: Where what must last is kept; empty for ``modelyard`` in the user's folder for
             state.
+        gateways: How many gateways divide the limits of keys between them, where no Redis lets them
+            do so by demand.
         open_pages: Pages that need no key, separated by commas, of ``docs``, ``metrics`` and
             ``models``.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
@@ -107,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tokens_file: str = ""
     database_url: str = ""
     state_folder: str = ""
+    gateways: Annotated[int, msgspec.Meta(ge=1)] = 1
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

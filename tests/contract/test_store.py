@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from modelyard.access.audit import Act
 from modelyard.access.keys import digest_of
+from modelyard.access.limits import Limit, Used
+from modelyard.access.usage import DayOfUsage
 from modelyard.store.errors import StoreError
 from modelyard.store.keys import KeyStore, StoreKeys
 from modelyard.store.schema import (
@@ -20,7 +23,10 @@ from modelyard.store.schema import (
     upgrade,
 )
 from modelyard.store.tables import AUDIT, METADATA
+from modelyard.store.usage import UsageStore
 from tests.support.postgres import Postgres
+
+USED = Used("other", "team", "iris", 1, 1, 1.0, 0.0)
 
 
 class Now:
@@ -200,3 +206,47 @@ def test_sqlite_is_copied_while_it_is_used_and_restored(tmp_path: Path, now: Now
 def test_another_database_is_refused(url: str, problem: str) -> None:
     with pytest.raises(StoreError, match=problem):
         open_engine(url)
+
+
+def test_usage_is_summed_by_day_key_and_model(engine: sa.Engine) -> None:
+    upgrade(engine)
+    store = UsageStore(engine)
+    store.add("2027-01-31", [Used("k", "team", "iris", 2, 8, 2.0, 0.5)])
+    store.add("2027-01-31", [Used("k", "team", "iris", 1, 1, 1.0, 0.25), USED])
+    store.add("2027-02-01", [USED._replace(key="x" * 1000)])
+    january = store.read("2027-01-01", "2027-01-31")
+    assert january == [
+        DayOfUsage("2027-01-31", Used("k", "team", "iris", 3, 9, 3.0, 0.75)),
+        DayOfUsage("2027-01-31", USED),
+    ]
+    assert store.read("2027-01-01", "2027-12-31", ["other"]) == january[1:]
+    assert [len(one.used.key) for one in store.read("2027-02-01", "2027-02-01")] == [400]
+
+
+def test_what_was_done_is_kept_in_its_order(engine: sa.Engine) -> None:
+    upgrade(engine)
+    store = UsageStore(engine)
+    acts = [Act(1.0, "k", "POST /models/a/load", "a"), Act(2.0, "x", "refused: POST /b", "b")]
+    store.add("2027-01-31", [], acts)
+    assert store.acts() == acts
+
+
+def test_limits_are_kept(keys: KeyStore, engine: sa.Engine) -> None:
+    limits = [Limit(rate=2, burst=4), Limit(models="iris*", count="instances", per_day=1000)]
+    key = keys.create("a", owner="team", scopes=["admin"], expires=None, networks=[], limits=limits)
+    keyring = StoreKeys(engine).read()
+    assert keyring is not None
+    found = keyring.find(digest_of(key))
+    assert found is not None
+    assert found.limits == tuple(limits)
+
+
+def test_a_limit_of_before_is_kept_by_the_upgrade(engine: sa.Engine) -> None:
+    upgrade(engine, to="0002")
+    made = "INSERT INTO keys (id, owner, scopes, networks, created, rate, in_flight) VALUES"
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"{made} ('a', 'team', '[]', '[]', 1, 2.5, 3)"))
+        connection.execute(sa.text(f"{made} ('b', 'team', '[]', '[]', 2, NULL, NULL)"))
+    upgrade(engine)
+    limits = [key.limits for key in KeyStore(engine, actor="ada", wall_clock=Now()).list()]
+    assert limits == [[{"rate": 2.5, "in_flight": 3}], []]

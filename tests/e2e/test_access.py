@@ -391,6 +391,7 @@ def test_a_key_may_have_limits(server: Server, keys: Keys) -> None:
     assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
     assert answers[-1].json()["code"] == "rate_limited"
     assert 0 < int(answers[-1].headers["retry-after"]) <= 100
+    assert answers[-1].headers["ratelimit-policy"] == '"rate";q=3;w=300'
     with grpc.insecure_channel(server.grpc_address) as channel:
         assert call(channel, "ModelInfer", OWN, found[0]) == "RESOURCE_EXHAUSTED"
     assert "0.01/s, 3 at once" in keys.run("keys", "list")

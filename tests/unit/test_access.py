@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import string
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelyard.access.accounts import Accounts
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Key, Keyring
 from modelyard.access.keys import digest_of, is_key, new_key
-from modelyard.access.limits import Limits, Meter
 from modelyard.access.scopes import ScopeError, Scopes, check_scope
 from modelyard.access.source import FileKeys, SourceError
-from modelyard.core.errors import Forbidden, ModelNotFound, RateLimited, Unauthenticated
+from modelyard.core.errors import Forbidden, ModelNotFound, Unauthenticated
 
 LETTERS = string.digits + string.ascii_letters
 
@@ -34,6 +33,10 @@ class Now:
 
     def __call__(self) -> float:
         return self.time
+
+
+def accounts() -> Accounts:
+    return Accounts(gateways=1, clock=Now(), wall_clock=Now())
 
 
 def test_a_new_key_is_one_and_no_two_are_the_same() -> None:
@@ -83,14 +86,14 @@ def test_scopes_say_what_may_be_done(
 @pytest.mark.parametrize("form", [b"%b", b"Bearer %b", b"bearer  %b", b"BEARER %b "])
 def test_a_key_is_known_in_each_form(form: bytes) -> None:
     key = new_key()
-    gate = Gate(keyring(key, "predict:*"), clock=Now(), wall_clock=Now())
+    gate = Gate(keyring(key, "predict:*"), accounts=accounts(), wall_clock=Now())
     for _ in range(2):
         assert gate.check_prediction(form % key.encode(), "", "iris").owner == "team"
 
 
 @pytest.mark.parametrize("credential", [b"", b"Bearer", b"Bearer ", b"Basic YTpi", b"\xff\xfe"])
 def test_what_is_no_key_is_refused(credential: bytes) -> None:
-    gate = Gate(keyring(new_key(), "admin"), clock=Now(), wall_clock=Now())
+    gate = Gate(keyring(new_key(), "admin"), accounts=accounts(), wall_clock=Now())
     for bad in (credential, new_key().encode()):
         with pytest.raises(Unauthenticated):
             gate.principal_of(bad, "")
@@ -98,7 +101,7 @@ def test_what_is_no_key_is_refused(credential: bytes) -> None:
 
 def test_a_model_that_may_not_be_seen_is_not_there() -> None:
     key = new_key()
-    gate = Gate(keyring(key, "predict:mine"), clock=Now(), wall_clock=Now())
+    gate = Gate(keyring(key, "predict:mine"), accounts=accounts(), wall_clock=Now())
     with pytest.raises(ModelNotFound, match="no model has this name"):
         gate.check_prediction(key.encode(), "", "theirs")
     gate.replace(keyring(key, "predict:mine", "read"))
@@ -108,7 +111,7 @@ def test_a_model_that_may_not_be_seen_is_not_there() -> None:
 
 def test_what_was_allowed_is_forgotten_with_the_keyring() -> None:
     key = new_key()
-    gate = Gate(keyring(key, "predict:*"), clock=Now(), wall_clock=Now())
+    gate = Gate(keyring(key, "predict:*"), accounts=accounts(), wall_clock=Now())
     gate.check_prediction(key.encode(), "", "iris")
     gate.replace(keyring(key, "read"))
     with pytest.raises(Forbidden):
@@ -120,7 +123,7 @@ def test_what_was_allowed_is_forgotten_with_the_keyring() -> None:
 
 def test_a_key_expires_although_it_is_known() -> None:
     now, key = Now(), new_key()
-    gate = Gate(keyring(key, "admin", expires=1010.0), clock=now, wall_clock=now)
+    gate = Gate(keyring(key, "admin", expires=1010.0), accounts=accounts(), wall_clock=now)
     gate.principal_of(key.encode(), "")
     now.time = 1010.0
     with pytest.raises(Unauthenticated, match="expired"):
@@ -134,67 +137,12 @@ def test_a_key_expires_although_it_is_known() -> None:
 def test_a_key_may_be_bound_to_networks(host: str, is_fine: bool) -> None:
     key = new_key()
     networks = ("10.0.0.0/8", "2001:db8::/32")
-    gate = Gate(keyring(key, "admin", networks=networks), clock=Now(), wall_clock=Now())
+    gate = Gate(keyring(key, "admin", networks=networks), accounts=accounts(), wall_clock=Now())
     if is_fine:
         gate.principal_of(key.encode(), host)
         return
     with pytest.raises(Unauthenticated, match="address"):
         gate.principal_of(key.encode(), host)
-
-
-def test_a_rate_allows_a_burst_and_then_as_many_as_it_says() -> None:
-    now = Now()
-    meter = Meter(Limits(rate=2, burst=4), clock=now)
-    for _ in range(4):
-        meter.enter()
-    with pytest.raises(RateLimited, match="2 times per second") as caught:
-        meter.enter()
-    assert caught.value.retry_after_s == 1
-    asked = 0
-    for _ in range(100):  # ten seconds, ten times a second
-        now.time += 0.1
-        with contextlib.suppress(RateLimited):
-            meter.enter()
-            asked += 1
-    assert asked == 20
-
-
-def test_a_pause_fills_no_more_than_the_burst() -> None:
-    now = Now()
-    meter = Meter(Limits(rate=0.1), clock=now)
-    now.time += 1000
-    meter.enter()
-    with pytest.raises(RateLimited) as caught:
-        meter.enter()
-    assert caught.value.retry_after_s == 10
-
-
-def test_requests_in_flight_are_counted_until_they_leave() -> None:
-    meter = Meter(Limits(in_flight=2), clock=Now())
-    meter.enter()
-    meter.enter()
-    with pytest.raises(RateLimited, match="2 requests in flight"):
-        meter.enter()
-    meter.leave()
-    meter.enter()
-
-
-@pytest.mark.parametrize("limits", [{"rate": 0}, {"in_flight": -1}, {"burst": 3}])
-def test_limits_are_positive(limits: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"limits are positive|burst needs rate"):
-        Limits(**limits)
-
-
-def test_what_a_key_has_asked_is_kept_when_keys_change() -> None:
-    key = new_key()
-    gate = Gate(keyring(key, "admin", limits=Limits(in_flight=1)), clock=Now(), wall_clock=Now())
-    meter = gate.meter_of(gate.principal_of(key.encode(), ""))
-    assert meter is not None
-    meter.enter()
-    gate.replace(keyring(key, "read", limits=Limits(in_flight=1)))
-    assert gate.meter_of(gate.principal_of(key.encode(), "")) is meter
-    gate.replace(keyring(key, "read"))
-    assert gate.meter_of(gate.principal_of(key.encode(), "")) is None
 
 
 @pytest.mark.parametrize(
@@ -206,4 +154,4 @@ def test_a_file_of_keys_that_cannot_be_read_is_named(tmp_path: Path, text: bytes
     path = tmp_path / "keys.toml"
     path.write_bytes(text)
     with pytest.raises(SourceError, match=r"keys\.toml: "):
-        FileKeys(path).read()
+        FileKeys(path, has_book=False).read()

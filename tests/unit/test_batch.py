@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modelyard.core.batch import LARGEST_BATCH_BYTES, NORMAL_EVERY, Backlog, Priority
+from modelyard.core.batch import LARGEST_BATCH_BYTES, NORMAL_EVERY, OLDEST_EVERY, Backlog, Priority
 
 PRIORITIES: tuple[Priority, ...] = ("high", "normal")
 
@@ -34,7 +34,7 @@ class BacklogMachine(RuleBasedStateMachine):
         super().__init__()
         self.backlog: Backlog[Ticket] = Backlog()
         self.waiting: list[Ticket] = []
-        self.added = 0
+        self.added = self.taken = 0
         self.now = 0.0
 
     def alive(self) -> list[Ticket]:
@@ -62,6 +62,8 @@ class BacklogMachine(RuleBasedStateMachine):
     @rule(max_instances=few)
     def take(self, max_instances: int) -> None:
         alive, all_expired = self.alive(), self.expired()
+        self.taken += 1
+        is_by_age = self.taken % OLDEST_EVERY == 0
         batch, expired = self.backlog.take(max_instances=max_instances, now=self.now)
         assert len(set(batch)) == len(batch)
         assert len(set(expired)) == len(expired)
@@ -71,10 +73,11 @@ class BacklogMachine(RuleBasedStateMachine):
         assert sum(t.instances for t in batch) <= max_instances or len(batch) == 1
         for priority in PRIORITIES:
             taken = [t for t in batch if t.priority == priority]
-            by_urgency = sorted(
-                (t for t in alive if t.priority == priority), key=lambda t: (t.deadline, t.number)
+            in_order = sorted(
+                (t for t in alive if t.priority == priority),
+                key=lambda t: (0 if is_by_age else t.deadline, t.number),
             )
-            assert taken == by_urgency[: len(taken)]
+            assert taken == in_order[: len(taken)]
         self.waiting = [t for t in self.waiting if t not in {*batch, *expired}]
 
     @rule()
@@ -107,6 +110,22 @@ def test_a_stream_of_high_priority_does_not_starve_the_rest(size: int, takes_bef
     for _ in range(NORMAL_EVERY):
         for number in range(size):
             backlog.add(Ticket(number, deadline=1, priority="high"))
+        backlog.take(max_instances=size, now=0)
+    assert patient not in list(backlog)
+
+
+@given(few, few)
+def test_a_stream_of_earlier_deadlines_does_not_starve_the_rest(
+    size: int, takes_before: int
+) -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    for _ in range(takes_before):
+        backlog.take(max_instances=size, now=0)
+    patient = Ticket(0, deadline=2)
+    backlog.add(patient)
+    for _ in range(OLDEST_EVERY):
+        for number in range(size):
+            backlog.add(Ticket(number, deadline=1))
         backlog.take(max_instances=size, now=0)
     assert patient not in list(backlog)
 

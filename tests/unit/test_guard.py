@@ -11,10 +11,11 @@ import httpx
 import pytest
 import trustme
 
+from modelyard.access.accounts import Accounts
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Key, Keyring
 from modelyard.access.keys import digest_of, new_key
-from modelyard.access.limits import NO_LIMITS, Limits
+from modelyard.access.limits import Limit
 from modelyard.gateway import tls as tls_module
 from modelyard.gateway.app import refuse_page
 from modelyard.gateway.guard import Guard
@@ -28,9 +29,10 @@ from tests.unit.wire import question, request
 KEY = new_key()
 
 
-def gate_of(*scopes: str, limits: Limits = NO_LIMITS) -> Gate:
+def gate_of(*scopes: str, limits: tuple[Limit, ...] = ()) -> Gate:
     key = Key(id="k", digest=digest_of(KEY), owner="o", scopes=scopes, limits=limits)
-    return Gate(Keyring([key]), clock=lambda: 0.0, wall_clock=lambda: 0.0)
+    accounts = Accounts(gateways=1, clock=lambda: 0.0, wall_clock=lambda: 0.0)
+    return Gate(Keyring([key]), accounts=accounts, wall_clock=lambda: 0.0)
 
 
 async def status_of(
@@ -128,7 +130,7 @@ async def test_a_key_that_is_replaced_is_refused_on_a_connection_that_is_known()
 
 
 async def test_requests_in_flight_are_counted_until_they_are_answered() -> None:
-    gateway = Gateway(is_echoing=False, gate=gate_of("admin", limits=Limits(in_flight=1)))
+    gateway = Gateway(is_echoing=False, gate=gate_of("admin", limits=(Limit(in_flight=1),)))
     one, other = gateway.connect(), gateway.connect()
     asked = request(question(1), f"x-api-key: {KEY}")
     await one.send(asked)

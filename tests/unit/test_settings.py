@@ -34,6 +34,7 @@ def test_the_defaults() -> None:
         "tokens_file": "",
         "database_url": "",
         "state_folder": "",
+        "gateways": 1,
         "open_pages": "",
         "max_body_bytes": 8_388_608,
         "max_bodies_bytes": 268_435_456,

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from modelyard.access.accounts import Account, Accounts
+from modelyard.access.audit import Audit
 from modelyard.access.keyring import Keyring, Principal
 from modelyard.access.keys import digest_of, is_key
-from modelyard.access.limits import Meter
 from modelyard.core.clock import Clock
 from modelyard.core.errors import NO_MODEL, Forbidden, ModelNotFound, Unauthenticated
 
@@ -35,18 +36,23 @@ class Gate:
     Args:
         keyring: The keys.
         tokens: Reads what is no key; None if nothing else is taken.
-        clock: A monotonic clock, for limits.
+        accounts: What callers ask and use.
         wall_clock: Unix time, in seconds, for what expires.
     """
 
     def __init__(
-        self, keyring: Keyring, *, clock: Clock, wall_clock: Clock, tokens: Tokens | None = None
+        self,
+        keyring: Keyring,
+        *,
+        accounts: Accounts,
+        wall_clock: Clock,
+        tokens: Tokens | None = None,
     ) -> None:
         self._tokens = tokens
-        self._clock = clock
-        self._meters: dict[str, Meter] = {}
+        self._accounts = accounts
         self._keyring = keyring
         self._wall_clock = wall_clock
+        self.audit = Audit(wall_clock)
         self._known: dict[bytes, Principal] = {}
 
     def replace(self, keyring: Keyring) -> None:
@@ -95,14 +101,9 @@ class Gate:
             raise refusal(principal, model, scope=f"predict:{model}")
         return principal
 
-    def meter_of(self, principal: Principal) -> Meter | None:
-        """Return what counts the requests of a key; None if it has no limits."""
-        if principal.limits is None:
-            return None
-        meter = self._meters.get(principal.id)
-        if meter is None or meter.limits != principal.limits:
-            meter = self._meters[principal.id] = Meter(principal.limits, clock=self._clock)
-        return meter
+    def account_of(self, principal: Principal) -> Account:
+        """Return what counts the requests of a caller."""
+        return self._accounts.of(principal)
 
     def _admit(self, credential: bytes) -> Principal:
         if not credential:

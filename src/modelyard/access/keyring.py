@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 import msgspec
 
-from modelyard.access.limits import NO_LIMITS, Limits
+from modelyard.access.limits import Limit
 from modelyard.access.scopes import Scopes, check_scope
 from modelyard.core.fingerprint import digest_tenant
 
@@ -33,7 +33,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[str, ...]
     expires: float | None = None
     networks: tuple[str, ...] = ()
-    limits: Limits = NO_LIMITS
+    limits: tuple[Limit, ...] = ()
 
 
 class Principal:
@@ -45,7 +45,7 @@ class Principal:
         tenant: What stands for the owner in keys of the cache.
         scopes: What the caller may do.
         expires: See ``Key``.
-        limits: None if there are none.
+        limits: How much the caller may ask.
     """
 
     def __init__(self, key: Key) -> None:
@@ -54,7 +54,7 @@ class Principal:
         self.tenant = digest_tenant(key.owner)
         self.scopes = Scopes(map(check_scope, key.scopes))
         self.expires = key.expires
-        self.limits = None if key.limits == NO_LIMITS else key.limits
+        self.limits = key.limits
         self._networks: tuple[Network, ...] = tuple(map(ip_network, key.networks))
 
     def may_come_from(self, host: str) -> bool:

@@ -1,79 +1,237 @@
-"""How much a key may ask: requests per second with a burst, and requests in flight.
+"""How much a caller may ask: limits, and the meters that count against them.
 
-Each gateway counts for itself, so several of them allow as many times as much.
+A limit holds for all of a caller's requests, or for those to some models. A gateway decides by
+what it knows itself. Of a rate, and of a number in flight, each of several gateways has the part
+that it has of the demand (``shares.py``); of a day and a month, the store has the sum
+(``usage.py``).
 """
 
 from __future__ import annotations
 
 import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from modelyard.access.scopes import compile_patterns
 from modelyard.core.clock import Clock
 from modelyard.core.errors import RateLimited
 
+Count = Literal["requests", "instances", "weight"]
+AMOUNTS = ("rate", "burst", "in_flight", "per_day", "per_month")
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a key; None for none.
+LEAST_SHARE = 0.1  # of an even one: what a gateway may always use of a limit
+_PATTERN = re.compile(r"[a-z0-9*][a-z0-9*._-]*")
+_SMOOTHING = 0.5  # how much of the demand is of the last interval
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One limit of a caller.
 
     Attributes:
-        rate: Requests per second, on the average.
-        burst: Requests at once, after a pause; as many as in a second unless given.
+        models: For which models it holds: a pattern, as in scopes.
+        count: What is counted: requests, their instances, or the ``weight`` of the model in its
+            ``model.toml``, once for each request.
+        rate: So many per second, on the average.
+        burst: So many at once, after a pause; as many as in a second unless given.
         in_flight: Requests that are not answered yet.
+        per_day: So many in a day, which begins at 0:00 UTC.
+        per_month: So many in a calendar month.
     """
 
+    models: str = "*"
+    count: Count = "requests"
     rate: float | None = None
-    burst: int | None = None
+    burst: float | None = None
     in_flight: int | None = None
+    per_day: float | None = None
+    per_month: float | None = None
 
     def __post_init__(self) -> None:
-        given = (self.rate, self.burst, self.in_flight)
+        if _PATTERN.fullmatch(self.models) is None:
+            raise ValueError(f"{self.models!r} is not a pattern of models' names")
+        given = (self.rate, self.burst, self.in_flight, self.per_day, self.per_month)
         if any(value is not None and not 0 < value < math.inf for value in given):
             raise ValueError("limits are positive numbers")
+        if all(value is None for value in given):
+            raise ValueError("a limit says rate, in_flight, per_day or per_month")
         if self.burst is not None and self.rate is None:
             raise ValueError("burst needs rate")
 
+    @property
+    def has_quota(self) -> bool:
+        """Whether it needs to know what was used before, and elsewhere."""
+        return self.per_day is not None or self.per_month is not None
 
-NO_LIMITS = Limits()
+
+class Used(NamedTuple):
+    """What one caller has used of one model.
+
+    Attributes:
+        key: The id of the key.
+        owner: Whose it is.
+        model: Name of the model.
+        requests: That were answered.
+        instances: In them.
+        weight: Sum of the model's ``weight`` over them.
+        model_s: Seconds of the model's time.
+    """
+
+    key: str
+    owner: str
+    model: str
+    requests: int
+    instances: int
+    weight: float
+    model_s: float
 
 
 class Meter:
-    """Counts what one key asks: a token bucket, and the requests in flight.
+    """Counts what one caller asks against one limit.
 
     Args:
-        limits: The key's.
+        name: What names it at other gateways: the caller, and which of its limits it is.
+        limit: The limit.
+        gateways: How many share it, as long as nobody tells.
         clock: A monotonic clock.
+        wall_clock: Unix time, in seconds.
+
+    Attributes:
+        in_flight: Requests that are not answered yet.
+        today: How many the store knows of today, and ``month``: of this month.
+        unknown: How many there were since that it does not know.
     """
 
-    def __init__(self, limits: Limits, *, clock: Clock) -> None:
-        self.limits = limits
+    def __init__(
+        self, name: str, limit: Limit, *, gateways: int, clock: Clock, wall_clock: Clock
+    ) -> None:
+        self.name = name
+        self.limit = limit
         self.in_flight = 0
+        self.today = self.month = self.unknown = 0.0
+        self._is_meant = compile_patterns([limit.models]).fullmatch
         self._clock = clock
-        self._size = float(limits.burst or max(1.0, limits.rate or 1.0))
-        self._tokens = self._size
-        self._filled = clock()
+        self._wall_clock = wall_clock
+        self._rate = limit.rate or 0.0
+        self._burst = float(limit.burst or max(1.0, self._rate))
+        self._most_in_flight: float = limit.in_flight or math.inf
+        self._share = 1.0 / gateways
+        self._tokens = self._size = max(1.0, self._burst * self._share)
+        self._filled = self._measured = clock()
+        self._asked = self._demand = 0.0
+        self._peak = 0  # of requests in flight, with one that was refused
 
-    def enter(self) -> None:
+    def matches(self, model: str) -> bool:
+        """Return whether it counts requests to this model."""
+        return self._is_meant(model) is not None
+
+    def enter(self, cost: float) -> None:
         """Count a request.
 
         Raises:
             RateLimited: It is one too many; says when to try again.
         """
-        limits = self.limits
-        if limits.in_flight is not None and self.in_flight >= limits.in_flight:
+        limit = self.limit
+        self._peak = max(self._peak, self.in_flight + 1)
+        if limit.in_flight is not None and self.in_flight >= self._most_in_flight:
+            policy = f'"in-flight";q={limit.in_flight};qu="concurrent-requests"'
             detail = f"the key has {self.in_flight} requests in flight, and may have no more"
-            raise RateLimited(detail, retry_after_s=1)
-        if limits.rate is not None:
-            now = self._clock()
-            grown = self._tokens + (now - self._filled) * limits.rate
-            self._tokens, self._filled = min(self._size, grown), now
-            if self._tokens < 1:
-                wait_s = math.ceil((1 - self._tokens) / limits.rate)
-                detail = f"the key may ask {limits.rate:g} times per second"
-                raise RateLimited(detail, retry_after_s=max(1, wait_s))
-            self._tokens -= 1
+            raise RateLimited(detail, retry_after_s=1, policy=policy)
+        if limit.has_quota:
+            self._check_quota(cost)
+        if limit.rate is not None:
+            self._take(cost, limit.rate)
+        self.unknown += cost
         self.in_flight += 1
 
-    def leave(self, _: object = None) -> None:
-        """Count a request that is answered."""
+    def leave(self, cost: float, *, used: float) -> None:
+        """Count a request that is answered. ``cost``: what it was let in for; ``used``: what it
+        came to, which is nothing if it failed.
+        """
         self.in_flight -= 1
+        self.unknown += used - cost
+        if used > cost:
+            self._tokens -= used - cost
+
+    def undo(self, cost: float) -> None:
+        """Take back a request that was refused after it was let in."""
+        self.in_flight -= 1
+        self.unknown -= cost
+        self._tokens += cost
+
+    def count(self, used: Used) -> float:
+        """Return what of it counts here."""
+        return getattr(used, self.limit.count) if self.matches(used.model) else 0.0
+
+    # What gateways tell each other.
+
+    def measure(self) -> tuple[float, float]:
+        """Return the demand here: cost per second, and requests in flight at a time; refused ones
+        are part of it.
+        """
+        now = self._clock()
+        if (passed_s := now - self._measured) > 0:
+            last = self._asked / passed_s
+            self._demand += _SMOOTHING * (last - self._demand)
+            self._asked, self._measured = 0.0, now
+        peak, self._peak = self._peak, self.in_flight
+        return self._demand, float(peak)
+
+    def share(self, others: tuple[float, float], wanted: float, *, gateways: int) -> None:
+        """Set what this gateway may use, from the demand at the others."""
+        demand, in_flight = others
+        self._refill()
+        if self.limit.rate is not None:
+            self._share = _share(self._rate, self._demand, demand, gateways)
+            self._size = max(1.0, self._burst * self._share)
+            self._tokens = min(self._tokens, self._size)
+        if self.limit.in_flight is not None:
+            part = _share(self.limit.in_flight, wanted, in_flight, gateways)
+            self._most_in_flight = max(1, round(self.limit.in_flight * part))
+
+    def _refill(self) -> None:
+        now = self._clock()
+        grown = self._tokens + (now - self._filled) * self._rate * self._share
+        self._tokens, self._filled = min(self._size, grown), now
+
+    def _take(self, cost: float, rate: float) -> None:
+        self._asked += cost
+        self._refill()
+        # More than fits at once is let through when all of it has grown, and is paid for later.
+        needed = min(cost, self._size)
+        if self._tokens < needed:
+            wait_s = math.ceil((needed - self._tokens) / (rate * self._share))
+            detail = f"the key may ask {rate:g} {self._unit}per second"
+            policy = f'"rate";q={max(1, round(self._burst))};w={max(1, round(self._burst / rate))}'
+            raise RateLimited(detail, retry_after_s=max(1, wait_s), policy=policy)
+        self._tokens -= cost
+
+    def _check_quota(self, cost: float) -> None:
+        limit = self.limit
+        now = datetime.fromtimestamp(self._wall_clock(), UTC)
+        day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        tomorrow, next_month = day + timedelta(days=1), (day.replace(day=28) + timedelta(days=4))
+        for most, used, what, end in (
+            (limit.per_day, self.today, "day", tomorrow),
+            (limit.per_month, self.month, "month", next_month.replace(day=1)),
+        ):
+            if most is not None and used + self.unknown + cost > most:
+                left_s = math.ceil((end - now).total_seconds())
+                detail = f"the key may ask {most:g} {self._unit}per {what}, and has"
+                policy = f'"{what}";q={round(most)}'
+                raise RateLimited(detail, retry_after_s=left_s, policy=policy)
+
+    @property
+    def _unit(self) -> str:
+        return "times " if self.limit.count == "requests" else f"{self.limit.count} "
+
+
+def _share(limit: float, own: float, others: float, gateways: int) -> float:
+    """Return the part of a limit that one gateway may use: what the others leave of it, and if
+    together they want more, the part that it has of the demand.
+    """
+    total = own + others
+    part = 1 - others / limit if total <= limit else own / total
+    return max(part, LEAST_SHARE / gateways)

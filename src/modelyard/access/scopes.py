@@ -47,7 +47,7 @@ class Scopes:
         self.may_read = self.is_admin or READ in self.names
         pairs = [scope.partition(":") for scope in self.names]
         self._patterns = {
-            kind: _compile(pattern for found, _, pattern in pairs if found == kind)
+            kind: compile_patterns(pattern for found, _, pattern in pairs if found == kind)
             for kind in WITH_PATTERN
         }
 
@@ -68,7 +68,7 @@ class Scopes:
         return self.may_read or self.may_predict(model) or self.may_release(model)
 
 
-def _compile(patterns: Iterable[str]) -> re.Pattern[str]:
+def compile_patterns(patterns: Iterable[str]) -> re.Pattern[str]:
     """Return one expression for any of the patterns; for none, one that never matches."""
     parts = [".*".join(map(re.escape, pattern.split("*"))) for pattern in patterns]
     return re.compile("|".join(parts) if parts else r"(?!)", re.DOTALL)

@@ -14,7 +14,7 @@ import msgspec
 
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Key, Keyring
-from modelyard.access.limits import Limits
+from modelyard.access.limits import AMOUNTS, Count, Limit
 
 REFRESH_S = 1.0  # a key that is revoked is of no use twice as long after at the latest
 
@@ -44,9 +44,13 @@ class _FileKey(msgspec.Struct, forbid_unknown_fields=True):
     scopes: list[str]
     expires: datetime | None = None
     networks: list[str] = []
+    count: Count = "requests"  # this and the next: a limit for all models
     rate: float | None = None
-    burst: int | None = None
+    burst: float | None = None
     in_flight: int | None = None
+    per_day: float | None = None
+    per_month: float | None = None
+    limits: list[Limit] = []
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,10 +58,16 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class FileKeys:
-    """Keys in a TOML file; `modelyard keys create --toml` prints what belongs there."""
+    """Keys in a TOML file; `modelyard keys create --toml` prints what belongs there.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: The file.
+        has_book: Whether usage is kept, which limits of a day or month need.
+    """
+
+    def __init__(self, path: Path, *, has_book: bool) -> None:
         self._path = path
+        self._has_book = has_book
         self._known = b""
 
     def read(self) -> Keyring | None:
@@ -70,7 +80,10 @@ class FileKeys:
             twice = [name for name, n in Counter(key.id for key in found.keys).items() if n > 1]
             if twice:
                 raise ValueError(f"two keys have the id {twice[0]!r}")
-            keyring = Keyring(map(_to_key, found.keys))
+            keys = list(map(_to_key, found.keys))
+            if not self._has_book and any(limit.has_quota for key in keys for limit in key.limits):
+                raise ValueError("per_day and per_month need the store: set database_url")
+            keyring = Keyring(keys)
         except (OSError, ValueError, RecursionError) as error:
             raise SourceError(f"{self._path}: {error}") from error
         self._known = text
@@ -88,8 +101,15 @@ def _to_key(found: _FileKey) -> Key:
         scopes=tuple(found.scopes),
         expires=None if expires is None else expires.timestamp(),
         networks=tuple(found.networks),
-        limits=Limits(rate=found.rate, burst=found.burst, in_flight=found.in_flight),
+        limits=(*_own_limit(found), *found.limits),
     )
+
+
+def _own_limit(found: _FileKey) -> list[Limit]:
+    """Return the limit that stands in the entry itself."""
+    amounts = {name: getattr(found, name) for name in AMOUNTS}
+    given = {name: amount for name, amount in amounts.items() if amount is not None}
+    return [Limit(count=found.count, **given)] if given else []
 
 
 async def follow(gate: Gate, source: KeySource) -> None:

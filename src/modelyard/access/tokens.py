@@ -32,6 +32,7 @@ import jwt
 import msgspec
 
 from modelyard.access.keyring import Key, Principal
+from modelyard.access.limits import Limit
 from modelyard.access.scopes import ScopeError, check_scope
 from modelyard.access.source import SourceError
 
@@ -67,6 +68,7 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True):
         scopes_claim: Which claim lists scopes, among those of others; empty for none.
         scopes_prefix: What ours begin with there.
         rules: What other claims give.
+        limits: How much each of its owners may ask.
     """
 
     issuer: str
@@ -78,6 +80,7 @@ class Issuer(msgspec.Struct, forbid_unknown_fields=True):
     scopes_claim: str = ""
     scopes_prefix: Annotated[str, msgspec.Meta(min_length=1)] = "modelyard:"
     rules: list[Rule] = []
+    limits: list[Limit] = []
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -200,6 +203,7 @@ def _principal(issuer: Issuer, claims: dict[str, Any]) -> Principal | None:
             owner=f"{issuer.issuer} {owner}",
             scopes=tuple(scopes),
             expires=float(claims["exp"]) + issuer.leeway_s,
+            limits=tuple(issuer.limits),
         )
     )
 

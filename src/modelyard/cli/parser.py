@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from modelyard import __version__
-from modelyard.cli import asking, authoring, looking, serving, storing
+from modelyard.cli import asking, authoring, looking, serving
+from modelyard.cli.store_parser import add_storing
 
 EPILOG = """\
 first steps:
@@ -51,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_asking(commands)
     _add_authoring(commands)
     _add_looking(commands)
-    _add_storing(commands)
+    add_storing(commands)
     return parser
 
 
@@ -247,64 +248,3 @@ def _add_looking(commands: _Commands) -> None:
     )
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(run=looking.completion)
-
-
-def _add_storing(commands: _Commands) -> None:
-    keys = commands.add_parser(
-        "keys",
-        help="make, list, replace and revoke API keys",
-        description="API keys, in the store: SQLite in the folder for state, or --database-url.",
-    )
-    actions = keys.add_subparsers(title="actions", required=True, metavar="ACTION")
-    create = actions.add_parser("create", help="make a key; it is shown once")
-    create.add_argument("--owner", required=True, help="whose it is: a team, a service")
-    create.add_argument(
-        "--scope",
-        action="append",
-        required=True,
-        metavar="SCOPE",
-        help="predict:MODEL, release:MODEL (* for any letters), read or admin; may be repeated",
-    )
-    create.add_argument("--id", help="a name for it (one is made)")
-    create.add_argument("--expires", metavar="WHEN", help="90d, 12h, or 2027-01-31 (never)")
-    create.add_argument(
-        "--network",
-        action="append",
-        default=[],
-        metavar="NETWORK",
-        help="from where it may be used, as 10.0.0.0/8 (anywhere); may be repeated",
-    )
-    create.add_argument("--rate", type=float, help="requests per second, at each gateway")
-    create.add_argument("--burst", type=int, help="requests at once, after a pause (a second's)")
-    create.add_argument("--in-flight", type=int, help="requests unanswered at a time")
-    create.add_argument(
-        "--toml", action="store_true", help="keep nothing: print the entry for a --keys-file"
-    )
-    create.set_defaults(run=storing.create)
-    listing = actions.add_parser("list", help="list keys; never the keys themselves")
-    listing.add_argument("--json", action="store_true", help="the same for programs")
-    listing.set_defaults(run=storing.list_keys)
-    rotate = actions.add_parser("rotate", help="make a new key in place of one")
-    rotate.add_argument("id", metavar="ID")
-    rotate.add_argument(
-        "--grace", default="24h", metavar="TIME", help="how long the old one stays valid (24h)"
-    )
-    rotate.set_defaults(run=storing.rotate)
-    revoke = actions.add_parser("revoke", help="make a key invalid, within 2 s, for ever")
-    revoke.add_argument("id", metavar="ID")
-    revoke.set_defaults(run=storing.revoke)
-
-    store = commands.add_parser(
-        "store",
-        help="upgrade or back up the store",
-        description="The store: what must last, in SQLite or PostgreSQL.",
-    )
-    works = store.add_subparsers(title="actions", required=True, metavar="ACTION")
-    upgrade = works.add_parser("upgrade", help="make the schema, or bring it up to date")
-    upgrade.set_defaults(run=storing.upgrade)
-    backup = works.add_parser("backup", help="copy SQLite to a file, also while it is used")
-    backup.add_argument("file", type=Path, metavar="FILE")
-    backup.set_defaults(run=storing.backup)
-    for command in (create, listing, rotate, revoke, upgrade, backup):
-        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
-        command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import getpass
 import json
 import os
 import re
 import secrets
+import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from modelyard.access.keyring import Key
 from modelyard.access.keys import digest_of, new_key
-from modelyard.access.limits import Limits
+from modelyard.access.limits import AMOUNTS, Limit, Used
 from modelyard.access.scopes import ScopeError, check_scope
 from modelyard.cli.mistakes import UsageError
 from modelyard.settings import load_settings
 
 if TYPE_CHECKING:
     from modelyard.store.keys import KeyStore, StoredKey
+    from modelyard.store.usage import UsageStore
 
+USAGE_DAYS = 30
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LIBRARIES = ("sqlalchemy", "alembic")
 _KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -44,7 +49,7 @@ def create(options: argparse.Namespace) -> None:
     try:
         scopes = [check_scope(scope) for scope in options.scope]
         networks = [str(ip_network(network)) for network in options.network]
-        limits = Limits(rate=options.rate, burst=options.burst, in_flight=options.in_flight)
+        limits = _limits(options)
     except (ScopeError, ValueError) as error:
         raise UsageError(str(error)) from error
     expires = None if options.expires is None else _moment(options.expires)
@@ -62,7 +67,7 @@ def create(options: argparse.Namespace) -> None:
             scopes=tuple(scopes),
             expires=expires,
             networks=tuple(networks),
-            limits=limits,
+            limits=tuple(limits),
         )
         print(_as_toml(entry))
     else:
@@ -84,10 +89,8 @@ def list_keys(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([key._asdict() for key in keys], indent=2))
         return
-    rows = [("ID", "OWNER", "SCOPES", "BEGINS", "NETWORKS", "LIMITS", "VALID"), *map(_row, keys)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    heads = ("ID", "OWNER", "SCOPES", "BEGINS", "NETWORKS", "LIMITS", "VALID")
+    _print_table([heads, *map(_row, keys)])
 
 
 def rotate(options: argparse.Namespace) -> None:
@@ -104,6 +107,38 @@ def revoke(options: argparse.Namespace) -> None:
     """Revoke a key."""
     _open(options).revoke(options.id)
     print(f"{options.id} is revoked; gateways refuse it within 2 s.")
+
+
+def usage(options: argparse.Namespace) -> None:
+    """Show what callers have used."""
+    today = datetime.now(UTC).date()
+    since = _date(options.since) if options.since else today - timedelta(days=USAGE_DAYS)
+    until = _date(options.until) if options.until else today
+    found = _usage(options).read(since.isoformat(), until.isoformat())
+    rows = [(one.day, *_used_cells(one.used)) for one in found]
+    if options.csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerows([("day", *Used._fields), *((one.day, *one.used) for one in found)])
+    elif rows:
+        heads = ("DAY", "OWNER", "KEY", "MODEL", "REQUESTS", "INSTANCES", "MODEL TIME")
+        _print_table([heads, *rows])
+    else:
+        print(f"nothing was used from {since} to {until}")
+
+
+def _used_cells(used: Used) -> tuple[str, ...]:
+    counts = f"{used.requests:,}", f"{used.instances:,}", f"{used.model_s:,.1f} s"
+    return (used.owner, used.key, used.model, *counts)
+
+
+def audit(options: argparse.Namespace) -> None:
+    """Show the audit."""
+    acts = _usage(options).acts()
+    if options.json:
+        print(json.dumps([act._asdict() for act in acts], indent=2))
+    else:
+        rows = [(_day(act.at), act.actor, act.action, act.subject) for act in acts]
+        _print_table([("AT", "WHO", "WHAT", "OF"), *rows])
 
 
 def upgrade(options: argparse.Namespace) -> None:
@@ -127,6 +162,30 @@ def backup(options: argparse.Namespace) -> None:
 
     schema.back_up(schema.open_engine(settings.store_url), options.file)
     print(f"{options.file}: to restore it, stop the servers and put it in the store's place")
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _usage(options: argparse.Namespace) -> UsageStore:
+    settings = load_settings(vars(options))
+    need_store()
+    from modelyard.store import schema
+    from modelyard.store.usage import UsageStore
+
+    engine = schema.open_engine(settings.store_url)
+    schema.check_revision(engine)
+    return UsageStore(engine)
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a valid day; write 2027-01-31") from None
 
 
 def _open(options: argparse.Namespace, *, makes: bool = False) -> KeyStore:
@@ -160,8 +219,7 @@ def _row(key: StoredKey) -> tuple[str, ...]:
         valid = "until " + _day(key.expires) if key.expires > time.time() else "expired"
     begins = ", ".join(f"{shown}…" for shown in key.shown)
     networks = ", ".join(key.networks) or "anywhere"
-    named = {"/s": key.rate, " at once": key.burst, " in flight": key.in_flight}
-    limits = ", ".join(f"{v:g}{unit}" for unit, v in named.items() if v is not None) or "none"
+    limits = "; ".join(map(_describe_limit, key.limits)) or "none"
     return (key.id, key.owner, ", ".join(key.scopes), begins, networks, limits, valid)
 
 
@@ -196,6 +254,47 @@ def _as_toml(key: Key) -> str:
         lines.append(f"expires = {datetime.fromtimestamp(key.expires, UTC).isoformat()}")
     if key.networks:
         lines.append(f"networks = {json.dumps(key.networks)}")
-    given = msgspec.structs.asdict(key.limits).items()
-    lines += [f"{name} = {json.dumps(value)}" for name, value in given if value is not None]
+    for limit in key.limits:
+        lines += ["[[keys.limits]]", *(f"{n} = {json.dumps(v)}" for n, v in _said(limit).items())]
     return "\n".join(lines)
+
+
+def _limits(options: argparse.Namespace) -> list[Limit]:
+    """Return the limits that were asked for.
+
+    Raises:
+        ValueError: One is none.
+    """
+    given = {name: getattr(options, name) for name in AMOUNTS}
+    limits = []
+    if any(value is not None for value in given.values()):
+        limits.append(Limit(count=options.count, **given))
+    for text in options.limit:
+        pairs = dict(pair.partition("=")[::2] for pair in text.split(","))
+        try:
+            limits.append(msgspec.convert(pairs, Limit, strict=False))
+        except msgspec.ValidationError as error:
+            raise ValueError(f"--limit {text}: {error}") from error
+    return limits
+
+
+def _said(limit: Limit) -> dict[str, Any]:
+    """Return what a limit says."""
+    given = msgspec.structs.asdict(limit)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+_SHORT = {
+    "rate": "{:g}/s",
+    "burst": "{:g} at once",
+    "in_flight": "{:g} in flight",
+    "per_day": "{:g} a day",
+    "per_month": "{:g} a month",
+}
+
+
+def _describe_limit(limit: Mapping[str, Any]) -> str:
+    amounts = ", ".join(text.format(limit[name]) for name, text in _SHORT.items() if name in limit)
+    count = "" if limit["count"] == "requests" else f" by {limit['count']}"
+    models = "" if limit["models"] == "*" else f"{limit['models']}: "
+    return f"{models}{amounts}{count}"

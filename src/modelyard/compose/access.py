@@ -8,21 +8,38 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from modelyard.access.accounts import Accounts
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Keyring
 from modelyard.access.source import FileKeys, KeySource, SourceError, follow
+from modelyard.access.usage import Bookkeeper, OnUsed, UsageBook
 from modelyard.settings import Settings, SettingsError
 from modelyard.store.errors import StoreError
 
 if TYPE_CHECKING:
     from modelyard.access.tokens import Tokens
+    from modelyard.store.schema import Engine
 
 
 class OpenGate(NamedTuple):
-    """A gate, and what keeps it up to date."""
+    """A gate, and what keeps it up to date.
+
+    Attributes:
+        gate: The gate.
+        accounts: What callers ask and use.
+        book: Where usage is kept; None if there is no store.
+        runs: What keeps the gate up to date.
+    """
 
     gate: Gate
+    accounts: Accounts
+    book: UsageBook | None
     runs: list[Callable[[], Coroutine[None, None, None]]]
+
+    def keeper(self, on_used: OnUsed) -> Bookkeeper:
+        """Return what keeps usage and audit. ``on_used`` is told what was used."""
+        audit = self.gate.audit
+        return Bookkeeper(self.accounts, audit, self.book, on_used=on_used, wall_clock=time.time)
 
 
 def open_gate(settings: Settings) -> OpenGate | None:
@@ -33,19 +50,21 @@ def open_gate(settings: Settings) -> OpenGate | None:
     """
     if settings.auth != "keys":
         return None
+    engine = _engine(settings) if settings.keeps_keys_in_store or settings.database_url else None
     try:
         tokens = _tokens(settings)
-        source = _source(settings)
+        source = _source(settings, engine)
         keyring = None if source is None else source.read()
     except SourceError as error:
         raise SettingsError(f"the keys cannot be read: {error}") from error
-    gate = Gate(keyring or Keyring(), clock=time.monotonic, wall_clock=time.time, tokens=tokens)
+    accounts = Accounts(gateways=settings.gateways, clock=time.monotonic, wall_clock=time.time)
+    gate = Gate(keyring or Keyring(), accounts=accounts, wall_clock=time.time, tokens=tokens)
     runs: list[Callable[[], Coroutine[None, None, None]]] = []
     if source is not None:
         runs.append(partial(follow, gate, source))
     if tokens is not None:
         runs.append(partial(tokens.follow, gate.forget))
-    return OpenGate(gate, runs)
+    return OpenGate(gate, accounts, _book(engine), runs)
 
 
 def _tokens(settings: Settings) -> Tokens | None:
@@ -56,13 +75,7 @@ def _tokens(settings: Settings) -> Tokens | None:
     return Tokens(Path(settings.tokens_file))
 
 
-def _source(settings: Settings) -> KeySource | None:
-    """Return where the keys are; None if there are tokens alone."""
-    if settings.keys_file:
-        return FileKeys(Path(settings.keys_file))
-    if not settings.keeps_keys_in_store:
-        return None
-    from modelyard.store.keys import StoreKeys
+def _engine(settings: Settings) -> Engine:
     from modelyard.store.schema import check_revision, open_engine
 
     try:
@@ -70,4 +83,38 @@ def _source(settings: Settings) -> KeySource | None:
         check_revision(engine)
     except StoreError as error:
         raise SettingsError(str(error)) from error
+    return engine
+
+
+def _source(settings: Settings, engine: Engine | None) -> KeySource | None:
+    """Return where the keys are; None if there are tokens alone."""
+    if settings.keys_file:
+        return FileKeys(Path(settings.keys_file), has_book=engine is not None)
+    if not settings.keeps_keys_in_store:
+        return None
+    from modelyard.store.keys import StoreKeys
+
+    assert engine is not None
     return StoreKeys(engine)
+
+
+def _book(engine: Engine | None) -> UsageBook | None:
+    if engine is None:
+        return None
+    from modelyard.store.usage import UsageStore
+
+    return UsageStore(engine)
+
+
+async def share_limits(gate: OpenGate | None, redis_url: str, *, name: str) -> None:
+    """Divide callers' limits with other gateways, until cancelled. ``name``: of this gateway."""
+    if gate is None or not redis_url:
+        return
+    from modelyard.access.shares import Shares
+    from modelyard.caches.board import RedisBoard
+
+    board = RedisBoard(redis_url, name=name, wall_clock=time.time)
+    try:
+        await Shares(gate.accounts, board).run()
+    finally:
+        await board.close()

@@ -9,11 +9,12 @@ import os
 import secrets
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
 from modelyard.caches.redis import RedisCache
-from modelyard.compose.access import OpenGate
+from modelyard.compose.access import OpenGate, share_limits
 from modelyard.compose.demands import Demands
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import (
@@ -106,6 +107,7 @@ class ClusterGateway:
         metrics.watch_broker(lambda: self._transport.is_connected)
         url = settings.cache_url
         self._cache = RedisCache(url, metrics=metrics, clock=time.monotonic) if url else None
+        self._share_limits = partial(share_limits, gate, url, name=broker.owner)
         self._process = Process(
             settings,
             verdict=self._verdict,
@@ -131,7 +133,12 @@ class ClusterGateway:
         with stop_on_signals(self._process.stop):
             async with (
                 self._cache or contextlib.nullcontext(),
-                background(self._transport.run(), self._watcher.run(), self._demands.run()),
+                background(
+                    self._transport.run(),
+                    self._watcher.run(),
+                    self._demands.run(),
+                    self._share_limits(),
+                ),
             ):
                 await self._process.serve(listener)
                 log.info("drained")

@@ -185,7 +185,10 @@ class Process:
         """Keep keys and certificate up to date as long as the block."""
         from modelyard.gateway.tls import renew
 
-        runs = [run() for run in self._gate.runs] if self._gate is not None else []
+        runs = []
+        if (opened := self._gate) is not None:
+            runs += [run() for run in opened.runs]
+            runs.append(opened.keeper(self.metrics.used).run())
         if self._secured is not None:
             runs.append(renew(*self._secured))
         async with background(*runs):

@@ -1,7 +1,9 @@
 """The backlog: requests that wait for a runner, and the order in which they run.
 
-Within a priority the earliest deadline goes first. One of every ``NORMAL_EVERY`` batches begins
-with normal requests, so that a stream of high-priority requests cannot starve them.
+Within a priority the earliest deadline goes first. One of every ``OLDEST_EVERY`` batches takes
+those that came first instead, so that a stream of requests with earlier deadlines cannot starve
+them. One of every ``NORMAL_EVERY`` batches begins with normal requests, so that a stream of
+high-priority requests cannot.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 Priority = Literal["high", "normal"]
 
 NORMAL_EVERY = 4
+OLDEST_EVERY = 3
 
 LARGEST_BATCH_BYTES = 16 << 20
 
@@ -81,7 +84,7 @@ class Backlog(Generic[W]):
         )
         for priority in order:
             line = self._lines[priority]
-            line.sort()
+            line.sort(key=_age if self._taken % OLDEST_EVERY == 0 else None)
             looked_at = 0
             for deadline, _, item in line:
                 if item.is_gone:
@@ -104,3 +107,7 @@ class Backlog(Generic[W]):
         for line in self._lines.values():
             line[:] = [entry for entry in line if entry[0] > now and not entry[2].is_gone]
         return expired
+
+
+def _age(entry: tuple[float, int, object]) -> int:
+    return entry[1]

@@ -50,6 +50,7 @@ class Call:
         deadline: The request's, a reading of the monotonic clock.
         input_bytes: The size of the input.
         digest: Digest of the model folder that produced the answer, if the transport reports it.
+        instance_s: Seconds that the model took for each instance; 0 if it was not asked.
         arrived: When the call reached its pool. Set and read by the pool only.
         blame: How strongly the call is suspected of ending runners. Set and read by the pool only;
             see ``pool/blame.py``.
@@ -63,6 +64,7 @@ class Call:
         "deadline",
         "digest",
         "input_bytes",
+        "instance_s",
         "outcome",
         "priority",
         "request",
@@ -75,6 +77,7 @@ class Call:
         self.input_bytes = len(request.input)
         self.outcome: Outcome | None = None
         self.digest: str | None = None
+        self.instance_s = 0.0
         self.arrived = 0.0
         self.blame = 0
         self._instances = 0
@@ -93,6 +96,10 @@ class Call:
         if not self._instances:
             self._instances = count_instances(self.request.input, self.request.form)
         return self._instances
+
+    def ran(self, instances: int, *, instance_s: float) -> None:
+        """Note how many instances there were, and how long the model took for each."""
+        self._instances, self.instance_s = instances, instance_s
 
     def watch(self, watcher: Callable[[Self], None]) -> None:
         """Call ``watcher`` when the call settles, before the watchers registered earlier."""

@@ -20,6 +20,8 @@ queue as a ``Failure`` and becomes an exception of the same class on the other s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import msgspec
@@ -41,10 +43,12 @@ class RequestError(Exception):
     """One request cannot be answered with a prediction.
 
     ``detail`` is a sentence for the caller. ``where`` is a JSON path into the request.
-    ``retry_after_s`` is the number of seconds to wait before a retry.
+    ``retry_after_s`` is the number of seconds to wait before a retry. ``headers`` are others that
+    the answer has.
     """
 
     code: ClassVar[str] = "internal"
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self, detail: str, *, where: str | None = None, retry_after_s: int | None = None
@@ -131,9 +135,28 @@ class Forbidden(RequestError):
 
 
 class RateLimited(RequestError):
-    """The key has asked more than it may."""
+    """The key has asked more than it may.
+
+    ``policy``: which limit that is, as the header ``RateLimit-Policy`` says it.
+    """
 
     code = "rate_limited"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        where: str | None = None,
+        retry_after_s: int | None = None,
+        policy: str = "",
+    ) -> None:
+        super().__init__(detail, where=where, retry_after_s=retry_after_s)
+        if policy:
+            name = policy.partition(";")[0]
+            self.headers = {
+                "ratelimit-policy": policy,
+                "ratelimit": f"{name};r=0;t={retry_after_s}",
+            }
 
 
 class ModelNotFound(RequestError):

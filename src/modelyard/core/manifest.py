@@ -19,6 +19,7 @@ from modelyard.core.names import Name, Target
 
 Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
 Count = Annotated[int, Meta(ge=1)]
+Weight = Annotated[float, Meta(gt=0, le=1e9)]
 Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}\Z")]
 Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z")]
 
@@ -74,6 +75,10 @@ class Limits(_Table, frozen=True):
     load_timeout_s: Annotated[
         Seconds, Meta(description="Seconds in which the model must load and warm up.")
     ] = 300
+    weight: Annotated[
+        Weight,
+        Meta(description="What a request counts for where a caller's limit counts weight."),
+    ] = 1.0
 
 
 class Scaling(_Table, frozen=True):

@@ -32,7 +32,8 @@ except that ``raw`` is answered in JSON."""
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One caller's instances for one target.
 
-    ``input`` is ``input_data`` as received; ``deadline`` is a ``time.monotonic()`` reading.
+    ``input`` is ``input_data`` as received; ``deadline`` is a ``time.monotonic()`` reading;
+    ``caller`` is the id of a key, as far as callers are known.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     deadline: float
     priority: Priority = "normal"
     form: Form = "json"
+    caller: str = ""
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -25,6 +25,7 @@ from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.dispatch.expiry import Expiry
 from modelyard.dispatch.flights import Flight, Flights
+from modelyard.dispatch.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +89,11 @@ class ClientCall(Call):
     """The call of one client: for which target, and how the cache served it.
 
     Attributes:
-        capped_s: The timeout that it has, if that is less than it asked for.
         ticket: Ticket of ``Expiry.watch``. None during the cache look-up, and for the client that
             started a flight: there the shared call is watched instead.
     """
 
-    __slots__ = ("cache_use", "capped_s", "entry", "keys", "ticket")
+    __slots__ = ("cache_use", "entry", "keys", "ticket")
 
     def __init__(
         self, request: Request, entry: Entry, on_answered: Callable[[ClientCall], None]
@@ -102,8 +102,12 @@ class ClientCall(Call):
         self.entry = entry
         self.keys = entry.keys
         self.cache_use: CacheUse = "bypass"
-        self.capped_s: float | None = None
         self.ticket: int | None = None
+
+    @property
+    def weight(self) -> float:
+        """What it counts for, as the model says."""
+        return self.entry.announcement.limits.weight
 
 
 class Dispatch:
@@ -132,20 +136,22 @@ class Dispatch:
         self._transport = transport
         self._cache = cache
         self._metrics = metrics
-        self._timeout_cap_s = timeout_cap_s
+        self.timeout_cap_s = timeout_cap_s
         self._clock = clock
         self._expiry = Expiry(clock)
         self._flights: Flights[ClientCall] = Flights()
+        self._turns = Turns(self._send_in_turn)
 
     def start(
         self,
         ask: Ask,
         on_answered: Callable[[ClientCall], None],
-        *,
         request_id: str,
+        *,
         form: Form = "json",
         is_bypass: bool = False,
         tenant: bytes = NOBODY,
+        caller: str = "",
     ) -> ClientCall:
         """Begin to answer one request; ``on_answered`` is called when it settles, maybe at once.
 
@@ -159,6 +165,7 @@ class Dispatch:
             form: Form of the input and the answer.
             is_bypass: Whether to skip the cache look-up.
             tenant: Whose request it is (``core/fingerprint.py``): nobody else gets its answer.
+            caller: Who takes turns with others (``turns.py``); empty if that is not known.
 
         Raises:
             RequestError: There is no such model, or the timeout is invalid; ``on_answered`` is not
@@ -166,14 +173,12 @@ class Dispatch:
         """
         entry = self.catalog.resolve(ask.model_name, ask.model_version)
         timeout_s = choose_timeout(
-            ask.timeout_s, model_s=entry.announcement.limits.timeout_s, cap_s=self._timeout_cap_s
+            ask.timeout_s, model_s=entry.announcement.limits.timeout_s, cap_s=self.timeout_cap_s
         )
         raw = memoryview(ask.input_data)
         deadline = self._clock() + timeout_s
-        request = Request(request_id, entry.target, raw, deadline, ask.priority, form)
+        request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
         call = ClientCall(request, entry, on_answered)
-        if ask.timeout_s is not None and ask.timeout_s > timeout_s:
-            call.capped_s = timeout_s
         call.watch(self._on_settled)
         try:
             if entry.keys is None or self._cache is None:
@@ -240,6 +245,7 @@ class Dispatch:
         """Pass a flight's outcome to all calls that wait for it; cache it if it is an answer."""
         outcome, entry = shared.outcome, starter.entry
         assert outcome is not None
+        starter.ran(shared.instances, instance_s=shared.instance_s)
         if (
             isinstance(outcome, bytes)
             and self._cache is not None
@@ -280,8 +286,17 @@ class Dispatch:
         entry.in_flight += 1
         call.watch(entry.left)
         try:
-            self._transport.send(call)
+            if call.request.caller:
+                self._turns.enter(entry, call)
+            else:
+                self._transport.send(call)
         except Exception as error:  # others may watch it by now: settle, never raise
+            _fail(call, error)
+
+    def _send_in_turn(self, call: Call) -> None:
+        try:
+            self._transport.send(call)
+        except Exception as error:
             _fail(call, error)
 
 

@@ -87,6 +87,7 @@ def _error_head(error: RequestError, problem: Problem, media_type: str, body_byt
     ]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    headers += ((name.encode(), value.encode()) for name, value in error.headers.items())
     if error.code == Unauthenticated.code:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.code == MethodNotAllowed.code:

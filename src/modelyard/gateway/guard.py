@@ -11,7 +11,7 @@ from modelyard.access.keyring import Key, Principal
 from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.gateway.plans import credential_of
 from modelyard.gateway.problems import NotThere
-from modelyard.gateway.rules import PRINCIPAL, Rule, check_need, rule_of
+from modelyard.gateway.rules import PRINCIPAL, Rule, let_in, rule_of
 from modelyard.gateway.types import App, Receive, Scope, Send
 
 Refuse = Callable[[Request, RequestError], Awaitable[Response]]
@@ -57,16 +57,17 @@ class Guard:
         """
         if rule is not None and rule.need in self._open_pages:
             return None
-        headers = dict(request.headers.raw)
+        credential = credential_of(dict(request.headers.raw))
         host = "" if request.client is None else request.client.host
+        if rule is None:
+            principal = self._gate.principal_of(credential, host)
+            if not principal.scopes.is_admin:
+                raise NotThere("there is nothing here; /docs lists all routes")
+            return principal
+        act = f"{request.method} {request.url.path}"
         try:
-            principal = self._gate.principal_of(credential_of(headers), host)
+            return let_in(self._gate, rule, credential, host=host, act=act)
         except Unauthenticated:
-            if rule is not None and rule.need == "nothing":
+            if rule.need == "nothing":
                 return _STRANGER
             raise
-        if rule is not None:
-            check_need(rule.need, rule.name, principal)
-        elif not principal.scopes.is_admin:
-            raise NotThere("there is nothing here; /docs lists all routes")
-        return principal

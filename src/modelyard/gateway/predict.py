@@ -17,12 +17,12 @@ import msgspec
 from modelyard.access.gate import Gate
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
-from modelyard.core.fingerprint import NOBODY
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.cors import Cors
+from modelyard.gateway.counted import cost_of, start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
@@ -99,6 +99,8 @@ class PredictEndpoint:
         Raises:
             RequestError: The request is refused because of its head.
         """
+        if not self.cors.is_on:
+            return plan_of(head)
         if self.cors.is_preflight(head.method, head.headers):
             return None
         plan = plan_of(head)
@@ -131,6 +133,8 @@ class PredictEndpoint:
         client's address.
         """
         request_id = request_id_of(given_id) if given_id else new_request_id()
+        if plan.cors:
+            respond = partial(_respond_with, plan.cors, respond)
         asked = Asked(plan, request_id, self._clock(), respond, host)
         if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
@@ -153,42 +157,35 @@ class PredictEndpoint:
         origin: bytes | None = None,
     ) -> None:
         """Answer a request that is refused before its body has been read."""
-        plan = NO_PLAN._replace(door=door, cors=self.cors.lines_for(origin))
+        if lines := self.cors.lines_for(origin):
+            respond = partial(_respond_with, lines, respond)
+        plan = NO_PLAN._replace(door=door)
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
-        tenant, meter = NOBODY, None
+        if ask.timeout_s is not None and ask.timeout_s > (cap_s := self._dispatch.timeout_cap_s):
+            respond = partial(_respond_with, b"x-timeout-s: %g\r\n" % cap_s, asked.respond)
+            asked = asked._replace(respond=respond)
+        principal = None
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
-            tenant, meter = principal.tenant, gate.meter_of(principal)
         if plan.door is not None:
             plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
             answered = partial(self._on_door_answered, asked, plan.door, ask)
         else:
             answered = partial(self._on_answered, asked)
-        if meter is not None:
-            meter.enter()
-        try:
-            call = self._dispatch.start(
-                ask,
-                answered,
-                request_id=asked.request_id,
-                form=plan.form,
-                is_bypass=plan.is_bypass,
-                tenant=tenant,
+        if gate is not None and principal is not None:
+            account = gate.account_of(principal)
+            entered = account.enter(
+                ask.model_name, partial(cost_of, self._dispatch, ask, plan.form)
             )
-        except BaseException:
-            if meter is not None:
-                meter.leave()
-            raise
-        if meter is not None:
-            if call.is_settled:
-                meter.leave()
-            else:
-                call.watch(meter.leave)
-        return call
+            start = partial(start_counted, self._dispatch.start, principal, account, entered)
+            return start(ask, answered, asked.request_id, form=plan.form, is_bypass=plan.is_bypass)
+        return self._dispatch.start(
+            ask, answered, asked.request_id, form=plan.form, is_bypass=plan.is_bypass
+        )
 
     # Bodies that are compressed, or take long to parse.
 
@@ -261,10 +258,6 @@ class PredictEndpoint:
             form, request_id = asked.plan.form, asked.request_id
             body = prediction_body(target, outcome, form)
             head = prediction_head(form, len(body), request_id=request_id, cache_use=call.cache_use)
-            if asked.plan.cors:
-                head += asked.plan.cors
-            if call.capped_s is not None:  # less than it asked for
-                head += b"x-timeout-s: %g\r\n" % call.capped_s
             asked.respond(head, body)
             self._note(target, "ok", self._clock() - asked.started, request_id)
         elif isinstance(outcome, GivenUp):
@@ -280,9 +273,6 @@ class PredictEndpoint:
         assert isinstance(ask, Heard)
         target, told = call.entry.target, Told(asked.request_id, call.cache_use)
         head, body = door.answer(target, call.outcome, ask.echo, told=told)
-        head += asked.plan.cors
-        if call.capped_s is not None:  # less than it asked for
-            head += b"x-timeout-s: %g\r\n" % call.capped_s
         asked.respond(head, body)
         self._note(target, "ok", self._clock() - asked.started, asked.request_id)
 
@@ -297,7 +287,7 @@ class PredictEndpoint:
     def _answer_problem(self, asked: Asked, error: RequestError, target: Target | None) -> None:
         door, request_id = asked.plan.door, asked.request_id
         head, body = (problem_answer if door is None else door.problem)(error, request_id)
-        asked.respond(head + asked.plan.cors, body)
+        asked.respond(head, body)
         self._note(target, error.code, self._clock() - asked.started, asked.request_id)
 
     def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
@@ -305,3 +295,8 @@ class PredictEndpoint:
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)
+
+
+def _respond_with(lines: bytes, respond: Respond, head: bytes, body: bytes) -> None:
+    """Respond with more header lines."""
+    respond(head + lines, body)

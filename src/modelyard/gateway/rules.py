@@ -19,12 +19,15 @@ from typing import Literal, NamedTuple
 
 from fastapi import Request
 
-from modelyard.access.gate import refusal
+from modelyard.access.gate import Gate, refusal
 from modelyard.access.keyring import Principal
 from modelyard.core.errors import Forbidden
 from modelyard.dispatch.catalog import Entry
 
 Need = Literal["nothing", "key", "see", "release", "docs", "metrics", "models"]
+
+ADMINISTRATIVE: frozenset[Need] = frozenset(("release",))
+"""What is noted in the audit, also if it is refused."""
 
 PRINCIPAL = "modelyard.principal"
 """Where the scope of a request has its caller: None if nobody is known here, and so may all."""
@@ -74,6 +77,26 @@ def visible_to(principal: Principal | None, entries: Iterable[Entry]) -> list[En
     if principal is None:
         return list(entries)
     return [entry for entry in entries if principal.scopes.may_see(entry.target.name)]
+
+
+def let_in(gate: Gate, rule: Rule, credential: bytes, *, host: str, act: str) -> Principal:
+    """Return who calls, if that may have what it asks for; write down what is administrative.
+
+    ``credential`` and ``host``: see ``Gate.principal_of``. ``act``: what is asked for, in words.
+
+    Raises:
+        RequestError: It may not.
+    """
+    actor, said = host, f"refused: {act}"
+    try:
+        principal = gate.principal_of(credential, host)
+        actor = principal.id
+        check_need(rule.need, rule.name, principal)
+        said = act
+    finally:
+        if rule.need in ADMINISTRATIVE:
+            gate.audit.note(actor, said, rule.name)
+    return principal
 
 
 def check_need(need: Need, name: str, principal: Principal) -> None:

@@ -106,6 +106,7 @@ class GrpcDoor:
             STATUS_LINE: STATUS[error.code].name,
             "x-request-id": request_id,
             "x-error-code": error.code,
+            **error.headers,
         }
         if error.retry_after_s is not None:
             lines["retry-after"] = str(error.retry_after_s)

@@ -17,7 +17,7 @@ from modelyard.gateway.answer import sentence_of
 from modelyard.gateway.problems import MethodNotAllowed, problem_of
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.routes import ByHand
-from modelyard.gateway.rules import Need, check_need, visible_to
+from modelyard.gateway.rules import Need, Rule, check_need, let_in, visible_to
 from modelyard.gateway.v2_facts import (
     config_document,
     index_document,
@@ -178,7 +178,7 @@ class Pages:
         if self._gate is None or need == "nothing":
             return Caller(None, host)
         sent = dict(context.invocation_metadata() or ())
-        principal = self._gate.principal_of(credential_of(sent), host)
         named = asked.name if need == "see" else asked.model_name if need == "release" else ""
-        check_need(need, named, principal)
+        act = f"gRPC {type(asked).__name__}"
+        principal = let_in(self._gate, Rule(need, named), credential_of(sent), host=host, act=act)
         return Caller(principal, host)

@@ -209,6 +209,10 @@ class Pool:
             if self._waiting.is_full_batch:
                 self._feed()  # the next batch is full: let the model run while we settle this one
                 os.sched_yield()  # let the runner start if it shares our core: 1 % of 20 ms
+        ran = sum(answers.sizes)
+        instance_s = answers.model_s / ran if ran else 0.0
+        if len(batch) == 1:  # so many that nobody has counted them, maybe
+            batch[0].ran(ran, instance_s=instance_s)
         for call, outcome in zip(batch, answers.outcomes, strict=True):
             if isinstance(outcome, Failure) and outcome.code == DeadlineExceeded.code:  # not run
                 self._expire([call])
@@ -220,6 +224,7 @@ class Pool:
                     log.warning("model_failed", extra=fields | {"why": outcome.detail})
                 call.settle(from_failure(outcome))
             else:
+                call.instance_s = instance_s
                 call.settle(outcome)
         self._metrics.batch_answered(answers)
         if calls := len(answers.sizes):

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from modelyard.access.keyring import Key, Keyring, Principal
 from modelyard.access.keys import SHOWN, digest_of, new_key
-from modelyard.access.limits import NO_LIMITS, Limits
+from modelyard.access.limits import Limit
 from modelyard.access.source import SourceError
 from modelyard.core.clock import Clock
-from modelyard.store.errors import StoreError
+from modelyard.store.errors import StoreError, telling
 from modelyard.store.tables import AUDIT, CHANGES, KEYS, SECRETS
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,7 @@ class StoredKey(NamedTuple):
     created: float
     expires: float | None
     revoked: float | None
-    rate: float | None
-    burst: int | None
-    in_flight: int | None
+    limits: Sequence[dict[str, Any]]
     shown: Sequence[str]
 
 
@@ -63,7 +61,7 @@ class KeyStore:
         scopes: Sequence[str],
         expires: float | None,
         networks: Sequence[str],
-        limits: Limits = NO_LIMITS,
+        limits: Sequence[Limit] = (),
     ) -> str:
         """Make a key, and return it. It cannot be read again."""
         key, now = new_key(), self._wall_clock()
@@ -74,7 +72,7 @@ class KeyStore:
             "networks": list(networks),
             "created": now,
             "expires": expires,
-            **msgspec.structs.asdict(limits),
+            "limits": [_to_row(limit) for limit in limits],
         }
         try:
             with self._begin() as connection:
@@ -122,7 +120,7 @@ class KeyStore:
 
     @contextmanager
     def _begin(self) -> Iterator[sa.Connection]:
-        with _telling(self._engine), self._engine.begin() as connection:
+        with telling(self._engine), self._engine.begin() as connection:
             yield connection
 
     def _find(self, connection: sa.Connection, key_id: str) -> sa.Row[Any]:
@@ -175,15 +173,20 @@ class StoreKeys:
             raise SourceError(f"{where}: {str(error).splitlines()[0]}") from error
         keys = []
         for row in rows:
-            try:
-                Principal(key := _key_of(row))  # a newer release may know scopes that we do not
-            except ValueError as error:
+            try:  # a newer release may know scopes and limits that we do not
+                Principal(key := _key_of(row))
+            except ValueError as error:  # msgspec's is one
                 log.error("key_left_out", extra={"key": row.id, "why": str(error)})
                 continue
             keys.append(key)
         keyring = Keyring(keys)
         self._known = found
         return keyring
+
+
+def _to_row(limit: Limit) -> dict[str, Any]:
+    given = msgspec.structs.asdict(limit)
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _key_of(row: sa.Row[Any]) -> Key:
@@ -195,15 +198,5 @@ def _key_of(row: sa.Row[Any]) -> Key:
         scopes=tuple(row.scopes),
         expires=min(ends, default=None),
         networks=tuple(row.networks),
-        limits=Limits(rate=row.rate, burst=row.burst, in_flight=row.in_flight),
+        limits=tuple(msgspec.convert(limit, Limit) for limit in row.limits),
     )
-
-
-@contextmanager
-def _telling(engine: sa.Engine) -> Iterator[None]:
-    """Say in a sentence what the database says."""
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as error:
-        where = engine.url.render_as_string(hide_password=True)
-        raise StoreError(f"{where}: {str(error).splitlines()[0]}") from error

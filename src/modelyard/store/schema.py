@@ -17,6 +17,8 @@ from sqlalchemy.engine import make_url
 
 from modelyard.store.errors import StoreError
 
+Engine = sa.Engine
+
 _BUSY_S = 10  # SQLite: how long a writer waits for another one
 _PATIENCE = {  # PostgreSQL: a database that is silent must not hold a thread
     "connect_timeout": 5,
@@ -27,7 +29,7 @@ _PATIENCE = {  # PostgreSQL: a database that is silent must not hold a thread
 log = logging.getLogger(__name__)
 
 
-def open_engine(url: str) -> sa.Engine:
+def open_engine(url: str) -> Engine:
     """Return the engine of a database, without connecting.
 
     Raises:
@@ -60,7 +62,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
 
 
-def revision_of(engine: sa.Engine) -> str | None:
+def revision_of(engine: Engine) -> str | None:
     """Return the revision of a database's schema; None if it has none yet."""
     try:
         with engine.connect() as connection:
@@ -76,7 +78,7 @@ def newest_revision() -> str:
     return found
 
 
-def check_revision(engine: sa.Engine) -> None:
+def check_revision(engine: Engine) -> None:
     """See that the schema is the one that this code knows.
 
     Raises:
@@ -96,19 +98,19 @@ def check_revision(engine: sa.Engine) -> None:
     )
 
 
-def upgrade(engine: sa.Engine) -> str:
-    """Bring the schema up to date, and return its revision."""
+def upgrade(engine: Engine, *, to: str = "head") -> str:
+    """Bring the schema up to date, or to the revision ``to``; return its revision."""
     config = _config()
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
     except sa.exc.SQLAlchemyError as error:
         raise _unreachable(engine, error) from error
-    return newest_revision()
+    return newest_revision() if to == "head" else to
 
 
-def back_up(engine: sa.Engine, path: Path) -> None:
+def back_up(engine: Engine, path: Path) -> None:
     """Copy a database of SQLite to a file, also while it is used.
 
     Raises:
@@ -135,6 +137,6 @@ def _revisions() -> set[str]:
     return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
-def _unreachable(engine: sa.Engine, error: Exception) -> StoreError:
+def _unreachable(engine: Engine, error: Exception) -> StoreError:
     where = engine.url.render_as_string(hide_password=True)
     return StoreError(f"{where}: {str(error).splitlines()[0]}")

@@ -16,9 +16,7 @@ KEYS = sa.Table(
     sa.Column("created", sa.Double, nullable=False),  # Unix time, in seconds; so are all times
     sa.Column("expires", sa.Double),
     sa.Column("revoked", sa.Double),
-    sa.Column("rate", sa.Double),
-    sa.Column("burst", sa.Integer),
-    sa.Column("in_flight", sa.Integer),
+    sa.Column("limits", sa.JSON, nullable=False),
 )
 
 SECRETS = sa.Table(
@@ -30,6 +28,20 @@ SECRETS = sa.Table(
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("expires", sa.Double),  # of one that was replaced
 )
+
+USAGE = sa.Table(
+    "usage",
+    METADATA,
+    sa.Column("day", sa.String(10), primary_key=True),  # of UTC, as 2026-01-31
+    sa.Column("key", sa.String(400), primary_key=True),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(400), nullable=False),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("instances", sa.BigInteger, nullable=False),
+    sa.Column("weight", sa.Double, nullable=False),
+    sa.Column("model_s", sa.Double, nullable=False),
+)
+"""What was used, by day, key and model: sums."""
 
 CHANGES = sa.Table(
     "changes",

@@ -23,6 +23,7 @@ from prometheus_client import (
 from modelyard.core.messages import Answers
 from modelyard.core.names import Target
 from modelyard.telemetry.collectors import Histograms, Tallies
+from modelyard.telemetry.usage import UsageMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -153,6 +154,8 @@ class Metrics:
             (*_TARGET, "cause"),
             registry=registry,
         )
+
+        self.used = UsageMetrics(registry).used
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""

@@ -45,7 +45,7 @@ def statistics_of(text: bytes) -> dict[Target, Statistics]:
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             labels = sample.labels
-            if "model" not in labels or not labels["model"]:
+            if not (labels.get("model") and labels.get("version")):
                 continue
             of_target = sums[Target(labels["model"], labels["version"])]
             if sample.name == "modelyard_requests_total":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelyard.access.accounts import Accounts
 from modelyard.access.gate import Gate, key_in
 from modelyard.access.keyring import Key, Keyring
 from modelyard.access.keys import digest_of, is_key
@@ -14,7 +15,8 @@ NOW = 1_800_000_000.0
 
 def run(data: bytes) -> None:
     keys = [Key(id="k", digest=digest_of(KEY), owner="a", scopes=("predict:*",))]
-    gate = Gate(Keyring(keys), clock=lambda: 0.0, wall_clock=lambda: NOW)
+    accounts = Accounts(gateways=1, clock=lambda: 0.0, wall_clock=lambda: NOW)
+    gate = Gate(Keyring(keys), accounts=accounts, wall_clock=lambda: NOW)
     text = key_in(data)
     assert not is_key(text) or (len(text) == len(KEY) and text.isascii())
     try:

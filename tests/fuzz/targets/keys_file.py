@@ -13,7 +13,7 @@ _folder = tempfile.TemporaryDirectory(prefix="modelyard-fuzz-")
 def run(data: bytes) -> None:
     path = Path(_folder.name) / "keys.toml"
     path.write_bytes(data)
-    source = FileKeys(path)
+    source = FileKeys(path, has_book=False)
     try:
         keyring = source.read()
     except SourceError as error:

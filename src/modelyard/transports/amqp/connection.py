@@ -79,7 +79,6 @@ class Connection(asyncio.Protocol):
         self._asked: deque[tuple[list[str], asyncio.Future[base.Frame | Got]]] = deque()
         self._consumers: dict[str, OnMessage] = {}
         self._confirms = Confirms()
-        self._delivered = 0  # tag of the last message that was delivered
         self._frame_bytes = LARGEST_FRAME_BYTES
         self._heard = self._said = clock()
         self._frames_seen, self._frames_seen_at = 0, self._heard
@@ -233,8 +232,6 @@ class Connection(asyncio.Protocol):
 
     def _on_message(self, message: Message) -> None:
         """Pass a message to its consumer. If that raises, the connection goes on."""
-        if not self._is_next(message.tag):
-            return
         consumer = self._consumers.get(message.consumer)
         if consumer is None:
             self._lose(f"the broker delivered to an unknown consumer {message.consumer!r}")
@@ -243,16 +240,6 @@ class Connection(asyncio.Protocol):
             consumer(message)
         except Exception:
             log.exception("consumer_failed", extra={"consumer": message.consumer})
-
-    def _is_next(self, tag: int) -> bool:
-        """Check that no delivery is missing: the broker numbers them without gaps, and counts one
-        that did not arrive as unacked for as long as the connection lasts.
-        """
-        if tag == self._delivered + 1:
-            self._delivered = tag
-            return True
-        self._lose(f"delivery {tag} came after {self._delivered}")
-        return False
 
     def _on_confirmed(self, event: Confirmed) -> None:
         error = None if event.is_taken else NackedError("the queue is full")
@@ -267,8 +254,7 @@ class Connection(asyncio.Protocol):
         elif isinstance(event, Answer):
             self._on_answer(event.method, event.method.name)
         elif isinstance(event, Got):
-            if self._is_next(event.tag):
-                self._on_answer(event, "Basic.GetOk")
+            self._on_answer(event, "Basic.GetOk")
         elif isinstance(event, Ended):
             self.is_cancelled = event.is_cancelled
             self._lose(event.why)

@@ -280,4 +280,4 @@ def _on_outcome(replies: Replies, delivery: Delivery, key: int, call: Call) -> N
         return
     assert outcome is not None
     told = outcome.to_failure() if isinstance(outcome, RequestError) else outcome
-    replies.add(delivery, envelope.Answer(key, told))
+    replies.add(delivery, envelope.Answer(key, told, call.instances, call.instance_s))

@@ -40,10 +40,15 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """The outcome of one item: its predictions, or its failure."""
+    """The outcome of one item: its predictions, or its failure.
+
+    ``instances``: how many there were; ``instance_s``: seconds that the model took for each.
+    """
 
     key: int
     outcome: bytes | Failure
+    instances: int = 0
+    instance_s: float = 0.0
 
 
 class Card(msgspec.Struct, frozen=True):

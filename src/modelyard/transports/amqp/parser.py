@@ -95,6 +95,7 @@ class Parser:
         self._properties = Properties()
         self._body: list[bytes] = []
         self._body_left = 0
+        self._delivered = 0  # tag of the last message
 
     @property
     def is_partial(self) -> bool:
@@ -182,9 +183,20 @@ class Parser:
         content, properties = self._content, self._properties
         if isinstance(content, frames.DeliverMethod):
             tag, is_redelivered = content.tag, content.is_redelivered
+            self._see_that_none_is_missing(tag)
             return Message(content.consumer_tag, tag, is_redelivered, properties, body)
         if isinstance(content, commands.Basic.GetOk):
-            return Got(content.delivery_tag or 0, content.message_count or 0, properties, body)
+            tag = content.delivery_tag or 0
+            self._see_that_none_is_missing(tag)
+            return Got(tag, content.message_count or 0, properties, body)
         if content is None:
             raise ValueError("content without its method")
         return Returned(int(properties.message_id or 0), content.reply_text or "")
+
+    def _see_that_none_is_missing(self, tag: int) -> None:
+        """The broker numbers deliveries without gaps. One that did not arrive would stay unacked,
+        and use up the prefetch, as long as the connection lasts.
+        """
+        if tag != self._delivered + 1:
+            raise ValueError(f"delivery {tag} came after {self._delivered}")
+        self._delivered = tag

@@ -281,6 +281,7 @@ class AmqpTransport:
             pending.call.settle(from_failure(answer.outcome))
         else:
             pending.call.digest = digest
+            pending.call.ran(answer.instances, instance_s=answer.instance_s)
             pending.call.settle(answer.outcome)
 
     def _refuse(self, bundle_id: str, failure: Failure) -> None:

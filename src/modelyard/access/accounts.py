@@ -1,0 +1,177 @@
+"""Accounts: what each caller asks, held against its limits, and what it has used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from modelyard.access.keyring import Principal
+from modelyard.access.limits import Count, Meter, Used
+from modelyard.core.call import Outcome
+from modelyard.core.clock import Clock
+from modelyard.core.instances import MANY
+from modelyard.core.messages import Request
+
+MOST_ACCOUNTS = 10_000  # of an identity provider there may be any number of callers
+
+
+class Answered(Protocol):
+    """A request that is answered: a ``Call``, and the weight of its model."""
+
+    request: Request
+    outcome: Outcome | None
+    instance_s: float
+
+    @property
+    def instances(self) -> int:
+        """How many there were."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """What it counts for, as the model says."""
+        ...
+
+
+class Entered(NamedTuple):
+    """What a request counts for against one limit."""
+
+    meter: Meter
+    cost: float
+
+
+class Account:
+    """One caller's account.
+
+    Args:
+        principal: The caller.
+        gateways: How many share its limits, as long as nobody tells.
+        clock: A monotonic clock.
+        wall_clock: Unix time, in seconds.
+    """
+
+    def __init__(
+        self, principal: Principal, *, gateways: int, clock: Clock, wall_clock: Clock
+    ) -> None:
+        self.key, self.owner = principal.id, principal.owner
+        self.limits = principal.limits
+        self.meters = [
+            Meter(
+                f"{principal.id}#{number}",
+                limit,
+                gateways=gateways,
+                clock=clock,
+                wall_clock=wall_clock,
+            )
+            for number, limit in enumerate(principal.limits)
+        ]
+        self._used: dict[str, list[float]] = {}
+
+    def enter(self, model: str, cost: Callable[[Count], float]) -> list[Entered]:
+        """Count a request to a model; returns where.
+
+        ``cost``: what the request counts for.
+
+        Raises:
+            RateLimited: It is one too many.
+        """
+        entered: list[Entered] = []
+        try:
+            for meter in self.meters:
+                if meter.matches(model):
+                    one = Entered(meter, cost(meter.limit.count))
+                    meter.enter(one.cost)
+                    entered.append(one)
+        except BaseException:
+            self.undo(entered)
+            raise
+        return entered
+
+    def undo(self, entered: list[Entered]) -> None:
+        """Take back a request that was refused."""
+        for meter, cost in entered:
+            meter.undo(cost)
+
+    def leave(self, entered: list[Entered], call: Answered) -> None:
+        """Count a request that is answered."""
+        if not isinstance(call.outcome, bytes):
+            for meter, cost in entered:
+                meter.leave(cost, used=0)
+            return
+        model = call.request.target.name
+        instances = call.instances if call.instances < MANY else 1  # known to the cache alone
+        for meter, cost in entered:
+            meter.leave(cost, used=instances if meter.limit.count == "instances" else cost)
+        used = self._used.get(model)
+        if used is None:
+            used = self._used[model] = [0, 0, 0, 0]
+        used[0] += 1
+        used[1] += instances
+        used[2] += call.weight
+        used[3] += instances * call.instance_s
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight and all of what was used has been taken."""
+        return not (self._used or any(meter.in_flight for meter in self.meters))
+
+    def take_used(self) -> Iterator[Used]:
+        """Return what was used since the last call."""
+        used, self._used = self._used, {}
+        for model, (requests, instances, weight, model_s) in used.items():
+            counts = int(requests), int(instances)
+            yield Used(self.key, self.owner, model, *counts, weight, model_s)
+
+    @property
+    def has_quota(self) -> bool:
+        """Whether it matters what was used before, and elsewhere."""
+        return any(meter.limit.has_quota for meter in self.meters)
+
+    def note_kept(self, kept: list[Used], day: str, known: Iterable[tuple[str, Used]]) -> None:
+        """Note what is kept of what was used, and what is known of this month, by day."""
+        known = list(known)
+        for meter in self.meters:
+            meter.unknown -= sum(meter.count(one) for one in kept)
+            meter.month = sum(meter.count(used) for _, used in known)
+            meter.today = sum(meter.count(used) for at, used in known if at == day)
+
+    def add_used(self, used: Iterable[Used]) -> None:
+        """Put back what could not be kept."""
+        for one in used:
+            sums = self._used.setdefault(one.model, [0, 0, 0, 0])
+            for place, value in enumerate((one.requests, one.instances, one.weight, one.model_s)):
+                sums[place] += value
+
+
+class Accounts:
+    """The accounts of all callers that came lately.
+
+    Args:
+        gateways: See ``Account``.
+        clock: A monotonic clock.
+        wall_clock: Unix time, in seconds.
+    """
+
+    def __init__(self, *, gateways: int, clock: Clock, wall_clock: Clock) -> None:
+        self._make = partial(Account, gateways=gateways, clock=clock, wall_clock=wall_clock)
+        self._accounts: dict[str, Account] = {}
+
+    def __iter__(self) -> Iterator[Account]:
+        yield from list(self._accounts.values())
+
+    def of(self, principal: Principal) -> Account:
+        """Return a caller's account: another one if its limits have changed."""
+        account = self._accounts.get(principal.id)
+        if account is None or account.limits != principal.limits:
+            used = [] if account is None else list(account.take_used())
+            account = self._accounts[principal.id] = self._make(principal)
+            account.add_used(used)
+        return account
+
+    def forget_idle(self) -> None:
+        """Forget who has nothing in flight and nothing to be told, if there are too many."""
+        if len(self._accounts) > MOST_ACCOUNTS:
+            for name, account in list(self._accounts.items()):
+                if account.is_idle:
+                    del self._accounts[name]
