@@ -113,6 +113,7 @@ setup-test: setup-locust setup-cluster setup-deploy build/python.tar ## Install 
 	$(call system_package,buildah,buildah,The test of the images)
 	$(call system_package,curl,curl,The test of the pages)
 	$(call system_package,node,nodejs,The test of the examples in JavaScript)
+	$(call system_package,go,golang-go,The test of the examples in Go)
 
 # A small Debian with a Python, which stands in for the image that the Dockerfiles name: its packages
 # come from where this machine gets its own, and no registry takes part.
