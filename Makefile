@@ -14,7 +14,7 @@ BIN = $(VENV)/bin
 DEBIAN ?= forky
 RABBITMQ4 = build/rabbitmq4-$(DEBIAN)
 MODEL_FOLDERS := $(patsubst %/model.toml,%,$(wildcard models/*/model.toml))
-SOURCES := $(wildcard src tests bench deploy/docs deploy/local clients/python/src)
+SOURCES := $(wildcard src tests bench deploy/docs deploy/local)
 
 .PHONY: help
 help: ## List the targets
@@ -113,6 +113,7 @@ setup-test: setup-locust setup-cluster setup-deploy build/python.tar ## Install 
 	$(call system_package,buildah,buildah,The test of the images)
 	$(call system_package,curl,curl,The test of the pages)
 	$(call system_package,node,nodejs,The test of the examples in JavaScript)
+	$(call system_package,go,golang-go,The test of the examples in Go)
 
 # A small Debian with a Python, which stands in for the image that the Dockerfiles name: its packages
 # come from where this machine gets its own, and no registry takes part.
@@ -241,7 +242,6 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 	MYPYPATH=$(DASHBOARDS) $(BIN)/mypy $(DASHBOARDS)
 	MYPYPATH=k8s-config/locust $(BIN)/mypy --python-executable .venv-locust/bin/python k8s-config/locust
 	$(BIN)/lint-imports --no-logo
-	cd clients/python/src && $(CURDIR)/$(BIN)/lint-imports --no-logo --config ../.importlinter
 	@$(MAKE) test
 
 # Tests that start no process. The one of costs traces by itself, and would end the measurement.

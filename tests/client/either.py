@@ -7,8 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from modelyard_client import Answer, AsyncClient, Client, ModelInfo
-from modelyard_client.forms import Priority
+from modelyard.client import Answer, AsyncClient, Client, ModelDetails, ModelInfo
+from modelyard.client.forms import Priority
 
 
 class Either(Protocol):
@@ -43,7 +43,7 @@ class Either(Protocol):
         fresh: bool = False,
     ) -> Answer: ...
     def models(self) -> list[ModelInfo]: ...
-    def model(self, name: str) -> ModelInfo: ...
+    def model(self, name: str) -> ModelDetails: ...
     def ready(self) -> bool: ...
 
 
@@ -79,7 +79,7 @@ class Awaited:
     def models(self) -> list[ModelInfo]:
         return self._runner.run(self._client.models())
 
-    def model(self, name: str) -> ModelInfo:
+    def model(self, name: str) -> ModelDetails:
         return self._runner.run(self._client.model(name))
 
     def ready(self) -> bool:

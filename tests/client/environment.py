@@ -1,4 +1,4 @@
-"""Where programs that a test starts find the client, which is not installed."""
+"""Where programs that a test starts find the client under its own name, which is not installed."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from modelyard_client import InvalidInput
+from modelyard.client import InvalidInput
 from tests.client.either import Connect
 from tests.e2e.test_odd_models import write
 from tests.support.server import ROOT, Server, wait_until

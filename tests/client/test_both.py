@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modelyard_client import (
+from modelyard.client import (
     Answer,
     InvalidInput,
     ModelFailed,
@@ -17,7 +17,7 @@ from modelyard_client import (
     Retry,
     VersionNotFound,
 )
-from modelyard_client.testing import FakeModels
+from modelyard.client.testing import FakeModels
 from tests.client.either import Connect, Either
 from tests.e2e.test_odd_models import write
 from tests.support.server import Server, wait_until
@@ -131,13 +131,16 @@ def test_it_is_ready(opened: Opened) -> None:
         assert client.ready()
 
 
-@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan"), float("inf")])
 def test_a_timeout_that_makes_no_sense_is_refused(opened: Opened, timeout_s: float) -> None:
     with opened(retry=Retry(attempts=1)) as client, pytest.raises(ValueError, match="timeout_s"):
         client.predict("double", [1.0], timeout_s=timeout_s)
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://localhost", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "ftp://localhost", "http://", "http://localhost:abc"],
+)
 def test_a_url_that_is_none_of_http_is_refused(connect: Connect, url: str) -> None:
     with pytest.raises(ValueError, match="expected http"):
         connect(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.message import Message
 from email.parser import Parser
@@ -13,20 +14,35 @@ from pathlib import Path
 import pytest
 
 import modelyard
-import modelyard_client
-import modelyard_client.testing
+import modelyard.client
+import modelyard.client.testing
 from tests.support.server import ROOT
 
 FOLDER = ROOT / "clients" / "python"
 
 
+def build(folder: Path, into: Path, *kinds: str) -> list[Path]:
+    """Build these distributions from a folder."""
+    targets = [part for kind in kinds for part in ("-t", kind)]
+    command = [sys.executable, "-m", "hatchling", "build", *targets, "-d", str(into)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return sorted(into.iterdir())
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=FOLDER, check=True, capture_output=True)
-    (wheel,) = folder.iterdir()
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return build(FOLDER, tmp_path_factory.mktemp("dist"), "sdist", "wheel")
+
+
+@pytest.fixture(scope="module")
+def wheel(built: list[Path]) -> Path:
+    (wheel,) = (path for path in built if path.suffix == ".whl")
     return wheel
+
+
+def contents_of(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def metadata_of(wheel: Path) -> Message:
@@ -36,14 +52,25 @@ def metadata_of(wheel: Path) -> Message:
 
 
 def test_the_wheel_holds_the_client_and_nothing_else(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-    sources = {str(path.relative_to(FOLDER / "src")) for path in FOLDER.glob("src/**/*.py")}
-    packaged = {name for name in names if name.startswith("modelyard_client/")}
-    assert packaged == sources | {"modelyard_client/py.typed"}
+    contents = contents_of(wheel)
+    names = contents.keys()
+    sources = ROOT / "src" / "modelyard" / "client"
+    packaged = {Path(name).name for name in names if name.startswith("modelyard_client/")}
+    assert packaged == {path.name for path in sources.glob("*.py")} | {"py.typed"}
     folders = {name.split("/")[0] for name in names}
     assert folders == {"modelyard_client", f"modelyard_client-{modelyard.__version__}.dist-info"}
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+    (licence,) = (name for name in names if name.endswith("licenses/LICENSE"))
+    assert contents[licence] == (ROOT / "LICENSE").read_bytes()
+
+
+def test_the_sdist_builds_the_same_wheel(built: list[Path], wheel: Path, tmp_path: Path) -> None:
+    (sdist,) = (path for path in built if path != wheel)
+    with tarfile.open(sdist) as archive:
+        assert all(member.isfile() for member in archive), "no link leads out of it"
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (folder,) = (tmp_path / "unpacked").iterdir()
+    (again,) = build(folder, tmp_path / "dist", "wheel")
+    assert contents_of(again) == contents_of(wheel)
 
 
 def test_it_needs_two_libraries(wheel: Path) -> None:
@@ -55,7 +82,7 @@ def test_it_needs_two_libraries(wheel: Path) -> None:
 
 
 def test_client_and_server_have_one_version(wheel: Path) -> None:
-    assert modelyard_client.__version__ == modelyard.__version__
+    assert modelyard.client.__version__ == modelyard.__version__
     assert metadata_of(wheel)["Version"] == modelyard.__version__
 
 
@@ -73,17 +100,17 @@ def test_importing_the_wheel_pulls_in_neither_the_server_nor_numpy(
 
 
 def test_the_public_names() -> None:
-    for module in (modelyard_client, modelyard_client.testing):
+    for module in (modelyard.client, modelyard.client.testing):
         assert module.__all__ == sorted(module.__all__)
         assert all(hasattr(module, name) for name in module.__all__)
     errors = {
         name
-        for name, value in vars(modelyard_client.errors).items()
+        for name, value in vars(modelyard.client.errors).items()
         if isinstance(value, type) and issubclass(value, Exception)
     }
-    assert errors <= set(modelyard_client.__all__)
-    assert set(modelyard_client.__all__) - errors == {
-        *("Answer", "AsyncClient", "Capacity", "Client", "ModelInfo", "Retry", "VersionInfo"),
-        "__version__",
+    assert errors <= set(modelyard.client.__all__)
+    assert set(modelyard.client.__all__) - errors == {
+        *("Answer", "AsyncClient", "Client", "Retry", "__version__"),
+        *("Capacity", "ModelDetails", "ModelInfo", "VersionDetails", "VersionInfo", "WorkerInfo"),
     }
-    assert modelyard_client.testing.__all__ == ["FakeModel", "FakeModels", "Question"]
+    assert modelyard.client.testing.__all__ == ["FakeModel", "FakeModels", "Question"]

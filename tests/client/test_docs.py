@@ -19,12 +19,13 @@ from tests.support.server import ROOT, Server, wait_until
 
 PAGE = (ROOT / "docs" / "clients.md").read_text()
 DOCUMENTED = "localhost:8000"
-LANGUAGES = {"console", "python", "javascript"}
+DOCUMENTED_GRPC = "localhost:9000"
+LANGUAGES = {"console", "python", "javascript", "go"}
 
 
 @pytest.fixture(scope="module")
 def iris() -> Iterator[Server]:
-    with Server(ROOT / "models") as server:
+    with Server(ROOT / "models", settings={"MODELYARD_GRPC_PORT": "0"}) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
         yield server
 
@@ -32,6 +33,20 @@ def iris() -> Iterator[Server]:
 def sessions(block: Block) -> list[tuple[str, str]]:
     """Give the commands of a console block, each with what it prints."""
     return re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.M)
+
+
+def go_environment(folder: Path) -> dict[str, str]:
+    """Settings under which Go asks nobody for anything, and writes nothing outside ``folder``."""
+    return {
+        "GOCACHE": str(folder / "cache"),
+        "GOENV": "off",
+        "GOFLAGS": "",
+        "GOPATH": str(folder / "path"),
+        "GOPROXY": "off",
+        "GOTELEMETRYDIR": str(folder / "telemetry"),
+        "GOTOOLCHAIN": "local",
+        "XDG_CONFIG_HOME": str(folder / "config"),
+    }
 
 
 def test_every_example_of_the_page_works(iris: Server, tmp_path: Path) -> None:
@@ -46,10 +61,12 @@ def test_every_example_of_the_page_works(iris: Server, tmp_path: Path) -> None:
         assert block.language == "console", "code without a title is not executed"
         for command, expected in sessions(block):
             done = subprocess.run(
-                command.replace(DOCUMENTED, iris.url.removeprefix("http://")),
+                command.replace(DOCUMENTED, iris.url.removeprefix("http://")).replace(
+                    DOCUMENTED_GRPC, iris.grpc_address
+                ),
                 shell=True,
                 cwd=tmp_path,
-                env={**ENVIRONMENT, "PATH": path},
+                env={**ENVIRONMENT, **go_environment(tmp_path / "go"), "PATH": path},
                 capture_output=True,
                 text=True,
                 check=False,

@@ -7,10 +7,8 @@ import pickle
 import msgspec
 import pytest
 
-import modelyard_client.errors
-from modelyard.core.errors import BY_CODE
-from modelyard.gateway.problems import STATUS, problem_of
-from modelyard_client import (
+import modelyard.client.errors
+from modelyard.client import (
     InvalidInput,
     ModelyardError,
     Overloaded,
@@ -19,7 +17,9 @@ from modelyard_client import (
     Unavailable,
     UnexpectedAnswer,
 )
-from modelyard_client.errors import error_of
+from modelyard.client.errors import error_of
+from modelyard.core.errors import BY_CODE
+from modelyard.gateway.problems import STATUS, problem_of
 
 NOT_FOR_MODELS = {
     # What only a client that is not ours can provoke, and what nobody is there to see.
@@ -35,7 +35,7 @@ def test_each_code_of_the_gateway_has_a_class(code: str) -> None:
     assert error.default_code == code
     assert (error.code, error.detail, error.where) == (code, "it happened", "$.input_data")
     assert (error.request_id, error.status) == ("7", STATUS[code].value)
-    assert modelyard_client.errors.STATUS[type(error)] == STATUS[code].value
+    assert modelyard.client.errors.STATUS[type(error)] == STATUS[code].value
 
 
 def test_an_error_says_all_that_is_known() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard_client import ConnectionFailed, DeadlineExceeded, ModelyardError, Overloaded, Retry
-from modelyard_client.exchange import (
+from modelyard.client import ConnectionFailed, DeadlineExceeded, ModelyardError, Overloaded, Retry
+from modelyard.client.exchange import (
     GRACE_S,
     PATIENCE_S,
     Lost,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard_client import (
+from modelyard.client import (
     ConnectionFailed,
     ModelyardError,
     Overloaded,
@@ -16,7 +16,7 @@ from modelyard_client import (
     ShuttingDown,
     Unavailable,
 )
-from modelyard_client.testing import FakeModels
+from modelyard.client.testing import FakeModels
 from tests.client.either import Connect
 
 AT_ONCE = Retry(attempts=3, base_s=0)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from modelyard_client import (
+from modelyard.client import (
     AsyncClient,
     Client,
     ConnectionFailed,
@@ -293,7 +293,7 @@ def test_threads_share_a_client(trick: Server) -> None:
 
 FORKS = """\
 import os, sys
-from modelyard_client import Client
+from modelyard.client import Client
 
 with Client(sys.argv[1]) as client:
     assert client.predict("trick_model", [{"nonce": 1}]) == [4]

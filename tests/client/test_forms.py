@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard_client import UnexpectedAnswer
-from modelyard_client.arrays import EXTENSION_CODE, pack, unpack
-from modelyard_client.exchange import Reply
-from modelyard_client.forms import MEDIA_TYPES, Body, read_answer
+from modelyard.client import UnexpectedAnswer
+from modelyard.client.arrays import EXTENSION_CODE, pack, unpack
+from modelyard.client.exchange import Reply
+from modelyard.client.forms import MEDIA_TYPES, Body, read_answer
 
 
 class Flower(msgspec.Struct):
@@ -139,7 +139,7 @@ def test_an_array_comes_back_as_it_was_sent(shape: list[int], dtype: str) -> Non
 
 
 def test_without_numpy_it_is_nested_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelyard_client.arrays.find_spec", lambda name: None)
+    monkeypatch.setattr("modelyard.client.arrays.find_spec", lambda name: None)
     assert answered(pack(IMAGES)) == IMAGES.tolist()
     assert answered(pack(np.array([True, False]))) == [True, False]
     assert answered(pack(np.array([0.5], dtype="<f2"))) == [0.5]

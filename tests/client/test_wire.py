@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import socket
 from typing import Any
 
 import httpx2
 import pytest
 
-from modelyard_client import Client, Overloaded, Retry, Unavailable, UnexpectedAnswer
+from modelyard.client import Client, Overloaded, Retry, Unavailable, UnexpectedAnswer
 
 ANSWER = b'{"model_name":"m","model_version":"1","prediction":[1]}'
 JSON = {"content-type": "application/json; charset=utf-8"}
@@ -51,6 +52,14 @@ def test_what_is_no_gateway_is_named_as_that(status: int) -> None:
     with pytest.raises(UnexpectedAnswer) as caught:
         client_of(status, headers=headers, content=b"<html>").predict("m", [0])
     assert caught.value.status == status
+
+
+def test_what_cannot_be_sent_is_an_argument_that_is_wrong() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        client = Client(url, headers={"x": "two\nlines"})
+        with client, pytest.raises(ValueError, match="this cannot be sent"):
+            client.predict("m", [0])
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ import grpc
 import httpx
 import pytest
 
+from modelyard.client import Client, Unauthenticated
 from modelyard.grpc.messages import POOL, SERVICE, message_class
-from modelyard_client import Client, Unauthenticated
 from tests.support.broker import Broker
 from tests.support.identities import write_identities, write_others
 from tests.support.keys import Keys

@@ -177,7 +177,7 @@ FORM = b'--x\r\ncontent-disposition: form-data; name="a"; filename="a"\r\n\r\nab
         ("multipart/form-data", "", FORM, 400),
         ("multipart/form-data; boundary=x", "", b"--x--\r\n", 422),
         ("multipart/form-data; boundary=x", "", FORM.replace(b'; filename="a"', b""), 422),
-        ("image/png", "?timeout_s=none", PNG, 422),
+        ("image/png", "?timeout_s=none", PNG, 400),
         ("image/png", "?timeout_s=-1", PNG, 400),
         ("image/png", "?colour=red", PNG, 422),
         ("image/png", "?priority=urgent", PNG, 422),

@@ -138,7 +138,7 @@ def test_the_command_line_sends_a_file_as_it_is(server: Server, tmp_path: Path) 
         assert run(*ask, *more).stdout.strip() == expected
     check_mistake(run(*ask, "--version", "2"), "404 version_not_found")
     ask = ("predict", "refuses", *ask[2:])
-    check_mistake(run(*ask), "422 invalid_input: the model takes neither bytes nor text")
+    check_mistake(run(*ask), "422 invalid_input: Expected `int`, got `bytes` at $.input_data[0]")
     (tmp_path / "rows.csv").write_bytes(b"\xff")
     check_mistake(run("predict", "files", f"@{tmp_path / 'rows.csv'}"), "rows.csv cannot be read")
 

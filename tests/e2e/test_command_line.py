@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -23,6 +24,7 @@ from tests.e2e.conftest import TRICK
 from tests.e2e.test_odd_models import write
 from tests.support.bound import start
 from tests.support.ports import free_port
+from tests.support.proxy import Proxy
 from tests.support.server import MODELYARD, ROOT, Server, wait_until
 
 FAST = ROOT / "models" / "fast_iris_model"
@@ -230,6 +232,17 @@ def test_predict_tells_problems(iris: Server) -> None:
     )
     check_mistake(run("predict", "fast_iris_model", "[1", *there), "not JSON")
     check_mistake(run("predict", "x", "[1]", "--url", "ftp://x"), "expected http://")
+    timeout = run("predict", "fast_iris_model", "[[1,1,1,1]]", "--timeout-s", "5000", *there)
+    check_mistake(timeout, "400 malformed: timeout_s", "at $.timeout_s")
+    check_mistake(run("predict", "x", "[1]", "--timeout-s", "0", *there), "more than 0 seconds")
+    check_mistake(run("predict", "x", '["\\ud800"]', *there), "cannot be sent", "surrogates")
+    check_mistake(run("models", *there, MODELYARD_API_KEY="two\nlines"), "cannot be sent")
+    check_mistake(run("models", *there, MODELYARD_API_KEY="clé"), "MODELYARD_API_KEY holds")
+
+
+def test_a_nan_reaches_the_model(iris: Server) -> None:
+    done = run("predict", "fast_iris_model", "[[NaN, 1, 1, 1]]", "--url", iris.url)
+    assert done.stdout == "[0]\n"
 
 
 def test_nobody_there() -> None:
@@ -240,23 +253,38 @@ def test_nobody_there() -> None:
 def test_who_answers_is_no_gateway(command: list[str]) -> None:
     for url, said in {
         "foo": "expected http://",
-        "http://localhost:abc": "no gateway at",
+        "http://localhost:abc": "expected http://",
         "http://a b": "no gateway at",
+        "http://no-such-host.invalid": "no gateway at",
     }.items():
         check_mistake(run(*command, "--url", url), said)
     for answer, said in {
         b"SSH-2.0-x\r\n": "no gateway at",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}": "not a Modelyard gateway",
         b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{": "no gateway at",
-        b"HTTP/1.1 404 Not Found\r\ncontent-length: 20\r\n\r\n{": "404 Not Found",
+        b"HTTP/1.1 404 Not Found\r\ncontent-length: 1\r\n\r\n{": "gateway: answered 404",
     }.items():
         with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
             port = listener.getsockname()[1]
             asked = thread.submit(run, *command, "--url", f"http://127.0.0.1:{port}")
-            with listener.accept()[0] as connection:
-                connection.recv(1024)
-                connection.sendall(answer)
+            listener.settimeout(0.05)
+            while not asked.done():  # what was lost is asked for again
+                with contextlib.suppress(TimeoutError), listener.accept()[0] as connection:
+                    connection.recv(1024)
+                    connection.sendall(answer)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(1024):  # closed sooner, it would be reset
+                        pass
             check_mistake(asked.result(), said)
+
+
+def test_predict_asks_again_when_an_answer_was_lost(iris: Server) -> None:
+    rows = "[[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]"
+    with Proxy(int(iris.url.rpartition(":")[2])) as proxy:
+        proxy.to_client.cut_after(20)
+        done = run("predict", "fast_iris_model", rows, "--url", f"http://127.0.0.1:{proxy.port}")
+        assert proxy.to_client.cuts == 1
+    assert done.stdout == "[0, 2]\n"
 
 
 def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:

@@ -244,6 +244,14 @@ def test_the_deadline_is_the_clients_or_that_of_the_parameter(client: Any, serve
         assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
 
 
+def test_a_client_may_have_all_the_time_there_is(client: Any) -> None:
+    result = client.infer("sums", numbers(), client_timeout=7200)
+    assert result.get_response().model_name == "sums"
+    with pytest.raises(InferenceServerException, match=r"\(at parameters\.timeout\)") as caught:
+        client.infer("sums", numbers(), timeout=7_200_000_000)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
 def test_a_call_that_is_cancelled_is_given_up(client: Any, server: Server) -> None:
     def given_up() -> float:
         return server.metric("modelyard_requests_total", model="people", code="client_gone")

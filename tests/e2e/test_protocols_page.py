@@ -19,7 +19,7 @@ PAGE = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def iris() -> Iterator[Server]:
-    with Server(ROOT / "models", settings={"MODELYARD_GRPC_PORT": "0"}) as server:
+    with Server(ROOT / "models") as server:
         yield server
 
 
@@ -28,15 +28,10 @@ def test_every_example_of_the_page_works(iris: Server, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run = 0
     for block in [Block(*found) for found in BLOCK.findall(PAGE)]:
-        if block.title:
-            (tmp_path / block.title).write_text(block.text, encoding="utf-8")
-            continue
         assert block.language == "console"
         for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block.text, re.M):
             done = subprocess.run(
-                command.replace("localhost:8000", iris.url.removeprefix("http://")).replace(
-                    "localhost:9000", iris.grpc_address
-                ),
+                command.replace("localhost:8000", iris.url.removeprefix("http://")),
                 shell=True,
                 cwd=tmp_path,
                 env={**os.environ, "PATH": path},
@@ -46,4 +41,4 @@ def test_every_example_of_the_page_works(iris: Server, tmp_path: Path) -> None:
             )
             assert done.stdout.strip() == expected.strip(), (command, done.stderr)
             run += 1
-    assert run == 6
+    assert run == 4

@@ -40,9 +40,7 @@ class Copy:
         self.clone = self.folder = folder
         self._servers: list[subprocess.Popen[str]] = []
         path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        # The environment is the tests' own: `make serve` must not install the copy into it.
-        flags = "--old-file=.venv/.run"
-        self._environment = {**os.environ, "PATH": path, "MAKEFLAGS": flags}
+        self._environment = {**os.environ, "PATH": path}
 
     def do(self, command: str, expected: str) -> None:
         """Run a command; one that serves goes on in the background."""
@@ -64,8 +62,10 @@ class Copy:
 
     def start(self, command: str, sign: str) -> None:
         """Run a server in the background, and wait for a line with ``sign``."""
+        # The environment is the tests' own: `make serve` must not install the copy into it.
+        make = "make --old-file=.venv/.run "
         server = start(
-            ["sh", "-c", command],
+            ["sh", "-c", f"{make}{command[5:]}" if command.startswith("make ") else command],
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -118,7 +118,7 @@ def copy(tmp_path: Path) -> Iterator[Copy]:
     for name in filter(None, tracked.split("\0")):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     (folder / ".venv").symlink_to(ROOT / ".venv")
     copy = Copy(folder)
     try:
@@ -169,6 +169,6 @@ def test_every_command_of_the_cluster_page_works(copy: Copy, broker: Broker) -> 
 
 def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
-        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        for link in re.findall(r"\]\(([^)#]+)", BLOCK.sub("", page.read_text())):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), f"{page}: {link}"

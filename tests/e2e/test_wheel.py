@@ -89,3 +89,17 @@ def test_what_new_prints_works_with_the_wheel_alone(installed: Installed) -> Non
 def test_it_runs_as_a_module(installed: Installed) -> None:
     assert installed.run("python -m modelyard --version") == f"modelyard {__version__}\n"
     assert "usage: modelyard" in installed.run("python -m modelyard --help")
+
+
+def test_the_client_can_be_installed_beside_it_and_removed(
+    installed: Installed, tmp_path: Path
+) -> None:
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
+    client = str(ROOT / "clients" / "python")
+    subprocess.run([sys.executable, *build, "--wheel-dir", tmp_path, client], check=True)
+    (wheel,) = tmp_path.glob("modelyard_client-*.whl")
+    installed.run(f"python {shlex.join(INSTALL)} --no-deps --no-index {wheel}")
+    show = "import {0}; print({0}.__version__)"
+    assert installed.run(f"python -c '{show.format('modelyard_client')}'") == f"{__version__}\n"
+    installed.run("python -m pip uninstall --quiet --yes modelyard-client")
+    assert installed.run(f"python -c '{show.format('modelyard.client')}'") == f"{__version__}\n"

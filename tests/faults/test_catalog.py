@@ -12,10 +12,12 @@ from typing import Any
 import aio_pika
 
 from modelyard.transports.amqp.topology import CARDS, CATALOG
+from tests.e2e.conftest import TRICK
 from tests.e2e.test_command_line import run
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick
 from tests.support.ledger import answer_of
+from tests.support.proxy import Proxy
 from tests.support.raw import address_of, request_bytes
 from tests.support.server import Member, wait_until
 
@@ -73,6 +75,19 @@ def test_a_worker_that_cannot_load_ends_with_its_reason_where_it_is_told_to(
     last = worker.output.strip().splitlines()[-1]
     assert last.startswith("modelyard: trick_model/1 failed to load: ")
     assert "broken on purpose" in last
+
+
+def test_a_worker_is_ready_once_it_has_loaded_and_the_broker_is_there(broker: Broker) -> None:
+    with Proxy(broker.port) as proxy:
+        proxy.refuse()
+        settings = {"MODELYARD_AMQP_URL": broker.url_through(proxy.port)}
+        with Member("worker", TRICK, settings=settings) as worker:
+            waits = "loaded, waiting for the broker"
+            wait_until(lambda: waits in worker.output, what="the model")
+            assert "\nready " not in worker.output
+            proxy.listen()
+            wait_until(lambda: "\nready      trick_model/1 " in worker.output, what="the broker")
+            assert worker.http.get("/readyz").json()["status"] == "ready"
 
 
 def test_a_worker_refuses_a_folder_that_is_not_the_one_it_is_to_serve(

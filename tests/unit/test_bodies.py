@@ -262,13 +262,14 @@ async def test_the_answer_to_a_file_is_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "where"),
+    ("path", "status", "where"),
     [
-        ("/models/iris/predict?priority=low", "$.priority"),
-        ("/models/iris/predict?timeout_s=soon", "$.timeout_s"),
-        ("/models/iris/predict?color=red", None),
+        ("/models/iris/predict?priority=low", 422, "$.priority"),
+        ("/models/iris/predict?timeout_s=soon", 400, "$.timeout_s"),
+        ("/models/iris/predict?timeout_s=0", 400, "$.timeout_s"),
+        ("/models/iris/predict?color=red", 422, None),
     ],
 )
-async def test_an_option_that_is_none_is_refused(path: str, where: str | None) -> None:
+async def test_an_option_that_is_none_is_refused(path: str, status: int, where: str | None) -> None:
     answer = await Gateway().connect().ask(request(b"x", path=path, content_type="image/png"))
-    assert (answer.status, answer.json.get("where")) == (422, where)
+    assert (answer.status, answer.json.get("where")) == (status, where)

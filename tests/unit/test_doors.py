@@ -107,7 +107,7 @@ async def test_parameters_are_priority_and_deadline() -> None:
     ("asked", "status", "problem"),
     [
         (infer(parameters={"sequence_id": 3}), 422, "sequences are not offered"),
-        (infer(parameters={"timeout": -1}), 422, "timeout is a number"),
+        (infer(parameters={"timeout": -1}), 400, "timeout is a whole number"),
         (infer(parameters={"priority": "high"}), 422, "priority is 0"),
         (infer(parameters={"binary_data_output": 1}), 422, "binary_data_output is true"),
         (infer(id=3), 422, "Expected `str`"),

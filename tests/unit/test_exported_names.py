@@ -1,4 +1,4 @@
-"""The names for people who write models, and what importing them costs."""
+"""The names for people who write models, and what importing them, or the commands, costs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import modelyard
 import modelyard.arrays
 import modelyard.testing
 
-HEAVY = {"asyncio", "fastapi", "numpy", "prometheus_client"}
+HEAVY = {"asyncio", "fastapi", "httpx2", "numpy", "prometheus_client"}
 
 
 def test_the_public_names() -> None:
@@ -39,7 +39,11 @@ def test_the_public_names_for_tests() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["modelyard", "modelyard.arrays", "modelyard.testing", "modelyard.runner.__main__"]
+    "module",
+    [
+        *("modelyard", "modelyard.arrays", "modelyard.testing", "modelyard.runner.__main__"),
+        "modelyard.cli",
+    ],
 )
 def test_importing_it_pulls_in_nothing_heavy(module: str) -> None:
     show = f"import sys, {module}; print(*sys.modules)"

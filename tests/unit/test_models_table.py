@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from modelyard.cli.table import table_of
+from modelyard.client import ModelInfo
 
 CAPACITY = {"workers": 2, "runners": 2, "runners_ready": 1, "in_flight": 3, "queued": 7}
 
 
-def model(**more: Any) -> dict[str, Any]:
+def model(**more: Any) -> ModelInfo:
     version = {"version": "2", "state": "ready", "is_default": True, "reason": ""}
-    return {"name": "sentiment", "versions": [{**version, "capacity": CAPACITY, **more}]}
+    versions = [{**version, "capacity": CAPACITY, **more}]
+    return msgspec.convert({"name": "sentiment", "versions": versions}, ModelInfo)
 
 
 def worker(state: str, reason: str = "", host: str = "") -> dict[str, Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelyard.cli.call import call
+from modelyard.cli.call import gateway_at
 from modelyard.cli.instances import read_instances
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.table import table_of
 from modelyard.settings import ignored_variables, load_settings
+
+if TYPE_CHECKING:
+    from modelyard.client import VersionDetails
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -18,30 +21,17 @@ def predict(options: argparse.Namespace) -> None:
     url = _url(options)
     instances = read_instances(options.instances, schema=lambda: _input_schema(options, url))
     if isinstance(instances, bytes):
-        print(json.dumps(_send_file(options, url, instances)))
-        return
-    body = {"model_name": options.model, "input_data": instances}
-    if options.version is not None:
-        body["model_version"] = options.version
-    if options.timeout_s is not None:
-        body["timeout_s"] = options.timeout_s
-    print(json.dumps(call(url, "/predict", field="prediction", body=body)))
-
-
-def _send_file(options: argparse.Namespace, url: str, file: bytes) -> Any:
-    """Return the predictions for a file, which the model's own address takes as it is."""
-    from urllib.parse import quote, urlencode
-
-    path = f"/models/{quote(options.model, safe='')}"
-    if options.version is not None:
-        path += f"/versions/{quote(options.version, safe='')}"
-    query = "" if options.timeout_s is None else f"?{urlencode({'timeout_s': options.timeout_s})}"
-    return call(url, f"{path}/predict{query}", field="prediction", body=file)
+        instances = [instances]  # a file that is no text is one instance
+    with gateway_at(url) as client:
+        predictions = client.predict(
+            options.model, instances, version=options.version, timeout_s=options.timeout_s
+        )
+    print(json.dumps(_plain(predictions)))
 
 
 def example(options: argparse.Namespace) -> None:
     """Print instances that the model answers."""
-    given = _version_of(options, _url(options))["example"]
+    given = _version_of(options, _url(options)).example
     if given is None:
         raise UsageError(f"{options.model} has no example; write one: `example = …` in its class")
     print(json.dumps(given))
@@ -49,30 +39,36 @@ def example(options: argparse.Namespace) -> None:
 
 def models(options: argparse.Namespace) -> None:
     """Print all models and their state."""
-    found = call(_url(options), "/models", field="models")
-    print(json.dumps(found, indent=2) if options.json else "\n".join(table_of(found)))
+    with gateway_at(_url(options)) as client:
+        found = client.models()
+    print(json.dumps(_plain(found), indent=2) if options.json else "\n".join(table_of(found)))
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can say: structs as objects, and as a gateway would, bytes as base64. An
+    array, which comes if files or a NaN were sent, is nested lists.
+    """
+    import msgspec
+
+    return msgspec.to_builtins(value, enc_hook=lambda array: array.tolist())
 
 
 def _input_schema(options: argparse.Namespace, url: str) -> dict[str, Any]:
     version = _version_of(options, url)
-    if version["input_schema"] is None:
+    if version.input_schema is None:
         raise UsageError(
-            f"{options.model} is {version['state']} and has not said what it takes, which CSV needs"
+            f"{options.model} is {version.state} and has not said what it takes, which CSV needs"
         )
-    schema: dict[str, Any] = version["input_schema"]
-    return schema
+    return version.input_schema
 
 
-def _version_of(options: argparse.Namespace, url: str) -> dict[str, Any]:
+def _version_of(options: argparse.Namespace, url: str) -> VersionDetails:
     """Return what the gateway tells of the version that is meant."""
-    from urllib.parse import quote
-
-    versions: list[dict[str, Any]] = call(
-        url, f"/models/{quote(options.model, safe='')}", field="versions"
-    )
-    for version in versions:
-        is_meant = version["version"] == options.version or (
-            options.version is None and version["is_default"]
+    with gateway_at(url) as client:
+        model = client.model(options.model)
+    for version in model.versions:
+        is_meant = version.version == options.version or (
+            options.version is None and version.is_default
         )
         if is_meant:
             return version

@@ -1,67 +1,55 @@
-"""The command line's way to a gateway: HTTP by the standard library, problems as sentences."""
+"""The command line's way to a gateway: the Python client, and its errors as sentences."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from modelyard.settings import API_KEY_VARIABLE
 from modelyard.surroundings import read_api_key
 
 if TYPE_CHECKING:
-    from urllib.error import HTTPError
-
-UNAUTHORIZED = 401
-TIMEOUT_S = 310  # longer than any request may take: the gateway decides, not this
+    from modelyard.client import Client, ModelyardError
 
 
 class CallError(Exception):
     """The gateway is not there, or answered with a problem; the text is for the terminal."""
 
 
-def call(url: str, path: str, *, field: str, body: dict[str, Any] | bytes | None = None) -> Any:
-    """Ask the gateway at ``url``; returns what ``field`` of its answer holds.
-
-    ``body``: sent as JSON, or a file as it is.
+@contextmanager
+def gateway_at(url: str) -> Iterator[Client]:
+    """Give a client of the gateway at ``url``, within a block that does nothing but ask it.
 
     Raises:
-        CallError: There is no answer, or it is a problem document.
+        CallError: There is no answer, it is a problem document, or this cannot be asked.
     """
-    import urllib.request  # only now: a command that asks nobody should not wait for it
-    from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
+    from modelyard.client import Client, ModelyardError  # a command that asks nobody does without
 
-    if not url.startswith(("http://", "https://")):
-        raise CallError(f"{url}: expected http:// or https://")
-    kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
-    data = json.dumps(body).encode() if isinstance(body, dict) else body
-    headers = {"content-type": kind}
-    if key := read_api_key():
-        headers["x-api-key"] = key
+    key = read_api_key()
+    if not key.isascii():
+        raise CallError(f"{API_KEY_VARIABLE} holds a character that no key has")
     try:
-        request = urllib.request.Request(  # noqa: S310  (the scheme is checked above)
-            url.rstrip("/") + path, data=data, headers=headers
-        )
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
-            given = json.load(answer)
-    except HTTPError as error:
-        raise CallError(_describe(error)) from error
-    except (URLError, OSError, ValueError, HTTPException) as error:
-        reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
-        raise CallError(f"no gateway at {url}: {reason}; `modelyard serve` starts one") from error
-    if not (isinstance(given, dict) and field in given):
-        raise CallError(f"the server at {url} is not a Modelyard gateway")
-    return given[field]
+        with Client(url, api_key=key or None) as client:
+            yield client
+    except ModelyardError as error:
+        raise CallError(" ".join(_describe(error, url).split())) from error
+    except UnicodeError as error:
+        raise CallError(f"this cannot be sent: {error}") from error
+    except (ValueError, TypeError, OverflowError, RecursionError, ImportError) as error:
+        # The last: a proxy of the environment, of a kind that needs a library that is not here.
+        raise CallError(" ".join(str(error).split())) from error
 
 
-def _describe(error: HTTPError) -> str:
-    from http.client import HTTPException
+def _describe(error: ModelyardError, url: str) -> str:
+    from modelyard.client import ConnectionFailed, Unauthenticated, UnexpectedAnswer
 
-    try:
-        problem = json.load(error)
-        where = f" at {problem['where']}" if "where" in problem else ""
-        if error.code == UNAUTHORIZED:
-            where = f" (commands take the key from {API_KEY_VARIABLE})"
-        return f"{error.code} {problem['code']}: {problem['detail']}{where}"
-    except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        return f"{error.code} {error.reason}"
+    if isinstance(error, ConnectionFailed):
+        return f"no gateway at {url}: {error.detail}; `modelyard serve` starts one"
+    if isinstance(error, UnexpectedAnswer):
+        return f"the server at {url} is not a Modelyard gateway: {error.__cause__ or error.detail}"
+    what = error.code if error.status is None else f"{error.status} {error.code}"
+    where = f" at {error.where}" if error.where else ""
+    if isinstance(error, Unauthenticated):
+        where = f" (commands take the key from {API_KEY_VARIABLE})"
+    return f"{what}: {error.detail}{where}"

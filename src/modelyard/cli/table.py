@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelyard.client import ModelInfo, VersionInfo, WorkerInfo
 
 HEADS = ("MODEL", "VERSION", "STATE", "WORKERS", "RUNNERS", "IN FLIGHT", "QUEUED", "WHY")
 
 
-def table_of(models: list[dict[str, Any]]) -> list[str]:
+def table_of(models: Sequence[ModelInfo]) -> list[str]:
     """Return the lines for what ``GET /models`` lists.
 
     In a cluster a version also lists its workers; of these, the ones that serve are in the sums
@@ -15,13 +19,9 @@ def table_of(models: list[dict[str, Any]]) -> list[str]:
     """
     rows: list[tuple[str, ...]] = [HEADS]
     for model in models:
-        for version in model["versions"]:
-            rows.append(_version_row(model["name"], version))
-            rows += [
-                _worker_row(worker)
-                for worker in version.get("workers") or ()
-                if worker["state"] != "ready"
-            ]
+        for version in model.versions:
+            rows.append(_version_row(model.name, version))
+            rows += [_worker_row(worker) for worker in version.workers if worker.state != "ready"]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -30,17 +30,17 @@ def table_of(models: list[dict[str, Any]]) -> list[str]:
     return [*lines, "* answers requests that name no version"]
 
 
-def _version_row(name: str, version: dict[str, Any]) -> tuple[str, ...]:
-    capacity = version["capacity"]
+def _version_row(name: str, version: VersionInfo) -> tuple[str, ...]:
+    capacity = version.capacity
     return (
         name,
-        version["version"] + ("*" if version["is_default"] else ""),
-        version["state"],
-        str(capacity["workers"]),
-        f"{capacity['runners_ready']}/{capacity['runners']}",
-        str(capacity["in_flight"]),
-        "-" if capacity["queued"] is None else str(capacity["queued"]),
-        version["reason"] or _outlived(version.get("reload_failed", "")),
+        version.version + ("*" if version.is_default else ""),
+        version.state,
+        str(capacity.workers),
+        f"{capacity.runners_ready}/{capacity.runners}",
+        str(capacity.in_flight),
+        "-" if capacity.queued is None else str(capacity.queued),
+        version.reason or _outlived(version.reload_failed),
     )
 
 
@@ -48,7 +48,7 @@ def _outlived(why: str) -> str:
     return f"serves an older state of its folder: {why}" if why else ""
 
 
-def _worker_row(worker: dict[str, Any]) -> tuple[str, ...]:
-    runners = f"{worker['runners_ready']}/{worker['runners']}"
-    place = worker.get("host") or worker["name"]
-    return (f"  on {place}", "", worker["state"], "", runners, "", "", worker["reason"])
+def _worker_row(worker: WorkerInfo) -> tuple[str, ...]:
+    runners = f"{worker.runners_ready}/{worker.runners}"
+    place = worker.host or worker.name
+    return (f"  on {place}", "", worker.state, "", runners, "", "", worker.reason)

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
+import msgspec
+
 from modelyard.caches.redis import RedisCache
 from modelyard.compose.access import OpenGate, share_limits
 from modelyard.compose.demands import Demands
@@ -27,7 +29,7 @@ from modelyard.compose.process import (
 )
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Announcement, Member
+from modelyard.core.messages import SERVING, Announcement, Member
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
@@ -40,6 +42,8 @@ from modelyard.transports.amqp.lanes import Capacity
 from modelyard.transports.amqp.session import Broker
 from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.amqp.watcher import Watcher
+
+WAITING = "loaded, waiting for the broker"
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +204,7 @@ class ClusterWorker:
                 "model.toml do not belong together; name the image of that version (image.tag)"
             )
         self._settings = settings
+        self._on_change = on_change
         self._gave_up = ""
         self._is_hurried = asyncio.Event()  # by a second signal
         metrics, target = Metrics(), manifest.target
@@ -208,7 +213,7 @@ class ClusterWorker:
             settings,
             verdict=self._verdict,
             transport=None,
-            on_change=on_change,
+            on_change=self._show,
             metrics=metrics,
         )
         self._pool = Pool(
@@ -299,6 +304,16 @@ class ClusterWorker:
 
     def _on_consuming(self) -> None:
         self._announcer.hurry()
+        (entry,) = self._process.catalog.entries()
+        self._process.announce(entry.announcement)  # again: what is shown has changed
+
+    def _show(self, announcement: Announcement) -> None:
+        """Show the target, ready only once it is both loaded and gets bundles."""
+        if announcement.state in SERVING and not self._consumer.is_consuming:
+            announcement = msgspec.structs.replace(
+                announcement, state="starting", reason=WAITING, full_reason=""
+            )
+        self._on_change(announcement)
 
     def _verdict(self) -> Verdict:
         (entry,) = self._process.catalog.entries()

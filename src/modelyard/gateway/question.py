@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from modelyard.core.batch import Priority
-from modelyard.core.errors import InvalidInput, Malformed
+from modelyard.core.errors import InvalidInput, Malformed, RequestError
 from modelyard.core.messages import Form
 from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.nesting import SEARCHED_BYTES, check_nesting
@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 INLINE_PARSE_BYTES = 256 * 1024  # parsing more than this would block the loop noticeably
 LONGEST_REQUEST_ID = 128
+TIMEOUT = "$.timeout_s"
 
 MEDIA_TYPES: dict[Form, bytes] = {
     "json": b"application/json",
@@ -71,7 +72,7 @@ def read_ask(
     ``name`` and ``version``: from the request's URL.
 
     Raises:
-        Malformed: It is not valid in this form, or is nested too deep.
+        Malformed: It is not valid in this form, or is nested too deep; or see ``refusal_of``.
         InvalidInput: A field is missing, unknown or of the wrong type; the text names it.
     """
     if form == "json":
@@ -111,8 +112,18 @@ def decode_body(body: bytes | bytearray, form: Form, read: Callable[[bytes | byt
             msgspec.msgpack.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
-    problem, _, path = str(invalid).rpartition(" - at ")
-    raise InvalidInput(problem or path, where=path.strip("`") if problem else "$")
+    raise refusal_of(invalid)
+
+
+def refusal_of(error: msgspec.ValidationError) -> RequestError:
+    """Return the refusal of a request that has other fields, or other values, than it may.
+
+    A timeout is malformed, as is one that is out of range: nothing of it is the model's.
+    """
+    problem, _, path = str(error).rpartition(" - at ")
+    where = path.strip("`") if problem else "$"
+    kind = Malformed if where == TIMEOUT else InvalidInput
+    return kind(problem or path, where=where)
 
 
 def form_of(content_type: bytes) -> Form | None:

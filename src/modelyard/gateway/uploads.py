@@ -16,6 +16,7 @@ from python_multipart.multipart import parse_options_header
 
 from modelyard.core.errors import InvalidInput, Malformed
 from modelyard.dispatch.dispatch import Ask
+from modelyard.gateway.question import refusal_of
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -73,8 +74,7 @@ def read_upload(
             strict=False,
         )
     except msgspec.ValidationError as error:
-        problem, _, path = str(error).rpartition(" - at ")
-        raise InvalidInput(problem or path, where=path.strip("`") if problem else "$") from None
+        raise refusal_of(error) from None
 
 
 def _read_form(body: bytes, boundary: bytes) -> tuple[list[bytes], dict[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from modelyard.core.batch import Priority
+from modelyard.core.deadline import LONGEST_TIMEOUT_S
 from modelyard.core.errors import InvalidInput, Malformed, RequestError, Unavailable
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
@@ -38,7 +39,7 @@ _HEAD = (
 )
 _JSON_HEAD = _HEAD.replace(b"%b", b"application/json", 1)
 _FRAMING = b"inference-header-content-length: %d\r\n"
-_LONGEST_TIMEOUT = 1 << 64  # the protocol's is a UINT64
+_LONGEST_TIMEOUT = int(LONGEST_TIMEOUT_S * 1e6)  # microseconds
 _HIGHEST = 1  # of Triton's priorities; 0 is the default
 _CODINGS: dict[bytes, Coding] = {b"gzip": "gzip", b"deflate": "deflate"}
 
@@ -172,7 +173,8 @@ def read_parameters(parameters: Mapping[str, Any]) -> tuple[float | None, Priori
     """Return the timeout, in seconds, and the priority that a request's parameters ask for.
 
     Raises:
-        InvalidInput: One is not what the protocol says, or asks for what is not offered.
+        Malformed: The timeout is none.
+        InvalidInput: Another one is not what the protocol says, or asks for what is not offered.
     """
     if parameters.get("sequence_id"):
         raise InvalidInput("sequences are not offered here", where="$.parameters")
@@ -197,8 +199,11 @@ def _is_binary(wanted: object) -> bool:
 
 def _timeout_s(microseconds: object) -> float | None:
     """Return ``timeout``, which is in microseconds, in seconds; None for 0."""
-    if type(microseconds) is not int or not 0 <= microseconds < _LONGEST_TIMEOUT:
-        raise InvalidInput("timeout is a number of microseconds", where="$.parameters.timeout")
+    if type(microseconds) is not int or not 0 <= microseconds <= _LONGEST_TIMEOUT:
+        raise Malformed(
+            f"timeout is a whole number of microseconds, at most {_LONGEST_TIMEOUT}",
+            where="$.parameters.timeout",
+        )
     return microseconds / 1e6 if microseconds else None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from modelyard.core.deadline import LONGEST_TIMEOUT_S
 from modelyard.core.errors import Malformed, RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
@@ -69,8 +70,9 @@ class GrpcDoor:
         self._is_raw = bool(request.raw_input_contents) or not request.inputs
         timeout_s, priority = read_parameters(values_of(request.parameters))
         if self._time_left_s is not None:
-            timeout_s = min(timeout_s or self._time_left_s, self._time_left_s)
-            timeout_s = max(timeout_s, SHORTEST_S)
+            # A client's deadline may be any: only what the request itself asks for is checked.
+            left_s = min(max(self._time_left_s, SHORTEST_S), LONGEST_TIMEOUT_S)
+            timeout_s = min(timeout_s or left_s, left_s)
         return Heard(
             request.model_name,
             read_tensors(request),

@@ -18,9 +18,9 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from modelyard_client.arrays import as_array, is_packable, pack, stack, unpack
-from modelyard_client.errors import UnexpectedAnswer
-from modelyard_client.exchange import Reply
+from .arrays import as_array, is_packable, pack, stack, unpack
+from .errors import UnexpectedAnswer
+from .exchange import Reply
 
 Form: TypeAlias = Literal["json", "msgpack"]
 Priority: TypeAlias = Literal["high", "normal"]

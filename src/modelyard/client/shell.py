@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from modelyard_client.calls import Call
-from modelyard_client.exchange import Retry, Steps, exchange
+from .calls import Call
+from .exchange import Retry, Steps, exchange
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 """Where ``modelyard serve`` listens."""

@@ -10,13 +10,13 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from modelyard_client.calls import Call, model_call, models_call, predict_call, ready_call
-from modelyard_client.errors import DeadlineExceeded, Unavailable
-from modelyard_client.exchange import Outcome, Reply, Retry, Send, Wait, advance
-from modelyard_client.forms import Answer, Priority
-from modelyard_client.models import ModelInfo
-from modelyard_client.shell import DEFAULT_URL, ONCE, Pool, begin
-from modelyard_client.wire import TimeLeft, asked, failure_of, options, reply_of
+from .calls import Call, model_call, models_call, predict_call, ready_call
+from .errors import DeadlineExceeded, Unavailable
+from .exchange import Outcome, Reply, Retry, Send, Wait, advance
+from .forms import Answer, Priority
+from .models import ModelDetails, ModelInfo
+from .shell import DEFAULT_URL, ONCE, Pool, begin
+from .wire import TimeLeft, asked, failure_of, options, reply_of
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class AsyncClient:
         """Return all models with their versions and states."""
         return await self._run(models_call(), self._retry)
 
-    async def model(self, name: str) -> ModelInfo:
+    async def model(self, name: str) -> ModelDetails:
         """Return one model, with its schemas; see ``Client.model``."""
         return await self._run(model_call(name), self._retry)
 

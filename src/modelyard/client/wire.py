@@ -10,8 +10,8 @@ from typing import Any, TypedDict
 
 import httpx2
 
-from modelyard_client.calls import Request
-from modelyard_client.exchange import Lost, Reply, TimedOut
+from .calls import Request
+from .exchange import Lost, Reply, TimedOut
 
 CONNECT_TIMEOUT_S = 5.0
 KEEP_ALIVE_S = 30.0
@@ -86,7 +86,10 @@ def options(
     Raises:
         ValueError: ``url`` is not one of HTTP.
     """
-    parsed = httpx2.URL(url)
+    try:
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"{url}: {error}; expected http://HOST or https://HOST") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError(f"{url}: expected http://HOST or https://HOST")
     if tls is None and parsed.scheme == "http":
@@ -136,13 +139,13 @@ def failure_of(error: httpx2.RequestError) -> Lost | TimedOut:
     """Say whether another try may get an answer, or the time is over.
 
     Raises:
-        httpx2.RequestError: Neither: the request cannot be sent at all, as a header with a newline.
+        ValueError: Neither: the request cannot be sent at all, as a header with a newline.
     """
     if isinstance(error, _LOST):
         return Lost(error)
     if isinstance(error, httpx2.TimeoutException):
         return TimedOut(error)
-    raise error
+    raise ValueError(f"this cannot be sent: {error}") from error
 
 
 def _retry_after_s(headers: httpx2.Headers) -> float | None:

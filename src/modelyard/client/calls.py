@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from modelyard_client.errors import ModelNotFound
-from modelyard_client.exchange import Reply
-from modelyard_client.forms import Answer, Body, Priority, read, read_answer
-from modelyard_client.models import ModelInfo, ModelList
+from .errors import ModelNotFound
+from .exchange import Reply
+from .forms import Answer, Body, Priority, read, read_answer
+from .models import ModelDetails, ModelInfo, ModelList
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ METADATA_TIMEOUT_S = 10.0
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _read_models = msgspec.json.Decoder(ModelList).decode
-_read_model = msgspec.json.Decoder(ModelInfo).decode
+_read_model = msgspec.json.Decoder(ModelDetails).decode
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -56,9 +57,9 @@ def predict_call(
     """``POST /predict``.
 
     Raises:
-        ValueError: ``timeout_s`` is not more than 0.
+        ValueError: ``timeout_s`` is not more than 0, or has no end.
     """
-    if timeout_s is not None and not timeout_s > 0:
+    if timeout_s is not None and not 0 < timeout_s < math.inf:
         raise ValueError(f"timeout_s must be more than 0 seconds, not {timeout_s}")
     content = Body(instances, model=model, version=version, priority=priority)
 
@@ -77,7 +78,7 @@ def models_call() -> Call[list[ModelInfo]]:
     return _get("/models", lambda reply: read(reply, _read_models).models)
 
 
-def model_call(name: str) -> Call[ModelInfo]:
+def model_call(name: str) -> Call[ModelDetails]:
     """``GET /models/NAME``.
 
     Raises:

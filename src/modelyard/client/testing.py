@@ -24,8 +24,8 @@ from typing import Any, TypeAlias
 import httpx2
 import msgspec
 
-from modelyard_client.arrays import as_array, is_packable, pack, unpack
-from modelyard_client.errors import (
+from .arrays import as_array, is_packable, pack, unpack
+from .errors import (
     STATUS,
     ModelFailed,
     ModelNotFound,
@@ -33,7 +33,7 @@ from modelyard_client.errors import (
     Problem,
     VersionNotFound,
 )
-from modelyard_client.forms import MEDIA_TYPES, Envelope, to_json, to_msgpack
+from .forms import MEDIA_TYPES, Envelope, to_json, to_msgpack
 
 __all__ = ["FakeModel", "FakeModels", "Question"]
 

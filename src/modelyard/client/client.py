@@ -14,13 +14,13 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from modelyard_client.calls import Call, model_call, models_call, predict_call, ready_call
-from modelyard_client.errors import DeadlineExceeded, Unavailable
-from modelyard_client.exchange import Outcome, Reply, Retry, Send, Wait, advance
-from modelyard_client.forms import Answer, Priority
-from modelyard_client.models import ModelInfo
-from modelyard_client.shell import DEFAULT_URL, ONCE, Pool, begin
-from modelyard_client.wire import TimeLeft, asked, failure_of, options, reply_of
+from .calls import Call, model_call, models_call, predict_call, ready_call
+from .errors import DeadlineExceeded, Unavailable
+from .exchange import Outcome, Reply, Retry, Send, Wait, advance
+from .forms import Answer, Priority
+from .models import ModelDetails, ModelInfo
+from .shell import DEFAULT_URL, ONCE, Pool, begin
+from .wire import TimeLeft, asked, failure_of, options, reply_of
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ class Client:
         """Return all models with their versions and states."""
         return self._run(models_call(), self._retry)
 
-    def model(self, name: str) -> ModelInfo:
+    def model(self, name: str) -> ModelDetails:
         """Return one model, with the input and output schemas of its versions.
 
         Raises:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from modelyard_client.errors import (
+from .errors import (
     ConnectionFailed,
     DeadlineExceeded,
     ModelyardError,

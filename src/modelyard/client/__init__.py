@@ -8,13 +8,17 @@
 On the way of a call: ``client.py`` or ``async_client.py`` builds it (``calls.py``, ``forms.py``),
 is told by ``exchange.py`` when to send it and when again, and lets ``wire.py`` translate for the
 HTTP library. ``testing.py`` answers without a network. Nothing here knows the server's code.
+
+The package has two names: ``modelyard_client`` in the distribution of that name
+(``clients/python``), and ``modelyard.client`` beside the server, whose command line asks through
+it. So its modules import each other relatively.
 """
 
 from __future__ import annotations
 
-from modelyard_client.async_client import AsyncClient
-from modelyard_client.client import Client
-from modelyard_client.errors import (
+from .async_client import AsyncClient
+from .client import Client
+from .errors import (
     ConnectionFailed,
     DeadlineExceeded,
     Forbidden,
@@ -36,9 +40,9 @@ from modelyard_client.errors import (
     VersionNotFound,
     WrongMediaType,
 )
-from modelyard_client.exchange import Retry
-from modelyard_client.forms import Answer
-from modelyard_client.models import Capacity, ModelInfo, VersionInfo
+from .exchange import Retry
+from .forms import Answer
+from .models import Capacity, ModelDetails, ModelInfo, VersionDetails, VersionInfo, WorkerInfo
 
 __version__ = "0.1.0"
 
@@ -53,6 +57,7 @@ __all__ = [
     "InvalidInput",
     "Malformed",
     "ModelCrashed",
+    "ModelDetails",
     "ModelFailed",
     "ModelInfo",
     "ModelNotFound",
@@ -67,8 +72,10 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "UnexpectedAnswer",
+    "VersionDetails",
     "VersionInfo",
     "VersionNotFound",
+    "WorkerInfo",
     "WrongMediaType",
     "__version__",
 ]
