@@ -33,6 +33,7 @@ def announcement(
     ttl_s: float = 60,
     timeout_s: float = 30,
     max_in_flight: int = 1000,
+    max_batch_size: int = 64,
     is_default: bool = False,
 ) -> Announcement:
     """Give what a pool would announce."""
@@ -42,7 +43,7 @@ def announcement(
         description="",
         limits=Limits(timeout_s=timeout_s, max_in_flight=max_in_flight),
         cache_ttl_s=ttl_s,
-        max_batch_size=64,
+        max_batch_size=max_batch_size,
         runners=1,
         runners_ready=1,
         digest=digest,
@@ -184,6 +185,10 @@ class Asking:
         task = asyncio.create_task(predict(self.dispatch, ask, is_bypass=is_bypass))
         await settle()
         return task
+
+    def start(self, raw: bytes, *, caller: str) -> ClientCall:
+        """Begin to ask for a caller who is known."""
+        return self.dispatch.start(ask_for(raw), lambda _: None, "id", caller=caller)
 
     async def answer(self, number: int, outcome: Outcome) -> None:
         """Answer the request that was sent as number ``number``, and let the answer arrive."""

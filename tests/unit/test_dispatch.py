@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import gc
 import time
+from typing import Any
 
 import pytest
 
 from modelyard.core.errors import (
     DeadlineExceeded,
+    GivenUp,
     Malformed,
     ModelFailed,
     ModelNotFound,
@@ -281,6 +283,52 @@ async def test_one_too_many_is_refused_at_once(asking: Asking, ttl_s: float) -> 
     await asking.answer(1, b"[7]")
     await asking.answer(2, b"[7]")
     assert asking.in_flight == 0
+
+
+async def test_who_is_refused_is_told_when_the_queue_will_be_gone(asking: Asking) -> None:
+    asking.catalog.announce(announcement(ttl_s=0, max_in_flight=20))
+    for number in range(20):
+        await asking.ask(b"[%d]" % number, timeout_s=100)
+    assert retry_after(await asking.ask()) == 1  # nothing is known yet
+    for number in range(10):
+        await asking.let_time_pass(1)
+        await asking.answer(number, b"[7]")
+        await asking.ask(b"[1]", timeout_s=100)
+    assert retry_after(await asking.ask()) == 20  # 20 wait, and one a second is answered
+
+
+def retry_after(task: asyncio.Task[Any]) -> int | None:
+    error = task.exception()
+    assert isinstance(error, Overloaded)
+    return error.retry_after_s
+
+
+async def test_a_caller_has_two_batches_under_way_and_the_rest_leaves_in_its_turn(
+    asking: Asking,
+) -> None:
+    asking.catalog.announce(announcement(ttl_s=0, max_batch_size=2))
+    for number in range(10):
+        asking.start(b"[%d]" % number, caller="often")
+    assert asking.sent == 4
+    asking.start(b"[77]", caller="rarely")
+    assert bytes(asking.transport.requests[-1].input) == b"[77]"
+    await asking.answer(0, b"[7]")
+    assert bytes(asking.transport.requests[-1].input) == b"[4]"
+    given_up = asking.start(b"[99]", caller="often")
+    given_up.settle(GivenUp("it left"))
+    for number in range(1, asking.sent + 6):
+        if number < asking.sent:
+            await asking.answer(number, b"[7]")
+    assert asking.sent == 11
+    assert asking.in_flight == 0
+    assert b"[99]" not in [bytes(request.input) for request in asking.transport.requests]
+
+
+async def test_a_request_of_more_than_its_callers_share_runs_all_the_same(asking: Asking) -> None:
+    asking.catalog.announce(announcement(ttl_s=0, max_batch_size=2))
+    for _ in range(3):
+        asking.start(b"[1,2,3,4,5,6,7,8,9]", caller="often")
+    assert asking.sent == 2  # each counts as a batch
 
 
 async def test_who_joins_needs_no_room(asking: Asking) -> None:

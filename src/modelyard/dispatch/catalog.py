@@ -6,6 +6,8 @@ target, so that a request finds everything with one look-up.
 
 from __future__ import annotations
 
+import math
+
 from collections.abc import Callable, Mapping
 from itertools import chain
 
@@ -22,14 +24,30 @@ from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
 
 
+LONGEST_WAIT_S = 60
+RATE_OVER_S = 1.0
+
+
 class Entry:
     """One target as dispatch knows it."""
 
-    __slots__ = ("announcement", "in_flight", "is_serving", "keys", "refused", "target")
+    __slots__ = (
+        "_measured",
+        "_rate",
+        "announcement",
+        "answered",
+        "in_flight",
+        "is_serving",
+        "keys",
+        "refused",
+        "target",
+    )
 
     def __init__(self, announcement: Announcement) -> None:
         self.target = announcement.target
-        self.in_flight = 0
+        self.in_flight = self.answered = 0
+        self._measured: tuple[float, int] | None = None  # when, and how many were answered then
+        self._rate = 0.0  # answers per second
         self.refused = 0  # requests, since too many were in flight
         self.keys: KeySpace | None = None
         self.update(announcement)
@@ -46,6 +64,17 @@ class Entry:
     def left(self, _: object) -> None:
         """Note that a request is no longer in flight."""
         self.in_flight -= 1
+        self.answered += 1
+
+    def wait_s(self, now: float) -> int:
+        """Return in how many seconds what is in flight will be answered, at the rate of late."""
+        since, before = self._measured or (now, self.answered)
+        if self._measured is None or now - since > RATE_OVER_S:
+            if now > since:
+                self._rate = (self.answered - before) / (now - since)
+            self._measured = now, self.answered
+        wait_s = self.in_flight / self._rate if self._rate else 0.0
+        return max(1, min(LONGEST_WAIT_S, math.ceil(wait_s)))
 
     @property
     def is_open(self) -> bool:

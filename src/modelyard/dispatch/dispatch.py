@@ -264,10 +264,15 @@ class Dispatch:
                 _fail(call, error)
 
     def _on_settled(self, call: ClientCall) -> None:
-        """Stop watching the deadline before the client is notified, and correct the error."""
+        """Stop watching the deadline before the client is notified, and complete the error."""
         if call.ticket is not None:
             self._expiry.forget(call, call.ticket)
-        if isinstance(call.outcome, DeadlineExceeded):
+        outcome = call.outcome
+        if isinstance(outcome, bytes):
+            return
+        if isinstance(outcome, Overloaded):
+            outcome.retry_after_s = call.entry.wait_s(self._clock())
+        elif isinstance(outcome, DeadlineExceeded):
             self._metrics.expired(call.entry.target)
             if not self._transport.is_open:  # the broker is to blame, not the model
                 call.outcome = Unavailable("the broker was away, or took no messages")
