@@ -35,7 +35,7 @@ class Keys:
     ) -> str:
         """Make a key, and return it."""
         chosen = [part for scope in scopes for part in ("--scope", scope)]
-        printed = self.run("keys", "create", "--id", key_id, "--owner", owner, *chosen)
+        printed = self.run("keys", "create", "--id", key_id, "--owner", owner, *chosen, *more)
         found = re.search(r"mdy_\w{36}", printed)
         assert found, printed
         return found[0]

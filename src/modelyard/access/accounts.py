@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -54,7 +54,7 @@ class Account:
     def __init__(
         self, principal: Principal, *, gateways: int, clock: Clock, wall_clock: Clock
     ) -> None:
-        self.key, self.owner = principal.id, principal.owner
+        self.key, self.owner, self.tenant = principal.id, principal.owner, principal.tenant
         self.limits = principal.limits
         self.meters = [
             Meter(
@@ -66,9 +66,13 @@ class Account:
             )
             for number, limit in enumerate(principal.limits)
         ]
-        self._used: dict[str, list[float]] = {}
+        # The ordinary case: one limit, for all models, that counts requests.
+        is_plain = len(self.meters) == 1 and self.meters[0].limit.is_plain
+        self._only = self.meters[0] if is_plain else None
+        self._by_one = tuple(Entered(meter, 1.0) for meter in self.meters)
+        self._used: dict[str, _Sums] = {}
 
-    def enter(self, model: str, cost: Callable[[Count], float]) -> list[Entered]:
+    def enter(self, model: str, cost: Callable[[Count], float]) -> Sequence[Entered]:
         """Count a request to a model; returns where.
 
         ``cost``: what the request counts for.
@@ -76,6 +80,9 @@ class Account:
         Raises:
             RateLimited: It is one too many.
         """
+        if self._only is not None:
+            self._only.enter(1.0)
+            return self._by_one
         entered: list[Entered] = []
         try:
             for meter in self.meters:
@@ -88,28 +95,32 @@ class Account:
             raise
         return entered
 
-    def undo(self, entered: list[Entered]) -> None:
+    def undo(self, entered: Sequence[Entered]) -> None:
         """Take back a request that was refused."""
         for meter, cost in entered:
             meter.undo(cost)
 
-    def leave(self, entered: list[Entered], call: Answered) -> None:
+    def leave(self, entered: Sequence[Entered], call: Answered) -> None:
         """Count a request that is answered."""
         if not isinstance(call.outcome, bytes):
             for meter, cost in entered:
-                meter.leave(cost, used=0)
+                meter.in_flight -= 1
+                meter.total -= cost
             return
-        model = call.request.target.name
-        instances = call.instances if call.instances < MANY else 1  # known to the cache alone
+        instances = call.instances
+        if instances >= MANY:
+            instances = 1  # nobody has counted them, but for the cache
         for meter, cost in entered:
-            meter.leave(cost, used=instances if meter.limit.count == "instances" else cost)
+            meter.in_flight -= 1
+            if meter.counts_instances:
+                meter.correct(instances - cost)
+        model = call.request.target.name
         used = self._used.get(model)
         if used is None:
-            used = self._used[model] = [0, 0, 0, 0]
-        used[0] += 1
-        used[1] += instances
-        used[2] += call.weight
-        used[3] += instances * call.instance_s
+            used = self._used[model] = _Sums(call.weight)
+        used.requests += 1
+        used.instances += instances
+        used.model_s += instances * call.instance_s
 
     @property
     def is_idle(self) -> bool:
@@ -119,9 +130,9 @@ class Account:
     def take_used(self) -> Iterator[Used]:
         """Return what was used since the last call."""
         used, self._used = self._used, {}
-        for model, (requests, instances, weight, model_s) in used.items():
-            counts = int(requests), int(instances)
-            yield Used(self.key, self.owner, model, *counts, weight, model_s)
+        for model, one in used.items():
+            counts = one.requests, one.instances, one.weight * one.requests, one.model_s
+            yield Used(self.key, self.owner, model, *counts)
 
     @property
     def has_quota(self) -> bool:
@@ -132,16 +143,30 @@ class Account:
         """Note what is kept of what was used, and what is known of this month, by day."""
         known = list(known)
         for meter in self.meters:
-            meter.unknown -= sum(meter.count(one) for one in kept)
-            meter.month = sum(meter.count(used) for _, used in known)
-            meter.today = sum(meter.count(used) for at, used in known if at == day)
+            meter.know(
+                kept=sum(meter.count(one) for one in kept),
+                today=sum(meter.count(used) for at, used in known if at == day),
+                month=sum(meter.count(used) for _, used in known),
+            )
 
     def add_used(self, used: Iterable[Used]) -> None:
         """Put back what could not be kept."""
         for one in used:
-            sums = self._used.setdefault(one.model, [0, 0, 0, 0])
-            for place, value in enumerate((one.requests, one.instances, one.weight, one.model_s)):
-                sums[place] += value
+            sums = self._used.setdefault(one.model, _Sums(one.weight / one.requests))
+            sums.requests += one.requests
+            sums.instances += one.instances
+            sums.model_s += one.model_s
+
+
+class _Sums:
+    """What was used of one model; ``weight``: of each request."""
+
+    __slots__ = ("instances", "model_s", "requests", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.requests = self.instances = 0
+        self.model_s = 0.0
 
 
 class Accounts:

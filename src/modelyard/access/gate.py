@@ -97,13 +97,17 @@ class Gate:
             Forbidden: It may, but may not be asked.
         """
         principal = self.principal_of(credential, host)
-        if not principal.scopes.may_predict(model):
-            raise refusal(principal, model, scope=f"predict:{model}")
+        if model not in principal.may_ask:
+            if not principal.scopes.may_predict(model):
+                raise refusal(principal, model, scope=f"predict:{model}")
+            if len(principal.may_ask) < MOST_KNOWN:
+                principal.may_ask.add(model)
         return principal
 
-    def account_of(self, principal: Principal) -> Account:
-        """Return what counts the requests of a caller."""
-        return self._accounts.of(principal)
+    def open_account(self, principal: Principal) -> Account:
+        """Return what counts the requests of a caller, and let the caller keep it."""
+        principal.account = account = self._accounts.of(principal)
+        return account
 
     def _admit(self, credential: bytes) -> Principal:
         if not credential:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from modelyard.access.limits import Limit
 from modelyard.access.scopes import Scopes, check_scope
 from modelyard.core.fingerprint import digest_tenant
+
+if TYPE_CHECKING:
+    from modelyard.access.accounts import Account
 
 Network = IPv4Network | IPv6Network
 
@@ -46,6 +50,8 @@ class Principal:
         scopes: What the caller may do.
         expires: See ``Key``.
         limits: How much the caller may ask.
+        account: What counts its requests, once it has asked.
+        may_ask: Names of models that it has asked, and may ask: so that it is found out once.
     """
 
     def __init__(self, key: Key) -> None:
@@ -55,6 +61,8 @@ class Principal:
         self.scopes = Scopes(map(check_scope, key.scopes))
         self.expires = key.expires
         self.limits = key.limits
+        self.account: Account | None = None
+        self.may_ask: set[str] = set()
         self._networks: tuple[Network, ...] = tuple(map(ip_network, key.networks))
 
     def may_come_from(self, host: str) -> bool:

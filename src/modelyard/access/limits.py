@@ -61,6 +61,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError("burst needs rate")
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it counts all requests, each as one."""
+        return self.models == "*" and self.count == "requests"
+
+    @property
     def has_quota(self) -> bool:
         """Whether it needs to know what was used before, and elsewhere."""
         return self.per_day is not None or self.per_month is not None
@@ -100,8 +105,7 @@ class Meter:
 
     Attributes:
         in_flight: Requests that are not answered yet.
-        today: How many the store knows of today, and ``month``: of this month.
-        unknown: How many there were since that it does not know.
+        total: What was counted since the start.
     """
 
     def __init__(
@@ -109,19 +113,22 @@ class Meter:
     ) -> None:
         self.name = name
         self.limit = limit
+        self.counts_instances = limit.count == "instances"
         self.in_flight = 0
-        self.today = self.month = self.unknown = 0.0
+        self.total = 0.0
         self._is_meant = compile_patterns([limit.models]).fullmatch
         self._clock = clock
         self._wall_clock = wall_clock
         self._rate = limit.rate or 0.0
         self._burst = float(limit.burst or max(1.0, self._rate))
         self._most_in_flight: float = limit.in_flight or math.inf
-        self._share = 1.0 / gateways
-        self._tokens = self._size = max(1.0, self._burst * self._share)
+        self._tokens = self._burst
+        self._set_share(1.0 / gateways)
         self._filled = self._measured = clock()
-        self._asked = self._demand = 0.0
+        self._refused = self._demand = self._total_then = 0.0
         self._peak = 0  # of requests in flight, with one that was refused
+        self._kept = 0.0
+        self.know(kept=0.0, today=0.0, month=0.0)
 
     def matches(self, model: str) -> bool:
         """Return whether it counts requests to this model."""
@@ -133,37 +140,55 @@ class Meter:
         Raises:
             RateLimited: It is one too many; says when to try again.
         """
-        limit = self.limit
-        self._peak = max(self._peak, self.in_flight + 1)
-        if limit.in_flight is not None and self.in_flight >= self._most_in_flight:
-            policy = f'"in-flight";q={limit.in_flight};qu="concurrent-requests"'
-            detail = f"the key has {self.in_flight} requests in flight, and may have no more"
-            raise RateLimited(detail, retry_after_s=1, policy=policy)
-        if limit.has_quota:
-            self._check_quota(cost)
-        if limit.rate is not None:
-            self._take(cost, limit.rate)
-        self.unknown += cost
-        self.in_flight += 1
+        in_flight = self.in_flight
+        if in_flight >= self._peak:
+            self._peak = in_flight + 1
+        if in_flight >= self._most_in_flight:
+            raise self._has_too_many()
+        total = self.total + cost
+        if total > self._quota_end:
+            raise self._has_used_up(total)
+        if self._rate:
+            now = self._clock()
+            tokens = self._tokens + (now - self._filled) * self._speed
+            self._filled = now
+            tokens = min(tokens, self._size)
+            # More than fits at once is let in when all of that has grown, and is paid for later.
+            if tokens < cost and tokens < self._size:
+                self._tokens = tokens
+                self._refused += cost
+                raise self._is_too_fast(cost)
+            self._tokens = tokens - cost
+        self.total = total
+        self.in_flight = in_flight + 1
 
-    def leave(self, cost: float, *, used: float) -> None:
-        """Count a request that is answered. ``cost``: what it was let in for; ``used``: what it
-        came to, which is nothing if it failed.
-        """
-        self.in_flight -= 1
-        self.unknown += used - cost
-        if used > cost:
-            self._tokens -= used - cost
+    def correct(self, more: float) -> None:
+        """Pay for what a request came to beyond what it was let in for."""
+        self.total += more
+        self._tokens -= max(0.0, more)
 
     def undo(self, cost: float) -> None:
         """Take back a request that was refused after it was let in."""
         self.in_flight -= 1
-        self.unknown -= cost
+        self.total -= cost
         self._tokens += cost
 
     def count(self, used: Used) -> float:
         """Return what of it counts here."""
         return getattr(used, self.limit.count) if self.matches(used.model) else 0.0
+
+    def know(self, *, kept: float, today: float, month: float) -> None:
+        """Note how many of those that were counted here the store has, and how many it knows of
+        today, and of this month, from all gateways.
+        """
+        self._kept += kept
+        self._month = month
+        limit = self.limit
+        left = min(
+            math.inf if limit.per_day is None else limit.per_day - today,
+            math.inf if limit.per_month is None else limit.per_month - month,
+        )
+        self._quota_end = self._kept + left
 
     # What gateways tell each other.
 
@@ -173,55 +198,54 @@ class Meter:
         """
         now = self._clock()
         if (passed_s := now - self._measured) > 0:
-            last = self._asked / passed_s
-            self._demand += _SMOOTHING * (last - self._demand)
-            self._asked, self._measured = 0.0, now
+            asked = max(0.0, self.total - self._total_then) + self._refused
+            self._demand += _SMOOTHING * (asked / passed_s - self._demand)
+            self._refused, self._total_then, self._measured = 0.0, self.total, now
         peak, self._peak = self._peak, self.in_flight
         return self._demand, float(peak)
 
     def share(self, others: tuple[float, float], wanted: float, *, gateways: int) -> None:
         """Set what this gateway may use, from the demand at the others."""
         demand, in_flight = others
-        self._refill()
         if self.limit.rate is not None:
-            self._share = _share(self._rate, self._demand, demand, gateways)
-            self._size = max(1.0, self._burst * self._share)
-            self._tokens = min(self._tokens, self._size)
+            now = self._clock()
+            self._tokens += (now - self._filled) * self._speed
+            self._filled = now
+            self._set_share(_share(self._rate, self._demand, demand, gateways))
         if self.limit.in_flight is not None:
             part = _share(self.limit.in_flight, wanted, in_flight, gateways)
             self._most_in_flight = max(1, round(self.limit.in_flight * part))
 
-    def _refill(self) -> None:
-        now = self._clock()
-        grown = self._tokens + (now - self._filled) * self._rate * self._share
-        self._tokens, self._filled = min(self._size, grown), now
+    def _set_share(self, share: float) -> None:
+        self._speed = self._rate * share
+        self._size = max(1.0, self._burst * share)
+        self._tokens = min(self._tokens, self._size)
 
-    def _take(self, cost: float, rate: float) -> None:
-        self._asked += cost
-        self._refill()
-        # More than fits at once is let through when all of it has grown, and is paid for later.
-        needed = min(cost, self._size)
-        if self._tokens < needed:
-            wait_s = math.ceil((needed - self._tokens) / (rate * self._share))
-            detail = f"the key may ask {rate:g} {self._unit}per second"
-            policy = f'"rate";q={max(1, round(self._burst))};w={max(1, round(self._burst / rate))}'
-            raise RateLimited(detail, retry_after_s=max(1, wait_s), policy=policy)
-        self._tokens -= cost
+    def _has_too_many(self) -> RateLimited:
+        policy = f'"in-flight";q={self.limit.in_flight};qu="concurrent-requests"'
+        detail = f"the key has {self.in_flight} requests in flight, and may have no more"
+        return RateLimited(detail, retry_after_s=1, policy=policy)
 
-    def _check_quota(self, cost: float) -> None:
+    def _is_too_fast(self, cost: float) -> RateLimited:
+        missing = min(cost, self._size) - self._tokens
+        wait_s = math.ceil(missing / self._speed)
+        detail = f"the key may ask {self._rate:g} {self._unit}per second"
+        window_s = max(1, round(self._burst / self._rate))
+        policy = f'"rate";q={max(1, round(self._burst))};w={window_s}'
+        return RateLimited(detail, retry_after_s=max(1, wait_s), policy=policy)
+
+    def _has_used_up(self, total: float) -> RateLimited:
         limit = self.limit
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
         day = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        tomorrow, next_month = day + timedelta(days=1), (day.replace(day=28) + timedelta(days=4))
-        for most, used, what, end in (
-            (limit.per_day, self.today, "day", tomorrow),
-            (limit.per_month, self.month, "month", next_month.replace(day=1)),
-        ):
-            if most is not None and used + self.unknown + cost > most:
-                left_s = math.ceil((end - now).total_seconds())
-                detail = f"the key may ask {most:g} {self._unit}per {what}, and has"
-                policy = f'"{what}";q={round(most)}'
-                raise RateLimited(detail, retry_after_s=left_s, policy=policy)
+        most, what, end = limit.per_day, "day", day + timedelta(days=1)
+        unknown = total - self._kept
+        if limit.per_month is not None and self._month + unknown > limit.per_month:
+            most, what = limit.per_month, "month"
+            end = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
+        detail = f"the key may ask {most:g} {self._unit}per {what}, and has"
+        left_s = math.ceil((end - now).total_seconds())
+        return RateLimited(detail, retry_after_s=left_s, policy=f'"{what}";q={round(most or 0)}')
 
     @property
     def _unit(self) -> str:

@@ -7,7 +7,6 @@ target, so that a request finds everything with one look-up.
 from __future__ import annotations
 
 import math
-
 from collections.abc import Callable, Mapping
 from itertools import chain
 
@@ -22,7 +21,6 @@ from modelyard.core.errors import (
 from modelyard.core.fingerprint import KeySpace
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
-
 
 LONGEST_WAIT_S = 60
 RATE_OVER_S = 1.0
@@ -39,6 +37,7 @@ class Entry:
         "in_flight",
         "is_serving",
         "keys",
+        "one_batch",
         "refused",
         "target",
     )
@@ -56,6 +55,8 @@ class Entry:
         """Replace the announcement."""
         self.announcement = announcement
         self.is_serving = announcement.state in SERVING
+        # Instances that run at once when all runners are busy.
+        self.one_batch = announcement.max_batch_size * max(1, announcement.runners_ready)
         digest = announcement.digest if announcement.cache_ttl_s > 0 else ""
         if digest != (self.keys.digest if self.keys else ""):
             model = str(self.target)

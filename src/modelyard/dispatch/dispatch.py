@@ -291,7 +291,7 @@ class Dispatch:
         entry.in_flight += 1
         call.watch(entry.left)
         try:
-            if call.request.caller:
+            if call.request.caller and entry.in_flight > entry.one_batch:  # there is a queue
                 self._turns.enter(entry, call)
             else:
                 self._transport.send(call)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from modelyard.access.accounts import Account, Entered
-from modelyard.access.keyring import Principal
 from modelyard.access.limits import Count
 from modelyard.core.instances import MANY, count_instances
 from modelyard.core.messages import Form
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.gateway.heads import Plan
 
 
 def cost_of(dispatch: Dispatch, ask: Ask, form: Form, count: Count) -> float:
@@ -28,24 +27,36 @@ def cost_of(dispatch: Dispatch, ask: Ask, form: Form, count: Count) -> float:
 
 
 def start_counted(
-    start: Callable[..., ClientCall],
-    principal: Principal,
+    dispatch: Dispatch,
     account: Account,
-    entered: list[Entered],
-    *what: Any,
-    **how: Any,
+    ask: Ask,
+    answered: Callable[[ClientCall], None],
+    *,
+    request_id: str,
+    plan: Plan,
 ) -> ClientCall:
-    """Call ``start``, which is ``Dispatch.start``, for a caller who has been let in.
+    """Call ``Dispatch.start`` for a caller who is known, if its limits allow it.
 
     Raises:
-        RequestError: See there; then nothing is counted.
+        RequestError: They do not, or see there; then nothing is counted.
     """
+    entered: Sequence[Entered] = ()
+    if account.meters:
+        entered = account.enter(ask.model_name, partial(cost_of, dispatch, ask, plan.form))
     try:
-        call = start(*what, tenant=principal.tenant, caller=principal.id, **how)
+        call = dispatch.start(
+            ask,
+            answered,
+            request_id,
+            form=plan.form,
+            is_bypass=plan.is_bypass,
+            tenant=account.tenant,
+            caller=account.key,
+        )
     except BaseException:
         account.undo(entered)
         raise
-    if call.is_settled:
+    if call.outcome is not None:
         account.leave(entered, call)
     else:
         call.watch(partial(account.leave, entered))

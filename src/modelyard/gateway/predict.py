@@ -22,7 +22,7 @@ from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.cors import Cors
-from modelyard.gateway.counted import cost_of, start_counted
+from modelyard.gateway.counted import start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
@@ -177,12 +177,10 @@ class PredictEndpoint:
         else:
             answered = partial(self._on_answered, asked)
         if gate is not None and principal is not None:
-            account = gate.account_of(principal)
-            entered = account.enter(
-                ask.model_name, partial(cost_of, self._dispatch, ask, plan.form)
+            account = principal.account or gate.open_account(principal)
+            return start_counted(
+                self._dispatch, account, ask, answered, request_id=asked.request_id, plan=plan
             )
-            start = partial(start_counted, self._dispatch.start, principal, account, entered)
-            return start(ask, answered, asked.request_id, form=plan.form, is_bypass=plan.is_bypass)
         return self._dispatch.start(
             ask, answered, asked.request_id, form=plan.form, is_bypass=plan.is_bypass
         )

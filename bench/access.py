@@ -1,0 +1,89 @@
+"""``python -m bench.access``: what it costs that callers are known.
+
+Servers with and without keys, side by side in turns. The key has limits of each kind, usage is
+kept, and callers take turns. The exit code is 1 if an answer at 64 connections takes more than 5 %
+more of the processor.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.load import LoadError
+from bench.peers.figures import Book
+from bench.peers.modelyard import MEMORY_OFF, OFF, Caching, Cluster, Embedded
+from bench.peers.system import Call, System
+from bench.processes import ServerError
+from bench.report import describe_machine, make_table
+from bench.rows import Limit, Row, row
+from bench.turns import CASES, Turns, all_running, measure_in_turns, ratios
+from tests.support.keys import Keys
+
+MOST = 1.05
+LIMITS = ("--rate", "1e6", "--in-flight", "10000", "--per-day", "1e12")
+TITLE = ", keys"
+
+
+class _Keyed:
+    """A shape that is asked with a key."""
+
+    key = ""
+
+    def call(self, model: str, instance: Any, form: str = "json") -> Call:
+        call: Call = super().call(model, instance, form)  # type: ignore[misc]
+        return call._replace(headers={**call.headers, "X-API-Key": self.key})
+
+
+class KeyedEmbedded(_Keyed, Embedded):
+    """``modelyard serve`` with keys."""
+
+
+class KeyedCluster(_Keyed, Cluster):
+    """A cluster with keys."""
+
+
+def main() -> int:
+    """Measure both shapes with and without keys; give the exit code."""
+    about = describe_machine(datetime.datetime.now(datetime.UTC))
+    book, before = Book(), os.getloadavg()
+    try:
+        with ExitStack() as stack:
+            logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            keys = Keys(logs)
+            keyed = Caching("-keys", TITLE, MEMORY_OFF | keys.settings, is_varied=False)
+            _Keyed.key = keys.create("bench", "predict:*", "read", more=LIMITS)
+            pairs: list[System] = [
+                *(Embedded(OFF), KeyedEmbedded(keyed), Cluster(OFF), KeyedCluster(keyed))
+            ]
+            running = stack.enter_context(all_running(pairs, logs))
+            measure_in_turns(running, Turns(), book)
+    except (LoadError, ServerError) as error:
+        print(f"bench.access: {error}", file=sys.stderr)
+        return 1
+    about.append(("load average", f"{before[0]:.1f} before, {os.getloadavg()[0]:.1f} after"))
+    print("\n".join(f"- {what}: {text}" for what, text in about))
+    rows = list(_compare(book))
+    print(make_table(rows))
+    return 1 if any(one.is_kept is False for one in rows) else 0
+
+
+def _compare(book: Book) -> Iterator[Row]:
+    for case in CASES:
+        for shape in ("embedded", "cluster"):
+            plain = f"Modelyard {shape}"
+            limit = Limit("≤", MOST) if case.connections == 64 else None
+            values = ratios(book, case, plain + TITLE, plain, measure="cpu")
+            yield row(
+                f"{shape}, {case.title}: processor, with keys / without", values, "{:.3f}", limit
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
