@@ -28,7 +28,7 @@ from modelyard.core.errors import (
 )
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
-from modelyard.dispatch.dispatch import Transport
+from modelyard.dispatch.interfaces import Transport
 from modelyard.folder import read_manifest
 from modelyard.pool.pool import Pool
 from modelyard.settings import Settings

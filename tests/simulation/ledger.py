@@ -9,7 +9,7 @@ from modelyard.core.call import Outcome
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Answers
 from modelyard.core.names import Target
-from modelyard.dispatch.dispatch import CacheUse
+from modelyard.dispatch.interfaces import CacheUse
 from tests.simulation.schedule import Ask
 
 

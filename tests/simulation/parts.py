@@ -14,7 +14,8 @@ from modelyard.core.errors import GivenUp
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog
-from modelyard.dispatch.dispatch import Dispatch, Transport
+from modelyard.dispatch.dispatch import Dispatch
+from modelyard.dispatch.interfaces import Transport
 from modelyard.gateway.preparing import Predicting
 from modelyard.transports.amqp.announcer import Announcer
 from modelyard.transports.amqp.consumer import AmqpConsumer

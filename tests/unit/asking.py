@@ -18,7 +18,8 @@ from modelyard.core.manifest import Limits
 from modelyard.core.messages import Announcement, Request, State
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog
-from modelyard.dispatch.dispatch import Ask, CacheUse, ClientCall, Dispatch
+from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.dispatch.interfaces import CacheUse
 
 IRIS = Target("iris", "1")
 CAP_S = 100.0

@@ -12,6 +12,7 @@ from modelyard.core.call import Outcome
 from modelyard.core.clock import Clock
 from modelyard.core.instances import MANY
 from modelyard.core.messages import Request
+from modelyard.core.routes import Who
 
 MOST_ACCOUNTS = 10_000  # of an identity provider there may be any number of callers
 
@@ -55,6 +56,7 @@ class Account:
         self, principal: Principal, *, gateways: int, clock: Clock, wall_clock: Clock
     ) -> None:
         self.key, self.owner, self.tenant = principal.id, principal.owner, principal.tenant
+        self.who = Who(owner=principal.owner)
         self.limits = principal.limits
         self.meters = [
             Meter(

@@ -22,7 +22,8 @@ from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
-from modelyard.dispatch.dispatch import Cache, Dispatch, Transport
+from modelyard.dispatch.dispatch import Dispatch
+from modelyard.dispatch.interfaces import Cache, Transport
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from itertools import chain
+from random import Random
 
 from modelyard.core.errors import (
     NO_MODEL,
@@ -21,6 +22,8 @@ from modelyard.core.errors import (
 from modelyard.core.fingerprint import KeySpace
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
+from modelyard.core.routes import UNKNOWN, Who
+from modelyard.dispatch.router import Router
 
 LONGEST_WAIT_S = 60
 RATE_OVER_S = 1.0
@@ -95,6 +98,10 @@ class Catalog:
         is_complete: Whether every target that is up has had the time to be announced.
         defaults: By model name, the version that answers requests that name none. Overrides
             ``default`` in ``model.toml``.
+        chance: For models whose requests are spread over versions.
+
+    Attributes:
+        router: Follows routes and aliases.
     """
 
     def __init__(
@@ -102,13 +109,16 @@ class Catalog:
         *,
         is_complete: Callable[[], bool] = lambda: True,
         defaults: Mapping[str, str] | None = None,
+        chance: Random | None = None,
     ) -> None:
+        self.router = Router(chance or Random(), on_change=self._reroute)
         self.revision = 0
         self._is_complete = is_complete
         self._chosen = dict(defaults or {})
         self._entries: dict[Target, Entry] = {}
         self._versions: dict[str, list[Entry]] = {}
         self._defaults: dict[str, Entry] = {}
+        self._direct: dict[str, Entry] = {}  # those of models without a route
 
     def announce(self, announcement: Announcement) -> Entry:
         """Add a target, or update it."""
@@ -137,13 +147,17 @@ class Catalog:
             self._choose_default(target.name)
         else:
             del self._versions[target.name], self._defaults[target.name]
+            self._direct.pop(target.name, None)
 
     def find(self, target: Target) -> Entry | None:
         """Return a target's entry, or None if it is not known."""
         return self._entries.get(target)
 
-    def resolve(self, name: str, version: str | None) -> Entry:
-        """Return the target of a request for ``name``; without a version, see ``is_default``.
+    def resolve(self, name: str, version: str | None, who: Who = UNKNOWN) -> Entry:
+        """Return the target of a request for ``name``. Without a version it is the route's choice,
+        or else see ``is_default``.
+
+        ``version``: one, or an alias. ``who``: what a route may stick to.
 
         Raises:
             ModelNotFound: No such model.
@@ -151,17 +165,35 @@ class Catalog:
             Unavailable: The model is unknown, and the catalog is not complete yet.
         """
         if version is None:
-            entry = self._defaults.get(name)
+            entry = self._direct.get(name)
         else:
             entry = self._entries.get(Target(name, version))
         if entry is not None:
             return entry
+        if (entry := self._by_route(name, version, who)) is not None:
+            return entry
         if not self._is_complete():
             raise Unavailable("the gateway has no catalog yet: no broker, or it has just started")
         if name in self._defaults:
-            known = ", ".join(e.target.version for e in self._versions[name])
-            raise VersionNotFound(f"{name} has no such version; it has {known}")
+            raise VersionNotFound(f"{name} has no such version; it has {self._known(name)}")
         raise ModelNotFound(NO_MODEL)
+
+    def _by_route(self, name: str, version: str | None, who: Who) -> Entry | None:
+        if version is not None:
+            meant = self.router.version_of(name, version)
+        elif (routed := self.router.find(name)) is not None:
+            meant = routed.choose(who)
+        else:
+            return None
+        entry = None if meant is None else self._entries.get(Target(name, meant))
+        return self._defaults.get(name) if entry is None and version is None else entry
+
+    def _known(self, name: str) -> str:
+        """Return what may be asked for: versions, and aliases of those."""
+        versions = [entry.target.version for entry in self._versions[name]]
+        aliases = self.router.snapshot.aliases.get(name, {})
+        known = [alias for alias, version in aliases.items() if version in versions]
+        return ", ".join(versions + sorted(known))
 
     def entries(self) -> list[Entry]:
         """Return all targets, by name, the newest version first."""
@@ -190,3 +222,16 @@ class Catalog:
         serving = (entry for entry in versions if entry.is_serving)
         asleep = (entry for entry in versions if entry.is_open)
         self._defaults[name] = next(chain(chosen, says_so, serving, asleep), versions[0])
+        self._reroute(name)
+
+    def _reroute(self, name: str) -> None:
+        """Let requests of a model go by its route, or to its default version if it has none."""
+        if (default := self._defaults.get(name)) is None:
+            return
+        routed = self.router.find(name)
+        if routed is None:
+            self._direct[name] = default
+        else:
+            self._direct.pop(name, None)
+            open_ = [e.target.version for e in self._versions[name] if e.is_open]
+            routed.see_versions(open_)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol
 
 import msgspec
 
@@ -21,54 +20,14 @@ from modelyard.core.deadline import choose_timeout
 from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Unavailable
 from modelyard.core.fingerprint import NOBODY
 from modelyard.core.messages import Form, Request
-from modelyard.core.names import Target
+from modelyard.core.routes import UNKNOWN, Who
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.dispatch.expiry import Expiry
 from modelyard.dispatch.flights import Flight, Flights
+from modelyard.dispatch.interfaces import Cache, CacheUse, DispatchMetrics, Transport
 from modelyard.dispatch.turns import Turns
 
 log = logging.getLogger(__name__)
-
-CacheUse = Literal["hit", "miss", "coalesced", "bypass"]
-
-
-class Transport(Protocol):
-    """Carries calls to a pool."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether requests and answers currently get through."""
-        ...
-
-    def send(self, call: Call) -> None:
-        """Deliver a call, and settle it with its outcome. If somebody else settles it first, it is
-        dropped wherever that is still possible.
-        """
-        ...
-
-
-class Cache(Protocol):
-    """Stores answers."""
-
-    def get(self, key: bytes, then: Callable[[bytes | None], None]) -> None:
-        """Call ``then`` with the value of ``key``, or None: at once, or very soon."""
-        ...
-
-    def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
-        """Store ``value``; returns at once."""
-        ...
-
-
-class DispatchMetrics(Protocol):
-    """The metrics that dispatch reports."""
-
-    def asked_cache(self, target: Target, use: CacheUse) -> None:
-        """A cacheable request was looked up in the cache."""
-        ...
-
-    def expired(self, target: Target) -> None:
-        """A request's deadline passed."""
-        ...
 
 
 class Ask(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -152,6 +111,7 @@ class Dispatch:
         is_bypass: bool = False,
         tenant: bytes = NOBODY,
         caller: str = "",
+        who: Who = UNKNOWN,
     ) -> ClientCall:
         """Begin to answer one request; ``on_answered`` is called when it settles, maybe at once.
 
@@ -166,12 +126,13 @@ class Dispatch:
             is_bypass: Whether to skip the cache look-up.
             tenant: Whose request it is (``core/fingerprint.py``): nobody else gets its answer.
             caller: Who takes turns with others (``turns.py``); empty if that is not known.
+            who: What a route may stick to.
 
         Raises:
             RequestError: There is no such model, or the timeout is invalid; ``on_answered`` is not
                 called. Any later error settles the call instead.
         """
-        entry = self.catalog.resolve(ask.model_name, ask.model_version)
+        entry = self.catalog.resolve(ask.model_name, ask.model_version, who)
         timeout_s = choose_timeout(
             ask.timeout_s, model_s=entry.announcement.limits.timeout_s, cap_s=self.timeout_cap_s
         )

@@ -7,7 +7,7 @@ import msgspec
 from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.dispatch.dispatch import CacheUse
+from modelyard.dispatch.interfaces import CacheUse
 from modelyard.gateway.problems import (
     MEDIA_TYPE,
     MethodNotAllowed,

@@ -9,6 +9,7 @@ from modelyard.access.accounts import Account, Entered
 from modelyard.access.limits import Count
 from modelyard.core.instances import MANY, count_instances
 from modelyard.core.messages import Form
+from modelyard.core.routes import UNKNOWN, Who
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.heads import Plan
 
@@ -52,6 +53,7 @@ def start_counted(
             is_bypass=plan.is_bypass,
             tenant=account.tenant,
             caller=account.key,
+            who=account.who if plan.who is UNKNOWN else Who(account.owner, plan.who.header),
         )
     except BaseException:
         account.undo(entered)

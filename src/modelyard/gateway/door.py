@@ -13,7 +13,8 @@ from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Entry
-from modelyard.dispatch.dispatch import Ask, CacheUse
+from modelyard.dispatch.dispatch import Ask
+from modelyard.dispatch.interfaces import CacheUse
 
 
 class Told(NamedTuple):

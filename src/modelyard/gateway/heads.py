@@ -14,6 +14,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 
 from modelyard.core.errors import Malformed, RequestError
 from modelyard.core.messages import Form
+from modelyard.core.routes import UNKNOWN, Who
 from modelyard.gateway.inflate import Coding
 from modelyard.gateway.types import Headers
 
@@ -37,7 +38,7 @@ class Plan(NamedTuple):
     ``coding``: how the body is compressed. ``name`` and ``version``: from the URL; None if the body
     names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
     the response. ``door``: translates, where it is not the protocol of ``/predict``.
-    ``credential``: what tells who asks; see ``access/gate.py``.
+    ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what a route may stick to.
     """
 
     form: Form
@@ -50,6 +51,7 @@ class Plan(NamedTuple):
     cors: bytes = b""
     door: Door | None = None
     credential: bytes = b""
+    who: Who = UNKNOWN
 
 
 class Head:

@@ -18,6 +18,7 @@ from modelyard.access.gate import Gate
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
+from modelyard.core.routes import Who
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.budget import SMALL_BYTES, Budget
@@ -70,6 +71,10 @@ class PredictEndpoint:
         clock: For the duration of requests.
         cors: Which origins may read the answers.
         gate: Says who may ask; None if everybody may.
+        sticky_header: The header that routes may stick to, in lower case; empty for none.
+
+    Attributes:
+        note_answer: Receives every answer: ``metrics.answered``, or what calls it as well.
     """
 
     def __init__(
@@ -83,12 +88,14 @@ class PredictEndpoint:
         clock: Clock,
         cors: Cors,
         gate: Gate | None = None,
+        sticky_header: str = "",
     ) -> None:
+        self.note_answer = metrics.answered
+        self._sticky_header = sticky_header.encode("ascii")
         self.cors = cors
         self._gate = gate
         self.budget = Budget(max_bodies_bytes)
         self._dispatch = dispatch
-        self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._is_access_logged = is_access_logged
         self._clock = clock
@@ -99,15 +106,18 @@ class PredictEndpoint:
         Raises:
             RequestError: The request is refused because of its head.
         """
-        if not self.cors.is_on:
+        if not (self.cors.is_on or self._sticky_header):
             return plan_of(head)
         if self.cors.is_preflight(head.method, head.headers):
             return None
         plan = plan_of(head)
         if plan is None:
             return None
-        lines = self.cors.lines_for(head.headers.get(b"origin"))
-        return plan._replace(cors=lines) if lines else plan
+        if lines := self.cors.lines_for(head.headers.get(b"origin")):
+            plan = plan._replace(cors=lines)
+        if self._sticky_header and (named := head.headers.get(self._sticky_header)):
+            plan = plan._replace(who=Who(header=named.decode("latin-1")))
+        return plan
 
     def admit(self, plan: Plan, host: str) -> None:
         """See that a request comes from somebody who may ask here at all, before its body is read.
@@ -182,7 +192,12 @@ class PredictEndpoint:
                 self._dispatch, account, ask, answered, request_id=asked.request_id, plan=plan
             )
         return self._dispatch.start(
-            ask, answered, asked.request_id, form=plan.form, is_bypass=plan.is_bypass
+            ask,
+            answered,
+            asked.request_id,
+            form=plan.form,
+            is_bypass=plan.is_bypass,
+            who=plan.who,
         )
 
     # Bodies that are compressed, or take long to parse.
@@ -289,7 +304,7 @@ class PredictEndpoint:
         self._note(target, error.code, self._clock() - asked.started, asked.request_id)
 
     def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
-        self._metrics.answered(target, code, seconds)
+        self.note_answer(target, code, seconds)
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)

@@ -1,0 +1,119 @@
+"""Routes: how the requests of a model are spread over its versions. Pure rules; see
+``dispatch/router.py`` for who follows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+ALL = 100.0
+_ROUNDING = 1e-6
+_DRAW_BYTES = 8
+
+Sticky = Literal["no", "owner", "header"]
+Share = Annotated[float, Meta(ge=0, le=ALL)]
+
+
+class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a version is taken out of its route, by each gateway for itself.
+
+    A version is compared with the one that has the most weight, over the last ``over`` requests of
+    each, and not before it had a fifth of them.
+
+    Attributes:
+        errors: By how much its share of failed requests may be larger.
+        slower: How many times as slow its p99 may be.
+        over: How many requests are looked at.
+    """
+
+    errors: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    slower: Annotated[float, Meta(gt=1)] = 3.0
+    over: Annotated[int, Meta(ge=10, le=10_000)] = 100
+
+
+class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where requests go that name no version.
+
+    Attributes:
+        weights: Per cent, by version.
+        sticky: Whether the same caller is always sent to the same version: by the owner of its key,
+            or by the header that the setting ``sticky_header`` names.
+        guard: When a version is taken out; None for never.
+    """
+
+    weights: dict[str, Share]
+    sticky: Sticky = "no"
+    guard: Guard | None = None
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            raise ValueError("a route names at least one version")
+        total = sum(self.weights.values())
+        if abs(total - ALL) > _ROUNDING:
+            raise ValueError(f"the weights of a route add up to 100, not to {total:g}")
+
+    @property
+    def main(self) -> str:
+        """The version that has the most weight."""
+        return max(self.weights, key=lambda version: self.weights[version])
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All routes and aliases at one time. It is replaced as a whole.
+
+    Attributes:
+        number: Grows with each change.
+        routes: By model.
+        aliases: By model, then by alias: the version.
+    """
+
+    number: int = 0
+    routes: Mapping[str, Route] = {}
+    aliases: Mapping[str, Mapping[str, str]] = {}
+
+
+class Who(NamedTuple):
+    """What may name a caller.
+
+    Attributes:
+        owner: Of its key.
+        header: What it sent in the header for this.
+    """
+
+    owner: str = ""
+    header: str = ""
+
+    def of(self, route: Route) -> str:
+        """Return what a route sticks to; empty for nothing."""
+        return {"no": "", "owner": self.owner, "header": self.header}[route.sticky]
+
+
+UNKNOWN = Who()
+
+
+def draw_of(sticky: str, model: str) -> float:
+    """Return a number in [0, 1) that is always the same for a caller and a model."""
+    digest = blake2b(f"{model}\n{sticky}".encode(), digest_size=_DRAW_BYTES).digest()
+    return int.from_bytes(digest, "big") / (1 << (8 * _DRAW_BYTES))
+
+
+def spread(route: Route, versions: Iterable[str]) -> Sequence[tuple[float, str]]:
+    """Return versions with the upper end of the draws that each gets, of those that may be asked.
+
+    Those with more weight come first. So a draw that goes to a version goes there still when that
+    gets more weight from the first.
+    """
+    there = set(versions)
+    weights = [(weight, v) for v, weight in route.weights.items() if weight and v in there]
+    weights.sort(key=lambda pair: (-pair[0], pair[1]))
+    total, end = sum(weight for weight, _ in weights), 0.0
+    ends = []
+    for weight, version in weights:
+        end += weight / total
+        ends.append((end, version))
+    return ends

@@ -1,0 +1,154 @@
+"""Follows routes: chooses a version for requests that name none, and takes out one that fails.
+
+A gateway holds one snapshot, and replaces it whole. Models without a route cost nothing: the
+catalog finds their version with one look-up, and asks here for the others alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from random import Random
+
+from modelyard.core.names import Target
+from modelyard.core.routes import Guard, Route, Snapshot, Who, draw_of, spread
+
+CHECK_EVERY = 10  # answers
+ERRORS = frozenset(("model_failed", "model_crashed", "deadline_exceeded"))
+
+log = logging.getLogger(__name__)
+
+
+class _Seen:
+    """The last answers of one version."""
+
+    def __init__(self, over: int) -> None:
+        self.seconds: deque[float] = deque(maxlen=over)
+        self.failed: deque[bool] = deque(maxlen=over)
+        self.count = 0
+
+    def add(self, code: str, seconds: float) -> None:
+        self.count += 1
+        self.failed.append(code in ERRORS)
+        if code == "ok":
+            self.seconds.append(seconds)
+
+    @property
+    def errors(self) -> float:
+        """The share of those that failed."""
+        return sum(self.failed) / max(1, len(self.failed))
+
+    @property
+    def p99_s(self) -> float:
+        """Their 99th percentile; 0 if none was answered."""
+        ordered = sorted(self.seconds)
+        return ordered[math.ceil(0.99 * len(ordered)) - 1] if ordered else 0.0
+
+
+class Routed:
+    """One model that has a route.
+
+    Args:
+        name: Of the model.
+        route: Its route.
+        chance: For requests that stick to nothing.
+    """
+
+    def __init__(self, name: str, route: Route, chance: Random) -> None:
+        self.route = route
+        self.taken_out: dict[str, str] = {}  # why, by version
+        self._name = name
+        self._chance = chance
+        self._ends: list[tuple[float, str]] = []
+        self._seen: dict[str, _Seen] = {}
+
+    def see_versions(self, versions: list[str]) -> None:
+        """Choose among these from now on: those that may be asked."""
+        there = [version for version in versions if version not in self.taken_out]
+        self._ends = list(spread(self.route, there))
+
+    def choose(self, who: Who) -> str | None:
+        """Return a version; None if none of the route's may be asked."""
+        sticky = who.of(self.route)
+        draw = draw_of(sticky, self._name) if sticky else self._chance.random()
+        for end, version in self._ends:
+            if draw < end:
+                return version
+        return self._ends[-1][1] if self._ends else None
+
+    def answered(self, version: str, code: str, seconds: float) -> str:
+        """Note an answer; returns why the version has to go now, or nothing."""
+        guard = self.route.guard
+        if guard is None or version not in self.route.weights or version in self.taken_out:
+            return ""
+        seen = self._seen.get(version)
+        if seen is None:
+            seen = self._seen[version] = _Seen(guard.over)
+        seen.add(code, seconds)
+        main = self._seen.get(self.route.main)
+        if version == self.route.main or seen.count % CHECK_EVERY or main is None:
+            return ""
+        why = _why_worse(seen, main, guard)
+        if why:
+            self.taken_out[version] = why
+        return why
+
+
+def _why_worse(seen: _Seen, main: _Seen, guard: Guard) -> str:
+    if len(seen.failed) < guard.over / 5:
+        return ""
+    if seen.errors > main.errors + guard.errors:
+        return (
+            f"{seen.errors:.0%} of its requests fail, and {main.errors:.0%} of the main version's"
+        )
+    if main.p99_s and seen.p99_s > guard.slower * main.p99_s:
+        return f"its p99 is {seen.p99_s:.3g} s, and that of the main version {main.p99_s:.3g} s"
+    return ""
+
+
+class Router:
+    """Follows the routes of a snapshot.
+
+    Args:
+        chance: For requests that stick to nothing.
+        on_change: Called with the models whose routes are others than before.
+    """
+
+    def __init__(self, chance: Random, *, on_change: Callable[[str], None]) -> None:
+        self.snapshot = Snapshot()
+        self._chance = chance
+        self._on_change = on_change
+        self._routed: dict[str, Routed] = {}
+
+    def replace(self, snapshot: Snapshot) -> None:
+        """Follow another snapshot from now on. What was taken out comes back if its route is
+        another one.
+        """
+        before, self.snapshot = self.snapshot, snapshot
+        for name in before.routes.keys() | snapshot.routes.keys():
+            route = snapshot.routes.get(name)
+            if route == before.routes.get(name):
+                continue
+            if route is None:
+                del self._routed[name]
+            else:
+                self._routed[name] = Routed(name, route, self._chance)
+            self._on_change(name)
+
+    def find(self, name: str) -> Routed | None:
+        """Return a model that has a route."""
+        return self._routed.get(name)
+
+    def version_of(self, name: str, alias: str) -> str | None:
+        """Return the version that an alias means."""
+        return self.snapshot.aliases.get(name, {}).get(alias)
+
+    def answered(self, target: Target, code: str, seconds: float) -> None:
+        """Note an answer of a version."""
+        routed = self._routed.get(target.name)
+        why = routed.answered(target.version, code, seconds) if routed is not None else ""
+        if why:
+            log.warning("version_taken_out", extra={"model": str(target), "why": why})
+            self._on_change(target.name)
