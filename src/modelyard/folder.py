@@ -165,11 +165,11 @@ def stamp_folder(folder: Path) -> Stamp:
 def list_assets(folder: Path) -> list[str]:
     """Return the files in a model's ``assets/``, as ``[artefacts]`` would name them, sorted."""
     assets = folder / "assets"
-    return sorted(path.relative_to(assets).as_posix() for path in _content_of(assets))
+    return sorted(path.relative_to(assets).as_posix() for path in list_content(assets))
 
 
-def _content_of(folder: Path) -> Iterator[Path]:
-    """Give the files that may change an answer."""
+def list_content(folder: Path) -> Iterator[Path]:
+    """Give the files that may change an answer: all but tests, caches and hidden files."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
         yield from (Path(parent, name) for name in files if name[0] != ".")
@@ -184,7 +184,7 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
         FolderError: An artefact is missing, or differs from the digest in the manifest.
     """
     digests: list[tuple[str, str]] = []
-    for path in _content_of(folder):
+    for path in list_content(folder):
         with path.open("rb") as stream:
             digests.append((path.relative_to(folder).as_posix(), digest_stream(stream)))
     actual = dict(digests)

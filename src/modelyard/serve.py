@@ -51,8 +51,9 @@ def serve_embedded(
     """
     from modelyard.compose.access import open_gate
     from modelyard.compose.embedded import Embedded
+    from modelyard.compose.registry import open_served
 
-    gate = open_gate(settings)
+    gate, registry = open_gate(settings), open_served(settings)
     _become("gateway", settings)
     shown = display()
     embedded = Embedded(
@@ -63,6 +64,7 @@ def serve_embedded(
         on_stopping=_say_what_is_finished(settings),
         scan=scan,
         gate=gate,
+        registry=registry,
         is_watching=is_watching,
     )
     url = _url(listener, settings)
@@ -73,8 +75,9 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     """Run a gateway until a stop signal."""
     from modelyard.compose.access import open_gate
     from modelyard.compose.cluster import ClusterGateway
+    from modelyard.compose.registry import open_served
 
-    gate = open_gate(settings)
+    gate, registry = open_gate(settings), open_served(settings)
     _become("gateway", settings)
     say(f"gateway at {_url(listener, settings)}")
     gateway = ClusterGateway(
@@ -82,6 +85,7 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
         on_change=PlainDisplay().show,
         on_stopping=_say_what_is_finished(settings),
         gate=gate,
+        registry=registry,
     )
     _run(gateway.run(listener))
 

@@ -59,6 +59,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             state.
         gateways: How many gateways divide the limits of keys between them, where no Redis lets them
             do so by demand.
+        artefacts_url: Where the registry keeps artefacts: a folder, or ``s3://…``, ``gs://…``,
+            ``az://…`` with the extra ``modelyard[s3]``, ``[gcs]`` or ``[azure]``. Empty for a
+            folder in ``state_folder``, if the store is there too.
+        registry_url: A gateway whose registry commands and workers use, instead of the store.
+        max_artefact_mb: The largest artefact that the registry takes over HTTP, in MB.
+        model_cache_mb: What models that were fetched from the registry may take on disk, in MB.
+        model_cache_folder: Where those are kept; empty for ``modelyard/models`` in the user's
+            folder for caches.
+        trusted_keys: Files of public keys in PEM, separated by commas. Then only models are loaded
+            that one of these has signed. It needs the extra ``modelyard[signing]``.
         open_pages: Pages that need no key, separated by commas, of ``docs``, ``metrics`` and
             ``models``.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
@@ -110,6 +120,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     database_url: str = ""
     state_folder: str = ""
     gateways: Annotated[int, msgspec.Meta(ge=1)] = 1
+    artefacts_url: str = ""
+    registry_url: str = ""
+    max_artefact_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    model_cache_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    model_cache_folder: str = ""
+    trusted_keys: str = ""
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -162,8 +178,31 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """``database_url``, or that of SQLite in the folder for state."""
         if self.database_url:
             return self.database_url
+        return f"sqlite:///{self._state / 'modelyard.db'}"
+
+    @property
+    def artefacts_place(self) -> str:
+        """``artefacts_url``, or a folder beside SQLite; empty if the store is elsewhere."""
+        if self.artefacts_url or (self.database_url and not self.state_folder):
+            return self.artefacts_url
+        return str(self._state / "artefacts")
+
+    @property
+    def has_registry(self) -> bool:
+        """Whether there is a registry to serve: SQLite is there already, or all is named."""
+        if self.database_url:
+            return bool(self.artefacts_place)
+        return (self._state / "modelyard.db").is_file()
+
+    @property
+    def trusted(self) -> list[Path]:
+        """The files that ``trusted_keys`` names."""
+        return [Path(name) for part in self.trusted_keys.split(",") if (name := part.strip())]
+
+    @property
+    def _state(self) -> Path:
         folder = Path(self.state_folder) if self.state_folder else _state_of_user() / "modelyard"
-        return f"sqlite:///{folder.absolute() / 'modelyard.db'}"
+        return folder.absolute()
 
     @property
     def devices(self) -> list[str] | None:

@@ -29,10 +29,12 @@ from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
+    from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
     from modelyard.grpc.server import GrpcServer
+    from modelyard.registry.kept import KeptRegistry
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ class Process:
         is_complete: Whether every target that is up has had the time to be announced.
         on_stopping: Called on the first stop signal, with the number of requests in flight.
         gate: Says who may ask; None if everybody may.
+        registry: Is served beside the models; None if there is none.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class Process:
         is_complete: Callable[[], bool] = lambda: True,
         on_stopping: OnStopping | None = None,
         gate: OpenGate | None = None,
+        registry: KeptRegistry | None = None,
     ) -> None:
+        self._registry = registry
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
         self._settings = settings
@@ -163,6 +168,7 @@ class Process:
                 workers=self._workers,
                 by_hand=self._changing(),
                 is_guarded=self._gate is not None,
+                registry=self._registry_routes(),
             )
         if self._gate is not None:
             opened = settings.opened
@@ -228,12 +234,27 @@ class Process:
             server.stop()
             await server.stopped()
 
+    def _registry_routes(self) -> Routes | None:
+        """Return the routes of the registry; None if there is none."""
+        if self._registry is None:
+            return None
+        from modelyard.gateway.registry_pages import make_registry_router
+
+        return make_registry_router(
+            self._registry.knowing(lambda: {entry.target for entry in self.catalog.entries()}),
+            most_bytes=self._settings.max_artefact_mb * 1_000_000,
+            may_change=self._is_safe(),
+        )
+
     def _changing(self) -> ByHand | None:
-        """Return what loads and unloads models, if callers are known, or all on this machine."""
+        """Return what loads and unloads models, where somebody may."""
+        return self.by_hand if self._is_safe() else None
+
+    def _is_safe(self) -> bool:
+        """Return whether callers may change something: they are known, or on this machine."""
         from modelyard.core.names import is_loopback
 
-        is_safe = self._gate is not None or is_loopback(self._settings.host)
-        return self.by_hand if is_safe else None
+        return self._gate is not None or is_loopback(self._settings.host)
 
     def _render_metrics(self) -> tuple[bytes, str]:
         return self.metrics.render(), CONTENT_TYPE

@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
+from modelyard.store.changing import WRITING, begin
 from modelyard.store.errors import StoreError
 
 Engine = sa.Engine
@@ -53,6 +54,7 @@ def open_engine(url: str) -> Engine:
         ) from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -60,6 +62,16 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
+    # By itself Python's module would begin no transaction for what changes a schema.
+    connection.isolation_level = None
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """Begin a transaction. One that writes waits for others at its beginning: later, with what it
+    has read, it could not.
+    """
+    is_writing = connection.get_execution_options().get(WRITING)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
 
 def revision_of(engine: Engine) -> str | None:
@@ -102,7 +114,7 @@ def upgrade(engine: Engine, *, to: str = "head") -> str:
     """Bring the schema up to date, or to the revision ``to``; return its revision."""
     config = _config()
     try:
-        with engine.begin() as connection:
+        with begin(engine) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, to)
     except sa.exc.SQLAlchemyError as error:

@@ -1,0 +1,83 @@
+"""From the settings to the registry."""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from modelyard.registry.errors import RegistryError
+from modelyard.settings import Settings
+from modelyard.store.errors import StoreError
+from modelyard.surroundings import read_api_key
+
+if TYPE_CHECKING:
+    from modelyard.registry.interface import Registry
+    from modelyard.registry.kept import KeptRegistry
+
+_LIBRARIES = ("sqlalchemy", "alembic", "fsspec")
+
+log = logging.getLogger(__name__)
+
+
+def open_kept(settings: Settings, *, actor: str, makes: bool = False) -> KeptRegistry:
+    """Return the registry on the store.
+
+    Args:
+        settings: Say where store and artefacts are.
+        actor: Who changes something.
+        makes: Whether SQLite is made if it is not there yet.
+
+    Raises:
+        StoreError: The store cannot be used.
+        RegistryError: Libraries are missing, or it is not said where artefacts lie.
+    """
+    if not all(map(find_spec, _LIBRARIES)):
+        raise RegistryError(
+            "the registry needs libraries that are not here: pip install 'modelyard[registry]'"
+        )
+    if not settings.artefacts_place:
+        raise RegistryError("artefacts_url has to say where the registry keeps artefacts")
+    from modelyard.registry.blobs import Blobs
+    from modelyard.registry.kept import KeptRegistry
+    from modelyard.store import schema
+    from modelyard.store.versions import VersionStore
+
+    engine = schema.open_engine(settings.store_url)
+    if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
+        schema.upgrade(engine)
+    schema.check_revision(engine)
+    return KeptRegistry(
+        VersionStore(engine, wall_clock=time.time),
+        Blobs(settings.artefacts_place),
+        actor=actor,
+        wall_clock=time.time,
+    )
+
+
+def open_served(settings: Settings) -> KeptRegistry | None:
+    """Return the registry that a gateway serves; None if there is none, or it cannot be used."""
+    if not settings.has_registry or not all(map(find_spec, _LIBRARIES)):
+        return None
+    try:
+        return open_kept(settings, actor="gateway")
+    except (StoreError, RegistryError) as error:
+        log.warning("registry_not_served", extra={"why": str(error)})
+        return None
+
+
+def open_registry(
+    settings: Settings, *, actor: str, url: str = "", makes: bool = False
+) -> Registry:
+    """Return the registry that a command or worker uses: a gateway's, or that on the store.
+
+    Raises:
+        StoreError: The store cannot be used.
+        RegistryError: The registry cannot be.
+    """
+    if url or settings.registry_url:
+        from modelyard.registry.remote import RemoteRegistry
+
+        return RemoteRegistry(url or settings.registry_url, key=read_api_key())
+    return open_kept(settings, actor=actor, makes=makes)
