@@ -183,11 +183,19 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
     Raises:
         FolderError: An artefact is missing, or differs from the digest in the manifest.
     """
-    digests: list[tuple[str, str]] = []
+    return digest_tree(digest_files(folder, manifest).items())
+
+
+def digest_files(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Digest each file of a model folder, by its path there; see ``digest_folder``.
+
+    Raises:
+        FolderError: See ``digest_folder``.
+    """
+    actual: dict[str, str] = {}
     for path in list_content(folder):
         with path.open("rb") as stream:
-            digests.append((path.relative_to(folder).as_posix(), digest_stream(stream)))
-    actual = dict(digests)
+            actual[path.relative_to(folder).as_posix()] = digest_stream(stream)
     for name, expected in manifest.artefacts.items():
         found = actual.get(f"assets/{name}")
         if found is None:
@@ -196,7 +204,7 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
             raise FolderError(
                 f"assets/{name} is damaged: model.toml says {expected}, it is {found}"
             )
-    return digest_tree(digests)
+    return actual
 
 
 def _missing(name: str, digests: dict[str, str]) -> str:

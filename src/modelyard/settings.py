@@ -67,8 +67,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         model_cache_mb: What models that were fetched from the registry may take on disk, in MB.
         model_cache_folder: Where those are kept; empty for ``modelyard/models`` in the user's
             folder for caches.
-        trusted_keys: Files of public keys in PEM, separated by commas. Then only models are loaded
-            that one of these has signed. It needs the extra ``modelyard[signing]``.
+        trusted_keys: Files of public keys in PEM, separated by commas. With these, or
+            ``trusted_identities``, only models are loaded that one of them has signed. It needs the
+            extra ``modelyard[signing]``.
+        trusted_identities: Who is trusted at Sigstore, each ``NAME=ISSUER``, separated by commas.
         open_pages: Pages that need no key, separated by commas, of ``docs``, ``metrics`` and
             ``models``.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
@@ -126,6 +128,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model_cache_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     model_cache_folder: str = ""
     trusted_keys: str = ""
+    trusted_identities: Annotated[
+        str, msgspec.Meta(pattern=r"^([^,=]+=https://[^,]+(,|\Z))*\Z")
+    ] = ""
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -198,6 +203,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def trusted(self) -> list[Path]:
         """The files that ``trusted_keys`` names."""
         return [Path(name) for part in self.trusted_keys.split(",") if (name := part.strip())]
+
+    @property
+    def identities(self) -> list[tuple[str, str]]:
+        """The names and issuers of ``trusted_identities``."""
+        pairs = (part.partition("=") for part in self.trusted_identities.split(",") if part)
+        return [(name.strip(), issuer.strip()) for name, _, issuer in pairs]
 
     @property
     def _state(self) -> Path:

@@ -41,6 +41,7 @@ def test_the_defaults() -> None:
         "model_cache_mb": 20_000,
         "model_cache_folder": "",
         "trusted_keys": "",
+        "trusted_identities": "",
         "open_pages": "",
         "max_body_bytes": 8_388_608,
         "max_bodies_bytes": 268_435_456,

@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 def push(options: argparse.Namespace) -> None:
     """Push a model's folder."""
     from modelyard.registry.folders import push_folder, read_contents
+    from modelyard.registry.signatures import sign, sign_at_sigstore
 
     folder: Path = options.folder.resolve()
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"{options.folder} is no model's folder: it has no {MANIFEST}")
     commit = _commit_of(folder) if options.commit is None else options.commit
-    target, contents = read_contents(folder, commit=commit, run=options.trained_by)
+    target, contents = read_contents(folder)
+    contents = msgspec.structs.replace(contents, commit=commit, run=options.trained_by)
+    if options.sign_key is not None:
+        contents = msgspec.structs.replace(contents, signature=sign(contents, options.sign_key))
+    elif options.sign_at_sigstore:
+        contents = msgspec.structs.replace(contents, signature=sign_at_sigstore(contents))
     registry = _open(options, makes=True)
 
     def on_file(file: Artefact) -> None:
@@ -104,15 +110,19 @@ def pull(options: argparse.Namespace) -> None:
 
 
 def verify(options: argparse.Namespace) -> None:
-    """Read a version's artefacts, and compare them with its digests."""
+    """Read a version's artefacts, and compare them with its digests and its signature."""
+    from modelyard.compose.registry import open_trust
     from modelyard.registry.folders import find_version, verify_artefacts
 
     registry, reference = _open(options), _reference(options)
+    trust = open_trust(load_settings(vars(options)))
     version = find_version(registry, reference)
     verify_artefacts(registry, version)
+    signer = "" if trust is None else f", signed by {trust.check(version.target, version.contents)}"
     _say_resolved(reference, version)
     count = len(version.contents.files)
-    print(f"{version.name}@{version.version}: {count} files, {_size(version.size)}, as pushed")
+    what = f"{count} files, {_size(version.size)}, as pushed"
+    print(f"{version.name}@{version.version}: {what}{signer}")
 
 
 def alias(options: argparse.Namespace) -> None:

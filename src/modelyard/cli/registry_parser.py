@@ -27,6 +27,13 @@ def add_registry(commands: _Commands) -> None:
     push.add_argument(
         "--run", dest="trained_by", default="", help="of the training: an address, or a name"
     )
+    signing = push.add_mutually_exclusive_group()
+    signing.add_argument(
+        "--sign-key", type=Path, metavar="FILE", help="sign it with a private key, in PEM"
+    )
+    signing.add_argument(
+        "--sign-at-sigstore", action="store_true", help="sign it as the workflow that runs, or you"
+    )
     push.set_defaults(run=registering.push)
 
     listing = actions.add_parser("list", help="list versions")
@@ -43,7 +50,9 @@ def add_registry(commands: _Commands) -> None:
         "--into", type=Path, metavar="FOLDER", help="an empty one, or a new one (MODEL)"
     )
     pull.set_defaults(run=registering.pull)
-    verify = actions.add_parser("verify", help="compare a version's artefacts with its digests")
+    verify = actions.add_parser(
+        "verify", help="compare a version's artefacts with its digests and signature"
+    )
     verify.set_defaults(run=registering.verify)
     alias = actions.add_parser("alias", help="let an alias stand for a version")
     alias.set_defaults(run=registering.alias)

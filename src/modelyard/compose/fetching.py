@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from modelyard.compose.registry import open_registry
+from modelyard.compose.registry import open_registry, open_trust
 from modelyard.core.references import Reference
 from modelyard.core.versions import VersionDetails
 from modelyard.registry.cache import ModelCache
@@ -28,12 +28,14 @@ def fetched(
         RequestError: It is not there.
         StoreError: The store cannot be used.
     """
-    registry = open_registry(settings, actor=actor)
+    registry, trust = open_registry(settings, actor=actor), open_trust(settings)
     cache = ModelCache(_folder(settings), max_bytes=settings.model_cache_mb * 1_000_000)
     with contextlib.ExitStack() as stack:
         found = []
         for reference in references:
             version = find_version(registry, reference)
+            if trust is not None:
+                trust.check(version.target, version.contents)
             found.append((version, stack.enter_context(cache.holding(registry, version))))
         yield found
 

@@ -8,13 +8,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from modelyard.registry.errors import RegistryError
-from modelyard.settings import Settings
+from modelyard.settings import Settings, SettingsError
 from modelyard.store.errors import StoreError
 from modelyard.surroundings import read_api_key
 
 if TYPE_CHECKING:
     from modelyard.registry.interface import Registry
     from modelyard.registry.kept import KeptRegistry
+    from modelyard.registry.signatures import Trust
 
 _LIBRARIES = ("sqlalchemy", "alembic", "fsspec")
 
@@ -65,6 +66,22 @@ def open_served(settings: Settings) -> KeptRegistry | None:
     except (StoreError, RegistryError) as error:
         log.warning("registry_not_served", extra={"why": str(error)})
         return None
+
+
+def open_trust(settings: Settings) -> Trust | None:
+    """Return who has to have signed what is loaded; None if it need not be signed.
+
+    Raises:
+        SettingsError: A key cannot be read, or the library is missing.
+    """
+    if not (settings.trusted or settings.identities):
+        return None
+    from modelyard.registry.signatures import Identity, Trust
+
+    try:
+        return Trust(settings.trusted, [Identity(*one) for one in settings.identities])
+    except RegistryError as error:
+        raise SettingsError(str(error)) from error
 
 
 def open_registry(

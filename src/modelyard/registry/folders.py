@@ -12,33 +12,36 @@ from modelyard.core.fingerprint import digest_stream
 from modelyard.core.names import Target
 from modelyard.core.references import Reference
 from modelyard.core.versions import Artefact, Contents, VersionDetails, check_contents
-from modelyard.folder import digest_folder, list_content, read_manifest
+from modelyard.folder import digest_files, list_content, read_manifest
 from modelyard.registry.errors import RegistryError
 from modelyard.registry.interface import Registry
+
+SIGNATURE = ".signature"
+"""The file of a folder that has its signature. It is hidden, so it is no part of what it signs."""
 
 OnFile = Callable[[Artefact], None]
 
 
-def read_contents(
-    folder: Path, *, commit: str = "", run: str = "", signature: str = ""
-) -> tuple[Target, Contents]:
-    """Return what a model's folder would be in the registry.
+def read_contents(folder: Path) -> tuple[Target, Contents]:
+    """Return what a model's folder would be in the registry, with the signature that it has.
 
     Raises:
         FolderError: An artefact is not what ``model.toml`` says.
         ManifestError: ``model.toml`` cannot be used.
-        InvalidInput: There are files that a version may not have.
+        RegistryError: There are files that a version may not have.
     """
     manifest = read_manifest(folder)
-    digest_folder(folder, manifest)
-    files = []
-    for path in list_content(folder):
-        with path.open("rb") as stream:
-            digest, size = digest_stream(stream), stream.tell()
-        files.append(Artefact(path.relative_to(folder).as_posix(), digest, size))
-    files.sort(key=lambda file: file.path)
-    contents = Contents(files=tuple(files), commit=commit, run=run, signature=signature)
-    check_contents(contents)
+    files = tuple(
+        Artefact(path, digest, (folder / path).stat().st_size)
+        for path, digest in sorted(digest_files(folder, manifest).items())
+    )
+    signature = folder / SIGNATURE
+    text = signature.read_text(encoding="utf-8") if signature.is_file() else ""
+    contents = Contents(files=files, signature=text)
+    try:
+        check_contents(contents)
+    except RequestError as error:
+        raise RegistryError(f"{folder}: {error.detail}") from error
     return manifest.target, contents
 
 
@@ -98,6 +101,8 @@ def pull_version(registry: Registry, version: VersionDetails, into: Path) -> Non
             _pull_file(registry, version, file, path)
         except OSError as error:
             raise RegistryError(f"{path}: {error.strerror or error}") from error
+    if version.contents.signature:
+        (into / SIGNATURE).write_text(version.contents.signature, encoding="utf-8")
 
 
 def check_version(version: VersionDetails) -> None:
