@@ -110,6 +110,9 @@ class RemoteRegistry:
                 return True
         except _Absent:
             return False
+        except _Silent:
+            self._open("GET", _blob(digest)).close()  # which says why
+            raise
 
     def _ask(self, method: str, path: str, kind: type[T], *, body: bytes | None = None) -> T:
         headers = {} if body is None else {"content-type": "application/json"}
@@ -155,8 +158,8 @@ class RemoteRegistry:
             answer: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
             return answer
         except HTTPError as error:
-            if method == "HEAD" and error.code == _NOT_FOUND:
-                raise _Absent from error
+            if method == "HEAD":
+                raise (_Absent if error.code == _NOT_FOUND else _Silent)(str(error)) from error
             raise self._problem_in(error) from error
         except (URLError, OSError, HTTPException) as error:
             raise self._breaking_off(error) from error
@@ -175,7 +178,11 @@ class RemoteRegistry:
         return from_failure(Failure(found.code, found.detail))
 
 
-class _Absent(Exception):
+class _Silent(RegistryError):
+    """The answer to HEAD is an error, without a word."""
+
+
+class _Absent(_Silent):
     """The answer to HEAD is that it is not there."""
 
 
