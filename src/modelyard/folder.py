@@ -165,10 +165,10 @@ def stamp_folder(folder: Path) -> Stamp:
 def list_assets(folder: Path) -> list[str]:
     """Return the files in a model's ``assets/``, as ``[artefacts]`` would name them, sorted."""
     assets = folder / "assets"
-    return sorted(path.relative_to(assets).as_posix() for path in list_content(assets))
+    return sorted(path.relative_to(assets).as_posix() for path in content_of(assets))
 
 
-def list_content(folder: Path) -> Iterator[Path]:
+def content_of(folder: Path) -> Iterator[Path]:
     """Give the files that may change an answer: all but tests, caches and hidden files."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
@@ -193,7 +193,7 @@ def digest_files(folder: Path, manifest: Manifest) -> dict[str, str]:
         FolderError: See ``digest_folder``.
     """
     actual: dict[str, str] = {}
-    for path in list_content(folder):
+    for path in content_of(folder):
         with path.open("rb") as stream:
             actual[path.relative_to(folder).as_posix()] = digest_stream(stream)
     for name, expected in manifest.artefacts.items():

@@ -49,6 +49,22 @@ def read_api_key(environment: Mapping[str, str] | None = None) -> str:
     return environment.get(API_KEY_VARIABLE, "").strip()
 
 
+class MlflowAccess(NamedTuple):
+    """Where MLflow is, and what it wants, as its own variables say; empty for nothing."""
+
+    url: str
+    token: str
+    username: str
+    password: str
+
+
+def read_mlflow(environment: Mapping[str, str] | None = None) -> MlflowAccess:
+    """Return what MLflow's own variables say; ``environment`` is ``os.environ`` unless given."""
+    environment = os.environ if environment is None else environment
+    names = ("URI", "TOKEN", "USERNAME", "PASSWORD")
+    return MlflowAccess(*(environment.get(f"MLFLOW_TRACKING_{name}", "") for name in names))
+
+
 def _caches_of_user(environment: Mapping[str, str]) -> Path | None:
     if (named := Path(environment.get("XDG_CACHE_HOME", ""))).is_absolute():
         return named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,10 @@ from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.storing import user
 from modelyard.core.names import Target, is_name
 from modelyard.core.references import Reference, parse_reference
-from modelyard.core.versions import Artefact, VersionDetails, VersionSummary
+from modelyard.core.versions import Artefact, Contents, VersionDetails, VersionSummary
 from modelyard.folder import MANIFEST
 from modelyard.settings import load_settings
+from modelyard.surroundings import read_mlflow
 
 if TYPE_CHECKING:
     from modelyard.registry.interface import Registry
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 def push(options: argparse.Namespace) -> None:
     """Push a model's folder."""
     from modelyard.registry.folders import push_folder, read_contents
-    from modelyard.registry.signatures import sign, sign_at_sigstore
 
     folder: Path = options.folder.resolve()
     if not (folder / MANIFEST).is_file():
@@ -34,16 +35,37 @@ def push(options: argparse.Namespace) -> None:
     commit = _commit_of(folder) if options.commit is None else options.commit
     target, contents = read_contents(folder)
     contents = msgspec.structs.replace(contents, commit=commit, run=options.trained_by)
-    if options.sign_key is not None:
-        contents = msgspec.structs.replace(contents, signature=sign(contents, options.sign_key))
-    elif options.sign_at_sigstore:
-        contents = msgspec.structs.replace(contents, signature=sign_at_sigstore(contents))
+    contents = _signed(contents, options)
     registry = _open(options, makes=True)
+    version = push_folder(registry, folder, target, contents, on_file=_say_sent)
+    print(f"{version.name}@{version.version} {version.digest}")
 
-    def on_file(file: Artefact) -> None:
-        print(f"sends {file.path}, {_size(file.size)}", flush=True)
 
-    version = push_folder(registry, folder, target, contents, on_file=on_file)
+def import_model(options: argparse.Namespace) -> None:
+    """Push a model of MLflow."""
+    from modelyard.registry.folders import push_folder, read_contents
+    from modelyard.registry.mlflow import Login, Mlflow, model_toml, target_of
+
+    settings, mlflow = load_settings(vars(options)), read_mlflow()
+    login = Login(mlflow.token, mlflow.username, mlflow.password)
+    server = Mlflow(options.from_url or mlflow.url, login)
+    found = server.find(options.uri)
+    target = target_of(found) if options.as_ is None else _target(options.as_)
+    if found.uri != options.uri:
+        warn(f"{options.uri} is {found.uri} now")
+    with tempfile.TemporaryDirectory(prefix="modelyard-import-") as temporary:
+        folder = Path(temporary, target.name)
+        most_bytes = settings.max_artefact_mb * 1_000_000
+        server.download(found, folder / "assets" / "model", most_bytes=most_bytes)
+        (folder / MANIFEST).write_text(model_toml(target, found), encoding="utf-8")
+        _, contents = read_contents(folder)
+        run = f"{found.run} ({found.uri})" if found.run else found.uri
+        contents = _signed(
+            msgspec.structs.replace(contents, runtime="mlflow", commit=found.commit, run=run),
+            options,
+        )
+        registry = _open(options, makes=True)
+        version = push_folder(registry, folder, target, contents, on_file=_say_sent)
     print(f"{version.name}@{version.version} {version.digest}")
 
 
@@ -149,6 +171,28 @@ def collect(options: argparse.Namespace) -> None:
     for version in found.versions:
         print(f"{verb} {version}")
     print(f"{verb} {len(found.artefacts)} artefacts, {_size(found.freed_bytes)}")
+
+
+def _signed(contents: Contents, options: argparse.Namespace) -> Contents:
+    """Return what is pushed with the signature that is asked for."""
+    from modelyard.registry.signatures import sign, sign_at_sigstore
+
+    if options.sign_key is not None:
+        return msgspec.structs.replace(contents, signature=sign(contents, options.sign_key))
+    if options.sign_at_sigstore:
+        return msgspec.structs.replace(contents, signature=sign_at_sigstore(contents))
+    return contents
+
+
+def _say_sent(file: Artefact) -> None:
+    print(f"sends {file.path}, {_size(file.size)}", flush=True)
+
+
+def _target(text: str) -> Target:
+    reference = parse_reference(text)
+    if reference is None or reference.digest:
+        raise UsageError(f"--as {text}: expected MODEL@VERSION")
+    return Target(reference.name, reference.version)
 
 
 def _open(options: argparse.Namespace, *, makes: bool = False) -> Registry:

@@ -27,14 +27,30 @@ def add_registry(commands: _Commands) -> None:
     push.add_argument(
         "--run", dest="trained_by", default="", help="of the training: an address, or a name"
     )
-    signing = push.add_mutually_exclusive_group()
-    signing.add_argument(
-        "--sign-key", type=Path, metavar="FILE", help="sign it with a private key, in PEM"
-    )
-    signing.add_argument(
-        "--sign-at-sigstore", action="store_true", help="sign it as the workflow that runs, or you"
-    )
     push.set_defaults(run=registering.push)
+    importing = actions.add_parser("import", help="push a model of MLflow")
+    importing.add_argument(
+        "uri",
+        metavar="URI",
+        help="models:/NAME@ALIAS, models:/NAME/VERSION or runs:/RUN_ID/PATH",
+    )
+    importing.add_argument(
+        "--from", dest="from_url", metavar="URL", help="address of MLflow (MLFLOW_TRACKING_URI)"
+    )
+    importing.add_argument(
+        "--as", dest="as_", metavar=_REFERENCE, help="what it is called here (as there)"
+    )
+    importing.set_defaults(run=registering.import_model)
+    for command in (push, importing):
+        signing = command.add_mutually_exclusive_group()
+        signing.add_argument(
+            "--sign-key", type=Path, metavar="FILE", help="sign it with a private key, in PEM"
+        )
+        signing.add_argument(
+            "--sign-at-sigstore",
+            action="store_true",
+            help="sign it as the workflow that runs, or you",
+        )
 
     listing = actions.add_parser("list", help="list versions")
     listing.add_argument("model", nargs="?", metavar="MODEL")
@@ -76,7 +92,7 @@ def add_registry(commands: _Commands) -> None:
     )
     collect.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     collect.set_defaults(run=registering.collect)
-    for command in (push, listing, show, pull, verify, alias, collect):
+    for command in (push, importing, listing, show, pull, verify, alias, collect):
         command.add_argument("--url", help="a gateway whose registry is meant (registry_url)")
         command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
         command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")

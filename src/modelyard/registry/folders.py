@@ -12,7 +12,7 @@ from modelyard.core.fingerprint import digest_stream
 from modelyard.core.names import Target
 from modelyard.core.references import Reference
 from modelyard.core.versions import Artefact, Contents, VersionDetails, check_contents
-from modelyard.folder import digest_files, list_content, read_manifest
+from modelyard.folder import content_of, digest_files, read_manifest
 from modelyard.registry.errors import RegistryError
 from modelyard.registry.interface import Registry
 
@@ -129,7 +129,7 @@ def verify_folder(folder: Path, version: VersionDetails) -> None:
         RegistryError: It does not; names the file.
     """
     expected = {file.path: file.digest for file in version.contents.files}
-    found = {path.relative_to(folder).as_posix(): path for path in list_content(folder)}
+    found = {path.relative_to(folder).as_posix(): path for path in content_of(folder)}
     if missing := sorted(expected.keys() - found.keys()):
         raise RegistryError(f"{version.target}: {missing[0]} is missing in {folder}")
     if more := sorted(found.keys() - expected.keys()):
