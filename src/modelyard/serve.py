@@ -53,8 +53,9 @@ def serve_embedded(
     from modelyard.compose.embedded import Embedded
     from modelyard.compose.registry import open_served
 
-    gate, registry = open_gate(settings), open_served(settings)
+    gate = open_gate(settings)
     _become("gateway", settings)
+    registry = open_served(settings)
     shown = display()
     embedded = Embedded(
         settings,
@@ -77,8 +78,9 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     from modelyard.compose.cluster import ClusterGateway
     from modelyard.compose.registry import open_served
 
-    gate, registry = open_gate(settings), open_served(settings)
+    gate = open_gate(settings)
     _become("gateway", settings)
+    registry = open_served(settings)
     say(f"gateway at {_url(listener, settings)}")
     gateway = ClusterGateway(
         settings,

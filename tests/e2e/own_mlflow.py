@@ -93,15 +93,8 @@ def test_a_model_is_imported_by_its_alias_and_served_right(
     assert "assets/model/MLmodel" in {file["path"] for file in contents["files"]}
     with Server(Path("iris@2"), settings=commands.settings) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
-        (answered,) = _columns(server.predict("iris", FLOWERS).json()["prediction"])
-        assert answered == [0, 2]
-
-
-def _columns(prediction: list[object]) -> list[list[object]]:
-    """Return the labels, whether they are alone or one of several outputs."""
-    if isinstance(prediction[0], dict):
-        return [[one["label"] for one in prediction if isinstance(one, dict)]]
-    return [prediction]
+        answered = server.predict("iris", FLOWERS).json()["prediction"]
+        assert [one["label"] for one in answered] == [0, 2]
 
 
 def test_a_version_and_a_run_are_imported_too(commands: Commands, tracked: Tracked) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import signal
 import socket
 import sqlite3
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -344,6 +348,56 @@ def test_without_a_store_there_is_no_registry(tmp_path: Path) -> None:
         assert "has no registry" in told
     told = complaint_of("serve", "fast_iris_model@1", settings=settings)
     assert "store upgrade" in told
+
+
+def test_a_gateway_that_is_killed_amid_changes_of_an_alias_leaves_each_whole(
+    tmp_path: Path,
+) -> None:
+    own = Commands(tmp_path)
+    for version in ("1", "2"):
+        own.run("push", write_answers(tmp_path / version, version))
+    server = Server(Path("answers@1"), settings=own.settings)
+    with server:
+        done = 0
+        for number in itertools.count():
+            if number == 100:
+                threading.Timer(0.02, server.process.kill).start()
+            body = {"version": "12"[number % 2], "why": str(number)}
+            try:
+                answer = server.http.put("/registry/models/answers/aliases/prod", json=body)
+            except httpx.TransportError:
+                break
+            assert answer.is_success
+            done = number + 1
+    found = json.loads(own.run("show", "answers", "--json"))
+    changes = [change for change in found["changes"] if change["action"] == "alias set"]
+    assert len(changes) in {done, done + 1}  # the last may have been kept and not answered
+    assert [change["why"] for change in changes] == [str(n) for n in range(len(changes))]
+    (current,) = (one for one in found["versions"] if one["aliases"])
+    assert changes[-1]["what"] == f"prod={current['version']}"
+
+
+def test_what_no_version_needs_is_collected_a_day_later(tmp_path: Path) -> None:
+    own = Commands(tmp_path)
+    folder = write_answers(tmp_path / "model", "1")
+    own.run("push", folder)
+    kept = {path for path in own.artefacts.rglob("*") if path.is_file()}
+    young, old = (own.file_of(digest_of(text)) for text in (b"young", b"old"))
+    broken_off = own.artefacts.parent / "incoming" / "artefact-old"
+    for path, text in ((young, b"young"), (old, b"old"), (broken_off, b"half")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
+    day_ago = time.time() - 25 * 3600
+    for path in {*kept, old, broken_off}:
+        os.utime(path, (day_ago, day_ago))
+    assert "would remove 1 artefacts, 3 B" in own.run("gc", "--dry-run")
+    assert old.exists()
+    assert "removed 1 artefacts, 3 B" in own.run("gc")
+    assert not old.exists()
+    assert not broken_off.exists()
+    assert {path for path in own.artefacts.rglob("*") if path.is_file()} == {*kept, young}
+    own.run("verify", "answers@1")
+    assert "name it with --url" in own.refuse("gc", "--keep", "1")
 
 
 @pytest.mark.parametrize("delay_s", [0.3, 0.4, 0.5, 0.6, 0.7, 0.8])

@@ -21,6 +21,19 @@ def add_registry(commands: _Commands) -> None:
         "the store of these settings, or that of a gateway: --url.",
     )
     actions = registry.add_subparsers(title="actions", required=True, metavar="ACTION")
+    _add_pushing(actions)
+    _add_looking(actions)
+    _add_changing(actions)
+    for command in actions.choices.values():
+        command.add_argument("--url", help="a gateway whose registry is meant (registry_url)")
+        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+        command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
+        command.add_argument(
+            "--artefacts-url", metavar="URL", help="a folder, s3://…, gs://… or az://…"
+        )
+
+
+def _add_pushing(actions: _Commands) -> None:
     push = actions.add_parser("push", help="push a model's folder as the version in model.toml")
     push.add_argument("folder", type=Path, metavar="FOLDER")
     push.add_argument("--commit", help="of the source code (that of the folder's repository)")
@@ -52,6 +65,8 @@ def add_registry(commands: _Commands) -> None:
             help="sign it as the workflow that runs, or you",
         )
 
+
+def _add_looking(actions: _Commands) -> None:
     listing = actions.add_parser("list", help="list versions")
     listing.add_argument("model", nargs="?", metavar="MODEL")
     listing.set_defaults(run=registering.list_versions)
@@ -70,13 +85,17 @@ def add_registry(commands: _Commands) -> None:
         "verify", help="compare a version's artefacts with its digests and signature"
     )
     verify.set_defaults(run=registering.verify)
-    alias = actions.add_parser("alias", help="let an alias stand for a version")
-    alias.set_defaults(run=registering.alias)
-    for command in (pull, verify, alias):
+    for command in (pull, verify):
         command.add_argument("reference", metavar=_REFERENCE, help="or MODEL@ALIAS")
+
+
+def _add_changing(actions: _Commands) -> None:
+    alias = actions.add_parser("alias", help="let an alias stand for a version")
+    alias.add_argument("reference", metavar=_REFERENCE, help="or MODEL@ALIAS")
     alias.add_argument("alias", nargs="?", metavar="ALIAS")
     alias.add_argument("--why", default="", help="for the history")
     alias.add_argument("--remove", action="store_true", help="let MODEL@ALIAS stand for nothing")
+    alias.set_defaults(run=registering.alias)
 
     collect = actions.add_parser(
         "gc",
@@ -92,10 +111,3 @@ def add_registry(commands: _Commands) -> None:
     )
     collect.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     collect.set_defaults(run=registering.collect)
-    for command in (push, importing, listing, show, pull, verify, alias, collect):
-        command.add_argument("--url", help="a gateway whose registry is meant (registry_url)")
-        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
-        command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
-        command.add_argument(
-            "--artefacts-url", metavar="URL", help="a folder, s3://…, gs://… or az://…"
-        )

@@ -19,14 +19,8 @@ from modelyard.caches.redis import RedisCache
 from modelyard.compose.access import OpenGate, share_limits
 from modelyard.compose.demands import Demands
 from modelyard.compose.launching import make_launcher
-from modelyard.compose.process import (
-    OnChange,
-    OnStopping,
-    Process,
-    background,
-    spare_the_collector,
-    stop_on_signals,
-)
+from modelyard.compose.process import OnChange, OnStopping, Process
+from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Member

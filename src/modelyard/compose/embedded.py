@@ -14,15 +14,9 @@ from pathlib import Path
 from modelyard.compose.access import OpenGate
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models, Scan
-from modelyard.compose.process import (
-    OnChange,
-    OnStopping,
-    Process,
-    background,
-    spare_the_collector,
-    stop_on_signals,
-)
+from modelyard.compose.process import OnChange, OnStopping, Process
 from modelyard.compose.reloading import Reloader
+from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.registry.errors import RegistryError
-from modelyard.settings import Settings, SettingsError
+from modelyard.settings import SQLITE, Settings, SettingsError
 from modelyard.store.errors import StoreError
 from modelyard.surroundings import read_api_key
 
@@ -38,7 +39,8 @@ def open_kept(settings: Settings, *, actor: str, makes: bool = False) -> KeptReg
         raise RegistryError(
             "the registry needs libraries that are not here: pip install 'modelyard[registry]'"
         )
-    if not settings.artefacts_place:
+    artefacts = _artefacts_of(settings)
+    if not artefacts:
         raise RegistryError("artefacts_url has to say where the registry keeps artefacts")
     from modelyard.registry.blobs import Blobs
     from modelyard.registry.kept import KeptRegistry
@@ -51,7 +53,7 @@ def open_kept(settings: Settings, *, actor: str, makes: bool = False) -> KeptReg
     schema.check_revision(engine)
     return KeptRegistry(
         VersionStore(engine, wall_clock=time.time),
-        Blobs(settings.artefacts_place),
+        Blobs(artefacts),
         actor=actor,
         wall_clock=time.time,
     )
@@ -59,7 +61,8 @@ def open_kept(settings: Settings, *, actor: str, makes: bool = False) -> KeptReg
 
 def open_served(settings: Settings) -> KeptRegistry | None:
     """Return the registry that a gateway serves; None if there is none, or it cannot be used."""
-    if not settings.has_registry or not all(map(find_spec, _LIBRARIES)):
+    is_there = settings.database_url or (settings.state / SQLITE).is_file()
+    if not (is_there and _artefacts_of(settings) and all(map(find_spec, _LIBRARIES))):
         return None
     try:
         return open_kept(settings, actor="gateway")
@@ -74,12 +77,14 @@ def open_trust(settings: Settings) -> Trust | None:
     Raises:
         SettingsError: A key cannot be read, or the library is missing.
     """
-    if not (settings.trusted or settings.identities):
+    keys = [Path(key) for key in _parts_of(settings.trusted_keys)]
+    pairs = [pair.partition("=") for pair in _parts_of(settings.trusted_identities)]
+    if not (keys or pairs):
         return None
     from modelyard.registry.signatures import Identity, Trust
 
     try:
-        return Trust(settings.trusted, [Identity(*one) for one in settings.identities])
+        return Trust(keys, [Identity(name.strip(), issuer.strip()) for name, _, issuer in pairs])
     except RegistryError as error:
         raise SettingsError(str(error)) from error
 
@@ -98,3 +103,15 @@ def open_registry(
 
         return RemoteRegistry(url or settings.registry_url, key=read_api_key())
     return open_kept(settings, actor=actor, makes=makes)
+
+
+def _artefacts_of(settings: Settings) -> str:
+    """Return ``artefacts_url``, or a folder beside SQLite; empty if the store is another one."""
+    is_sqlite = settings.store_url.startswith("sqlite")
+    if settings.artefacts_url or not is_sqlite:
+        return settings.artefacts_url
+    return str(settings.state / "artefacts")
+
+
+def _parts_of(text: str) -> list[str]:
+    return [part for piece in text.split(",") if (part := piece.strip())]

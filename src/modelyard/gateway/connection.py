@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import uvicorn
 from uvicorn.server import ServerState
 
-from modelyard.core.errors import GivenUp, RequestError, TooLarge, TooSlow
+from modelyard.core.errors import GivenUp, RequestError, TooLarge
 from modelyard.gateway.answer import problem_answer
 from modelyard.gateway.handover import Handover, Pages
 from modelyard.gateway.heads import Head
@@ -27,12 +27,7 @@ from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
 from modelyard.gateway.stall import Stall
-from modelyard.gateway.streamed import (
-    StreamedHandover,
-    answer_streamed,
-    check_length,
-    is_streamed,
-)
+from modelyard.gateway.streamed import StreamedHandover, answer_streamed, mark_streamed
 from modelyard.gateway.types import Respond
 
 KEEP_ALIVE_S = 75
@@ -130,11 +125,9 @@ class HttpConnection(asyncio.Protocol):
                 head.plan = self.endpoint.plan(head)
                 if head.plan is not None:
                     self.endpoint.admit(head.plan, self._host)
+                mark_streamed(head)
             except RequestError as error:
                 return error
-            if is_streamed(head):
-                head.is_streamed = True
-                return check_length(head)
         most = self.limits.most_bytes(head)
         if (head.body_bytes or 0) > most:
             return TooLarge(f"the body is over the limit of {most} bytes")
@@ -178,18 +171,10 @@ class HttpConnection(asyncio.Protocol):
             transport=self.transport,
             default_headers=self._server.default_headers,
             on_done=self._on_page_done,
-            on_late=lambda: self._on_stream_late(head),
+            on_late=self._refuse,
             timeout_s=self.limits.body_timeout_s,
         )
-        streamed.leave_after()
         return streamed.feed
-
-    def _on_stream_late(self, head: Head) -> None:
-        work, self._work = self._work, None
-        if isinstance(work, StreamedHandover):
-            work.client_left()
-        limit = f"{self.limits.body_timeout_s:g} s"
-        self._refuse(TooSlow(f"nothing more of the body came for {limit}"), head)
 
     def _respond(self, head: bytes, body: bytes) -> None:
         """Send a response; ``head`` is the status line and headers without the blank line."""
@@ -256,7 +241,7 @@ class HttpConnection(asyncio.Protocol):
         """
         if self.transport.is_closing() or self._reader.state is State.CLOSED:
             return
-        self._is_leaving = True
+        self._is_leaving, self._work = True, None
         self._reader.close()
         self._give_room_back()
         self._answer_refusal(error, head, self._write_last)

@@ -15,6 +15,7 @@ requests, and a client that pipelines many requests cannot exhaust the memory.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
@@ -48,8 +49,10 @@ class Limits(NamedTuple):
 
     def most_bytes(self, head: Head) -> int:
         """Return how large a request's body may be. Pages take little, and are answered to callers
-        whose key is looked at after the body.
+        whose key is looked at after the body; a body that is handed on is limited by its page.
         """
+        if head.is_streamed:
+            return sys.maxsize
         is_page = head.plan is None
         return min(self.max_body_bytes, SMALL_BYTES) if is_page else self.max_body_bytes
 

@@ -14,23 +14,23 @@ from collections.abc import Callable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from modelyard.core.errors import Malformed, RequestError
+from modelyard.core.errors import Malformed, RequestError, TooSlow
 from modelyard.gateway.handover import Handover, Pages, Proxy
 from modelyard.gateway.heads import Head
 
 _PATH = re.compile(rb"/registry/(blobs/sha256/[^/]+|models/[^/]+/versions/[^/]+)")
 
 
-def is_streamed(head: Head) -> bool:
-    """Return whether a request's body is handed on as it comes."""
-    return head.method == b"PUT" and _PATH.fullmatch(head.path) is not None
+def mark_streamed(head: Head) -> None:
+    """Mark a request whose body is to be handed on as it comes.
 
-
-def check_length(head: Head) -> RequestError | None:
-    """Return why such a request is refused for its head; None if it is not."""
-    if head.body_bytes is None:
-        return Malformed("this needs a content-length, and is not taken in chunks")
-    return None
+    Raises:
+        Malformed: It does not say how long that is.
+    """
+    if head.method == b"PUT" and _PATH.fullmatch(head.path) is not None:
+        head.is_streamed = True
+        if head.body_bytes is None:
+            raise Malformed("this needs a content-length, and is not taken in chunks")
 
 
 def answer_streamed(
@@ -40,7 +40,7 @@ def answer_streamed(
     transport: asyncio.Transport,
     default_headers: list[tuple[bytes, bytes]],
     on_done: Callable[[bool], None],
-    on_late: Callable[[], None],
+    on_late: Callable[[RequestError, Head], None],
     timeout_s: float,
 ) -> StreamedHandover:
     """Begin to answer a request, whose body is then fed to what this returns.
@@ -51,16 +51,23 @@ def answer_streamed(
         transport: The connection.
         default_headers: Of every response.
         on_done: Called when the response is written, with whether the connection must be closed.
-        on_late: Called if the client sends nothing although it may.
+        on_late: Called with an error if the client sends nothing although it may.
         timeout_s: How long it may do so.
     """
     proxy = _Proxy(transport)
     protocol, state = pages.open(proxy, default_headers)
     protocol.data_received(head.raw)
-    left = head.body_bytes or 0
-    return StreamedHandover(
-        protocol, proxy, state, on_done, on_late=on_late, left=left, timeout_s=timeout_s
+    handover = StreamedHandover(
+        protocol,
+        proxy,
+        state,
+        on_done,
+        on_late=lambda error: on_late(error, head),
+        left=head.body_bytes or 0,
+        timeout_s=timeout_s,
     )
+    handover.leave_after()
+    return handover
 
 
 class _Proxy(Proxy):
@@ -89,7 +96,7 @@ class StreamedHandover(Handover):
         proxy: The connection as uvicorn sees it.
         state: Has the task that answers.
         on_done: Called when the response is written, with whether the connection must be closed.
-        on_late: Called if the client sends nothing although it may.
+        on_late: Called with an error if the client sends nothing although it may.
         left: How many bytes of the body are to come.
         timeout_s: How long the client may do so.
     """
@@ -101,7 +108,7 @@ class StreamedHandover(Handover):
         state: ServerState,
         on_done: Callable[[bool], None],
         *,
-        on_late: Callable[[], None],
+        on_late: Callable[[RequestError], None],
         left: int,
         timeout_s: float,
     ) -> None:
@@ -138,7 +145,9 @@ class StreamedHandover(Handover):
         if self._reading.is_paused or self.is_whole:
             self._came = now
         if now - self._came >= self._timeout_s:
-            self._on_late()
+            self.client_left()
+            limit = f"{self._timeout_s:g} s"
+            self._on_late(TooSlow(f"nothing more of the body came for {limit}"))
             return
         self._timer = self._loop.call_later(self._came + self._timeout_s - now, self._look)
 
