@@ -46,7 +46,7 @@ def read_surroundings(environment: Mapping[str, str] | None = None) -> Surroundi
 
 def read_api_key(environment: Mapping[str, str] | None = None) -> str:
     """Return the key that commands and workers send to a gateway, from its variable or the folder
-    of secrets; ``environment`` is ``os.environ`` unless given. It is no setting: a gateway has none.
+    of secrets. It is no setting: a gateway has none.
     """
     environment = os.environ if environment is None else environment
     key = environment.get(API_KEY_VARIABLE, "")

@@ -94,6 +94,19 @@ def test_a_pushed_model_is_listed_shown_and_pulled_as_it_was(
     assert "not empty" in registry.refuse("pull", f"{name}@1", "--into", into)
 
 
+def test_with_check_a_model_is_loaded_first_and_its_schemas_are_kept(
+    own: Commands, tmp_path: Path, name: str
+) -> None:
+    own.run("push", write_answers(tmp_path / "1", "1", name=name), "--check")
+    schema = json.loads(own.run("show", f"{name}@1", "--json"))["contents"]["schema"]
+    assert schema["example"] == ["a"]
+    assert schema["output"]["items"] == {"type": "string"}
+    broken = write_answers(tmp_path / "2", "2", name=name)
+    (broken / "src" / "model.py").write_text("raise RuntimeError('out of order')")
+    assert "out of order" in own.refuse("push", broken, "--check")
+    assert [one["version"] for one in listed(own, name)] == ["1"]
+
+
 def test_a_version_that_is_there_with_another_digest_is_refused(
     registry: Commands, tmp_path: Path, name: str
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import shutil
 import subprocess
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,7 +19,7 @@ from modelyard.cli.storing import user
 from modelyard.core.names import Target, is_name
 from modelyard.core.references import Reference, parse_reference
 from modelyard.core.versions import Artefact, Contents, VersionDetails, VersionSummary
-from modelyard.folder import MANIFEST
+from modelyard.folder import MANIFEST, read_manifest
 from modelyard.settings import load_settings
 from modelyard.surroundings import read_mlflow
 
@@ -34,7 +36,12 @@ def push(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.folder} is no model's folder: it has no {MANIFEST}")
     commit = _commit_of(folder) if options.commit is None else options.commit
     target, contents = read_contents(folder)
-    contents = msgspec.structs.replace(contents, commit=commit, run=options.trained_by)
+    contents = msgspec.structs.replace(
+        contents,
+        commit=commit,
+        run=options.trained_by,
+        schema=_schema_of(folder) if options.check else {},
+    )
     contents = _signed(contents, options)
     registry = _open(options, makes=True)
     version = push_folder(registry, folder, target, contents, on_file=_say_sent)
@@ -101,6 +108,7 @@ def show(options: argparse.Namespace) -> None:
         "commit": contents.commit or "not said",
         "run": contents.run or "not said",
         "signature": "yes" if version.is_signed else "none",
+        "schema": json.dumps(contents.schema) if contents.schema else "not said",
     }
     for name, value in facts.items():
         print(f"{name:10} {value}")
@@ -182,6 +190,31 @@ def _signed(contents: Contents, options: argparse.Namespace) -> Contents:
     if options.sign_at_sigstore:
         return msgspec.structs.replace(contents, signature=sign_at_sigstore(contents))
     return contents
+
+
+def _schema_of(folder: Path) -> dict[str, Any]:
+    """Load a model once, and return the schemas of what it takes and gives.
+
+    Raises:
+        UsageError: It does not load.
+    """
+    from modelyard.check.trial import load_once
+    from modelyard.compose.launching import make_equipper
+
+    manifest = read_manifest(folder)
+    try:
+        equipper = make_equipper(load_settings({}), [manifest])
+        equipment = asyncio.run(equipper.equip(folder, manifest, on_step=lambda _: None))
+    except OSError as error:
+        raise UsageError(f"{manifest.target} cannot be loaded here: {error}") from error
+    try:
+        said = load_once(folder, manifest, equipment).said
+    finally:
+        equipment.give_back()
+    if isinstance(said, str):
+        raise UsageError(f"{manifest.target} does not load: {said}")
+    pairs = {"input": said.input_schema, "output": said.output_schema, "example": said.example}
+    return {name: msgspec.json.decode(text) for name, text in pairs.items()}
 
 
 def _say_sent(file: Artefact) -> None:

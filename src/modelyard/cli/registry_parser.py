@@ -40,6 +40,11 @@ def _add_pushing(actions: _Commands) -> None:
     push.add_argument(
         "--run", dest="trained_by", default="", help="of the training: an address, or a name"
     )
+    push.add_argument(
+        "--check",
+        action="store_true",
+        help="load it first, and push only if that works; its schemas are pushed too",
+    )
     push.set_defaults(run=registering.push)
     importing = actions.add_parser("import", help="push a model of MLflow")
     importing.add_argument(
