@@ -213,6 +213,12 @@ def test_contents_that_no_version_may_have_are_refused_by_name(
     assert server.http.get("/registry/models/bad").status_code == 404
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"files":["\xc3b"]}', b"[" * 100_000])
+def test_a_body_that_is_no_json_is_the_callers_mistake(server: Server, body: bytes) -> None:
+    answer = server.http.put("/registry/models/bad/versions/1", content=body)
+    assert answer.status_code in {400, 422}, answer.text
+
+
 @pytest.mark.parametrize("place", ["Bad/versions/1", "bad/versions/..%2F1", "bad/versions/A"])
 def test_names_that_are_none_are_refused(server: Server, place: str) -> None:
     answer = server.http.put(f"/registry/models/{place}", json=contents_of("model.toml"))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.broker import Broker
@@ -72,6 +73,16 @@ def test_who_may_push_look_and_collect(yard: Yard, tmp_path: Path) -> None:
     assert "lacks" in yard.as_("reader").refuse("alias", "answers@1", "prod")
 
 
+def test_a_stranger_is_refused_before_its_artefact_is_read(yard: Yard) -> None:
+    path = f"{yard.gateway.url}/registry/blobs/sha256/{'0' * 64}"
+    for key, status in {"mdy_nothing": 401, yard.texts["reader"]: 403}.items():
+        with httpx.Client(headers={"x-api-key": key}) as client:
+            answer = client.put(path, content=b"x" * 20_000_000)
+            assert answer.status_code == status
+            assert answer.headers["connection"] == "close"
+            assert client.head(path).status_code == status
+
+
 def test_a_worker_fetches_what_an_alias_names_and_nothing_in_use_is_collected(
     yard: Yard, s3: S3, tmp_path: Path
 ) -> None:
@@ -80,7 +91,12 @@ def test_a_worker_fetches_what_an_alias_names_and_nothing_in_use_is_collected(
         releaser.run("push", write_answers(tmp_path / version, version))
     releaser.run("alias", "answers@12", "prod", "--why", "the best one")
     assert all(key.startswith("registry/sha256/") for key in s3.objects())
-    with Member("worker", Path("answers@11"), settings=yard.as_("reader").settings) as worker:
+    settings = yard.as_("reader").settings
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "api_key").write_text(settings.pop("MODELYARD_API_KEY"))
+    settings["MODELYARD_SECRETS"] = str(secrets)
+    with Member("worker", Path("answers@11"), settings=settings) as worker:
         wait_until(lambda: worker.http.get("/readyz").status_code == 200, what="the worker")
         gateway = yard.gateway
         wait_until(lambda: gateway.http.get("/models/answers").status_code == 200, what="the model")

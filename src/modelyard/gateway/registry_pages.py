@@ -251,7 +251,7 @@ async def _read(request: Request, kind: type[T], *, most_bytes: int) -> T:
     except msgspec.ValidationError as error:
         problem, _, place = str(error).rpartition(" - at ")
         raise InvalidInput(problem or place, where=place.strip("`") if problem else None) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the body is no JSON: {error}") from error
 
 

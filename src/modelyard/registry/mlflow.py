@@ -257,7 +257,7 @@ class Mlflow:
         with self._open(path) as answer:
             try:
                 return msgspec.json.decode(answer.read(), type=kind)
-            except (msgspec.DecodeError, OSError, HTTPException) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, OSError, HTTPException) as error:
                 raise RegistryError(f"{self._url} answers as no MLflow does: {error}") from error
 
     def _open(self, path: str) -> HTTPResponse:
@@ -303,5 +303,5 @@ def _text(error: HTTPError) -> str:
     try:
         found = msgspec.json.decode(error.read(), type=dict[str, object])
         return str(found.get("message") or error.reason)
-    except (msgspec.DecodeError, OSError, HTTPException):
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError, HTTPException):
         return str(error.reason)

@@ -121,7 +121,7 @@ class RemoteRegistry:
                 return msgspec.json.decode(answer.read(), type=kind)
             except (OSError, HTTPException) as error:
                 raise self._breaking_off(error) from error
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 raise RegistryError(
                     f"the server at {self._url} answers as no gateway does: {error}"
                 ) from error
@@ -171,7 +171,7 @@ class RemoteRegistry:
     def _problem_in(self, error: HTTPError) -> Exception:
         try:
             found = msgspec.json.decode(error.read(), type=_Problem)
-        except (msgspec.DecodeError, OSError, HTTPException):
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError, HTTPException):
             return RegistryError(f"{self._url} answers {error.code} {error.reason}")
         if found.code == "not_found":
             return RegistryError(f"the gateway at {self._url} has no registry, or not for this key")
