@@ -104,7 +104,8 @@ def _check_auth(settings: Settings) -> None:
 @contextlib.contextmanager
 def _folders_of(typed: list[Path], settings: Settings) -> Iterator[list[Path]]:
     """Give the folders that were named; what the registry has is fetched, and stays meanwhile."""
-    given = [(path, None if path.exists() else parse_reference(str(path))) for path in typed]
+    named = [(path, parse_reference(str(path))) for path in typed]
+    given = [(path, None if found and path.exists() else found) for path, found in named]
     references = [reference for _, reference in given if reference is not None]
     if not references:
         yield typed

@@ -28,7 +28,7 @@ from modelyard.dispatch.catalog import Entry
 
 Need = Literal["nothing", "key", "see", "release", "push", "admin", "docs", "metrics", "models"]
 
-ADMINISTRATIVE: frozenset[Need] = frozenset(("release",))
+ADMINISTRATIVE: frozenset[Need] = frozenset(("release", "admin"))
 """What is noted in the audit, also if it is refused."""
 
 PRINCIPAL = "modelyard.principal"
