@@ -212,6 +212,8 @@ def test_a_limit_of_before_is_kept_by_the_upgrade(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text(f"{made} ('a', 'team', '[]', '[]', 1, 2.5, 3)"))
         connection.execute(sa.text(f"{made} ('b', 'team', '[]', '[]', 2, NULL, NULL)"))
+        of_a = "INSERT INTO secrets (digest, key_id, shown, created) VALUES ('d', 'a', 'mdy_', 1)"
+        connection.execute(sa.text(of_a))
     upgrade(engine)
     limits = [key.limits for key in KeyStore(engine, actor="ada", wall_clock=Now()).list()]
     assert limits == [[{"rate": 2.5, "in_flight": 3}], []]
