@@ -87,10 +87,12 @@ def test_a_pushed_model_is_listed_shown_and_pulled_as_it_was(
     into = tmp_path / "pulled"
     registry.run("pull", f"{name}@1", "--into", into)
     paths = {path.relative_to(into) for path in into.rglob("*") if path.is_file()}
-    assert {str(path) for path in paths} == {"model.toml", "src/model.py", "assets/words.txt"}
+    assert {str(path) for path in paths} == {
+        *("model.toml", "src/model.py", "src/nothing.py", "assets/words.txt")
+    }
     for path in paths:
         assert (into / path).read_bytes() == (folder / path).read_bytes()
-    assert "3 files" in registry.run("verify", f"{name}@1")
+    assert "4 files" in registry.run("verify", f"{name}@1")
     assert "not empty" in registry.refuse("pull", f"{name}@1", "--into", into)
 
 
@@ -262,7 +264,7 @@ def test_a_push_that_is_killed_leaves_nothing_to_see_and_goes_on_where_it_was(
     for number in range(3):
         assert f"assets/{number}.bin" not in sent
     assert "assets/4.bin" in sent
-    assert "9 files" in through.run("verify", f"{name}@1")
+    assert "10 files" in through.run("verify", f"{name}@1")
 
 
 def test_a_place_that_is_full_is_told_and_nothing_half_is_left(

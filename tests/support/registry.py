@@ -26,6 +26,7 @@ def write_answers(folder: Path, version: str, answer: str = "", *, name: str = "
     """Write a model that gives one answer to everything; returns its folder."""
     (folder / "src").mkdir(parents=True)
     (folder / "assets").mkdir()
+    (folder / "src" / "nothing.py").touch()  # empty files are files too
     (folder / "assets" / "words.txt").write_text(f"the words of {version}")
     (folder / "src" / "model.py").write_text(MODEL.format(answer=answer or f"from {version}"))
     head = f'name = "{name}"\nversion = "{version}"\nclass = "model:Answers"\n'

@@ -79,6 +79,8 @@ def import_model(options: argparse.Namespace) -> None:
 def list_versions(options: argparse.Namespace) -> None:
     """List versions."""
     found = _open(options).versions(options.model)
+    if options.model is not None and not found:
+        raise UsageError(f"the registry has no model {options.model}")
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
