@@ -234,10 +234,16 @@ class Process:
         from modelyard.gateway.registry_pages import make_registry_router
 
         return make_registry_router(
-            self._registry.knowing(lambda: {entry.target for entry in self.catalog.entries()}),
+            self._registry.knowing(self._in_use),
             most_bytes=self._settings.max_artefact_mb * 1_000_000,
             may_change=self._is_safe(),
         )
+
+    def _in_use(self) -> set[Target]:
+        """Return the versions that workers run, or that the settings name."""
+        named = self._settings.versions_by_default
+        running = {entry.target for entry in self.catalog.entries()}
+        return running | {Target(name, version) for name, version in named.items()}
 
     def _changing(self) -> ByHand | None:
         """Return what loads and unloads models, where somebody may."""
