@@ -230,6 +230,18 @@ build/kserve/.done: requirements/kserve.txt
 test-kserve: setup build/kserve/.done ## Run KServe's own client against a server, in an environment of its own
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/kserve/bin/pytest $(wildcard tests/e2e/own_kserve*.py) $(ARGS)
 
+# A real MLflow, in an environment of its own. The commands are those of .venv.
+build/mlflow/.done: VENV := build/mlflow
+build/mlflow/.done: requirements/mlflow.txt
+	@echo "Making $(@D), once …"
+	$(call install,$<)
+	@ln -sf $(CURDIR)/.venv/bin/modelyard $(BIN)/modelyard
+	@touch $@
+
+.PHONY: test-mlflow
+test-mlflow: setup build/mlflow/.done ## Import models from a real MLflow, which runs in an environment of its own
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/mlflow/bin/pytest -W default tests/e2e/own_mlflow.py $(ARGS)
+
 .PHONY: check
 check: setup-dev setup-locust ## Format check, lint, types, layers, then the tests: what CI runs
 	$(BIN)/ruff format --check .
@@ -360,7 +372,7 @@ else
 lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone; ARGS=--upgrade: newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
-	$(COMPILE) $(ARGS) --extra grpc --extra store --extra postgres --extra tokens pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
+	$(COMPILE) $(ARGS) --extra grpc --extra store --extra postgres --extra tokens --extra registry --extra s3 --extra signing pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
 	@for folder in $(MODEL_FOLDERS); do \
@@ -379,6 +391,7 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	    -o requirements/bench/$$name.txt || exit 1; \
 	done
 	$(COMPILE) $(ARGS) requirements/kserve.in -o requirements/kserve.txt
+	$(COMPILE) $(ARGS) requirements/mlflow.in -o requirements/mlflow.txt
 	$(COMPILE) $(ARGS) requirements/fuzz.in -o requirements/fuzz.txt
 endif
 

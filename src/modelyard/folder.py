@@ -165,11 +165,11 @@ def stamp_folder(folder: Path) -> Stamp:
 def list_assets(folder: Path) -> list[str]:
     """Return the files in a model's ``assets/``, as ``[artefacts]`` would name them, sorted."""
     assets = folder / "assets"
-    return sorted(path.relative_to(assets).as_posix() for path in _content_of(assets))
+    return sorted(path.relative_to(assets).as_posix() for path in content_of(assets))
 
 
-def _content_of(folder: Path) -> Iterator[Path]:
-    """Give the files that may change an answer."""
+def content_of(folder: Path) -> Iterator[Path]:
+    """Give the files that may change an answer: all but tests, caches and hidden files."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
         yield from (Path(parent, name) for name in files if name[0] != ".")
@@ -183,11 +183,19 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
     Raises:
         FolderError: An artefact is missing, or differs from the digest in the manifest.
     """
-    digests: list[tuple[str, str]] = []
-    for path in _content_of(folder):
+    return digest_tree(digest_files(folder, manifest).items())
+
+
+def digest_files(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Digest each file of a model folder, by its path there; see ``digest_folder``.
+
+    Raises:
+        FolderError: See ``digest_folder``.
+    """
+    actual: dict[str, str] = {}
+    for path in content_of(folder):
         with path.open("rb") as stream:
-            digests.append((path.relative_to(folder).as_posix(), digest_stream(stream)))
-    actual = dict(digests)
+            actual[path.relative_to(folder).as_posix()] = digest_stream(stream)
     for name, expected in manifest.artefacts.items():
         found = actual.get(f"assets/{name}")
         if found is None:
@@ -196,7 +204,7 @@ def digest_folder(folder: Path, manifest: Manifest) -> str:
             raise FolderError(
                 f"assets/{name} is damaged: model.toml says {expected}, it is {found}"
             )
-    return digest_tree(digests)
+    return actual
 
 
 def _missing(name: str, digests: dict[str, str]) -> str:

@@ -51,9 +51,11 @@ def serve_embedded(
     """
     from modelyard.compose.access import open_gate
     from modelyard.compose.embedded import Embedded
+    from modelyard.compose.registry import open_served
 
     gate = open_gate(settings)
     _become("gateway", settings)
+    registry = open_served(settings)
     shown = display()
     embedded = Embedded(
         settings,
@@ -63,6 +65,7 @@ def serve_embedded(
         on_stopping=_say_what_is_finished(settings),
         scan=scan,
         gate=gate,
+        registry=registry,
         is_watching=is_watching,
     )
     url = _url(listener, settings)
@@ -73,15 +76,18 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     """Run a gateway until a stop signal."""
     from modelyard.compose.access import open_gate
     from modelyard.compose.cluster import ClusterGateway
+    from modelyard.compose.registry import open_served
 
     gate = open_gate(settings)
     _become("gateway", settings)
+    registry = open_served(settings)
     say(f"gateway at {_url(listener, settings)}")
     gateway = ClusterGateway(
         settings,
         on_change=PlainDisplay().show,
         on_stopping=_say_what_is_finished(settings),
         gate=gate,
+        registry=registry,
     )
     _run(gateway.run(listener))
 

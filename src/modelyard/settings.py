@@ -1,17 +1,16 @@
 """Settings: flags over environment over secrets over one TOML file over these defaults.
 
-The only reader of the environment and of settings files. Every setting has the same name
-everywhere: ``port`` here and in the file, ``MODELYARD_PORT`` in the environment, ``--port``, and
-a file called ``port`` in the folder of secrets, which is how Kubernetes hands them over.
+With ``settings_sources.py`` the only reader of the environment and of settings files. Every setting
+has the same name everywhere: ``port`` here and in the file, ``MODELYARD_PORT`` in the environment,
+``--port``, and a file called ``port`` in the folder of secrets, which is how Kubernetes hands them
+over.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -19,20 +18,36 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from modelyard.core.manifest import Seconds
+from modelyard.settings_sources import (
+    FILE_VARIABLE,
+    PREFIX,
+    SECRETS_VARIABLE,
+    SettingsError,
+    gather,
+    suggest,
+)
 
-PREFIX = "MODELYARD_"
-FILE_VARIABLE = "MODELYARD_CONFIG"
-SECRETS_VARIABLE = "MODELYARD_SECRETS"
+__all__ = [
+    "API_KEY_VARIABLE",
+    "PREFIX",
+    "SECRETS_VARIABLE",
+    "SQLITE",
+    "Explained",
+    "Settings",
+    "SettingsError",
+    "explain_settings",
+    "ignored_variables",
+    "load_settings",
+    "setting_names",
+]
+
 API_KEY_VARIABLE = "MODELYARD_API_KEY"
 MASK = "********"
+SQLITE = "modelyard.db"
 _ORIGIN = r"(\*|https?://[^/,\s]+/?)"
 _ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
 _PAGE = r"\s*(docs|metrics|models)\s*"
 _PASSWORD_IN_URL = re.compile(r"(://[^:@,/]*:)[^@,]*(?=@)|([?&]password=)[^&,]*")
-
-
-class SettingsError(Exception):
-    """A setting that cannot be used; the text names it and where it came from."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -59,6 +74,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             state.
         gateways: How many gateways divide the limits of keys between them, where no Redis lets them
             do so by demand.
+        artefacts_url: Where the registry keeps artefacts: a folder, or ``s3://…``, ``gs://…``,
+            ``az://…`` with the extra ``modelyard[s3]``, ``[gcs]`` or ``[azure]``. Empty for a
+            folder in ``state_folder``, if the store is there too.
+        registry_url: A gateway whose registry commands and workers use, instead of the store.
+        max_artefact_mb: The largest artefact that the registry takes over HTTP, in MB.
+        model_cache_mb: What models that were fetched from the registry may take on disk, in MB.
+        model_cache_folder: Where those are kept; empty for ``modelyard/models`` in the user's
+            folder for caches.
+        trusted_keys: Files of public keys in PEM, separated by commas. With these, or
+            ``trusted_identities``, only models are loaded that one of them has signed. It needs the
+            extra ``modelyard[signing]``.
+        trusted_identities: Who is trusted at Sigstore, each ``NAME=ISSUER``, separated by commas.
         open_pages: Pages that need no key, separated by commas, of ``docs``, ``metrics`` and
             ``models``.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
@@ -110,6 +137,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     database_url: str = ""
     state_folder: str = ""
     gateways: Annotated[int, msgspec.Meta(ge=1)] = 1
+    artefacts_url: str = ""
+    registry_url: str = ""
+    max_artefact_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    model_cache_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    model_cache_folder: str = ""
+    trusted_keys: str = ""
+    trusted_identities: Annotated[
+        str, msgspec.Meta(pattern=r"^([^,=]+=https://[^,]+(,|\Z))*\Z")
+    ] = ""
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -162,8 +198,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """``database_url``, or that of SQLite in the folder for state."""
         if self.database_url:
             return self.database_url
+        return f"sqlite:///{self.state / SQLITE}"
+
+    @property
+    def state(self) -> Path:
+        """The folder for what must last."""
         folder = Path(self.state_folder) if self.state_folder else _state_of_user() / "modelyard"
-        return f"sqlite:///{folder.absolute() / 'modelyard.db'}"
+        return folder.absolute()
 
     @property
     def devices(self) -> list[str] | None:
@@ -203,7 +244,8 @@ def load_settings(
     Raises:
         SettingsError: A value or a name is wrong.
     """
-    return _convert(*_gather(flags, os.environ if environment is None else environment))
+    environment = os.environ if environment is None else environment
+    return _convert(*gather(flags, environment, setting_names()))
 
 
 def explain_settings(
@@ -214,7 +256,8 @@ def explain_settings(
     Raises:
         SettingsError: A value or a name is wrong.
     """
-    values, origin = _gather(flags, os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    values, origin = gather(flags, environment, setting_names())
     settings = msgspec.structs.asdict(_convert(values, origin))
     return [
         Explained(name, _mask(name, value), origin.get(name, "default"))
@@ -230,7 +273,7 @@ def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]
     }
     known = {variable.removeprefix(PREFIX) for variable in variables}
     return [
-        f"{variable} is not a setting and is ignored; {_suggest(name, known, prefix=PREFIX)}"
+        f"{variable} is not a setting and is ignored; {suggest(name, known, prefix=PREFIX)}"
         for variable in sorted(environment)
         if variable.startswith(PREFIX) and (name := variable.removeprefix(PREFIX)) not in known
     ]
@@ -246,29 +289,6 @@ def _state_of_user() -> Path:
     return named if named.is_absolute() else Path.home() / ".local" / "state"
 
 
-def _gather(
-    flags: Mapping[str, Any], environment: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what was set, and by what."""
-    known = setting_names()
-    values: dict[str, Any] = {}
-    origin: dict[str, str] = {}
-    path = flags.get("config") or environment.get(FILE_VARIABLE)
-    if path:
-        values |= _read_file(Path(path), known)
-        origin |= dict.fromkeys(values, str(path))
-    if folder := environment.get(SECRETS_VARIABLE):
-        secrets = _read_secrets(Path(folder), known)
-        values |= secrets
-        origin |= {name: f"{folder}/{name}" for name in secrets}
-    for name in known:
-        if (value := environment.get(PREFIX + name.upper())) is not None:
-            values[name], origin[name] = value, PREFIX + name.upper()
-        if (flag := flags.get(name)) is not None:
-            values[name], origin[name] = flag, "--" + name.replace("_", "-")
-    return values, origin
-
-
 def _convert(values: dict[str, Any], origin: dict[str, str]) -> Settings:
     try:
         return msgspec.convert(values, Settings, strict=False)
@@ -278,37 +298,12 @@ def _convert(values: dict[str, Any], origin: dict[str, str]) -> Settings:
         raise SettingsError(f"{origin.get(name, name)}: {problem}") from error
 
 
-def _suggest(name: str, known: Collection[str], *, prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else "`modelyard config` lists all settings"
-
-
 def _mask(name: str, value: Any) -> Any:
     if name.endswith("_password") and value:
         return MASK
     if name.endswith("_url") and isinstance(value, str):
         return _PASSWORD_IN_URL.sub(lambda found: (found[1] or found[2]) + MASK, value)
     return value
-
-
-def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path}: {error}") from error
-    if unknown := sorted(set(values) - known):
-        hint = _suggest(unknown[0], known)
-        raise SettingsError(f"{path}: no setting is called {unknown[0]}; {hint}")
-    return values
-
-
-def _read_secrets(folder: Path, known: set[str]) -> dict[str, str]:
-    """Return what the files say that are called like a setting; others are none of ours."""
-    try:
-        present = {path.name for path in folder.iterdir()} & known
-        return {name: (folder / name).read_text(encoding="utf-8").rstrip("\n") for name in present}
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{folder}: {error}") from error
 
 
 def _with_user(urls: str, username: str, password: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,43 +23,9 @@ from modelyard.store.schema import (
 )
 from modelyard.store.tables import AUDIT, METADATA
 from modelyard.store.usage import UsageStore
-from tests.support.postgres import Postgres
+from tests.contract.conftest import Now
 
 USED = Used("other", "team", "iris", 1, 1, 1.0, 0.0)
-
-
-class Now:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with Postgres() as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[sa.Engine]:
-    if request.param == "sqlite":
-        engine = open_engine(f"sqlite:///{tmp_path / 'state' / 'store.db'}")
-    else:
-        engine = open_engine(request.getfixturevalue("postgres").url)
-        with engine.begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-            connection.execute(sa.text("CREATE SCHEMA public"))
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def now() -> Now:
-    return Now()
 
 
 @pytest.fixture
@@ -247,6 +212,8 @@ def test_a_limit_of_before_is_kept_by_the_upgrade(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text(f"{made} ('a', 'team', '[]', '[]', 1, 2.5, 3)"))
         connection.execute(sa.text(f"{made} ('b', 'team', '[]', '[]', 2, NULL, NULL)"))
+        of_a = "INSERT INTO secrets (digest, key_id, shown, created) VALUES ('d', 'a', 'mdy_', 1)"
+        connection.execute(sa.text(of_a))
     upgrade(engine)
     limits = [key.limits for key in KeyStore(engine, actor="ada", wall_clock=Now()).list()]
     assert limits == [[{"rate": 2.5, "in_flight": 3}], []]

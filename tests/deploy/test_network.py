@@ -37,6 +37,7 @@ ALLOWED = [
 ALLOWED_WHERE_NAMED = [
     Connection("client", "gateway", 9000),
     Connection("gateway", "database", 6432),
+    Connection("gateway", "artefacts", 9443),
 ]
 DENIED = [
     Connection("worker", "redis", 6379),
@@ -94,6 +95,7 @@ def peers_of(manifests: list[Manifest]) -> list[Peer]:
         Peer("keda", "keda", {"app": "keda-operator"}, {}),
         Peer("operator", "rabbitmq-system", {"app": "operator"}, {}),
         Peer("database", "databases", {"app": "postgresql"}, {}),
+        Peer("artefacts", "storage", {"app": "minio"}, {}),
         Peer("names", "kube-system", {"k8s-app": "kube-dns"}, {}),
         # In another namespace labels prove nothing: whoever may create pods there chooses them.
         Peer("stranger", "default", {**broker, **test, "app.kubernetes.io/component": "x"}, {}),

@@ -32,7 +32,9 @@ SCOPES = {
 OPEN = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 WITH_READ = {"/metrics"}
 PREDICTING = re.compile(r".*(/predict|/infer|:predict)")
-RELEASING = re.compile(r".*/(load|unload)")
+RELEASING = re.compile(r".*/(load|unload)|(PUT|DELETE) /registry/models/.*")
+WITH_A_RELEASE = re.compile(r".* /registry/blobs/.*")  # of whatever model
+WITH_ADMIN = "/registry/collect"
 REFUSED = {401, 403}
 
 
@@ -52,6 +54,8 @@ def server(
     keys: Keys, texts: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     folder = write_others(write_identities(tmp_path_factory.mktemp("models")))
+    for name in (OWN, OTHERS):
+        keys.run("registry", "push", str(folder / f"{name}-1"))
     with Server(folder, settings={**keys.settings, "MODELYARD_GRPC_PORT": "0"}) as server:
         server.http.headers["x-api-key"] = texts["admin"]
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
@@ -96,7 +100,8 @@ def routes(server: Server) -> list[tuple[str, str]]:
 
 
 def of(path: str, name: str) -> str:
-    return path.replace("{name}", name).replace("{version}", "1")
+    values = {"name": name, "version": "1", "alias": "prod", "digest": "0" * 64}
+    return path.format(**values, path="model.toml")
 
 
 def told(answer: httpx.Response, name: str) -> tuple[int, str]:
@@ -125,7 +130,7 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
     for method, path in routes(server):
         if "{name}" in path or path == "/predict":
             own = ask(server, method, of(path, OWN), texts["own"])
-            if RELEASING.fullmatch(path):
+            if RELEASING.fullmatch(f"{method} {path}"):
                 assert own.status_code == 403, path
             elif path.endswith("/demand"):
                 continue
@@ -136,9 +141,16 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
             nobodys = told(ask(server, method, of(path, NOBODYS), texts["own"]), NOBODYS)
             assert theirs == nobodys, (method, path)
             assert theirs[0] == 404, (method, path)
-        elif path in WITH_READ | {"/docs", "/openapi.json"}:
-            assert ask(server, method, path, texts["own"]).status_code == 403, path
-    for path in ("/models", "/v1/models", "/v2/models", "/v2/models/stats", "/readyz"):
+        elif path in WITH_READ | {"/docs", "/openapi.json", WITH_ADMIN} or "blobs" in path:
+            assert ask(server, method, of(path, OWN), texts["own"]).status_code == 403, path
+    for path in (
+        "/models",
+        "/registry/models",
+        "/v1/models",
+        "/v2/models",
+        "/v2/models/stats",
+        "/readyz",
+    ):
         text = ask(server, "GET", path, texts["own"]).text
         assert OWN in text, path
         assert OTHERS not in text, path
@@ -149,7 +161,9 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
 def test_who_reads_may_not_ask_nor_release(server: Server, texts: dict[str, str]) -> None:
     for method, path in routes(server):
         status = ask(server, method, of(path, OWN), texts["reader"]).status_code
-        if PREDICTING.fullmatch(path) or RELEASING.fullmatch(path):
+        line = f"{method} {path}"
+        is_released = RELEASING.fullmatch(line) or WITH_A_RELEASE.fullmatch(line)
+        if PREDICTING.fullmatch(path) or is_released or path == WITH_ADMIN:
             assert status == 403, path
         elif not path.endswith("/demand"):
             assert status not in REFUSED | {404}, (method, path)
@@ -157,9 +171,12 @@ def test_who_reads_may_not_ask_nor_release(server: Server, texts: dict[str, str]
 
 def test_who_releases_may_do_just_that(server: Server, texts: dict[str, str]) -> None:
     for method, path in routes(server):
-        if RELEASING.fullmatch(path):
-            theirs = ask(server, method, of(path, OTHERS), texts["releaser"])
+        line = f"{method} {path}"
+        theirs = ask(server, method, of(path, OTHERS), texts["releaser"])
+        if RELEASING.fullmatch(line):
             assert theirs.status_code == 404, path
+        elif WITH_A_RELEASE.fullmatch(line):
+            assert theirs.status_code not in REFUSED, path
     for action in ("unload", "load"):
         done = ask(server, "POST", f"/models/{OWN}/{action}", texts["releaser"])
         assert done.is_success, done.text
@@ -168,7 +185,10 @@ def test_who_releases_may_do_just_that(server: Server, texts: dict[str, str]) ->
 
 def test_an_admin_may_do_everything(server: Server, texts: dict[str, str]) -> None:
     for method, path in routes(server):
-        if not RELEASING.fullmatch(path) and not path.endswith("/demand"):
+        line = f"{method} {path}"
+        if RELEASING.fullmatch(line) or WITH_A_RELEASE.fullmatch(line):
+            continue
+        if not path.endswith("/demand"):
             status = ask(server, method, of(path, OWN), texts["admin"]).status_code
             assert status not in REFUSED | {404}, (method, path)
     assert ask(server, "GET", "/nothing", texts["admin"]).status_code == 404

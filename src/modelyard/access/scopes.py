@@ -2,7 +2,7 @@
 
     predict:PATTERN    ask these models, and see what they take
     read               see all models, their state and metrics, and the documentation
-    release:PATTERN    load and unload these models
+    release:PATTERN    load and unload these models, push versions of them, set their aliases
     admin              everything
 
 A pattern is a model's name, in which ``*`` stands for any letters.
@@ -46,6 +46,7 @@ class Scopes:
         self.is_admin = ADMIN in self.names
         self.may_read = self.is_admin or READ in self.names
         pairs = [scope.partition(":") for scope in self.names]
+        self.may_release_some = self.is_admin or any(kind == "release" for kind, _, _ in pairs)
         self._patterns = {
             kind: compile_patterns(pattern for found, _, pattern in pairs if found == kind)
             for kind in WITH_PATTERN

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 
 from modelyard.cli.call import CallError
+from modelyard.core.errors import RequestError
 from modelyard.core.manifest import ManifestError
 from modelyard.folder import FolderError
 from modelyard.image import ImageError
+from modelyard.registry.errors import RegistryError
 from modelyard.scaffold import ScaffoldError
 from modelyard.settings import SettingsError
 from modelyard.store.errors import StoreError
@@ -21,7 +23,7 @@ class UsageError(Exception):
 
 MISTAKES = (
     *(UsageError, FolderError, ManifestError, SettingsError),
-    *(ScaffoldError, CallError, ImageError, StoreError),
+    *(ScaffoldError, CallError, ImageError, StoreError, RegistryError, RequestError),
 )
 
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from modelyard import __version__
 from modelyard.cli import asking, authoring, looking, serving
+from modelyard.cli.registry_parser import add_registry
 from modelyard.cli.store_parser import add_storing
 
 EPILOG = """\
@@ -53,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_authoring(commands)
     _add_looking(commands)
     add_storing(commands)
+    add_registry(commands)
     return parser
 
 
@@ -68,7 +70,8 @@ def _add_serving(commands: _Commands) -> None:
         type=Path,
         default=[Path("models")],
         metavar="FOLDER",
-        help="a model's folder, or one that holds models (models/)",
+        help="a model's folder, or one that holds models (models/); or MODEL@VERSION, from the "
+        "registry",
     )
     serve.add_argument(
         "--strict",
@@ -95,7 +98,12 @@ def _add_serving(commands: _Commands) -> None:
         help="run a worker, which serves one model in a cluster",
         description="Take one model's requests from RabbitMQ. HTTP is for health and metrics.",
     )
-    worker.add_argument("folder", type=Path, metavar="FOLDER", help="the model's folder")
+    worker.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="the model's folder; or MODEL@VERSION, from the registry",
+    )
     worker.set_defaults(run=serving.worker)
 
     for command in (serve, gateway, worker):

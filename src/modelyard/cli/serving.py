@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import socket
+from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
-from modelyard.cli.storing import need_store
+from modelyard.cli.storing import need_store, user
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.names import is_loopback
+from modelyard.core.references import parse_reference
 from modelyard.folder import (
     FolderError,
     Unusable,
@@ -31,21 +33,22 @@ def serve(options: argparse.Namespace) -> None:
     """Serve models on this machine."""
     settings = _settings(options)
     _check_auth(settings)
-    models, bad = _scan(options.folders)
-    if bad and (options.strict or not models):
-        raise _last_of(bad)
-    from modelyard.display import make_display
-    from modelyard.serve import serve_embedded
+    with _folders_of(options.folders, settings) as folders:
+        models, bad = _scan(folders)
+        if bad and (options.strict or not models):
+            raise _last_of(bad)
+        from modelyard.display import make_display
+        from modelyard.serve import serve_embedded
 
-    serve_embedded(
-        settings,
-        models,
-        _listen(settings),
-        display=make_display,
-        scan=partial(_scan_again, options.folders),
-        bad=bad,
-        is_watching=options.reload,
-    )
+        serve_embedded(
+            settings,
+            models,
+            _listen(settings),
+            display=make_display,
+            scan=partial(_scan_again, folders),
+            bad=bad,
+            is_watching=options.reload,
+        )
 
 
 def gateway(options: argparse.Namespace) -> None:
@@ -60,14 +63,15 @@ def gateway(options: argparse.Namespace) -> None:
 def worker(options: argparse.Namespace) -> None:
     """Run a worker."""
     settings = _settings(options)
-    models, bad = _scan([options.folder])
-    if bad:
-        raise _last_of(bad)
-    if len(models) != 1:
-        raise UsageError(f"{options.folder} holds {len(models)} models; a worker serves one")
-    from modelyard.serve import serve_worker
+    with _folders_of([options.folder], settings) as folders:
+        models, bad = _scan(folders)
+        if bad:
+            raise _last_of(bad)
+        if len(models) != 1:
+            raise UsageError(f"{options.folder} holds {len(models)} models; a worker serves one")
+        from modelyard.serve import serve_worker
 
-    serve_worker(settings, *models[0], _listen(settings))
+        serve_worker(settings, *models[0], _listen(settings))
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -95,6 +99,25 @@ def _check_auth(settings: Settings) -> None:
         raise UsageError("tokens need a library that is not here: pip install 'modelyard[tokens]'")
     if settings.keeps_keys_in_store:
         need_store()
+
+
+@contextlib.contextmanager
+def _folders_of(typed: list[Path], settings: Settings) -> Iterator[list[Path]]:
+    """Give the folders that were named; what the registry has is fetched, and stays meanwhile."""
+    named = [(path, parse_reference(str(path))) for path in typed]
+    given = [(path, None if found and path.exists() else found) for path, found in named]
+    references = [reference for _, reference in given if reference is not None]
+    if not references:
+        yield typed
+        return
+    from modelyard.compose.fetching import fetched
+
+    with fetched(settings, references, actor=user()) as found:
+        for reference, (version, _) in zip(references, found, strict=True):
+            resolved = "" if reference.version == version.version else f"{reference} is "
+            warn(f"{resolved}{version.name}@{version.version} {version.digest}")
+        folders = [path for path, reference in given if reference is None]
+        yield [*folders, *(folder for _, folder in found)]
 
 
 def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:

@@ -200,10 +200,11 @@ def _open(options: argparse.Namespace, *, makes: bool = False) -> KeyStore:
         schema.upgrade(engine)
         print(f"made {engine.url.database}")
     schema.check_revision(engine)
-    return KeyStore(engine, actor=_user(), wall_clock=time.time)
+    return KeyStore(engine, actor=user(), wall_clock=time.time)
 
 
-def _user() -> str:
+def user() -> str:
+    """Return who types this, for the audit."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a number without a name, as in our images

@@ -19,20 +19,15 @@ from modelyard.caches.redis import RedisCache
 from modelyard.compose.access import OpenGate, share_limits
 from modelyard.compose.demands import Demands
 from modelyard.compose.launching import make_launcher
-from modelyard.compose.process import (
-    OnChange,
-    OnStopping,
-    Process,
-    background,
-    spare_the_collector,
-    stop_on_signals,
-)
+from modelyard.compose.process import OnChange, OnStopping, Process
+from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Member
 from modelyard.core.names import Target
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
+from modelyard.registry.kept import KeptRegistry
 from modelyard.settings import Settings, SettingsError
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
@@ -82,6 +77,7 @@ class ClusterGateway:
         on_change: Called at every change of a target.
         on_stopping: Called on the first stop signal, with the number of requests in flight.
         gate: Says who may ask; None if everybody may.
+        registry: Is served beside the models; None if there is none.
     """
 
     def __init__(
@@ -91,6 +87,7 @@ class ClusterGateway:
         on_change: OnChange,
         on_stopping: OnStopping | None = None,
         gate: OpenGate | None = None,
+        registry: KeptRegistry | None = None,
     ) -> None:
         metrics = Metrics()
         broker = _broker(settings, metrics)
@@ -122,6 +119,7 @@ class ClusterGateway:
             shared_cache=self._cache,
             workers=self,
             gate=gate,
+            registry=registry,
             is_complete=lambda: self._watcher.knows_all,
         )
 

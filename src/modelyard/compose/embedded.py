@@ -14,20 +14,15 @@ from pathlib import Path
 from modelyard.compose.access import OpenGate
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models, Scan
-from modelyard.compose.process import (
-    OnChange,
-    OnStopping,
-    Process,
-    background,
-    spare_the_collector,
-    stop_on_signals,
-)
+from modelyard.compose.process import OnChange, OnStopping, Process
 from modelyard.compose.reloading import Reloader
+from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict
 from modelyard.folder import Unusable
 from modelyard.pool.pool import Pool
+from modelyard.registry.kept import KeptRegistry
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
@@ -45,6 +40,7 @@ class Embedded:
         scan: Reads the folders again.
         is_watching: Whether folders that change, come or go are served as they are then.
         gate: Says who may ask; None if everybody may.
+        registry: Is served beside the models; None if there is none.
     """
 
     def __init__(
@@ -58,6 +54,7 @@ class Embedded:
         scan: Scan,
         is_watching: bool,
         gate: OpenGate | None = None,
+        registry: KeptRegistry | None = None,
     ) -> None:
         self._unusable = unusable
         self._transport = LocalTransport()
@@ -70,6 +67,7 @@ class Embedded:
             on_stopping=on_stopping,
             metrics=metrics,
             gate=gate,
+            registry=registry,
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models

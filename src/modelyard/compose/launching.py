@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from modelyard.core.manifest import Manifest
+from modelyard.compose.registry import open_trust
+from modelyard.core.manifest import Manifest, ManifestError
+from modelyard.equipment import NotEquipped
 from modelyard.equipment.devices import Devices
 from modelyard.equipment.environments import Environments
 from modelyard.equipment.equipper import Equipper
 from modelyard.equipment.secrets import Secrets
+from modelyard.folder import FolderError
 from modelyard.pool.launcher import Launcher
+from modelyard.registry.errors import RegistryError
+from modelyard.registry.folders import read_contents
 from modelyard.settings import Settings
 from modelyard.surroundings import read_surroundings
 
@@ -27,7 +32,23 @@ def make_equipper(settings: Settings, models: Iterable[Manifest]) -> Equipper:
         devices=Devices(settings.devices, variables),
         environments=environments,
         models=models,
+        check=_check_of(settings),
     )
+
+
+def _check_of(settings: Settings) -> Callable[[Path], None] | None:
+    """Return what sees that a folder is signed; None if nothing has to be."""
+    trust = open_trust(settings)
+    if trust is None:
+        return None
+
+    def check(folder: Path) -> None:
+        try:
+            trust.check(*read_contents(folder))
+        except (RegistryError, FolderError, ManifestError, OSError) as error:
+            raise NotEquipped(str(error)) from error
+
+    return check
 
 
 def make_launcher(settings: Settings, models: Iterable[Manifest]) -> Launcher:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import logging
-import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
+from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
@@ -30,21 +29,17 @@ from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 if TYPE_CHECKING:
     from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
+    from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
     from modelyard.grpc.server import GrpcServer
+    from modelyard.registry.kept import KeptRegistry
 
 log = logging.getLogger(__name__)
 
 OnChange = Callable[[Announcement], None]
 OnStopping = Callable[[int], None]
-
-
-class Stop(Protocol):
-    """Called to end the process."""
-
-    def __call__(self, *, is_forced: bool) -> None: ...
 
 
 class Process:
@@ -61,6 +56,7 @@ class Process:
         is_complete: Whether every target that is up has had the time to be announced.
         on_stopping: Called on the first stop signal, with the number of requests in flight.
         gate: Says who may ask; None if everybody may.
+        registry: Is served beside the models; None if there is none.
     """
 
     def __init__(
@@ -76,7 +72,9 @@ class Process:
         is_complete: Callable[[], bool] = lambda: True,
         on_stopping: OnStopping | None = None,
         gate: OpenGate | None = None,
+        registry: KeptRegistry | None = None,
     ) -> None:
+        self._registry = registry
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
         self._settings = settings
@@ -164,6 +162,7 @@ class Process:
                 workers=self._workers,
                 by_hand=self._changing(),
                 is_guarded=self._gate is not None,
+                registry=self._registry_routes(),
             )
         if self._gate is not None:
             opened = settings.opened
@@ -229,12 +228,33 @@ class Process:
             server.stop()
             await server.stopped()
 
+    def _registry_routes(self) -> Routes | None:
+        """Return the routes of the registry; None if there is none."""
+        if self._registry is None:
+            return None
+        from modelyard.gateway.registry_pages import make_registry_router
+
+        return make_registry_router(
+            self._registry.knowing(self._in_use),
+            most_bytes=self._settings.max_artefact_mb * 1_000_000,
+            may_change=self._is_safe(),
+        )
+
+    def _in_use(self) -> set[Target]:
+        """Return the versions that workers run, or that the settings name."""
+        named = self._settings.versions_by_default
+        running = {entry.target for entry in self.catalog.entries()}
+        return running | {Target(name, version) for name, version in named.items()}
+
     def _changing(self) -> ByHand | None:
-        """Return what loads and unloads models, if callers are known, or all on this machine."""
+        """Return what loads and unloads models, where somebody may."""
+        return self.by_hand if self._is_safe() else None
+
+    def _is_safe(self) -> bool:
+        """Return whether callers may change something: they are known, or on this machine."""
         from modelyard.core.names import is_loopback
 
-        is_safe = self._gate is not None or is_loopback(self._settings.host)
-        return self.by_hand if is_safe else None
+        return self._gate is not None or is_loopback(self._settings.host)
 
     def _render_metrics(self) -> tuple[bytes, str]:
         return self.metrics.render(), CONTENT_TYPE
@@ -271,44 +291,3 @@ class Process:
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         return endpoint
-
-
-@contextlib.asynccontextmanager
-async def background(*runs: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Run ``runs`` as long as the block; should one fail, the block is cancelled."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run) for run in runs]
-        yield
-        for task in tasks:
-            task.cancel()
-
-
-def spare_the_collector() -> None:
-    """Exclude everything imported so far from garbage collection, and collect less often.
-
-    Requests create few reference cycles. Scanning all modules for them took 10 % of the gateway's
-    time under load.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
-
-
-@contextlib.contextmanager
-def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Call ``stop`` on SIGTERM and SIGINT: the first asks, a second one forces."""
-    loop = asyncio.get_running_loop()
-    came = 0
-
-    def on_signal() -> None:
-        nonlocal came
-        came += 1
-        stop(is_forced=came > 1)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

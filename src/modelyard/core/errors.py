@@ -8,6 +8,7 @@
     ├── Forbidden                a valid key, which may not do this
     ├── RateLimited              a valid key, which asks too much
     ├── ModelNotFound · VersionNotFound
+    ├── Conflict                 it is there already, and is another
     ├── ModelFailed              the model raised, or broke its contract
     ├── ModelCrashed             the model's process ended repeatedly while it ran the request
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
@@ -173,6 +174,12 @@ class VersionNotFound(RequestError):
     """The model exists, this version of it does not."""
 
     code = "version_not_found"
+
+
+class Conflict(RequestError):
+    """It is there already with another content, or is in use."""
+
+    code = "conflict"
 
 
 class ModelFailed(RequestError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -50,6 +51,8 @@ class Equipper:
         environments: Of isolated models; None if the server's own Python is theirs.
         models: Those that are known already. What one of them names as a secret is kept from the
             others.
+        check: Called with a folder before its model is started; raises if it may not be. It may
+            block. None if all may.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Equipper:
         devices: Devices,
         environments: Environments | None,
         models: Iterable[Manifest] = (),
+        check: Callable[[Path], None] | None = None,
     ) -> None:
+        self._check = check
         self._variables = variables
         self._secrets = secrets
         self._devices = devices
@@ -83,6 +88,8 @@ class Equipper:
         Raises:
             NotEquipped: Something is missing or cannot be made.
         """
+        if self._check is not None:
+            await asyncio.to_thread(self._check, folder)
         secrets = self.find_secrets(manifest)
         self._secret_names |= secrets.keys()
         variables = self._inherited(manifest)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
@@ -20,6 +20,7 @@ from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.probes import make_probes_router
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
+from modelyard.gateway.registry_pages import add_schemas
 from modelyard.gateway.routes import ByHand, Workers, make_router
 from modelyard.gateway.v1_pages import make_v1_router
 from modelyard.gateway.v2_pages import make_v2_router
@@ -39,10 +40,12 @@ def make_pages(
     workers: Workers | None = None,
     by_hand: ByHand | None = None,
     is_guarded: bool = False,
+    registry: APIRouter | None = None,
 ) -> FastAPI:
     """Return the FastAPI application: models, probes, metrics, documentation.
 
-    ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field.
+    ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
+    its routes, where there is one.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -72,6 +75,8 @@ def make_pages(
         )
     )
     pages.include_router(make_v1_router(catalog=catalog))
+    if registry is not None:
+        pages.include_router(registry)
     _handle_errors(pages)
     without_predict = pages.openapi
     made: tuple[int, dict[str, Any]] = (-1, {})
@@ -80,7 +85,9 @@ def make_pages(
         nonlocal made
         if made[0] != catalog.revision:
             if not pages.openapi_schema:  # FastAPI builds it once
-                without_validation(without_predict())
+                document = without_validation(without_predict())
+                if registry is not None:
+                    add_schemas(document)
             document = _add_operations(without_predict(), catalog)
             made = (catalog.revision, add_keys(document) if is_guarded else document)
         return made[1]

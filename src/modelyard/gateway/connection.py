@@ -9,6 +9,7 @@ handed over to uvicorn (``handover.py``).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,7 @@ from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
 from modelyard.gateway.stall import Stall
+from modelyard.gateway.streamed import StreamedHandover, answer_streamed, mark_streamed
 from modelyard.gateway.types import Respond
 
 KEEP_ALIVE_S = 75
@@ -64,6 +66,7 @@ class HttpConnection(asyncio.Protocol):
             on_head=self._on_head,
             on_request=self._on_request,
             on_expecting=self._on_expecting,
+            on_stream=self._on_stream,
             on_refused=self._refuse,
             reserve=self._reserve,
         )
@@ -122,6 +125,7 @@ class HttpConnection(asyncio.Protocol):
                 head.plan = self.endpoint.plan(head)
                 if head.plan is not None:
                     self.endpoint.admit(head.plan, self._host)
+                mark_streamed(head)
             except RequestError as error:
                 return error
         most = self.limits.most_bytes(head)
@@ -157,6 +161,21 @@ class HttpConnection(asyncio.Protocol):
             if self._is_leaving:
                 handover.leave_after()
 
+    def _on_stream(self, head: Head) -> Callable[[bytes], None]:
+        """Begin to answer a request whose body still comes."""
+        self._is_leaving = True
+        self._outbox.flush()
+        self._work = streamed = answer_streamed(
+            self.pages,
+            head,
+            transport=self.transport,
+            default_headers=self._server.default_headers,
+            on_done=self._on_page_done,
+            on_late=self._refuse,
+            timeout_s=self.limits.body_timeout_s,
+        )
+        return streamed.feed
+
     def _respond(self, head: bytes, body: bytes) -> None:
         """Send a response; ``head`` is the status line and headers without the blank line."""
         if self._is_leaving:
@@ -170,7 +189,12 @@ class HttpConnection(asyncio.Protocol):
 
     def _on_page_done(self, is_closed: bool) -> None:
         self._is_leaving = self._is_leaving or is_closed
-        if not self.transport.is_closing():
+        if self.transport.is_closing() or self._work is None:
+            return
+        if isinstance(self._work, StreamedHandover) and not self._work.is_whole:
+            self._work = None
+            self._linger()
+        else:
             self._on_answered()
 
     def _on_answered(self) -> None:
@@ -217,17 +241,22 @@ class HttpConnection(asyncio.Protocol):
         """
         if self.transport.is_closing() or self._reader.state is State.CLOSED:
             return
-        self._is_leaving = True
+        self._is_leaving, self._work = True, None
         self._reader.close()
         self._give_room_back()
         self._answer_refusal(error, head, self._write_last)
-        self._loop.call_later(LINGER_S, self.transport.close)
 
     def _write_last(self, head: bytes, body: bytes) -> None:
         self._outbox.flush()
         self.transport.write(b"%bconnection: close\r\n\r\n%b" % (head, body))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Read and drop what still comes, for a limited time, then close."""
+        self._reader.close()
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self._loop.call_later(LINGER_S, self.transport.close)
 
     def _on_expecting(self) -> None:
         self._outbox.flush()

@@ -59,14 +59,21 @@ class Pages:
         """Begin to answer. ``on_done`` is called when the response is written, with whether the
         connection must be closed.
         """
-        state = ServerState()
-        state.default_headers = default_headers
-        proxy = _Proxy(transport)
-        protocol = HttpToolsProtocol(config=self._config, server_state=state, app_state={})
-        protocol.connection_made(proxy)
+        proxy = Proxy(transport)
+        protocol, state = self.open(proxy, default_headers)
         raw = head.raw if head.body_bytes == len(body) == 0 else _reframed(head.raw, len(body))
         protocol.data_received(raw + bytes(body))
         return Handover(protocol, proxy, state, on_done)
+
+    def open(
+        self, proxy: Proxy, default_headers: list[tuple[bytes, bytes]]
+    ) -> tuple[HttpToolsProtocol, ServerState]:
+        """Return a protocol for one request, and what has its task once it has the head."""
+        state = ServerState()
+        state.default_headers = default_headers
+        protocol = HttpToolsProtocol(config=self._config, server_state=state, app_state={})
+        protocol.connection_made(proxy)
+        return protocol, state
 
 
 async def _or_refuse(app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +103,7 @@ class Handover:
     def __init__(
         self,
         protocol: HttpToolsProtocol,
-        proxy: _Proxy,
+        proxy: Proxy,
         state: ServerState,
         on_done: Callable[[bool], None],
     ) -> None:
@@ -136,7 +143,7 @@ class Handover:
         self._on_done(is_closed)
 
 
-class _Proxy(asyncio.Transport):
+class Proxy(asyncio.Transport):
     """The connection as uvicorn sees it: it can write, but not close the real one."""
 
     def __init__(self, transport: asyncio.Transport) -> None:

@@ -65,6 +65,7 @@ class Head:
         body_bytes: Length of the body that follows; None if it is chunked.
         is_last: Whether the connection is to be closed after the response.
         is_expecting: Whether the client waits for ``100 Continue`` before it sends the body.
+        is_streamed: Whether the body is handed on as it comes; set by the connection.
         plan: How it is answered, if it is a prediction; set by the endpoint.
     """
 
@@ -73,6 +74,7 @@ class Head:
         "headers",
         "is_expecting",
         "is_last",
+        "is_streamed",
         "method",
         "path",
         "plan",
@@ -102,6 +104,7 @@ class Head:
             self.body_bytes = None if b"transfer-encoding" in headers else 0
         self.is_last = is_last
         self.is_expecting = b"expect" in headers
+        self.is_streamed = False
         self.plan: Plan | None = None
 
 

@@ -19,6 +19,7 @@ STATUS: dict[str, HTTPStatus] = {
     "version_not_found": HTTPStatus.NOT_FOUND,
     "not_found": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "conflict": HTTPStatus.CONFLICT,
     "too_slow": HTTPStatus.REQUEST_TIMEOUT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "wrong_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

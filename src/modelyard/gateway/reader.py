@@ -5,7 +5,8 @@ Path of a request: received bytes come straight to ``feed``, which is the connec
 in one of these states:
 
     IDLE ──bytes──▶ HEAD ──complete─▶ BODY ──complete─▶ ANSWERING ──next()──▶ IDLE
-                     └────────────────┴── refused ──▶ CLOSED: further bytes are dropped
+                     │                └── refused ──▶ CLOSED: further bytes are dropped
+                     └──▶ STREAMING: the body goes to the page as it comes (``streamed.py``)
 
 Bytes that come while a request is answered wait unparsed. So responses are sent in the order of the
 requests, and a client that pipelines many requests cannot exhaust the memory.
@@ -14,6 +15,7 @@ requests, and a client that pipelines many requests cannot exhaust the memory.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
@@ -33,6 +35,7 @@ class State(Enum):
     IDLE = auto()
     HEAD = auto()
     BODY = auto()
+    STREAMING = auto()
     ANSWERING = auto()
     CLOSED = auto()
 
@@ -46,8 +49,10 @@ class Limits(NamedTuple):
 
     def most_bytes(self, head: Head) -> int:
         """Return how large a request's body may be. Pages take little, and are answered to callers
-        whose key is looked at after the body.
+        whose key is looked at after the body; a body that is handed on is limited by its page.
         """
+        if head.is_streamed:
+            return sys.maxsize
         is_page = head.plan is None
         return min(self.max_body_bytes, SMALL_BYTES) if is_page else self.max_body_bytes
 
@@ -62,6 +67,8 @@ class RequestReader:
         on_head: Called with each head; returns why the request is refused, or None.
         on_request: Called with the head of a request, its body, and why it is refused if it is.
         on_expecting: Called when the client sent ``Expect: 100-continue`` and waits.
+        on_stream: Called with the head of a request whose body is handed on as it comes; returns
+            what takes it.
         on_refused: Called when a request is refused before it is complete, with the error and, if
             it was parsed, the head.
         reserve: Called before memory for so many bytes of a body is taken; raises if there is none.
@@ -76,6 +83,7 @@ class RequestReader:
         on_head: Callable[[Head], RequestError | None],
         on_request: Callable[[Head, bytes | bytearray, RequestError | None], None],
         on_expecting: Callable[[], None],
+        on_stream: Callable[[Head], Callable[[bytes], None]],
         on_refused: Callable[[RequestError, Head | None], None],
         reserve: Callable[[int], None],
     ) -> None:
@@ -86,6 +94,7 @@ class RequestReader:
         self._on_head = on_head
         self._on_request = on_request
         self._on_expecting = on_expecting
+        self._on_stream = on_stream
         self._reserve = reserve
         self._on_refused = on_refused
         self._loop = asyncio.get_running_loop()
@@ -102,6 +111,7 @@ class RequestReader:
         self._begun = b""  # the bytes of an incomplete head
         self._ahead = b""  # bytes after the request that is being answered
         self._timer: asyncio.TimerHandle | None = None
+        self._take: Callable[[bytes], None]  # the next bytes of a body that is handed on
 
     def open(self, transport: asyncio.Transport) -> None:
         """Wait for the first request, with a timeout."""
@@ -117,6 +127,8 @@ class RequestReader:
             self._body.feed(data)
         elif state is State.HEAD:
             self._read_head(self._begun + data)
+        elif state is State.STREAMING:
+            self._take(data)
         elif state is not State.CLOSED:  # it comes behind what waits already
             self._ahead += data
             if len(self._ahead) > MOST_AHEAD_BYTES:
@@ -181,6 +193,12 @@ class RequestReader:
             return
         self.given_id = head.headers.get(b"x-request-id")
         refusal = self._on_head(head)
+        if head.is_streamed and refusal is None:
+            self._disarm()
+            self.state = State.STREAMING
+            self._take = self._on_stream(head)
+            self._take(rest)
+            return
         size = head.body_bytes
         if size is None or size > len(rest) or head.is_expecting:
             self._await_body(head, rest, refusal)

@@ -4,7 +4,9 @@ in ``access/gate.py``.
     nothing   open to everybody: probes, and the start page
     key       any valid key
     see       a key that may see the model that the path names
-    release   a key that may load and unload it
+    release   a key that may load and unload it, and push versions of it
+    push      a key that may do so with some model
+    admin     the scope ``admin``
     docs, metrics, models     the scope ``read``, unless the setting ``open_pages`` names them
 
 What is listed is what the caller may see (``seen``). A path without a rule is open to nobody but
@@ -24,9 +26,9 @@ from modelyard.access.keyring import Principal
 from modelyard.core.errors import Forbidden
 from modelyard.dispatch.catalog import Entry
 
-Need = Literal["nothing", "key", "see", "release", "docs", "metrics", "models"]
+Need = Literal["nothing", "key", "see", "release", "push", "admin", "docs", "metrics", "models"]
 
-ADMINISTRATIVE: frozenset[Need] = frozenset(("release",))
+ADMINISTRATIVE: frozenset[Need] = frozenset(("release", "admin"))
 """What is noted in the audit, also if it is refused."""
 
 PRINCIPAL = "modelyard.principal"
@@ -47,6 +49,13 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("POST", rf"/v1/models/{_NAME}:explain", "see"),
     ("POST", rf"/models/{_NAME}/(load|unload)", "release"),
     ("POST", rf"/v2/repository/models/{_NAME}/(load|unload)", "release"),
+    ("GET", r"/registry/models", "key"),
+    ("GET", rf"/registry/models/{_NAME}(/audit|/versions/[^/]+(/files/.+)?)?", "see"),
+    ("PUT", rf"/registry/models/{_NAME}/(versions|aliases)/[^/]+", "release"),
+    ("DELETE", rf"/registry/models/{_NAME}/aliases/[^/]+", "release"),
+    ("GET", r"/registry/blobs/sha256/[^/]+", "push"),
+    ("PUT", r"/registry/blobs/sha256/[^/]+", "push"),
+    ("POST", r"/registry/collect", "admin"),
 )
 _COMPILED = [(method, re.compile(pattern), need) for method, pattern, need in _RULES]
 
@@ -108,6 +117,10 @@ def check_need(need: Need, name: str, principal: Principal) -> None:
     scopes = principal.scopes
     if need in ("docs", "metrics") and not scopes.may_read:
         raise Forbidden(f"the key {principal.id} lacks the scope read")
+    if need == "push" and not scopes.may_release_some:
+        raise Forbidden(f"the key {principal.id} lacks a scope release:MODEL")
+    if need == "admin" and not scopes.is_admin:
+        raise Forbidden(f"the key {principal.id} lacks the scope admin")
     if need == "see" and not scopes.may_see(name):
         raise refusal(principal, name, scope="read")
     if need == "release" and not scopes.may_release(name):

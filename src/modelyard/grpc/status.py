@@ -13,6 +13,7 @@ STATUS: dict[str, StatusCode] = {
     "version_not_found": StatusCode.NOT_FOUND,
     "not_found": StatusCode.NOT_FOUND,
     "method_not_allowed": StatusCode.UNIMPLEMENTED,
+    "conflict": StatusCode.ALREADY_EXISTS,
     "too_slow": StatusCode.DEADLINE_EXCEEDED,
     "too_large": StatusCode.RESOURCE_EXHAUSTED,  # as gRPC itself says of large messages
     "wrong_media_type": StatusCode.INVALID_ARGUMENT,

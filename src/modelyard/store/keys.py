@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,7 +14,8 @@ from modelyard.access.keys import SHOWN, digest_of, new_key
 from modelyard.access.limits import Limit
 from modelyard.access.source import SourceError
 from modelyard.core.clock import Clock
-from modelyard.store.errors import StoreError, telling
+from modelyard.store.changing import changing, count_change
+from modelyard.store.errors import StoreError
 from modelyard.store.tables import AUDIT, CHANGES, KEYS, SECRETS
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class KeyStore:
             "limits": [_to_row(limit) for limit in limits],
         }
         try:
-            with self._begin() as connection:
+            with changing(self._engine) as connection:
                 connection.execute(KEYS.insert().values(made))
                 self._add_secret(connection, key_id, key)
                 self._note(connection, "key created", key_id)
@@ -88,7 +88,7 @@ class KeyStore:
     def rotate(self, key_id: str, *, grace_s: float) -> str:
         """Return a new key in place of one, which is valid for ``grace_s`` more."""
         key, now = new_key(), self._wall_clock()
-        with self._begin() as connection:
+        with changing(self._engine) as connection:
             self._find(connection, key_id)
             end = now + grace_s
             is_longer = sa.or_(SECRETS.c.expires.is_(None), SECRETS.c.expires > end)
@@ -101,7 +101,7 @@ class KeyStore:
 
     def revoke(self, key_id: str) -> None:
         """Make a key invalid for ever."""
-        with self._begin() as connection:
+        with changing(self._engine) as connection:
             self._find(connection, key_id)
             now = self._wall_clock()
             connection.execute(KEYS.update().where(KEYS.c.id == key_id).values(revoked=now))
@@ -109,7 +109,7 @@ class KeyStore:
 
     def list(self) -> list[StoredKey]:
         """Return all keys, the newest last."""
-        with self._begin() as connection:
+        with changing(self._engine) as connection:
             shown: dict[str, list[str]] = {}
             for row in connection.execute(SECRETS.select().order_by(SECRETS.c.created)):
                 shown.setdefault(row.key_id, []).append(row.shown)
@@ -117,11 +117,6 @@ class KeyStore:
                 StoredKey(**row._mapping, shown=shown.get(row.id, ()))
                 for row in connection.execute(KEYS.select().order_by(KEYS.c.created))
             ]
-
-    @contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        with telling(self._engine), self._engine.begin() as connection:
-            yield connection
 
     def _find(self, connection: sa.Connection, key_id: str) -> sa.Row[Any]:
         found = connection.execute(KEYS.select().where(KEYS.c.id == key_id)).one_or_none()
@@ -144,9 +139,7 @@ class KeyStore:
         """Write it down, and let readers know that something has changed."""
         made = {"at": self._wall_clock(), "actor": self._actor}
         connection.execute(AUDIT.insert().values(**made, action=action, subject=subject))
-        grown = CHANGES.update().where(CHANGES.c.what == _WHAT).values(number=CHANGES.c.number + 1)
-        if not connection.execute(grown).rowcount:
-            connection.execute(CHANGES.insert().values(what=_WHAT, number=1))
+        count_change(connection, _WHAT)
 
 
 class StoreKeys:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
+from modelyard.store.changing import WRITING
 from modelyard.store.errors import StoreError
 
 Engine = sa.Engine
@@ -53,6 +55,7 @@ def open_engine(url: str) -> Engine:
         ) from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -60,6 +63,16 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_S * 1000}")
+    # By itself Python's module would begin no transaction for what changes a schema.
+    connection.isolation_level = None
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    """Begin a transaction. One that writes waits for others at its beginning: later, with what it
+    has read, it could not.
+    """
+    is_writing = connection.get_execution_options().get(WRITING)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
 
 def revision_of(engine: Engine) -> str | None:
@@ -102,12 +115,41 @@ def upgrade(engine: Engine, *, to: str = "head") -> str:
     """Bring the schema up to date, or to the revision ``to``; return its revision."""
     config = _config()
     try:
-        with engine.begin() as connection:
+        with _migrating(engine) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, to)
     except sa.exc.SQLAlchemyError as error:
         raise _unreachable(engine, error) from error
     return newest_revision() if to == "head" else to
+
+
+@contextmanager
+def _migrating(engine: Engine) -> Iterator[sa.Connection]:
+    """Give a connection in one transaction, which is kept whole or not at all.
+
+    SQLite changes a table by making it anew, so rows that refer to it are looked at when all is
+    done, and not while it is away.
+    """
+    with engine.connect() as connection:
+        connection.execution_options(**{WRITING: True})
+        is_sqlite = engine.dialect.name == "sqlite"
+        if is_sqlite:
+            _watch_references(connection, "OFF")
+        try:
+            with connection.begin():
+                yield connection
+                if is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise StoreError(f"{engine.url}: rows refer to rows that are not there")
+        finally:
+            if is_sqlite:
+                _watch_references(connection, "ON")
+
+
+def _watch_references(connection: sa.Connection, state: str) -> None:
+    """Switch it where no transaction is begun: in one, SQLite ignores this."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute(f"PRAGMA foreign_keys = {state}")
 
 
 def back_up(engine: Engine, path: Path) -> None:

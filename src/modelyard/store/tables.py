@@ -58,5 +58,42 @@ AUDIT = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("actor", sa.String(128), nullable=False),
     sa.Column("action", sa.String(64), nullable=False),
-    sa.Column("subject", sa.String(128), nullable=False),
+    sa.Column("subject", sa.String(128), nullable=False, index=True),
+    sa.Column("what", sa.String(256)),
+    sa.Column("was", sa.String(256)),
+    sa.Column("why", sa.Text),
+)
+"""Nothing in it is ever changed."""
+
+VERSIONS = sa.Table(
+    "versions",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.String(71), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("contents", sa.Text, nullable=False),  # JSON
+    sa.Column("is_signed", sa.Boolean, nullable=False),
+    sa.Column("pushed_at", sa.Double, nullable=False),
+    sa.Column("pushed_by", sa.String(128), nullable=False),
+    sa.Column("removed", sa.Double),  # its name and digest stay taken
+)
+
+FILES = sa.Table(
+    "files",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(64), primary_key=True),
+    sa.Column("digest", sa.String(71), primary_key=True, index=True),
+    sa.ForeignKeyConstraint(["name", "version"], ["versions.name", "versions.version"]),
+)
+"""Which versions need an artefact."""
+
+ALIASES = sa.Table(
+    "aliases",
+    METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("alias", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.ForeignKeyConstraint(["name", "version"], ["versions.name", "versions.version"]),
 )

@@ -1,0 +1,117 @@
+"""From the settings to the registry."""
+
+from __future__ import annotations
+
+import logging
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelyard.registry.errors import RegistryError
+from modelyard.settings import SQLITE, Settings, SettingsError
+from modelyard.store.errors import StoreError
+from modelyard.surroundings import read_api_key
+
+if TYPE_CHECKING:
+    from modelyard.registry.interface import Registry
+    from modelyard.registry.kept import KeptRegistry
+    from modelyard.registry.signatures import Trust
+
+_LIBRARIES = ("sqlalchemy", "alembic", "fsspec")
+
+log = logging.getLogger(__name__)
+
+
+def open_kept(settings: Settings, *, actor: str, makes: bool = False) -> KeptRegistry:
+    """Return the registry on the store.
+
+    Args:
+        settings: Say where store and artefacts are.
+        actor: Who changes something.
+        makes: Whether SQLite is made if it is not there yet.
+
+    Raises:
+        StoreError: The store cannot be used.
+        RegistryError: Libraries are missing, or it is not said where artefacts lie.
+    """
+    if not all(map(find_spec, _LIBRARIES)):
+        raise RegistryError(
+            "the registry needs libraries that are not here: pip install 'modelyard[registry]'"
+        )
+    artefacts = _artefacts_of(settings)
+    if not artefacts:
+        raise RegistryError("artefacts_url has to say where the registry keeps artefacts")
+    from modelyard.registry.blobs import Blobs
+    from modelyard.registry.kept import KeptRegistry
+    from modelyard.store import schema
+    from modelyard.store.versions import VersionStore
+
+    engine = schema.open_engine(settings.store_url)
+    if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
+        schema.upgrade(engine)
+    schema.check_revision(engine)
+    return KeptRegistry(
+        VersionStore(engine, wall_clock=time.time),
+        Blobs(artefacts),
+        actor=actor,
+        wall_clock=time.time,
+    )
+
+
+def open_served(settings: Settings) -> KeptRegistry | None:
+    """Return the registry that a gateway serves; None if there is none, or it cannot be used."""
+    is_there = settings.database_url or (settings.state / SQLITE).is_file()
+    if not (is_there and _artefacts_of(settings) and all(map(find_spec, _LIBRARIES))):
+        return None
+    try:
+        return open_kept(settings, actor="gateway")
+    except (StoreError, RegistryError) as error:
+        log.warning("registry_not_served", extra={"why": str(error)})
+        return None
+
+
+def open_trust(settings: Settings) -> Trust | None:
+    """Return who has to have signed what is loaded; None if it need not be signed.
+
+    Raises:
+        SettingsError: A key cannot be read, or the library is missing.
+    """
+    keys = [Path(key) for key in _parts_of(settings.trusted_keys)]
+    pairs = [pair.partition("=") for pair in _parts_of(settings.trusted_identities)]
+    if not (keys or pairs):
+        return None
+    from modelyard.registry.signatures import Identity, Trust
+
+    try:
+        return Trust(keys, [Identity(name.strip(), issuer.strip()) for name, _, issuer in pairs])
+    except RegistryError as error:
+        raise SettingsError(str(error)) from error
+
+
+def open_registry(
+    settings: Settings, *, actor: str, url: str = "", makes: bool = False
+) -> Registry:
+    """Return the registry that a command or worker uses: a gateway's, or that on the store.
+
+    Raises:
+        StoreError: The store cannot be used.
+        RegistryError: The registry cannot be.
+    """
+    if url or settings.registry_url:
+        from modelyard.registry.remote import RemoteRegistry
+
+        return RemoteRegistry(url or settings.registry_url, key=read_api_key())
+    return open_kept(settings, actor=actor, makes=makes)
+
+
+def _artefacts_of(settings: Settings) -> str:
+    """Return ``artefacts_url``, or a folder beside SQLite; empty if the store is another one."""
+    is_sqlite = settings.store_url.startswith("sqlite")
+    if settings.artefacts_url or not is_sqlite:
+        return settings.artefacts_url
+    return str(settings.state / "artefacts")
+
+
+def _parts_of(text: str) -> list[str]:
+    return [part for piece in text.split(",") if (part := piece.strip())]

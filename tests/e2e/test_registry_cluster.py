@@ -1,0 +1,133 @@
+"""The registry of a cluster: rows in PostgreSQL, artefacts in S3, callers with keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.keys import Keys
+from tests.support.postgres import Postgres
+from tests.support.registry import Commands, write_answers
+from tests.support.s3 import S3
+from tests.support.server import Member, wait_until
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with S3() as server:
+        yield server
+
+
+class Yard:
+    """A gateway, and commands by people with different keys."""
+
+    def __init__(self, stack: ExitStack, broker: Broker, s3: S3, folder: Path) -> None:
+        postgres = stack.enter_context(Postgres())
+        self.keys = Keys(folder, database_url=postgres.url)
+        self.keys.run("store", "upgrade")
+        scopes = {
+            "reader": ("read",),
+            "asker": ("predict:answers",),
+            "releaser": ("release:answers",),
+            "stranger": ("release:other",),
+            "admin": ("admin",),
+        }
+        self.texts = {name: self.keys.create(name, *of) for name, of in scopes.items()}
+        self.settings = {"MODELYARD_AMQP_URL": broker.url, **s3.settings}
+        member = Member("gateway", settings={**self.settings, **self.keys.settings})
+        self.gateway = stack.enter_context(member)
+        self.gateway.http.headers["x-api-key"] = self.texts["admin"]
+        wait_until(lambda: self.gateway.http.get("/readyz").status_code == 200, what="the gateway")
+        self._folder = folder
+
+    def as_(self, name: str) -> Commands:
+        """Give the commands of somebody."""
+        settings = {"MODELYARD_API_KEY": self.texts[name], **self.settings}
+        del settings["MODELYARD_ARTEFACTS_URL"]
+        return Commands(self._folder / name, url=self.gateway.url, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def yard(broker: Broker, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    with ExitStack() as stack:
+        yield Yard(stack, broker, s3, tmp_path_factory.mktemp("yard"))
+
+
+def test_who_may_push_look_and_collect(yard: Yard, tmp_path: Path) -> None:
+    folder = write_answers(tmp_path / "1", "1")
+    for name in ("reader", "asker"):
+        assert "lacks" in yard.as_(name).refuse("push", folder)
+    assert "no model" in yard.as_("stranger").refuse("push", folder)
+    yard.as_("releaser").run("push", folder)
+    for name in ("reader", "asker", "releaser", "admin"):
+        assert "by releaser" in yard.as_(name).run("show", "answers@1")
+    assert "answers" not in yard.as_("stranger").run("list")
+    assert "model" in yard.as_("stranger").refuse("show", "answers@1")
+    assert "lacks" in yard.as_("releaser").refuse("gc")
+    assert "lacks" in yard.as_("reader").refuse("alias", "answers@1", "prod")
+
+
+def test_a_stranger_is_refused_before_its_artefact_is_read(yard: Yard) -> None:
+    path = f"{yard.gateway.url}/registry/blobs/sha256/{'0' * 64}"
+    for key, status in {"mdy_nothing": 401, yard.texts["reader"]: 403}.items():
+        with httpx.Client(headers={"x-api-key": key}) as client:
+            answer = client.put(path, content=b"x" * 20_000_000)
+            assert answer.status_code == status
+            assert answer.headers["connection"] == "close"
+            assert client.head(path).status_code == status
+
+
+def test_a_worker_fetches_what_an_alias_names_and_nothing_in_use_is_collected(
+    yard: Yard, s3: S3, tmp_path: Path
+) -> None:
+    releaser, admin = yard.as_("releaser"), yard.as_("admin")
+    for version in ("11", "12", "13", "14"):
+        releaser.run("push", write_answers(tmp_path / version, version))
+    releaser.run("alias", "answers@12", "prod", "--why", "the best one")
+    assert all(key.startswith("registry/sha256/") for key in s3.objects())
+    settings = yard.as_("reader").settings
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "api_key").write_text(settings.pop("MODELYARD_API_KEY"))
+    settings["MODELYARD_SECRETS"] = str(secrets)
+    with Member("worker", Path("answers@11"), settings=settings) as worker:
+        wait_until(lambda: worker.http.get("/readyz").status_code == 200, what="the worker")
+        gateway = yard.gateway
+        wait_until(lambda: gateway.http.get("/models/answers").status_code == 200, what="the model")
+        answer = gateway.predict("answers", ["a"], model_version="11")
+        assert answer.json()["prediction"] == ["from 11"]
+        (served,) = gateway.http.get("/models/answers").json()["versions"]
+        pushed = {one["version"]: one for one in json.loads(admin.run("list", "--json"))}
+        assert served["digest"] == pushed["11"]["digest"]
+        looked = admin.run("gc", "--keep", "1", "--dry-run")
+        assert "would remove answers/13" in looked
+        removed = admin.run("gc", "--keep", "1")
+        for version, is_removed in {"11": False, "12": False, "13": True, "14": False}.items():
+            assert (f"removed answers/{version}\n" in removed) == is_removed
+    assert "collected" in releaser.run("show", "answers")
+    another = write_answers(tmp_path / "other", "13", "another one")
+    assert "its name stays taken" in releaser.refuse("push", another)
+    releaser.run("push", tmp_path / "13")
+    releaser.run("verify", "answers@13")
+
+
+def test_s3_that_is_away_is_told_and_disturbs_nothing_else(broker: Broker, tmp_path: Path) -> None:
+    folder = write_answers(tmp_path / "1", "1")
+    (folder / "assets" / "large.bin").write_bytes(b"\0" * 9_000_000)
+    with S3() as s3:
+        commands = Commands(tmp_path / "state", settings=s3.settings)
+        commands.run("push", folder)
+        into = tmp_path / "pulled"
+        commands.run("pull", "answers@1", "--into", into)
+        assert (into / "assets" / "large.bin").stat().st_size == 9_000_000
+        s3.stop()
+        told = commands.refuse("push", write_answers(tmp_path / "2", "2"))
+        assert "the place of the artefacts cannot" in told
+        assert "cannot read" in commands.refuse("verify", "answers@1")
+        assert len(json.loads(commands.run("list", "--json"))) == 1
