@@ -384,7 +384,7 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	$(COMPILE) $(ARGS) --override requirements/recipes-without.in requirements/recipes.in -o requirements/recipes.txt
 	$(COMPILE) $(ARGS) requirements/locust.in -o requirements/locust.txt
 	$(COMPILE) $(ARGS) --no-deps requirements/deploy.in -o requirements/deploy.txt
-	$(COMPILE) $(ARGS) requirements/bench.in -o requirements/bench.txt
+	$(COMPILE) $(ARGS) requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	for name in $(ENVIRONMENTS); do \
 	  without=requirements/bench/$$name-without.in; [ -f $$without ] || without=; \
 	  $(COMPILE) $(ARGS) $${without:+--override $$without} requirements/bench/$$name.in \
