@@ -111,6 +111,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         forget_model_s: How long a gateway remembers a version that no worker announces any more;
             one that sleeps is always remembered.
         expected_model: ``name/version`` that a worker must find in its folder; empty for any.
+        sticky_header: The header by which routes with ``sticky = "header"`` know a caller again.
         default_versions: Versions that answer requests which name none, by model:
             ``iris=2,sentiment=1``. They go before what ``model.toml`` says.
         load_attempts: After so many failed loads in a row a worker that never served ends, with the
@@ -167,6 +168,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     queue_type: Literal["classic", "quorum"] = "classic"
     forget_model_s: Annotated[float, msgspec.Meta(gt=0)] = 3600
     expected_model: str = ""
+    sticky_header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*\Z")] = ""
     default_versions: Annotated[
         str, msgspec.Meta(pattern=r"^(\s*[a-z0-9][a-z0-9._-]*=[a-z0-9][a-z0-9._-]*\s*(,|\Z))*\Z")
     ] = ""

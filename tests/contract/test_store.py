@@ -11,8 +11,11 @@ from modelyard.access.audit import Act
 from modelyard.access.keys import digest_of
 from modelyard.access.limits import Limit, Used
 from modelyard.access.usage import DayOfUsage
+from modelyard.core.errors import Conflict
+from modelyard.core.routes import Guard, Route
 from modelyard.store.errors import StoreError
 from modelyard.store.keys import KeyStore, StoreKeys
+from modelyard.store.routes import RouteStore, StoredRoute
 from modelyard.store.schema import (
     back_up,
     check_revision,
@@ -217,3 +220,43 @@ def test_a_limit_of_before_is_kept_by_the_upgrade(engine: sa.Engine) -> None:
     upgrade(engine)
     limits = [key.limits for key in KeyStore(engine, actor="ada", wall_clock=Now()).list()]
     assert limits == [[{"rate": 2.5, "in_flight": 3}], []]
+
+
+ROUTE = Route({"1": 95, "2": 5}, sticky="owner", guard=Guard())
+
+
+def test_a_route_is_kept_with_the_one_that_was_before(engine: sa.Engine) -> None:
+    upgrade(engine)
+    store = RouteStore(engine, wall_clock=Now())
+    store.change([(store.find("iris"), ROUTE)], actor="ada", why="a canary")
+    assert store.find("iris") == StoredRoute("iris", 1, ROUTE, None)
+    other = Route({"2": 100})
+    store.change([(store.find("iris"), other), (store.find("rent"), ROUTE)], actor="ada", why="")
+    assert store.all() == [StoredRoute("iris", 2, other, ROUTE), StoredRoute("rent", 1, ROUTE)]
+    store.change([(store.find("iris"), None)], actor="ada", why="")
+    assert store.find("iris") == StoredRoute("iris", 3, None, other)
+
+
+def test_of_two_writers_at_once_one_is_refused_and_changes_nothing(engine: sa.Engine) -> None:
+    upgrade(engine)
+    store = RouteStore(engine, wall_clock=Now())
+    iris, rent = store.find("iris"), store.find("rent")
+    store.change([(rent, ROUTE)], actor="ada", why="")
+    with pytest.raises(Conflict, match="the route of rent has been changed meanwhile"):
+        store.change([(iris, ROUTE), (rent, None)], actor="bob", why="")
+    assert store.all() == [StoredRoute("rent", 1, ROUTE)]
+
+
+def test_a_gateway_reads_routes_and_aliases_when_they_have_changed(engine: sa.Engine) -> None:
+    upgrade(engine)
+    store = RouteStore(engine, wall_clock=Now())
+    first = store.read()
+    assert first is not None
+    assert (first.routes, first.aliases) == ({}, {})
+    assert store.read() is None
+    store.change([(store.find("iris"), ROUTE)], actor="ada", why="")
+    second = store.read()
+    assert second is not None
+    assert second.routes == {"iris": ROUTE}
+    assert second.number > first.number
+    assert store.read() is None

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from modelyard import __version__
 from modelyard.cli import asking, authoring, looking, serving
 from modelyard.cli.registry_parser import add_registry
+from modelyard.cli.route_parser import add_routes
 from modelyard.cli.store_parser import add_storing
 
 EPILOG = """\
@@ -55,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_looking(commands)
     add_storing(commands)
     add_registry(commands)
+    add_routes(commands)
     return parser
 
 

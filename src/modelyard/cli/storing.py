@@ -28,6 +28,7 @@ from modelyard.settings import load_settings
 
 if TYPE_CHECKING:
     from modelyard.store.keys import KeyStore, StoredKey
+    from modelyard.store.schema import Engine
     from modelyard.store.usage import UsageStore
 
 USAGE_DAYS = 30
@@ -90,7 +91,7 @@ def list_keys(options: argparse.Namespace) -> None:
         print(json.dumps([key._asdict() for key in keys], indent=2))
         return
     heads = ("ID", "OWNER", "SCOPES", "BEGINS", "NETWORKS", "LIMITS", "VALID")
-    _print_table([heads, *map(_row, keys)])
+    print_table([heads, *map(_row, keys)])
 
 
 def rotate(options: argparse.Namespace) -> None:
@@ -121,7 +122,7 @@ def usage(options: argparse.Namespace) -> None:
         writer.writerows([("day", *Used._fields), *((one.day, *one.used) for one in found)])
     elif rows:
         heads = ("DAY", "OWNER", "KEY", "MODEL", "REQUESTS", "INSTANCES", "MODEL TIME")
-        _print_table([heads, *rows])
+        print_table([heads, *rows])
     else:
         print(f"nothing was used from {since} to {until}")
 
@@ -138,7 +139,7 @@ def audit(options: argparse.Namespace) -> None:
         print(json.dumps([act._asdict() for act in acts], indent=2))
     else:
         rows = [(_day(act.at), act.actor, act.action, act.subject) for act in acts]
-        _print_table([("AT", "WHO", "WHAT", "OF"), *rows])
+        print_table([("AT", "WHO", "WHAT", "OF"), *rows])
 
 
 def upgrade(options: argparse.Namespace) -> None:
@@ -164,20 +165,17 @@ def backup(options: argparse.Namespace) -> None:
     print(f"{options.file}: to restore it, stop the servers and put it in the store's place")
 
 
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows, the first of which is the heads."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 def _usage(options: argparse.Namespace) -> UsageStore:
-    settings = load_settings(vars(options))
-    need_store()
-    from modelyard.store import schema
+    engine = open_engine(options)
     from modelyard.store.usage import UsageStore
 
-    engine = schema.open_engine(settings.store_url)
-    schema.check_revision(engine)
     return UsageStore(engine)
 
 
@@ -188,18 +186,29 @@ def _date(text: str) -> date:
         raise UsageError(f"{text!r} is not a valid day; write 2027-01-31") from None
 
 
-def _open(options: argparse.Namespace, *, makes: bool = False) -> KeyStore:
-    """Return the store; ``makes``: whether SQLite is made if it is not there yet."""
+def open_engine(options: argparse.Namespace, *, makes: bool = False) -> Engine:
+    """Return the store's database; ``makes``: whether SQLite is made if it is not there yet.
+
+    Raises:
+        UsageError: Its libraries are missing.
+        StoreError: It cannot be used.
+    """
     settings = load_settings(vars(options))
     need_store()
     from modelyard.store import schema
-    from modelyard.store.keys import KeyStore
 
     engine = schema.open_engine(settings.store_url)
     if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
         schema.upgrade(engine)
         print(f"made {engine.url.database}")
     schema.check_revision(engine)
+    return engine
+
+
+def _open(options: argparse.Namespace, *, makes: bool = False) -> KeyStore:
+    engine = open_engine(options, makes=makes)
+    from modelyard.store.keys import KeyStore
+
     return KeyStore(engine, actor=user(), wall_clock=time.time)
 
 

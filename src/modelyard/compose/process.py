@@ -9,16 +9,20 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
+from modelyard.compose.routes import RouteFollower
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
+from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Dispatch
@@ -81,7 +85,9 @@ class Process:
         self._verdict = verdict
         self._on_change = on_change
         self.metrics = metrics
-        self.catalog = Catalog(is_complete=is_complete, defaults=settings.versions_by_default)
+        self.catalog = Catalog(
+            is_complete=is_complete, defaults=settings.versions_by_default, chance=SystemRandom()
+        )
         self.is_draining = False
         self._transport = transport
         self._workers = workers
@@ -124,7 +130,7 @@ class Process:
         if self._transport is not None:
             endpoint = self._make_endpoint(self._transport, cors)
         self._server = self._make_server(endpoint, cors)
-        async with self._following_files(), self._grpc(endpoint):
+        async with self._following(endpoint), self._grpc(endpoint):
             spare_the_collector()
             if self.is_draining:
                 self.stop(is_forced=False)
@@ -181,8 +187,8 @@ class Process:
         )
 
     @contextlib.asynccontextmanager
-    async def _following_files(self) -> AsyncIterator[None]:
-        """Keep keys and certificate up to date as long as the block."""
+    async def _following(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
+        """Keep keys, certificate and routes up to date as long as the block."""
         from modelyard.gateway.tls import renew
 
         runs = []
@@ -191,8 +197,25 @@ class Process:
             runs.append(opened.keeper(self.metrics.used).run())
         if self._secured is not None:
             runs.append(renew(*self._secured))
+        if endpoint is not None:
+            follower = RouteFollower(self._settings, partial(self._reroute, endpoint))
+            await follower.start()
+            runs.append(follower.run())
         async with background(*runs):
             yield
+
+    def _reroute(self, endpoint: PredictEndpoint, snapshot: Snapshot) -> None:
+        """Follow another snapshot of routes; only guards need to see answers."""
+        self.catalog.router.replace(snapshot)
+        has_guards = any(route.guard for route in snapshot.routes.values())
+        count, watch = self.metrics.answered, self.catalog.router.answered
+
+        def answered(target: Target | None, code: str, seconds: float) -> None:
+            count(target, code, seconds)
+            if target is not None:
+                watch(target, code, seconds)
+
+        endpoint.note_answer = answered if has_guards else count
 
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
@@ -288,6 +311,7 @@ class Process:
             cors=cors,
             clock=time.monotonic,
             gate=None if self._gate is None else self._gate.gate,
+            sticky_header=settings.sticky_header.lower(),
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         return endpoint

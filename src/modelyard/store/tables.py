@@ -97,3 +97,12 @@ ALIASES = sa.Table(
     sa.Column("version", sa.String(64), nullable=False),
     sa.ForeignKeyConstraint(["name", "version"], ["versions.name", "versions.version"]),
 )
+
+ROUTES = sa.Table(
+    "routes",
+    METADATA,
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),  # grows with each change
+    sa.Column("route", sa.Text),  # JSON; none if requests go to the default version
+    sa.Column("before", sa.Text),  # what a rollback brings back
+)

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from modelyard.core.clock import Clock
 from modelyard.core.errors import Conflict, ModelNotFound, VersionNotFound
 from modelyard.core.names import Target, version_order
+from modelyard.core.routes import Route
 from modelyard.core.versions import Change, Contents, VersionDetails, VersionSummary
 from modelyard.store.changing import changing, count_change
 from modelyard.store.errors import telling
-from modelyard.store.tables import ALIASES, AUDIT, FILES, VERSIONS
+from modelyard.store.tables import ALIASES, AUDIT, FILES, ROUTES, VERSIONS
 
 _WHAT = "registry"
 _MOST_ACTOR = 128  # characters
@@ -151,8 +152,8 @@ class VersionStore:
             self._note(connection, name, change, was=f"{alias}={was}")
 
     def remove(self, targets: Iterable[Target], *, actor: str, why: str) -> list[Target]:
-        """Remove versions, and return them; what an alias names stays. Their artefacts are then
-        needed no longer, their names and digests stay taken.
+        """Remove versions, and return them; what an alias or a route names stays. Their artefacts
+        are then needed no longer, their names and digests stay taken.
         """
         removed = []
         with changing(self._engine) as connection:
@@ -161,7 +162,11 @@ class VersionStore:
                 row = connection.execute(VERSIONS.select().where(_is(target), _IS_THERE))
                 is_it = sa.and_(ALIASES.c.name == target.name, ALIASES.c.version == target.version)
                 is_named = connection.execute(ALIASES.select().where(is_it)).first()
-                if (found := row.one_or_none()) is None or is_named:
+                if (
+                    (found := row.one_or_none()) is None
+                    or is_named
+                    or _is_routed(connection, target)
+                ):
                     continue
                 now = self._wall_clock()
                 connection.execute(VERSIONS.update().where(_is(target)).values(removed=now))
@@ -268,6 +273,14 @@ class VersionStore:
     def _note(self, connection: sa.Connection, name: str, change: Change, *, was: str = "") -> None:
         values = msgspec.structs.asdict(change) | {"subject": name, "was": was}
         connection.execute(AUDIT.insert().values(values))
+
+
+def _is_routed(connection: sa.Connection, target: Target) -> bool:
+    """Return whether a route leads to a version, or would after a rollback."""
+    row = connection.execute(ROUTES.select().where(ROUTES.c.model == target.name)).one_or_none()
+    texts = () if row is None else (row.route, row.before)
+    routes = [msgspec.json.decode(text, type=Route) for text in texts if text is not None]
+    return any(target.version in route.weights for route in routes)
 
 
 def _is(target: Target) -> sa.ColumnElement[bool]:

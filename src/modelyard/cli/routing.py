@@ -1,0 +1,189 @@
+"""``route`` and ``apply``: how a model's requests are spread over its versions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from modelyard.cli.mistakes import UsageError
+from modelyard.cli.storing import open_engine, print_table, user
+from modelyard.core.errors import Conflict
+from modelyard.core.routes import ALL, Guard, Route
+
+if TYPE_CHECKING:
+    from modelyard.store.routes import RouteStore, StoredRoute
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """What ``apply`` reads: a table for each model."""
+
+    routes: dict[str, Route]
+
+
+def show(options: argparse.Namespace) -> None:
+    """Show routes."""
+    found = _open(options).all()
+    if options.model is not None:
+        found = [one for one in found if one.model == options.model]
+    if options.json:
+        documents = [_as_document(one) for one in found]
+        print(json.dumps(documents, indent=2))
+        return
+    if not found:
+        of = f" of {options.model}" if options.model else ""
+        print(f"no route{of}: requests go to the default version")
+        return
+    from modelyard.store.routes import tell
+
+    rows = [(one.model, tell(one.route), f"back to: {tell(one.before)}") for one in found]
+    print_table([("MODEL", "ROUTE", "A ROLLBACK LEADS"), *rows])
+
+
+def set_route(options: argparse.Namespace) -> None:
+    """Set the weights of a model's versions."""
+    store = _open(options, makes=True)
+    was = store.find(options.model)
+    guard = None
+    if options.guard is not None:
+        guard = _convert(_pairs(options.guard), Guard)
+    weights = _convert(_pairs(",".join(options.weight)), dict[str, float])
+    route = _convert({"weights": weights, "sticky": options.sticky, "guard": guard}, Route)
+    _change(options, store, [(was, route)])
+
+
+def promote(options: argparse.Namespace) -> None:
+    """Send all requests to one version."""
+    store = _open(options, makes=True)
+    _change(options, store, [(store.find(options.model), Route({options.version: ALL}))])
+
+
+def rollback(options: argparse.Namespace) -> None:
+    """Go back to the route that was before."""
+    store = _open(options)
+    was = store.find(options.model)
+    if not was.number:
+        raise UsageError(f"{options.model} has never had a route")
+    _change(options, store, [(was, was.before)])
+
+
+def clear(options: argparse.Namespace) -> None:
+    """Send requests to the default version again."""
+    store = _open(options)
+    _change(options, store, [(store.find(options.model), None)])
+
+
+def apply(options: argparse.Namespace) -> None:
+    """Make the routes those of a file."""
+    try:
+        with options.file.open("rb") as file:
+            wanted = msgspec.convert(tomllib.load(file), _File).routes
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{options.file}: {error}") from error
+    store = _open(options, makes=True)
+    there = {one.model: one for one in store.all()}
+    changes: list[tuple[StoredRoute, Route | None]] = [
+        (there.get(name) or store.find(name), route)
+        for name, route in wanted.items()
+        if name not in there or there[name].route != route
+    ]
+    changes += [
+        (one, None) for name, one in there.items() if name not in wanted and one.route is not None
+    ]
+    if not changes:
+        print("all routes are as the file says")
+        return
+    _change(options, store, changes)
+
+
+def _change(
+    options: argparse.Namespace,
+    store: RouteStore,
+    changes: list[tuple[StoredRoute, Route | None]],
+) -> None:
+    """Change routes, or say what would be changed."""
+    from modelyard.store.routes import tell
+
+    for was, route in changes:
+        _see_that_versions_are_there(options, was.model, route)
+    would = "would be: " if options.dry_run else ""
+    if not options.dry_run:
+        try:
+            store.change(changes, actor=user(), why=options.why)
+        except Conflict as error:
+            raise UsageError(str(error)) from error
+    for was, route in changes:
+        print(f"{was.model}: {would}{tell(route)} (was: {tell(was.route)})")
+
+
+def _see_that_versions_are_there(
+    options: argparse.Namespace, model: str, route: Route | None
+) -> None:
+    """See that a route leads to versions that the registry has, or the gateway at ``--url``."""
+    if route is None or options.unchecked:
+        return
+    known = _in_registry(options, model)
+    if route.weights.keys() - known:
+        known |= _at_gateway(options, model)
+    if missing := sorted(route.weights.keys() - known):
+        has = f"it has {', '.join(sorted(known))}" if known else "nor any other"
+        raise UsageError(
+            f"neither the registry nor the gateway at {options.url} has {model} {missing[0]}; {has}"
+            " (--unchecked sets the route all the same)"
+        )
+
+
+def _in_registry(options: argparse.Namespace, model: str) -> set[str]:
+    from modelyard.store.versions import VersionStore
+
+    versions = VersionStore(open_engine(options), wall_clock=time.time)
+    return {one.version for one in versions.versions(model)}
+
+
+def _at_gateway(options: argparse.Namespace, model: str) -> set[str]:
+    from modelyard.cli.call import CallError, gateway_at
+
+    try:
+        with gateway_at(options.url) as client:
+            found = client.models()
+    except CallError:
+        return set()
+    return {v.version for one in found if one.name == model for v in one.versions}
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """Return ``a=1,b=2`` as a mapping.
+
+    Raises:
+        UsageError: It is none.
+    """
+    parts = [part.partition("=") for part in text.split(",") if part.strip()]
+    if any(not (name.strip() and sign) for name, sign, _ in parts):
+        raise UsageError(f"{text!r}: write NAME=NUMBER, and commas between them")
+    return {name.strip(): value.strip() for name, _, value in parts}
+
+
+def _convert(given: object, kind: Any) -> Any:
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from error
+
+
+def _as_document(found: StoredRoute) -> dict[str, Any]:
+    routes = {"route": found.route, "before": found.before}
+    return {"model": found.model, "number": found.number} | {
+        name: None if route is None else msgspec.to_builtins(route)
+        for name, route in routes.items()
+    }
+
+
+def _open(options: argparse.Namespace, *, makes: bool = False) -> RouteStore:
+    engine = open_engine(options, makes=makes)
+    from modelyard.store.routes import RouteStore
+
+    return RouteStore(engine, wall_clock=time.time)

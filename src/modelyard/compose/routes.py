@@ -1,0 +1,115 @@
+"""Lets a gateway follow the routes in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from modelyard.core.routes import Snapshot
+from modelyard.settings import SQLITE, Settings
+from modelyard.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from modelyard.store.routes import RouteStore
+
+REFRESH_S = 0.5
+_LIBRARIES = ("sqlalchemy", "alembic")
+_KEPT = "routes.json"
+
+log = logging.getLogger(__name__)
+
+
+class RouteFollower:
+    """Reads snapshots of routes from the store, as soon as there is one.
+
+    The last snapshot is kept in the folder for state, for a start while the database is away.
+
+    Args:
+        settings: Say where the store is.
+        replace: Called with each snapshot.
+    """
+
+    def __init__(self, settings: Settings, replace: Callable[[Snapshot], None]) -> None:
+        self._settings = settings
+        self._replace = replace
+        self._store: RouteStore | None = None
+        self._kept = settings.state / _KEPT
+        self._is_well = True
+
+    async def start(self) -> None:
+        """Read for the first time: before a request is answered."""
+        if not await self._follow():
+            snapshot = await asyncio.to_thread(_load, self._kept)
+            if snapshot is not None:
+                self._use(snapshot)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            await self._follow()
+
+    async def _follow(self) -> bool:
+        """Read, and use what has changed; returns whether it could be read."""
+        try:
+            snapshot = await asyncio.to_thread(self._read)
+        except (StoreError, OSError) as error:
+            if self._is_well:
+                log.error("routes_not_read", extra={"why": str(error)})
+            self._is_well = False
+            return False
+        self._is_well = True
+        if snapshot is not None:
+            self._use(snapshot)
+        return True
+
+    def _use(self, snapshot: Snapshot) -> None:
+        self._replace(snapshot)
+        fields = {"routes": len(snapshot.routes), "number": snapshot.number}
+        log.info("routes_read", extra=fields)
+
+    def _read(self) -> Snapshot | None:
+        """Return the snapshot if it has changed.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        if self._store is None:
+            settings = self._settings
+            is_there = settings.database_url or (settings.state / SQLITE).is_file()
+            if not (is_there and all(map(find_spec, _LIBRARIES))):
+                return None
+            from modelyard.store.routes import RouteStore
+            from modelyard.store.schema import check_revision, open_engine
+
+            engine = open_engine(settings.store_url)
+            check_revision(engine)
+            self._store = RouteStore(engine, wall_clock=time.time)
+        snapshot = self._store.read()
+        if snapshot is not None:
+            _save(self._kept, snapshot)
+        return snapshot
+
+
+def _save(path: Path, snapshot: Snapshot) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(snapshot))
+        new.replace(path)
+    except OSError as error:  # it is for the next start alone
+        log.warning("routes_not_kept", extra={"why": str(error)})
+
+
+def _load(path: Path) -> Snapshot | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Snapshot)
+    except (OSError, msgspec.MsgspecError):
+        return None

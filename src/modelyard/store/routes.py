@@ -1,0 +1,144 @@
+"""Routes in the store: shown, set, taken back; and read by gateways, with the aliases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from modelyard.core.clock import Clock
+from modelyard.core.errors import Conflict
+from modelyard.core.routes import Route, Snapshot
+from modelyard.store.changing import changing, count_change
+from modelyard.store.errors import telling
+from modelyard.store.tables import ALIASES, AUDIT, CHANGES, ROUTES
+
+_WHAT = "routes"
+_MOST_SHOWN = 256
+_READ = (_WHAT, "registry")
+
+log = logging.getLogger(__name__)
+
+
+class StoredRoute(NamedTuple):
+    """A model's route as it is kept.
+
+    Attributes:
+        model: Name of the model.
+        number: Grows with each change; 0 if there was none.
+        route: None if requests go to the default version.
+        before: What a rollback brings back.
+    """
+
+    model: str
+    number: int = 0
+    route: Route | None = None
+    before: Route | None = None
+
+
+class RouteStore:
+    """The routes in a database. All methods raise StoreError.
+
+    Args:
+        engine: Of the database, whose schema is up to date.
+        wall_clock: Unix time, in seconds.
+    """
+
+    def __init__(self, engine: sa.Engine, *, wall_clock: Clock) -> None:
+        self._engine = engine
+        self._wall_clock = wall_clock
+        self._known: list[tuple[str, int]] | None = None
+
+    def all(self) -> list[StoredRoute]:
+        """Return all routes, by model."""
+        with telling(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(ROUTES.select().order_by(ROUTES.c.model)).all()
+        return [_stored(row) for row in rows]
+
+    def find(self, model: str) -> StoredRoute:
+        """Return a model's route."""
+        with telling(self._engine), self._engine.connect() as connection:
+            return _found(connection, model)
+
+    def change(
+        self, routes: Iterable[tuple[StoredRoute, Route | None]], *, actor: str, why: str
+    ) -> None:
+        """Replace routes, all or none. Each comes with what it was when it was looked at.
+
+        Raises:
+            Conflict: One is not what it was: somebody else has changed it.
+        """
+        with changing(self._engine) as connection:
+            count_change(connection, _WHAT)
+            for was, route in routes:
+                now = _found(connection, was.model)
+                if now.number != was.number:
+                    raise Conflict(
+                        f"the route of {was.model} has been changed meanwhile: look at it again"
+                    )
+                values = {
+                    "number": now.number + 1,
+                    "route": _encode(route),
+                    "before": _encode(now.route),
+                }
+                if now.number:
+                    is_it = ROUTES.c.model == was.model
+                    connection.execute(ROUTES.update().where(is_it).values(values))
+                else:
+                    connection.execute(ROUTES.insert().values(model=was.model, **values))
+                act = {"at": self._wall_clock(), "actor": actor[:128], "action": "route set"}
+                told = {"what": tell(route), "was": tell(now.route), "why": why}
+                connection.execute(AUDIT.insert().values(**act, subject=was.model, **told))
+
+    def read(self) -> Snapshot | None:
+        """Return routes and aliases for a gateway; None if they have not changed since the last
+        call.
+        """
+        counters = sa.select(CHANGES.c.what, CHANGES.c.number).where(CHANGES.c.what.in_(_READ))
+        with telling(self._engine), self._engine.connect() as connection:
+            numbers = sorted((row.what, row.number) for row in connection.execute(counters))
+            if numbers == self._known:
+                return None
+            routes = connection.execute(ROUTES.select().where(ROUTES.c.route.is_not(None))).all()
+            aliases: dict[str, dict[str, str]] = {}
+            for row in connection.execute(ALIASES.select()):
+                aliases.setdefault(row.name, {})[row.alias] = row.version
+        found: dict[str, Route] = {}
+        for row in routes:
+            try:  # a newer release may have routes that we do not know
+                found[row.model] = msgspec.json.decode(row.route, type=Route)
+            except msgspec.MsgspecError as error:
+                log.error("route_left_out", extra={"model": row.model, "why": str(error)})
+        self._known = numbers
+        return Snapshot(sum(number for _, number in numbers), found, aliases)
+
+
+def tell(route: Route | None) -> str:
+    """Return a route in a few words."""
+    if route is None:
+        return "no route"
+    weights = " ".join(f"{version}={weight:g}" for version, weight in route.weights.items())
+    sticky = "" if route.sticky == "no" else f" sticky={route.sticky}"
+    guard = "" if route.guard is None else " guarded"
+    return f"{weights}{sticky}{guard}"[:_MOST_SHOWN]
+
+
+def _found(connection: sa.Connection, model: str) -> StoredRoute:
+    row = connection.execute(ROUTES.select().where(ROUTES.c.model == model)).one_or_none()
+    return StoredRoute(model) if row is None else _stored(row)
+
+
+def _stored(row: sa.Row[tuple[str, int, str | None, str | None]]) -> StoredRoute:
+    route, before = map(_decode, (row.route, row.before))
+    return StoredRoute(row.model, row.number, route, before)
+
+
+def _encode(route: Route | None) -> str | None:
+    return None if route is None else msgspec.json.encode(route).decode()
+
+
+def _decode(text: str | None) -> Route | None:
+    return None if text is None else msgspec.json.decode(text, type=Route)

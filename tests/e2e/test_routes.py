@@ -1,0 +1,151 @@
+"""Routes: from the command line to the versions that answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.cluster import copy_trick
+from tests.support.server import MODELYARD, Server, wait_until
+
+MODEL = "trick_model"
+
+
+class Routed:
+    """A server of three versions, and the commands that change its routes."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self._settings = {"MODELYARD_STATE_FOLDER": str(folder)}
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `modelyard …`."""
+        return subprocess.run(
+            [MODELYARD, *arguments],
+            env={**os.environ, **self._settings},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def route(self, *arguments: str) -> str:
+        """Run `modelyard route …`, which succeeds."""
+        is_change = arguments[0] not in ("show",)
+        done = self.run("route", *arguments, *(("--url", self.server.url) if is_change else ()))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def version(self, **more: str) -> str:
+        """Ask once without a version, or with an alias; the version that answered."""
+        body = {"model_name": MODEL, "input_data": [{"nonce": 1}]}
+        answer = self.server.http.post("/predict", json=body, headers=more)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["model_version"])
+
+    def versions(self, times: int = 200) -> Counter[str]:
+        """Ask often."""
+        return Counter(self.version() for _ in range(times))
+
+    def wait_for(self, *versions: str) -> None:
+        """Wait until just these versions answer."""
+        wait_until(lambda: set(self.versions(30)) == set(versions), what=f"{versions} to answer")
+
+
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
+    folder = tmp_path_factory.mktemp("routes")
+    models = [copy_trick(folder, version=version) for version in ("1", "2", "3")]
+    settings = {
+        "MODELYARD_STATE_FOLDER": str(folder / "state"),
+        "MODELYARD_STICKY_HEADER": "X-User",
+    }
+    with Server(*models, settings=settings) as server:
+        yield Routed(server, folder / "state")
+
+
+@pytest.fixture(autouse=True)
+def cleared(routed: Routed) -> Iterator[None]:
+    yield
+    if "no route" not in routed.route("show"):
+        routed.route("clear", MODEL)
+    routed.wait_for("3")
+
+
+def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
+    assert routed.route("show") == "no route: requests go to the default version\n"
+    assert "1=100" in routed.route("promote", MODEL, "1")
+    routed.wait_for("1")
+    routed.route("set", MODEL, "1=50", "2=50", "--why", "a new model")
+    routed.wait_for("1", "2")
+    routed.route("promote", MODEL, "2")
+    routed.wait_for("2")
+    said = routed.route("rollback", MODEL)
+    assert said == f"{MODEL}: 1=50 2=50 (was: 2=100)\n"
+    routed.wait_for("1", "2")
+    listed = json.loads(routed.route("show", MODEL, "--json"))
+    assert listed[0]["route"]["weights"] == {"1": 50, "2": 50}
+    assert "route set" in routed.run("audit").stdout
+
+
+def test_a_dry_run_changes_nothing(routed: Routed) -> None:
+    said = routed.route("promote", MODEL, "1", "--dry-run")
+    assert said == f"{MODEL}: would be: 1=100 (was: no route)\n"
+    assert "1=100" not in routed.route("show", MODEL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["set", MODEL, "1=50", "2=40"], "add up to 100, not to 90"),
+        (["set", MODEL, "1=x"], "Expected `float`"),
+        (["set", MODEL, "1"], "write NAME=NUMBER"),
+        (["promote", MODEL, "7"], "has trick_model 7; it has 1, 2, 3"),
+        (["promote", "nobody", "1"], "has nobody 1; nor any other"),
+        (["set", MODEL, "1=100", "--guard", "errors=7"], "`float` <= 1"),
+        (["rollback", "nobody"], "has never had a route"),
+    ],
+)
+def test_what_is_no_route_is_refused(routed: Routed, arguments: list[str], says: str) -> None:
+    done = routed.run("route", *arguments, "--url", routed.server.url)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_a_file_declares_all_routes(routed: Routed, tmp_path: Path) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text(
+        f'[routes.{MODEL}]\nweights = {{ "1" = 95, "2" = 5 }}\nsticky = "header"\n'
+        f"[routes.{MODEL}.guard]\nerrors = 0.05\n"
+    )
+    apply = ["apply", "-f", str(file), "--url", routed.server.url]
+    drift = routed.run(*apply, "--dry-run").stdout
+    assert drift == f"{MODEL}: would be: 1=95 2=5 sticky=header guarded (was: no route)\n"
+    assert routed.run(*apply).returncode == 0
+    assert routed.run(*apply).stdout == "all routes are as the file says\n"
+    wait_until(lambda: routed.version(**{"x-user": "ada"}) in ("1", "2"), what="the route")
+    assert len({routed.version(**{"x-user": "ada"}) for _ in range(30)}) == 1
+
+
+def test_an_alias_is_asked_for_like_a_version(routed: Routed, tmp_path: Path) -> None:
+    body = {"model_name": MODEL, "model_version": "production", "input_data": [{"nonce": 1}]}
+
+    def ask() -> httpx.Response:
+        return routed.server.http.post("/predict", json=body)
+
+    unknown = ask()
+    assert unknown.status_code == 404
+    assert unknown.json()["detail"] == f"{MODEL} has no such version; it has 3, 2, 1"
+    pushed = routed.run("registry", "push", str(copy_trick(tmp_path, version="1")))
+    assert pushed.returncode == 0, pushed.stderr
+    assert routed.run("registry", "alias", f"{MODEL}@1", "production").returncode == 0
+    wait_until(lambda: ask().status_code == 200, what="the alias to be known")
+    assert ask().json()["model_version"] == "1"
+    body["model_version"] = "candidate"
+    assert ask().json()["detail"] == f"{MODEL} has no such version; it has 3, 2, 1, production"
