@@ -133,6 +133,10 @@ class Line:
             self._writer.close()
         return answer._replace(body=body)
 
+    async def everything(self) -> bytes:
+        """Read to the end of the connection."""
+        return await self._reader.read(-1)
+
     async def rest(self) -> bytes:
         """Ask for the end of the connection; gives all that comes before the farewell."""
         farewell = request_bytes(b"", "connection: close", path="/healthz", method="GET")

@@ -33,7 +33,7 @@ import msgspec
 
 from modelyard.access.keyring import Key, Principal
 from modelyard.access.limits import Limit
-from modelyard.access.scopes import ScopeError, check_scope
+from modelyard.access.scopes import check_scope, scopes_in
 from modelyard.access.source import SourceError
 
 CHECK_S = 1.0
@@ -195,7 +195,9 @@ def _principal(issuer: Issuer, claims: dict[str, Any]) -> Principal | None:
         return None
     scopes = {scope for rule in issuer.rules if _holds(rule, claims) for scope in rule.scopes}
     if issuer.scopes_claim:
-        scopes |= _known_scopes(claims.get(issuer.scopes_claim), issuer.scopes_prefix)
+        claim = claims.get(issuer.scopes_claim)
+        words = claim.split() if isinstance(claim, str) else claim
+        scopes |= scopes_in(words if isinstance(words, list) else [], issuer.scopes_prefix)
     return Principal(
         Key(
             id=f"{owner} of {issuer.issuer}",
@@ -211,17 +213,3 @@ def _principal(issuer: Issuer, claims: dict[str, Any]) -> Principal | None:
 def _holds(rule: Rule, claims: dict[str, Any]) -> bool:
     found = claims.get(rule.claim)
     return rule.value in found if isinstance(found, list) else found == rule.value
-
-
-def _known_scopes(claim: object, prefix: str) -> set[str]:
-    """Return the scopes of ours in a claim; it may have those of others as well."""
-    words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
-    found = set()
-    for word in words:
-        if not isinstance(word, str) or not word.startswith(prefix):
-            continue
-        try:
-            found.add(check_scope(word.removeprefix(prefix)))
-        except ScopeError:
-            continue
-    return found

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import uvicorn
 from uvicorn.server import ServerState
 
+from modelyard.access.proxies import Proxies
 from modelyard.core.errors import GivenUp, RequestError, TooLarge
 from modelyard.gateway.answer import problem_answer
 from modelyard.gateway.handover import Handover, Pages
@@ -44,6 +45,8 @@ class HttpConnection(asyncio.Protocol):
     pages: ClassVar[Pages]
     limits: ClassVar[Limits]
     known: ClassVar[KnownHeads]
+    proxies: ClassVar[Proxies | None] = None
+    known_of_proxies: ClassVar[KnownHeads]  # whose plans hold what they say of callers
     outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
 
     def __init__(
@@ -83,6 +86,8 @@ class HttpConnection(asyncio.Protocol):
         """Wait for the first request (called by the loop)."""
         self.transport = cast("asyncio.Transport", transport)
         self._host = str((transport.get_extra_info("peername") or ("",))[0])
+        if self.proxies is not None and self.proxies.trusts(self._host):
+            self._reader.known = self.known_of_proxies
         self._reader.open(self.transport)
         self._stall = Stall(self._loop, self.transport)
         self._server.connections.add(self)  # type: ignore[arg-type]
@@ -122,7 +127,7 @@ class HttpConnection(asyncio.Protocol):
         """Decide how a request is answered; returns an error if it is refused."""
         if self.endpoint is not None:
             try:
-                head.plan = self.endpoint.plan(head)
+                head.plan = self.endpoint.plan(head, self._host)
                 if head.plan is not None:
                     self.endpoint.admit(head.plan, self._host)
                 mark_streamed(head)
@@ -146,9 +151,7 @@ class HttpConnection(asyncio.Protocol):
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:
-            is_head = head.method == b"HEAD"  # a client takes a body for the next response
-            respond = self._respond_without_body if is_head else self._respond
-            self._answer_refusal(refusal, head, respond)
+            self._answer_refusal(refusal, head, self._respond)
         else:
             self._outbox.flush()
             self._work = handover = self.pages.answer(
@@ -184,9 +187,6 @@ class HttpConnection(asyncio.Protocol):
         self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, dated, body))
         self._on_answered()
 
-    def _respond_without_body(self, head: bytes, body: bytes) -> None:
-        self._respond(head, b"")
-
     def _on_page_done(self, is_closed: bool) -> None:
         self._is_leaving = self._is_leaving or is_closed
         if self.transport.is_closing() or self._work is None:
@@ -219,6 +219,8 @@ class HttpConnection(asyncio.Protocol):
     # Refusals.
 
     def _answer_refusal(self, error: RequestError, head: Head | None, respond: Respond) -> None:
+        if head is not None and head.method == b"HEAD":
+            respond = _without_body(respond)
         if self.endpoint is None:
             respond(*problem_answer(error, new_request_id()))
             return
@@ -319,3 +321,8 @@ class HttpConnection(asyncio.Protocol):
             return  # the end of the process closes it: so the client can read the answer
         if self._is_write_paused or self._reader.state is State.CLOSED:
             self.transport.abort()  # its client does not read, so closing would never finish
+
+
+def _without_body(respond: Respond) -> Respond:
+    """Return what answers a HEAD: its client would take a body for the next response."""
+    return lambda head, _: respond(head, b"")

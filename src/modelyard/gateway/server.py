@@ -63,6 +63,8 @@ def make_server(
         "pages": Pages(pages),
         "limits": limits,
         "known": KnownHeads(),
+        "proxies": None if endpoint is None else endpoint.proxies,
+        "known_of_proxies": KnownHeads(has_one_client=False),
     }
     config = uvicorn.Config(
         pages,
