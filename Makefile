@@ -261,6 +261,10 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 # Tests that start no process. The one of costs traces by itself, and would end the measurement.
 WITHOUT_PROCESSES = tests/unit $(wildcard tests/simulation) --ignore tests/unit/test_hot_path_cost.py
 
+.PHONY: attack
+attack: setup-dev ## CONNECTIONS (10000) idle clients, slow, hasty and rude ones, and ordinary ones beside them
+	@exec $(BIN)/python -m tests.attack $(CONNECTIONS:%=--connections %)
+
 .PHONY: coverage
 coverage: setup-dev ## Lines and branches that tests without processes reach; fails below 90 %
 	@mkdir -p build

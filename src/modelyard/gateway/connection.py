@@ -27,6 +27,7 @@ from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
+from modelyard.gateway.room import Room
 from modelyard.gateway.stall import Stall
 from modelyard.gateway.streamed import StreamedHandover, answer_streamed, mark_streamed
 from modelyard.gateway.types import Respond
@@ -45,6 +46,7 @@ class HttpConnection(asyncio.Protocol):
     pages: ClassVar[Pages]
     limits: ClassVar[Limits]
     known: ClassVar[KnownHeads]
+    room: ClassVar[Room]
     proxies: ClassVar[Proxies | None] = None
     known_of_proxies: ClassVar[KnownHeads]  # whose plans hold what they say of callers
     outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
@@ -78,7 +80,7 @@ class HttpConnection(asyncio.Protocol):
         self._room = 0  # bytes taken from the budget for bodies
         self._is_leaving = False
         self._is_write_paused = False
-        self._quiet_since = loop.time()
+        self.quiet_since = loop.time()
 
     # Called by the loop.
 
@@ -90,8 +92,12 @@ class HttpConnection(asyncio.Protocol):
             self._reader.known = self.known_of_proxies
         self._reader.open(self.transport)
         self._stall = Stall(self._loop, self.transport)
+        everybody = cast("set[HttpConnection]", self._server.connections)
+        has_room = len(everybody) < self.room.most or self.room.make(everybody)
         self._server.connections.add(self)  # type: ignore[arg-type]
         self._keep_alive = self._loop.call_later(KEEP_ALIVE_S, self._on_quiet)
+        if not has_room:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the request that the client waited for (called by the loop)."""
@@ -203,7 +209,7 @@ class HttpConnection(asyncio.Protocol):
         if self._room:
             self._give_room_back()
         self._server.total_requests += 1
-        self._quiet_since = self._loop.time()
+        self.quiet_since = self._loop.time()
         self._reader.next()
         if self._is_leaving:
             self._outbox.flush()
@@ -276,12 +282,22 @@ class HttpConnection(asyncio.Protocol):
 
     # The end.
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being read, but for its head, or answered."""
+        return self._reader.state in (State.IDLE, State.HEAD) and not self._is_write_paused
+
+    def leave(self) -> None:
+        """Make room for others."""
+        self._server.connections.discard(self)
+        self.transport.abort()
+
     def _on_quiet(self) -> None:
         """Close the connection if there was no request for ``KEEP_ALIVE_S``, else check later. One
         timer per connection, not per request.
         """
         is_idle = self._reader.state is State.IDLE
-        left_s = self._quiet_since + KEEP_ALIVE_S - self._loop.time()
+        left_s = self.quiet_since + KEEP_ALIVE_S - self._loop.time()
         if self.transport.is_closing():  # once the client has read the last answer
             self._stall.watch()
         elif not is_idle or left_s > 0:
