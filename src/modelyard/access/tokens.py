@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.error import URLError
+from urllib.parse import urlsplit, urlunsplit
 
 import jwt
 import msgspec
@@ -115,7 +116,7 @@ class _Keys:
                 return False
             found = jwt.PyJWKSet.from_dict(msgspec.json.decode(text, type=dict[str, Any]))
         except (OSError, URLError, ValueError, msgspec.DecodeError, jwt.PyJWTError) as error:
-            raise SourceError(f"{where}: {error}") from error
+            raise SourceError(f"{_shown(where)}: {error}") from error
         self._text = text
         self.by_id = {key.key_id: key for key in found.keys if key.key_type != "oct"}
         return True
@@ -187,6 +188,12 @@ class Tokens:
                 if has_changed:
                     log.info("issuer_keys_read", extra={"issuer": keys.issuer.issuer})
                     on_change()
+
+
+def _shown(where: str) -> str:
+    """Return a URL without what may be secret in it: a password, or a query."""
+    parts = urlsplit(where)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def _principal(issuer: Issuer, claims: dict[str, Any]) -> Principal | None:
