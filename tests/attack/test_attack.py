@@ -106,4 +106,4 @@ async def test_where_nobody_is_idle_who_comes_last_is_turned_away(narrow: Server
             with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
                 await late.ask(PAGE)
         lines.pop().close()
-        wait_until(lambda: is_let_in(narrow), what="room")
+        await asyncio.to_thread(wait_until, lambda: is_let_in(narrow), what="room")

@@ -97,6 +97,7 @@ class Line:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        await asyncio.sleep(0)  # which is when it happens: a server that is stopped waits for it
 
     def close(self) -> None:
         """Go, whatever is still to come."""
