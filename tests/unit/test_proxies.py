@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from modelyard.access.accounts import Accounts
 from modelyard.access.gate import MOST_KNOWN, Gate, Vouched
 from modelyard.access.keyring import Key, Keyring
 from modelyard.access.keys import digest_of, new_key
@@ -31,7 +32,8 @@ def gate_of(*networks: str) -> Gate:
         scopes_header="X-Groups",
         rules={"ml-team": ["predict:iris"], "*": ["read"]},
     )
-    return ProxiedGate(Keyring([key]), proxies, clock=lambda: 0.0, wall_clock=lambda: 0.0)
+    accounts = Accounts(gateways=1, clock=lambda: 0.0, wall_clock=lambda: 0.0)
+    return ProxiedGate(Keyring([key]), proxies, accounts=accounts, wall_clock=lambda: 0.0)
 
 
 async def test_who_is_named_by_a_trusted_proxy_is_let_in() -> None:

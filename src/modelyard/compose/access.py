@@ -66,9 +66,7 @@ def open_gate(settings: Settings) -> OpenGate | None:
     if proxies is None:
         gate = Gate(keyring, accounts=accounts, wall_clock=time.time, tokens=tokens)
     else:
-        gate = ProxiedGate(
-            keyring, proxies, accounts=accounts, wall_clock=time.time, tokens=tokens
-        )
+        gate = ProxiedGate(keyring, proxies, accounts=accounts, wall_clock=time.time, tokens=tokens)
     runs: list[Callable[[], Coroutine[None, None, None]]] = []
     if source is not None:
         runs.append(partial(follow, gate, source))
