@@ -111,6 +111,8 @@ setup-test: setup-locust setup-cluster setup-deploy build/python.tar ## Install 
 	$(call system_package,postgres pg_ctlcluster,postgresql,The tests of the store)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
 	$(call system_package,buildah,buildah,The test of the images)
+	$(call system_package,/usr/sbin/nginx nginx,nginx-light,The test with proxies)
+	$(call system_package,/usr/sbin/haproxy haproxy,haproxy,The test with proxies)
 	$(call system_package,curl,curl,The test of the pages)
 	$(call system_package,node,nodejs,The test of the examples in JavaScript)
 	$(call system_package,go,golang-go,The test of the examples in Go)
@@ -258,6 +260,10 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 
 # Tests that start no process. The one of costs traces by itself, and would end the measurement.
 WITHOUT_PROCESSES = tests/unit $(wildcard tests/simulation) --ignore tests/unit/test_hot_path_cost.py
+
+.PHONY: attack
+attack: setup-dev ## CONNECTIONS (10000) idle clients, slow, hasty and rude ones, and ordinary ones beside them
+	@exec $(BIN)/python -m tests.attack $(CONNECTIONS:%=--connections %)
 
 .PHONY: coverage
 coverage: setup-dev ## Lines and branches that tests without processes reach; fails below 90 %

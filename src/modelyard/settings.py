@@ -47,6 +47,8 @@ SQLITE = "modelyard.db"
 _ORIGIN = r"(\*|https?://[^/,\s]+/?)"
 _ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
 _PAGE = r"\s*(docs|metrics|models)\s*"
+_PROXY_RULE = r"\s*[^=,\s]+=[^=,\s]+\s*"
+_Header = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*\Z")]
 _PASSWORD_IN_URL = re.compile(r"(://[^:@,/]*:)[^@,]*(?=@)|([?&]password=)[^&,]*")
 
 
@@ -64,10 +66,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         tls_certificate: A file with the certificate, and those between it and its authority, in
             PEM; then HTTP and gRPC speak TLS alone. It is read again when it changes.
         tls_key: A file with its key.
-        tls_client_ca: A file with authorities: clients must show a certificate of one of them.
+        tls_client_ca: A file with authorities: clients must show a certificate of one of them. It
+            is read again when it changes.
         keys_file: A TOML file of keys, which is read again when it changes.
         tokens_file: A TOML file of identity providers whose tokens are taken as keys are; see
             ``docs/access.md``. It needs the extra ``modelyard[tokens]``.
+        trusted_proxies: Networks of the proxies before us, separated by commas, as ``10.0.0.0/8``;
+            empty for none. Theirs is what ``X-Forwarded-For`` says of a client's address, and what
+            the next three settings name. From any other address those headers mean nothing.
+        proxy_owner_header: The header in which such a proxy names the caller that it has
+            authenticated; then that caller needs no key. Empty for none.
+        proxy_scopes_header: The header in which it lists what the caller may, or the caller's
+            groups; words with commas or spaces between them. ``modelyard:predict:iris*`` is a
+            scope; other words mean what ``proxy_rules`` says.
+        proxy_rules: The scopes of such words: ``ml-team=predict:*,ml-team=read``. The word ``*`` is
+            for every caller that a proxy names.
         database_url: The store: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in
             ``state_folder``.
         state_folder: Where what must last is kept; empty for ``modelyard`` in the user's folder for
@@ -135,6 +148,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tls_client_ca: str = ""
     keys_file: str = ""
     tokens_file: str = ""
+    trusted_proxies: str = ""
+    proxy_owner_header: _Header = ""
+    proxy_scopes_header: _Header = ""
+    proxy_rules: Annotated[str, msgspec.Meta(pattern=rf"^({_PROXY_RULE}(,{_PROXY_RULE})*)?\Z")] = ""
     database_url: str = ""
     state_folder: str = ""
     gateways: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -190,9 +207,26 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return frozenset(name for part in self.open_pages.split(",") if (name := part.strip()))
 
     @property
+    def proxy_networks(self) -> list[str]:
+        """What ``trusted_proxies`` names."""
+        return [name for part in self.trusted_proxies.split(",") if (name := part.strip())]
+
+    @property
+    def proxy_scopes(self) -> dict[str, list[str]]:
+        """The scopes of ``proxy_rules`` by their words."""
+        found: dict[str, list[str]] = {}
+        for rule in filter(None, self.proxy_rules.split(",")):
+            word, _, scope = rule.strip().partition("=")
+            found.setdefault(word, []).append(scope)
+        return found
+
+    @property
     def keeps_keys_in_store(self) -> bool:
-        """Whether the keys are in the store: in no file, and not replaced by tokens alone."""
-        is_elsewhere = self.keys_file or (self.tokens_file and not self.database_url)
+        """Whether the keys are in the store: in no file, and not replaced by tokens, or by what
+        proxies say, alone.
+        """
+        others = self.tokens_file or self.proxy_owner_header
+        is_elsewhere = self.keys_file or (others and not self.database_url)
         return self.auth == "keys" and not is_elsewhere
 
     @property

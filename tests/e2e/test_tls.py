@@ -176,3 +176,74 @@ def test_files_that_cannot_be_used_are_said_in_one_line(
 ) -> None:
     settings = {**certificates.settings, **changes}
     assert problem in complaint_of("serve", models, settings=settings)
+
+
+def lets_in(server: Server, context: ssl.SSLContext) -> bool:
+    """Whether a client gets an answer over HTTP."""
+    try:
+        return httpx.get(server.url + "/healthz", verify=context).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def let_in(server: Server, certificates: Certificates, client: Path) -> tuple[bool, bool]:
+    """Whether a client gets an answer: over HTTP, and over gRPC."""
+    context = certificates.context()
+    context.load_cert_chain(client)
+    pair = (client.read_bytes(),) * 2
+    credentials = grpc.ssl_channel_credentials(certificates.ca.read_bytes(), *pair)
+    try:
+        with grpc.secure_channel(server.grpc_address, credentials) as channel:
+            is_in = ask_over_grpc(channel).model_name == "people"
+    except grpc.RpcError:
+        is_in = False
+    return lets_in(server, context), is_in
+
+
+def test_a_new_authority_of_clients_is_taken_without_a_restart(
+    certificates: Certificates, models: Path, tmp_path: Path
+) -> None:
+    others, authorities = Certificates(tmp_path / "others"), tmp_path / "authorities"
+    authorities.write_bytes(certificates.ca.read_bytes())
+    settings = {**certificates.settings, "MODELYARD_TLS_CLIENT_CA": str(authorities)}
+
+    with Server(models, settings=settings) as server:
+        wait_until_ready(server, certificates, has_certificate=True)
+        assert not any(let_in(server, certificates, others.client))
+        authorities.write_text("no authority at all")
+        wait_until(lambda: "certificate_not_read" in server.output, what="a word about it")
+        assert all(let_in(server, certificates, certificates.client))
+        authorities.write_bytes(others.ca.read_bytes())
+        wait_until(
+            lambda: all(let_in(server, certificates, others.client)), what="the new authority"
+        )
+        assert not any(let_in(server, certificates, certificates.client))
+
+
+def test_a_session_of_an_authority_of_the_past_is_not_resumed(
+    certificates: Certificates, models: Path, tmp_path: Path
+) -> None:
+    others, authorities = Certificates(tmp_path / "others"), tmp_path / "authorities"
+    authorities.write_bytes(certificates.ca.read_bytes())
+    settings = {**certificates.settings, "MODELYARD_TLS_CLIENT_CA": str(authorities)}
+    with Server(models, settings=settings) as server:
+        wait_until_ready(server, certificates, has_certificate=True)
+        host, port = server.url.removeprefix("https://").split(":")
+        context = certificates.context(has_certificate=True)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+        def session(before: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+            with (
+                socket.create_connection((host, int(port))) as plain,
+                context.wrap_socket(plain, server_hostname=host, session=before) as secured,
+            ):
+                return secured.session, secured.session_reused
+
+        wait_until(lambda: session(session(None)[0])[1], what="a session that is resumed")
+        before, _ = session(None)
+        authorities.write_bytes(others.ca.read_bytes())
+        with_other = certificates.context()
+        with_other.load_cert_chain(others.client)
+        wait_until(lambda: lets_in(server, with_other), what="the new authority")
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            session(before)

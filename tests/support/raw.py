@@ -97,6 +97,7 @@ class Line:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        await asyncio.sleep(0)  # which is when it happens: a server that is stopped waits for it
 
     def close(self) -> None:
         """Go, whatever is still to come."""
@@ -132,6 +133,10 @@ class Line:
         if answer.headers.get("connection") == "close":
             self._writer.close()
         return answer._replace(body=body)
+
+    async def everything(self) -> bytes:
+        """Read to the end of the connection."""
+        return await self._reader.read(-1)
 
     async def rest(self) -> bytes:
         """Ask for the end of the connection; gives all that comes before the farewell."""

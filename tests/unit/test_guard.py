@@ -20,7 +20,7 @@ from modelyard.gateway import tls as tls_module
 from modelyard.gateway.app import refuse_page
 from modelyard.gateway.guard import Guard
 from modelyard.gateway.rules import rule_of
-from modelyard.gateway.tls import Tls, renew
+from modelyard.gateway.tls import LiveContext, Tls, renew
 from tests.support.server import wait_until
 from tests.unit.http import Gateway
 from tests.unit.test_pages import Pages
@@ -162,13 +162,8 @@ async def test_a_certificate_is_loaded_again_when_both_files_fit(
     authority.cert_pem.write_to_path(tmp_path / "ca")
     tls = Tls(tmp_path / "cert", tmp_path / "key", tmp_path / "ca")
     assert tls.make_context().verify_mode is ssl.CERT_REQUIRED
-    loaded: list[object] = []
-
-    class Context:
-        def load_cert_chain(self, *files: object) -> None:
-            loaded.append(files)
-
-    renewing = asyncio.create_task(renew(tls, Context()))  # type: ignore[arg-type]
+    context = LiveContext.around(first := tls.make_context())
+    renewing = asyncio.create_task(renew(tls, context))
 
     async def seen(condition: Callable[[], object]) -> None:
         await asyncio.to_thread(wait_until, condition, what="a look at the files")
@@ -176,13 +171,14 @@ async def test_a_certificate_is_loaded_again_when_both_files_fit(
     def warnings() -> int:
         return caplog.text.count("certificate_not_read")
 
-    await seen(lambda: loaded)
+    await seen(lambda: context.current is not first)
+    second = context.current
     (tmp_path / "key").write_text("half a renewal")
     await seen(lambda: warnings() > 1)
     (tmp_path / "key").unlink()
     before = warnings()
     await seen(lambda: warnings() > before + 1)
-    assert len(loaded) == 1
+    assert context.current is second
     write()
-    await seen(lambda: len(loaded) == 2)
+    await seen(lambda: context.current is not second)
     renewing.cancel()

@@ -7,7 +7,6 @@ import json
 import time
 import weakref
 from functools import partial
-from itertools import count
 
 import pytest
 
@@ -36,14 +35,13 @@ class Departures:
         self.sent: list[list[int]] = []
         self.left = asyncio.Event()
         capacity = Capacity(batch_size=size, runners=runners)
-        ids = count()
         self.lane = Lane(
             TARGET,
             "normal",
             capacity=lambda _: capacity,
             depart=self._depart,
             clock=time.monotonic,
-            new_id=lambda: str(next(ids)),
+            first_key=0,
         )
         self.added: list[Pending] = []
 

@@ -7,7 +7,7 @@ connections that are kept.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelyard.access.accounts import Account, Accounts
 from modelyard.access.audit import Audit
@@ -15,6 +15,9 @@ from modelyard.access.keyring import Keyring, Principal
 from modelyard.access.keys import digest_of, is_key
 from modelyard.core.clock import Clock
 from modelyard.core.errors import NO_MODEL, Forbidden, ModelNotFound, Unauthenticated
+
+if TYPE_CHECKING:
+    from modelyard.access.proxies import Proxies
 
 MOST_KNOWN = 4096  # credentials; only valid ones are remembered
 LONGEST_KNOWN_BYTES = 4096  # of each: a token is as long
@@ -30,8 +33,31 @@ class Tokens(Protocol):
         ...
 
 
+class Vouched(NamedTuple):
+    """A caller as a trusted proxy has it; see ``proxies.py``.
+
+    Attributes:
+        credential: What the request has, as without a proxy.
+        host: The address of the client.
+        owner: Whom the proxy has authenticated; empty for nobody.
+        words: What it says of this caller's scopes.
+    """
+
+    credential: bytes
+    host: str
+    owner: str
+    words: str
+
+
+Credential = bytes | Vouched
+"""The header ``Authorization``, or ``X-API-Key``; empty if there is neither."""
+
+
 class Gate:
     """Looks callers up in a keyring, which can be replaced.
+
+    Attributes:
+        proxies: Who may speak for callers; None if nobody may.
 
     Args:
         keyring: The keys.
@@ -39,6 +65,8 @@ class Gate:
         accounts: What callers ask and use.
         wall_clock: Unix time, in seconds, for what expires.
     """
+
+    proxies: Proxies | None = None
 
     def __init__(
         self,
@@ -53,7 +81,7 @@ class Gate:
         self._keyring = keyring
         self._wall_clock = wall_clock
         self.audit = Audit(wall_clock)
-        self._known: dict[bytes, Principal] = {}
+        self._known: dict[Credential, Principal] = {}
 
     def replace(self, keyring: Keyring) -> None:
         """Use another keyring from now on."""
@@ -64,11 +92,11 @@ class Gate:
         """Look everybody up again."""
         self._known = {}
 
-    def principal_of(self, credential: bytes, host: str) -> Principal:
+    def principal_of(self, credential: Credential, host: str) -> Principal:
         """Return who sent a credential.
 
         Args:
-            credential: The header ``Authorization``, or ``X-API-Key``; empty if there is neither.
+            credential: What tells who asks.
             host: The address that it came from.
 
         Raises:
@@ -88,7 +116,7 @@ class Gate:
         except Unauthenticated:
             return False
 
-    def check_prediction(self, credential: bytes, host: str, model: str) -> Principal:
+    def check_prediction(self, credential: Credential, host: str, model: str) -> Principal:
         """Return who asks for predictions of a model.
 
         Raises:
@@ -109,7 +137,8 @@ class Gate:
         principal.account = account = self._accounts.of(principal)
         return account
 
-    def _admit(self, credential: bytes) -> Principal:
+    def _admit(self, credential: Credential) -> Principal:
+        assert isinstance(credential, bytes)  # what proxies say is no business of a keyring
         if not credential:
             raise refusal_of(credential)
         text = key_in(credential)

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 Network = IPv4Network | IPv6Network
 
 
+def address_of(host: str) -> IPv4Address | IPv6Address | None:
+    """Return an address, an IPv4 one in its own form; None if ``host`` is none."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One key, as its source has it.
 
@@ -69,14 +80,8 @@ class Principal:
         """Return whether it may be used at this address."""
         if not self._networks:
             return True
-        address: IPv4Address | IPv6Address
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._networks)
+        address = address_of(host)
+        return address is not None and any(address in network for network in self._networks)
 
 
 class Keyring:

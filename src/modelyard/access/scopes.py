@@ -38,6 +38,19 @@ def check_scope(scope: str) -> str:
     return scope
 
 
+def scopes_in(words: Iterable[object], prefix: str) -> set[str]:
+    """Return the scopes among words, which begin with ``prefix``; others may be there as well."""
+    found = set()
+    for word in words:
+        if not isinstance(word, str) or not word.startswith(prefix):
+            continue
+        try:
+            found.add(check_scope(word.removeprefix(prefix)))
+        except ScopeError:
+            continue
+    return found
+
+
 class Scopes:
     """The scopes of one caller, as questions. What is no model's name matches no pattern."""
 

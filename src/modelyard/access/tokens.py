@@ -27,13 +27,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.error import URLError
+from urllib.parse import urlsplit, urlunsplit
 
 import jwt
 import msgspec
 
 from modelyard.access.keyring import Key, Principal
 from modelyard.access.limits import Limit
-from modelyard.access.scopes import ScopeError, check_scope
+from modelyard.access.scopes import check_scope, scopes_in
 from modelyard.access.source import SourceError
 
 CHECK_S = 1.0
@@ -115,7 +116,7 @@ class _Keys:
                 return False
             found = jwt.PyJWKSet.from_dict(msgspec.json.decode(text, type=dict[str, Any]))
         except (OSError, URLError, ValueError, msgspec.DecodeError, jwt.PyJWTError) as error:
-            raise SourceError(f"{where}: {error}") from error
+            raise SourceError(f"{_shown(where)}: {error}") from error
         self._text = text
         self.by_id = {key.key_id: key for key in found.keys if key.key_type != "oct"}
         return True
@@ -189,13 +190,21 @@ class Tokens:
                     on_change()
 
 
+def _shown(where: str) -> str:
+    """Return a URL without what may be secret in it: a password, or a query."""
+    parts = urlsplit(where)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
 def _principal(issuer: Issuer, claims: dict[str, Any]) -> Principal | None:
     owner = claims.get(issuer.owner_claim)
     if not isinstance(owner, str) or not owner:
         return None
     scopes = {scope for rule in issuer.rules if _holds(rule, claims) for scope in rule.scopes}
     if issuer.scopes_claim:
-        scopes |= _known_scopes(claims.get(issuer.scopes_claim), issuer.scopes_prefix)
+        claim = claims.get(issuer.scopes_claim)
+        words = claim.split() if isinstance(claim, str) else claim
+        scopes |= scopes_in(words if isinstance(words, list) else [], issuer.scopes_prefix)
     return Principal(
         Key(
             id=f"{owner} of {issuer.issuer}",
@@ -211,17 +220,3 @@ def _principal(issuer: Issuer, claims: dict[str, Any]) -> Principal | None:
 def _holds(rule: Rule, claims: dict[str, Any]) -> bool:
     found = claims.get(rule.claim)
     return rule.value in found if isinstance(found, list) else found == rule.value
-
-
-def _known_scopes(claim: object, prefix: str) -> set[str]:
-    """Return the scopes of ours in a claim; it may have those of others as well."""
-    words = claim.split() if isinstance(claim, str) else claim if isinstance(claim, list) else []
-    found = set()
-    for word in words:
-        if not isinstance(word, str) or not word.startswith(prefix):
-            continue
-        try:
-            found.add(check_scope(word.removeprefix(prefix)))
-        except ScopeError:
-            continue
-    return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from modelyard.access.accounts import Accounts
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Keyring
+from modelyard.access.proxies import ProxiedGate, Proxies
 from modelyard.access.source import FileKeys, KeySource, SourceError, follow
 from modelyard.access.usage import Bookkeeper, OnUsed, UsageBook
 from modelyard.settings import Settings, SettingsError
@@ -49,7 +50,10 @@ def open_gate(settings: Settings) -> OpenGate | None:
         SettingsError: The keys cannot be read.
     """
     if settings.auth != "keys":
+        if settings.trusted_proxies:
+            raise SettingsError("trusted_proxies needs auth = keys")
         return None
+    proxies = _proxies(settings)
     engine = _engine(settings) if settings.keeps_keys_in_store or settings.database_url else None
     try:
         tokens = _tokens(settings)
@@ -57,14 +61,45 @@ def open_gate(settings: Settings) -> OpenGate | None:
         keyring = None if source is None else source.read()
     except SourceError as error:
         raise SettingsError(f"the keys cannot be read: {error}") from error
+    keyring = keyring or Keyring()
     accounts = Accounts(gateways=settings.gateways, clock=time.monotonic, wall_clock=time.time)
-    gate = Gate(keyring or Keyring(), accounts=accounts, wall_clock=time.time, tokens=tokens)
+    if proxies is None:
+        gate = Gate(keyring, accounts=accounts, wall_clock=time.time, tokens=tokens)
+    else:
+        gate = ProxiedGate(keyring, proxies, accounts=accounts, wall_clock=time.time, tokens=tokens)
     runs: list[Callable[[], Coroutine[None, None, None]]] = []
     if source is not None:
         runs.append(partial(follow, gate, source))
     if tokens is not None:
         runs.append(partial(tokens.follow, gate.forget))
     return OpenGate(gate, accounts, _book(engine), runs)
+
+
+def _proxies(settings: Settings) -> Proxies | None:
+    """Return the proxies that are trusted; None if there are none.
+
+    Raises:
+        SettingsError: A setting of theirs cannot be used.
+    """
+    named = (settings.proxy_owner_header, settings.proxy_scopes_header)
+    if not settings.proxy_networks:
+        if any(named) or settings.proxy_rules:
+            raise SettingsError("the settings proxy_… need trusted_proxies")
+        return None
+    from modelyard.gateway.known import may_differ
+
+    for name in named:
+        if may_differ(name):
+            raise SettingsError(f"{name} tells requests apart, and cannot tell callers")
+    try:
+        return Proxies(
+            settings.proxy_networks,
+            owner_header=settings.proxy_owner_header,
+            scopes_header=settings.proxy_scopes_header,
+            rules=settings.proxy_scopes,
+        )
+    except ValueError as error:
+        raise SettingsError(f"trusted_proxies, proxy_rules: {error}") from error
 
 
 def _tokens(settings: Settings) -> Tokens | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from pathlib import Path
 from typing import NamedTuple
 
-from modelyard.gateway.tls import Tls
+from modelyard.gateway.tls import LiveContext, Tls
 from modelyard.settings import Settings, SettingsError
 
 
@@ -14,7 +13,7 @@ class Secured(NamedTuple):
     """The files of a certificate, and the context that they were loaded into."""
 
     tls: Tls
-    context: ssl.SSLContext
+    context: LiveContext
 
 
 def open_tls(settings: Settings) -> Secured | None:
@@ -36,7 +35,7 @@ def open_tls(settings: Settings) -> Secured | None:
         Path(authority) if authority else None,
     )
     try:
-        return Secured(tls, tls.make_context())
+        return Secured(tls, LiveContext.around(tls.make_context()))
     except OSError as error:
         names = ", ".join(str(path) for path in tls if path is not None)
         raise SettingsError(f"TLS by {names}: {error}") from error

@@ -21,8 +21,8 @@ Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 class Target(msgspec.Struct, frozen=True, order=True):
     """A model name and version: what a request is sent to."""
 
-    name: str
-    version: str
+    name: Name
+    version: Name
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"

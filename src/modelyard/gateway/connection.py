@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import uvicorn
 from uvicorn.server import ServerState
 
+from modelyard.access.proxies import Proxies
 from modelyard.core.errors import GivenUp, RequestError, TooLarge
 from modelyard.gateway.answer import problem_answer
 from modelyard.gateway.handover import Handover, Pages
@@ -26,6 +27,7 @@ from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
+from modelyard.gateway.room import Room
 from modelyard.gateway.stall import Stall
 from modelyard.gateway.streamed import StreamedHandover, answer_streamed, mark_streamed
 from modelyard.gateway.types import Respond
@@ -44,6 +46,9 @@ class HttpConnection(asyncio.Protocol):
     pages: ClassVar[Pages]
     limits: ClassVar[Limits]
     known: ClassVar[KnownHeads]
+    room: ClassVar[Room]
+    proxies: ClassVar[Proxies | None] = None
+    known_of_proxies: ClassVar[KnownHeads]  # whose plans hold what they say of callers
     outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
 
     def __init__(
@@ -75,7 +80,7 @@ class HttpConnection(asyncio.Protocol):
         self._room = 0  # bytes taken from the budget for bodies
         self._is_leaving = False
         self._is_write_paused = False
-        self._quiet_since = loop.time()
+        self.quiet_since = loop.time()
 
     # Called by the loop.
 
@@ -83,10 +88,16 @@ class HttpConnection(asyncio.Protocol):
         """Wait for the first request (called by the loop)."""
         self.transport = cast("asyncio.Transport", transport)
         self._host = str((transport.get_extra_info("peername") or ("",))[0])
+        if self.proxies is not None and self.proxies.trusts(self._host):
+            self._reader.known = self.known_of_proxies
         self._reader.open(self.transport)
         self._stall = Stall(self._loop, self.transport)
+        everybody = cast("set[HttpConnection]", self._server.connections)
+        has_room = len(everybody) < self.room.most or self.room.make(everybody)
         self._server.connections.add(self)  # type: ignore[arg-type]
         self._keep_alive = self._loop.call_later(KEEP_ALIVE_S, self._on_quiet)
+        if not has_room:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the request that the client waited for (called by the loop)."""
@@ -122,7 +133,7 @@ class HttpConnection(asyncio.Protocol):
         """Decide how a request is answered; returns an error if it is refused."""
         if self.endpoint is not None:
             try:
-                head.plan = self.endpoint.plan(head)
+                head.plan = self.endpoint.plan(head, self._host)
                 if head.plan is not None:
                     self.endpoint.admit(head.plan, self._host)
                 mark_streamed(head)
@@ -146,9 +157,7 @@ class HttpConnection(asyncio.Protocol):
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:
-            is_head = head.method == b"HEAD"  # a client takes a body for the next response
-            respond = self._respond_without_body if is_head else self._respond
-            self._answer_refusal(refusal, head, respond)
+            self._answer_refusal(refusal, head, self._respond)
         else:
             self._outbox.flush()
             self._work = handover = self.pages.answer(
@@ -184,9 +193,6 @@ class HttpConnection(asyncio.Protocol):
         self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, dated, body))
         self._on_answered()
 
-    def _respond_without_body(self, head: bytes, body: bytes) -> None:
-        self._respond(head, b"")
-
     def _on_page_done(self, is_closed: bool) -> None:
         self._is_leaving = self._is_leaving or is_closed
         if self.transport.is_closing() or self._work is None:
@@ -203,7 +209,7 @@ class HttpConnection(asyncio.Protocol):
         if self._room:
             self._give_room_back()
         self._server.total_requests += 1
-        self._quiet_since = self._loop.time()
+        self.quiet_since = self._loop.time()
         self._reader.next()
         if self._is_leaving:
             self._outbox.flush()
@@ -219,6 +225,8 @@ class HttpConnection(asyncio.Protocol):
     # Refusals.
 
     def _answer_refusal(self, error: RequestError, head: Head | None, respond: Respond) -> None:
+        if head is not None and head.method == b"HEAD":
+            respond = _without_body(respond)
         if self.endpoint is None:
             respond(*problem_answer(error, new_request_id()))
             return
@@ -274,12 +282,22 @@ class HttpConnection(asyncio.Protocol):
 
     # The end.
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being read, but for its head, or answered."""
+        return self._reader.state in (State.IDLE, State.HEAD) and not self._is_write_paused
+
+    def leave(self) -> None:
+        """Make room for others."""
+        self._server.connections.discard(self)
+        self.transport.abort()
+
     def _on_quiet(self) -> None:
         """Close the connection if there was no request for ``KEEP_ALIVE_S``, else check later. One
         timer per connection, not per request.
         """
         is_idle = self._reader.state is State.IDLE
-        left_s = self._quiet_since + KEEP_ALIVE_S - self._loop.time()
+        left_s = self.quiet_since + KEEP_ALIVE_S - self._loop.time()
         if self.transport.is_closing():  # once the client has read the last answer
             self._stall.watch()
         elif not is_idle or left_s > 0:
@@ -319,3 +337,8 @@ class HttpConnection(asyncio.Protocol):
             return  # the end of the process closes it: so the client can read the answer
         if self._is_write_paused or self._reader.state is State.CLOSED:
             self.transport.abort()  # its client does not read, so closing would never finish
+
+
+def _without_body(respond: Respond) -> Respond:
+    """Return what answers a HEAD: its client would take a body for the next response."""
+    return lambda head, _: respond(head, b"")

@@ -57,8 +57,10 @@ class Guard:
         """
         if rule is not None and rule.need in self._open_pages:
             return None
-        credential = credential_of(dict(request.headers.raw))
+        fields = request.headers.raw
         host = "" if request.client is None else request.client.host
+        sent, proxies = credential_of(dict(fields)), self._gate.proxies
+        credential = sent if proxies is None else proxies.vouch(fields, sent, peer=host)
         if rule is None:
             principal = self._gate.principal_of(credential, host)
             if not principal.scopes.is_admin:

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 
+from modelyard.access.gate import Credential
 from modelyard.core.errors import Malformed, RequestError
 from modelyard.core.messages import Form
 from modelyard.core.routes import UNKNOWN, Who
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 32 * 1024
+_FOLD = re.compile(rb"\r\n[ \t]")
 _UPGRADE = re.compile(rb"^upgrade[ \t]*:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 
@@ -50,7 +52,7 @@ class Plan(NamedTuple):
     query: bytes = b""
     cors: bytes = b""
     door: Door | None = None
-    credential: bytes = b""
+    credential: Credential = b""
     who: Who = UNKNOWN
 
 
@@ -107,6 +109,11 @@ class Head:
         self.is_streamed = False
         self.plan: Plan | None = None
 
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """Return all headers: names in lower case, and values."""
+        lines = (line.partition(b":") for line in self.raw.split(b"\r\n")[1:-2])
+        return [(name.lower(), value.strip()) for name, _, value in lines]
+
 
 class HeadParser:
     """Parses the heads of one connection, and the chunked bodies that follow them."""
@@ -117,6 +124,7 @@ class HeadParser:
         self._pieces: list[bytes] = []
         self._is_whole = self._is_last = False
         self._method = b""
+        self._version = ""
         self._tail = b""  # of what was fed of a chunked body
         # Called by the parser.
         self.on_url = self._urls.append
@@ -127,6 +135,7 @@ class HeadParser:
     def on_headers_complete(self) -> None:
         """Keep what the parser drops once the message is complete (called by the parser)."""
         self._method = self._parser.get_method()
+        self._version = self._parser.get_http_version()
         self._is_last = not self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
@@ -137,8 +146,10 @@ class HeadParser:
         """Parse a complete head; None for empty lines, which may precede a head.
 
         Raises:
-            Malformed: It is not HTTP.
+            Malformed: It is not HTTP, or not so that everybody reads it alike.
         """
+        if _FOLD.search(raw) is not None:  # whoever stands before us may see other headers
+            raise Malformed("a header must stand on one line")
         urls, fields = self._urls, self._fields
         self._tail = b""
         urls.clear()
@@ -153,6 +164,9 @@ class HeadParser:
         if self._method == b"CONNECT" and head.body_bytes != 0:
             # It has none (RFC 9110, 9.3.6), and the parser would take one for the next head.
             raise Malformed("a CONNECT request has no body")
+        if self._version != "1.1" and (self._version != "1.0" or head.body_bytes is None):
+            # What is older has no headers, and none before 1.1 has chunks (RFC 9112, 6.1).
+            raise Malformed("this server speaks HTTP/1.1, and HTTP/1.0 without chunks")
         return head
 
     def pass_body(self, body: bytes) -> None:
@@ -188,14 +202,13 @@ class HeadParser:
         self._pieces.clear()
         return pieces, data[position:], self._is_whole
 
-    @staticmethod
-    def check(raw: bytes) -> None:
-        """Check the beginning of a head, before it is complete.
+    def check(self, piece: bytes) -> None:
+        """Check the next piece of a head, which is not complete with it.
 
         Raises:
             Malformed: It is not HTTP.
         """
-        HeadParser()._feed(raw)
+        self._feed_parser(piece)
 
     def _feed(self, raw: bytes) -> bytes:
         """Parse a head. An ``Upgrade`` header is ignored; with it the parser would skip the body.

@@ -17,12 +17,18 @@ MOST_KNOWN = 1024  # lines, and heads
 LONGEST_KNOWN_BYTES = 2048
 
 _ID = b"x-request-id:"
-_FREE = re.compile(
+_FREE = (
     rb"(?:x-request-id|x-correlation-id|traceparent|tracestate|b3|x-b3-[a-z]+|x-amzn-trace-id"
-    rb"|x-cloud-trace-context|x-datadog-[a-z-]+|uber-trace-id|x-real-ip|x-forwarded-for"
-    rb"|x-request-start|date):[\t -~]*",
-    re.IGNORECASE,
+    rb"|x-cloud-trace-context|x-datadog-[a-z-]+|uber-trace-id|x-real-ip"
+    rb"|x-request-start|date%b):[\t -~]*"
 )
+_FREE_OF_ONE = re.compile(_FREE % b"|x-forwarded-for", re.IGNORECASE)
+_FREE_OF_MANY = re.compile(_FREE % b"", re.IGNORECASE)
+
+
+def may_differ(name: str) -> bool:
+    """Return whether requests that are answered alike may differ in this header."""
+    return _FREE_OF_ONE.fullmatch(f"{name}:".encode()) is not None
 
 
 class Recognised(NamedTuple):
@@ -38,9 +44,15 @@ class _Form(NamedTuple):
 
 
 class KnownHeads:
-    """The heads of all connections of one server."""
+    """The heads of all connections of one server.
 
-    def __init__(self) -> None:
+    Args:
+        has_one_client: Whether a connection stands for one client, whatever its requests say of
+            where they come from.
+    """
+
+    def __init__(self, *, has_one_client: bool = True) -> None:
+        self._match_free = (_FREE_OF_ONE if has_one_client else _FREE_OF_MANY).fullmatch
         self._lines: dict[bytes, int] = {}
         self._forms: dict[tuple[int | None, ...], _Form] = {}
 
@@ -53,7 +65,7 @@ class KnownHeads:
         given_id = None
         for number in form.free:
             line = lines[number]
-            if _FREE.fullmatch(line) is None:
+            if self._match_free(line) is None:
                 return None
             if line[: len(_ID)].lower() == _ID:
                 given_id = line[len(_ID) :].strip()
@@ -67,7 +79,7 @@ class KnownHeads:
             self._lines.clear()
             self._forms.clear()
         lines = raw.split(b"\r\n")
-        free = tuple(n for n, line in enumerate(lines) if _FREE.fullmatch(line) is not None)
+        free = tuple(n for n, line in enumerate(lines) if self._match_free(line) is not None)
         for number, line in enumerate(lines):
             if number not in free:
                 self._lines.setdefault(line, len(self._lines))

@@ -69,6 +69,8 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
 def _make_door_plan(head: Head, door: Door) -> Plan:
     """Return the plan of a request that has a door; its content type is not checked."""
     coding: Coding = ""
+    if head.method == b"HEAD":  # its answer has no body, and a door's has one
+        _check_method(head)
     try:
         _check_method(head)
         coding = _coding_of(head)

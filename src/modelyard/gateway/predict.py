@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from modelyard.access.gate import Gate
+from modelyard.access.proxies import Proxies
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
@@ -100,20 +101,27 @@ class PredictEndpoint:
         self._is_access_logged = is_access_logged
         self._clock = clock
 
-    def plan(self, head: Head) -> Plan | None:
+    @property
+    def proxies(self) -> Proxies | None:
+        """Who may speak for callers."""
+        return None if self._gate is None else self._gate.proxies
+
+    def plan(self, head: Head, host: str) -> Plan | None:
         """Return how to read a request's body, before it arrives; None if it is not a prediction.
+        ``host``: the address that it came from.
 
         Raises:
             RequestError: The request is refused because of its head.
         """
-        if not (self.cors.is_on or self._sticky_header):
-            return plan_of(head)
-        if self.cors.is_preflight(head.method, head.headers):
+        if self.cors.is_on and self.cors.is_preflight(head.method, head.headers):
             return None
         plan = plan_of(head)
         if plan is None:
             return None
-        if lines := self.cors.lines_for(head.headers.get(b"origin")):
+        if (proxies := self.proxies) is not None and isinstance(plan.credential, bytes):
+            vouched = proxies.vouch(head.fields(), plan.credential, peer=host)
+            plan = plan._replace(credential=vouched)
+        if self.cors.is_on and (lines := self.cors.lines_for(head.headers.get(b"origin"))):
             plan = plan._replace(cors=lines)
         if self._sticky_header and (named := head.headers.get(self._sticky_header)):
             plan = plan._replace(who=Who(header=named.decode("latin-1")))

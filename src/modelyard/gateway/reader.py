@@ -88,9 +88,9 @@ class RequestReader:
         reserve: Callable[[int], None],
     ) -> None:
         self.state = State.IDLE
+        self.known = known
         self.given_id: bytes | None = None  # the client's own id of the current request
         self._limits = limits
-        self._known = known
         self._on_head = on_head
         self._on_request = on_request
         self._on_expecting = on_expecting
@@ -109,6 +109,7 @@ class RequestReader:
         )
         self._head: Head | None = None  # whose body is being read
         self._begun = b""  # the bytes of an incomplete head
+        self._checker: HeadParser | None = None  # has been fed these bytes
         self._ahead = b""  # bytes after the request that is being answered
         self._timer: asyncio.TimerHandle | None = None
         self._take: Callable[[bytes], None]  # the next bytes of a body that is handed on
@@ -164,7 +165,7 @@ class RequestReader:
             self._await_head(data)
             return
         raw = data[:end]
-        recognised = self._known.recognise(raw)
+        recognised = self.known.recognise(raw)
         if recognised is not None:
             head, self.given_id = recognised
             size = head.body_bytes
@@ -178,7 +179,7 @@ class RequestReader:
 
     def _read_unknown_head(self, raw: bytes, rest: bytes) -> None:
         """Parse a head, and begin with its body."""
-        self._begun = b""
+        self._begun, self._checker = b"", None
         try:
             if len(raw) > MAX_HEAD_BYTES:
                 raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
@@ -210,7 +211,7 @@ class RequestReader:
                 self._on_refused(error, head)
                 return
         elif refusal is None and head.plan is not None and size == len(rest):
-            self._known.learn(raw, head)
+            self.known.learn(raw, head)
         self._disarm()
         if size:
             self._parser.pass_body(rest[:size])
@@ -220,11 +221,13 @@ class RequestReader:
 
     def _await_head(self, begun: bytes) -> None:
         """Wait for the rest of a head, with a timeout."""
-        self._begun = begun
+        if self.state is not State.HEAD or self._checker is None:
+            self._begun, self._checker = b"", HeadParser()
+        piece, self._begun = begun[len(self._begun) :], begun
         try:
             if len(begun) > MAX_HEAD_BYTES:
                 raise HeadTooLargeError(f"headers may have {MAX_HEAD_BYTES} bytes")
-            HeadParser.check(begun)
+            self._checker.check(piece)
         except RequestError as error:
             self._on_refused(error, None)
             return

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from fastapi import Request
 
-from modelyard.access.gate import Gate, refusal
+from modelyard.access.gate import Credential, Gate, refusal
 from modelyard.access.keyring import Principal
 from modelyard.core.errors import Forbidden
 from modelyard.dispatch.catalog import Entry
@@ -88,7 +88,7 @@ def visible_to(principal: Principal | None, entries: Iterable[Entry]) -> list[En
     return [entry for entry in entries if principal.scopes.may_see(entry.target.name)]
 
 
-def let_in(gate: Gate, rule: Rule, credential: bytes, *, host: str, act: str) -> Principal:
+def let_in(gate: Gate, rule: Rule, credential: Credential, *, host: str, act: str) -> Principal:
     """Return who calls, if that may have what it asks for; write down what is administrative.
 
     ``credential`` and ``host``: see ``Gate.principal_of``. ``act``: what is asked for, in words.

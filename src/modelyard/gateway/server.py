@@ -17,6 +17,7 @@ from modelyard.gateway.handover import Pages
 from modelyard.gateway.known import KnownHeads
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.reader import Limits
+from modelyard.gateway.room import room_of_process
 from modelyard.gateway.types import App
 
 
@@ -63,6 +64,9 @@ def make_server(
         "pages": Pages(pages),
         "limits": limits,
         "known": KnownHeads(),
+        "room": room_of_process(),
+        "proxies": None if endpoint is None else endpoint.proxies,
+        "known_of_proxies": KnownHeads(has_one_client=False),
     }
     config = uvicorn.Config(
         pages,

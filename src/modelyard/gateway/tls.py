@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CHECK_S = 1.0
 
@@ -39,20 +39,38 @@ class Tls(NamedTuple):
         return self.certificate.read_bytes(), self.key.read_bytes(), authority
 
 
-async def renew(tls: Tls, context: ssl.SSLContext) -> None:
-    """Load a certificate that has changed, for the connections that are made from then on, until
-    cancelled. Files that do not belong together, as in the midst of a renewal, change nothing. The
-    authority of clients stays the one of the start.
+class LiveContext(ssl.SSLContext):
+    """Stands for ``current``, which can be replaced: a connection uses the one that is there when
+    it is made. A session of one is not resumed by the next, so nobody gets in by a session that an
+    authority of the past has let in.
     """
-    known = None  # the first time it is loaded again: it may have changed since it was
+
+    current: ssl.SSLContext
+
+    @classmethod
+    def around(cls, context: ssl.SSLContext) -> LiveContext:
+        """Return one that stands for ``context``."""
+        live = cls(ssl.PROTOCOL_TLS_SERVER)
+        live.current = context
+        return live
+
+    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+        """Begin a connection (called by the event loop)."""
+        return self.current.wrap_bio(*arguments, **named)
+
+
+async def renew(tls: Tls, context: LiveContext) -> None:
+    """Use files that have changed for the connections that are made from then on, until cancelled.
+    Files that do not belong together, as in the midst of a renewal, change nothing.
+    """
+    known = None  # the first time they are loaded again: they may have changed since they were
     while True:
         await asyncio.sleep(CHECK_S)
         try:
-            found = (await asyncio.to_thread(tls.read))[:2]
+            found = await asyncio.to_thread(tls.read)
             if found == known:
                 continue
-            tls.make_context()  # else a wrong pair would be half loaded
-            context.load_cert_chain(tls.certificate, tls.key)
+            context.current = tls.make_context()
         except OSError as error:
             log.warning("certificate_not_read", extra={"why": str(error)})
             continue

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
+
+from modelyard.access.gate import Credential
+from modelyard.access.proxies import Proxies
 
 
 def credential_of(metadata: Mapping[str, str | bytes]) -> bytes:
     """Return what tells who asks, as in HTTP; empty if there is nothing."""
     found = metadata.get("x-api-key") or metadata.get("authorization", b"")
     return found.encode() if isinstance(found, str) else found
+
+
+def vouched(
+    metadata: Iterable[tuple[str, str | bytes]], peer: str, proxies: Proxies | None
+) -> Credential:
+    """Return what tells who asks, with what a trusted proxy says of it."""
+    pairs = tuple(metadata)
+    sent = credential_of(dict(pairs))
+    if proxies is None:
+        return sent
+    return proxies.vouch(fields_of(pairs), sent, peer=host_of(peer))
+
+
+def fields_of(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return metadata as headers."""
+    return [
+        (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in metadata
+    ]
 
 
 def host_of(peer: str) -> str:

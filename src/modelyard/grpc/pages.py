@@ -26,7 +26,7 @@ from modelyard.gateway.v2_facts import (
     stats_documents,
     stats_entries,
 )
-from modelyard.grpc.callers import credential_of, host_of
+from modelyard.grpc.callers import host_of, vouched
 from modelyard.grpc.messages import fill, message_class
 from modelyard.grpc.status import STATUS
 
@@ -177,8 +177,9 @@ class Pages:
         host = host_of(context.peer())
         if self._gate is None or need == "nothing":
             return Caller(None, host)
-        sent = dict(context.invocation_metadata() or ())
+        sent = context.invocation_metadata() or ()
+        credential = vouched(sent, context.peer(), self._gate.proxies)
         named = asked.name if need == "see" else asked.model_name if need == "release" else ""
         act = f"gRPC {type(asked).__name__}"
-        principal = let_in(self._gate, Rule(need, named), credential_of(sent), host=host, act=act)
+        principal = let_in(self._gate, Rule(need, named), credential, host=host, act=act)
         return Caller(principal, host)

@@ -14,7 +14,7 @@ from modelyard.access.gate import Gate, refusal_of
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.tls import Tls
-from modelyard.grpc.callers import credential_of
+from modelyard.grpc.callers import credential_of, fields_of
 from modelyard.grpc.inference import handlers_of
 from modelyard.grpc.messages import POOL, SERVICE
 from modelyard.grpc.pages import NEEDS, Pages
@@ -78,9 +78,15 @@ class Doorkeeper(grpc.aio.ServerInterceptor):
         """Return who handles a call."""
         service, _, name = details.method.removeprefix("/").partition("/")
         is_open = service != SERVICE or NEEDS.get(name) == "nothing"
-        if is_open or self._gate.is_valid(credential_of(dict(details.invocation_metadata or ()))):
+        sent = details.invocation_metadata or ()
+        if is_open or self._gate.is_valid(credential_of(dict(sent))) or self._is_named(sent):
             return await continuation(details)
         return self._refusal
+
+    def _is_named(self, sent: Any) -> bool:
+        """Return whether a proxy may have named the caller. Who has said so is not known yet."""
+        proxies = self._gate.proxies
+        return proxies is not None and proxies.names_owner(fields_of(sent))
 
 
 async def _refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 from zlib import crc32
 
 import msgspec
+from msgspec import Meta
 
 from modelyard.core.errors import Failure
-from modelyard.core.manifest import Limits
+from modelyard.core.manifest import Count, Limits
 from modelyard.core.messages import Form, Schema, State
 from modelyard.core.names import Target
 
 T = TypeVar("T")
+ShortText = Annotated[str, Meta(max_length=1_000)]
+Tally = Annotated[int, Meta(ge=0, le=1_000_000)]
+Duration = Annotated[float, Meta(ge=0, le=366 * 24 * 3600)]  # which NaN is not
 
 BUNDLE = "modelyard.bundle.1"
 ANSWERS = "modelyard.answers.1"
@@ -60,13 +64,13 @@ class Card(msgspec.Struct, frozen=True):
     target: Target
     description: str
     limits: Limits
-    cache_ttl_s: float
-    max_batch_size: int
+    cache_ttl_s: Duration
+    max_batch_size: Count
     scale_to_zero: bool
     digest: str
     schema: Schema | None
     is_default: bool = False
-    target_wait_s: float = 1.0
+    target_wait_s: Duration = 1.0
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True):
@@ -85,18 +89,18 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
             never.
     """
 
-    worker: str
-    host: str
+    worker: ShortText
+    host: ShortText
     target: Target
-    card: str
+    card: ShortText
     state: State
-    reason: str = ""
-    runners: int = 0
-    runners_ready: int = 0
-    queued: int | None = None
-    instance_s: float = 0.0
+    reason: Annotated[str, Meta(max_length=10_000)] = ""
+    runners: Tally = 0
+    runners_ready: Tally = 0
+    queued: Annotated[int, Meta(ge=0)] | None = None
+    instance_s: Duration = 0.0
     is_last: bool = False
-    queue_lost_s: float | None = None
+    queue_lost_s: Annotated[float, Meta(ge=0)] | None = None
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):
@@ -138,8 +142,27 @@ decode_bundle = partial(_decode, msgspec.msgpack.Decoder(list[Item]))
 decode_answers = partial(_decode, msgspec.msgpack.Decoder(list[Answer]))
 decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
 decode_status = partial(_decode, msgspec.msgpack.Decoder(Status))
-decode_card = partial(_decode, msgspec.msgpack.Decoder(Card))
+_decode_card = partial(_decode, msgspec.msgpack.Decoder(Card))
 decode_hello = partial(_decode, msgspec.msgpack.Decoder(Hello))
+
+
+def decode_card(body: bytes) -> Card:
+    """Read a card.
+
+    Raises:
+        msgspec.MsgspecError: It is damaged, or its schema is none: with it all pages that show
+            schemas would fail.
+    """
+    card = _decode_card(body)
+    if (schema := card.schema) is not None:
+        try:
+            for text in (schema.input, schema.output):
+                msgspec.json.decode(text, type=dict[str, Any])
+            for text in filter(None, (schema.example, schema.tensors)):
+                msgspec.json.decode(text)
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise msgspec.DecodeError(str(error)) from error
+    return card
 
 
 def card_id(encoded: bytes | bytearray) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import count
 from typing import NamedTuple
 
 from modelyard.core.batch import Priority
@@ -83,9 +84,11 @@ class Lane:
             bundle may hold is a bundle by itself.
         depart: Sends a bundle.
         clock: For the moment at which a bundle leaves.
-        new_id: Returns a new bundle id.
+        first_key: Of its requests and bundles. What the workers of one target see must not tell
+            them those of another: with a key they could answer.
 
     Attributes:
+        keys: Gives them.
         asked: How many instances have come so far, in how many ``requests``.
     """
 
@@ -97,14 +100,14 @@ class Lane:
         capacity: Callable[[Target], Capacity],
         depart: Callable[[Bundle], None],
         clock: Clock,
-        new_id: Callable[[], str],
+        first_key: int,
     ) -> None:
         self.target = target
         self.queue = queue_name(target, priority)
         self._capacity = capacity
         self._depart = depart
         self._clock = clock
-        self._new_id = new_id
+        self.keys = count(first_key)
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[int, Pending] = OrderedDict()  # by key, the next one first
         self._instances = 0  # of all that wait
@@ -201,7 +204,7 @@ class Lane:
             room -= pending.instances
             used += len(pending.call.request.input)
         if chosen:
-            bundle = Bundle(self._new_id(), self, chosen, departed=self._clock())
+            bundle = Bundle(str(next(self.keys)), self, chosen, departed=self._clock())
             for pending in chosen:
                 pending.bundle = bundle
             self._under_way += 1

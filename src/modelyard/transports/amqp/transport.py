@@ -12,7 +12,6 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 
 import msgspec
 
@@ -66,7 +65,6 @@ class AmqpTransport:
         self._metrics = broker.metrics
         self._capacity = capacity
         self._on_unroutable = on_unroutable
-        self._keys, self._bundle_ids = count(1), count(1)
         self._pending: dict[int, Pending] = {}
         self._bundles: dict[str, Bundle] = {}
         self._lanes: dict[tuple[Target, Priority], Lane] = {}
@@ -130,7 +128,7 @@ class AmqpTransport:
             )
             return
         lane = self._lane(call.request.target, call.request.priority)
-        pending = Pending(next(self._keys), call, lane)
+        pending = Pending(next(lane.keys), call, lane)
         self._pending[pending.key] = pending
         call.watch(partial(self._forget, pending))
         lane.enter(pending)
@@ -154,7 +152,7 @@ class AmqpTransport:
                 capacity=self._capacity,
                 depart=self._depart,
                 clock=self._broker.clock,
-                new_id=lambda: str(next(self._bundle_ids)),
+                first_key=self._broker.chance.getrandbits(62),
             )
             self._lanes[target, priority] = lane
             if self._session is not None:

@@ -41,6 +41,7 @@ from modelyard.transports.amqp.topology import (
     declare_own_queue,
 )
 
+MOST_TARGETS = 10_000  # versions of models; announcements of further ones are dropped
 TICK_S = 1.0
 KNOWS_ALL_AFTER_S = 2 * SPREAD_S + 0.5  # from the first hello on
 LACKS_AT_MOST_S = 10.0  # a worker whose card does not come keeps no gateway unready for ever
@@ -184,9 +185,9 @@ class Watcher:
 
     def _on_status(self, status: envelope.Status) -> None:
         now = self._broker.clock()
-        known = self._known.get(status.target)
+        known = self._known_of(status.target)
         if known is None:
-            known = self._known[status.target] = Known(status.target, now)
+            return
         if known.hear(status, now):
             self._tell(known)
             if known.newer_card() is not None:
@@ -195,13 +196,27 @@ class Watcher:
             self._on_queue_lost(status.target, now - status.queue_lost_s)
 
     def _on_card(self, card: envelope.Card, card_id: str) -> None:
-        self._cards[card_id] = card
-        known = self._known.get(card.target)
+        known = self._known_of(card.target)
         if known is None:
-            known = self._known[card.target] = Known(card.target, self._broker.clock())
+            return
+        if len(self._cards) > 2 * MOST_TARGETS:
+            self._drop_cards()
+        self._cards[card_id] = card
         if not known.workers and card.scale_to_zero:
             known.card, known.card_id = card, card_id
         self._tell(known)
+
+    def _known_of(self, target: Target) -> Known | None:
+        """Return the view of a target that is announced; None if there are too many."""
+        known = self._known.get(target)
+        if known is None and len(self._known) < MOST_TARGETS:
+            known = self._known[target] = Known(target, self._broker.clock())
+        return known
+
+    def _drop_cards(self) -> None:
+        """Drop the cards that are not in use."""
+        in_use = {known.card_id for known in self._known.values()}
+        self._cards = {key: card for key, card in self._cards.items() if key in in_use}
 
     def _tell(self, known: Known) -> None:
         """Announce a target, with its workers' current card."""
@@ -247,8 +262,7 @@ class Watcher:
                 hello = envelope.Hello(self._broker.owner, lacking)
                 await publish_hello(session.publishing, hello)
             if now - self._tidied > TIDY_EVERY_S:
-                in_use = {known.card_id for known in self._known.values()}
-                self._cards = {key: card for key, card in self._cards.items() if key in in_use}
+                self._drop_cards()
                 await self._tidy(session.consuming)
         except BlockedError:
             return
