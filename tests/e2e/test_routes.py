@@ -73,8 +73,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
 @pytest.fixture(autouse=True)
 def cleared(routed: Routed) -> Iterator[None]:
     yield
-    if "no route" not in routed.route("show"):
-        routed.route("clear", MODEL)
+    routed.route("clear", MODEL)
     routed.wait_for("3")
 
 

@@ -65,6 +65,7 @@ def test_the_defaults() -> None:
         "forget_model_s": 3600,
         "expected_model": "",
         "load_attempts": 0,
+        "sticky_header": "",
         "default_versions": "",
         "show_model_errors": False,
         "gpus": "auto",

@@ -46,7 +46,7 @@ def show(options: argparse.Namespace) -> None:
 
 def set_route(options: argparse.Namespace) -> None:
     """Set the weights of a model's versions."""
-    store = _open(options, makes=True)
+    store = _open(options)
     was = store.find(options.model)
     guard = None
     if options.guard is not None:
@@ -58,7 +58,7 @@ def set_route(options: argparse.Namespace) -> None:
 
 def promote(options: argparse.Namespace) -> None:
     """Send all requests to one version."""
-    store = _open(options, makes=True)
+    store = _open(options)
     _change(options, store, [(store.find(options.model), Route({options.version: ALL}))])
 
 
@@ -84,7 +84,7 @@ def apply(options: argparse.Namespace) -> None:
             wanted = msgspec.convert(tomllib.load(file), _File).routes
     except (OSError, ValueError) as error:
         raise UsageError(f"{options.file}: {error}") from error
-    store = _open(options, makes=True)
+    store = _open(options)
     there = {one.model: one for one in store.all()}
     changes: list[tuple[StoredRoute, Route | None]] = [
         (there.get(name) or store.find(name), route)
@@ -182,8 +182,8 @@ def _as_document(found: StoredRoute) -> dict[str, Any]:
     }
 
 
-def _open(options: argparse.Namespace, *, makes: bool = False) -> RouteStore:
-    engine = open_engine(options, makes=makes)
+def _open(options: argparse.Namespace) -> RouteStore:
+    engine = open_engine(options, makes=True, is_quiet=True)
     from modelyard.store.routes import RouteStore
 
     return RouteStore(engine, wall_clock=time.time)

@@ -186,8 +186,11 @@ def _date(text: str) -> date:
         raise UsageError(f"{text!r} is not a valid day; write 2027-01-31") from None
 
 
-def open_engine(options: argparse.Namespace, *, makes: bool = False) -> Engine:
-    """Return the store's database; ``makes``: whether SQLite is made if it is not there yet.
+def open_engine(
+    options: argparse.Namespace, *, makes: bool = False, is_quiet: bool = False
+) -> Engine:
+    """Return the store's database; ``makes``: whether SQLite is made if it is not there yet, and
+    ``is_quiet``: without a word of that.
 
     Raises:
         UsageError: Its libraries are missing.
@@ -200,7 +203,8 @@ def open_engine(options: argparse.Namespace, *, makes: bool = False) -> Engine:
     engine = schema.open_engine(settings.store_url)
     if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
         schema.upgrade(engine)
-        print(f"made {engine.url.database}")
+        if not is_quiet:
+            print(f"made {engine.url.database}")
     schema.check_revision(engine)
     return engine
 
