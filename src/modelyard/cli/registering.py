@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import shutil
 import subprocess
@@ -200,6 +199,8 @@ def _schema_of(folder: Path) -> dict[str, Any]:
     Raises:
         UsageError: It does not load.
     """
+    import asyncio
+
     from modelyard.check.trial import load_once
     from modelyard.compose.launching import make_equipper
 
