@@ -124,7 +124,9 @@ class Gate:
             ModelNotFound: The model may not be known to be there.
             Forbidden: It may, but may not be asked.
         """
-        principal = self.principal_of(credential, host)
+        principal = self._known.get(credential)
+        if principal is None or principal.has_conditions:
+            principal = self.principal_of(credential, host)
         if model not in principal.may_ask:
             if not principal.scopes.may_predict(model):
                 raise refusal(principal, model, scope=f"predict:{model}")

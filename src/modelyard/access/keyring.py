@@ -61,6 +61,7 @@ class Principal:
         scopes: What the caller may do.
         expires: See ``Key``.
         limits: How much the caller may ask.
+        has_conditions: Whether it may be used only until some time, or from some places.
         account: What counts its requests, once it has asked.
         may_ask: Names of models that it has asked, and may ask: so that it is found out once.
     """
@@ -75,6 +76,7 @@ class Principal:
         self.account: Account | None = None
         self.may_ask: set[str] = set()
         self._networks: tuple[Network, ...] = tuple(map(ip_network, key.networks))
+        self.has_conditions = key.expires is not None or bool(self._networks)
 
     def may_come_from(self, host: str) -> bool:
         """Return whether it may be used at this address."""
