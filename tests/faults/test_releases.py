@@ -1,4 +1,4 @@
-"""A release under load: two gateways, PostgreSQL, two versions, and not one answer other than 200."""
+"""A release under load: two gateways, two versions, and not one answer other than 200."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from modelyard.compose.cluster import own_name
+from modelyard.compose.running import own_name
 
 
 def test_pods_of_one_deployment_have_different_names(monkeypatch: pytest.MonkeyPatch) -> None:

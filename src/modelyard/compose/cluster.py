@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
 import socket
 import time
 from functools import partial
@@ -20,7 +18,7 @@ from modelyard.compose.access import OpenGate, share_limits
 from modelyard.compose.demands import Demands
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import OnChange, OnStopping, Process
-from modelyard.compose.running import background, spare_the_collector, stop_on_signals
+from modelyard.compose.running import background, own_name, spare_the_collector, stop_on_signals
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Member
@@ -45,13 +43,6 @@ log = logging.getLogger(__name__)
 
 class LoadError(Exception):
     """The model has failed to load ``load_attempts`` times; the text says why."""
-
-
-def own_name() -> str:
-    """Return a unique name that shows where the process runs. The host names of a Deployment's pods
-    differ only at their end, and their process ids may be equal.
-    """
-    return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"
 
 
 def _broker(settings: Settings, metrics: Metrics) -> Broker:

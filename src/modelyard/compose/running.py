@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
+import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Protocol
 
@@ -55,3 +58,10 @@ def stop_on_signals(stop: Stop) -> Iterator[None]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def own_name() -> str:
+    """Return a unique name that shows where the process runs. The host names of a Deployment's pods
+    differ only at their end, and their process ids may be equal.
+    """
+    return f"{socket.gethostname()[:32]}.{os.getpid()}.{secrets.token_hex(4)}"

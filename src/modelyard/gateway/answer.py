@@ -16,6 +16,7 @@ from modelyard.gateway.problems import (
     problem_of,
 )
 from modelyard.gateway.question import MEDIA_TYPES
+from modelyard.gateway.types import Respond
 
 _PREDICTION_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
@@ -94,3 +95,8 @@ def _error_head(error: RequestError, problem: Problem, media_type: str, body_byt
         headers.append((b"allow", b"POST"))
     head = b"HTTP/1.1 %d %b\r\n" % (problem.status, phrase_of(problem.status).encode())
     return head + b"".join(b"%b: %b\r\n" % header for header in headers)
+
+
+def without_body(respond: Respond) -> Respond:
+    """Return what answers a HEAD: its client would take a body for the next response."""
+    return lambda head, _: respond(head, b"")

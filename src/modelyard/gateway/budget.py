@@ -36,3 +36,32 @@ class Budget:
     def give_back(self, size: int) -> None:
         """Give room back."""
         self.taken -= size
+
+
+class Reserved:
+    """What one connection has taken of a budget.
+
+    Args:
+        budget: None if bodies are not counted.
+    """
+
+    __slots__ = ("_budget", "taken")
+
+    def __init__(self, budget: Budget | None) -> None:
+        self._budget = budget
+        self.taken = 0
+
+    def take(self, size: int) -> None:
+        """Take ``size`` bytes more.
+
+        Raises:
+            Overloaded: There is no room now.
+        """
+        if self._budget is not None:
+            self.taken += self._budget.take(size)
+
+    def give_back(self) -> None:
+        """Give all of it back."""
+        if self.taken and self._budget is not None:
+            self._budget.give_back(self.taken)
+            self.taken = 0

@@ -18,7 +18,8 @@ from uvicorn.server import ServerState
 
 from modelyard.access.proxies import Proxies
 from modelyard.core.errors import GivenUp, RequestError, TooLarge
-from modelyard.gateway.answer import problem_answer
+from modelyard.gateway.answer import problem_answer, without_body
+from modelyard.gateway.budget import Reserved
 from modelyard.gateway.handover import Handover, Pages
 from modelyard.gateway.heads import Head
 from modelyard.gateway.known import KnownHeads
@@ -64,6 +65,7 @@ class HttpConnection(asyncio.Protocol):
         if outbox is None:
             outbox = self.outboxes[loop] = Outbox(loop)
         self._outbox = outbox
+        self._bodies = Reserved(None if self.endpoint is None else self.endpoint.budget)
         self._reader = RequestReader(
             self,
             self.limits,
@@ -73,11 +75,10 @@ class HttpConnection(asyncio.Protocol):
             on_expecting=self._on_expecting,
             on_stream=self._on_stream,
             on_refused=self._refuse,
-            reserve=self._reserve,
+            reserve=self._bodies.take,
         )
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._work: Predicting | Handover | None = None
-        self._room = 0  # bytes taken from the budget for bodies
         self._is_leaving = False
         self._is_write_paused = False
         self.quiet_since = loop.time()
@@ -105,7 +106,7 @@ class HttpConnection(asyncio.Protocol):
         self._keep_alive.cancel()
         self._stall.stop()
         self._reader.close()
-        self._give_room_back()
+        self._bodies.give_back()
         work, self._work = self._work, None
         if isinstance(work, Handover):
             work.client_left()
@@ -206,8 +207,8 @@ class HttpConnection(asyncio.Protocol):
     def _on_answered(self) -> None:
         """Go on with the next request, or wait for one."""
         self._work = None
-        if self._room:
-            self._give_room_back()
+        if self._bodies.taken:
+            self._bodies.give_back()
         self._server.total_requests += 1
         self.quiet_since = self._loop.time()
         self._reader.next()
@@ -226,32 +227,25 @@ class HttpConnection(asyncio.Protocol):
 
     def _answer_refusal(self, error: RequestError, head: Head | None, respond: Respond) -> None:
         if head is not None and head.method == b"HEAD":
-            respond = _without_body(respond)
+            respond = without_body(respond)
         if self.endpoint is None:
             respond(*problem_answer(error, new_request_id()))
             return
-        if head is None:
-            self.endpoint.refuse(error, respond, given_id=None)
-            return
-        self.endpoint.refuse(
-            error,
-            respond,
-            given_id=self._reader.given_id,
-            door=None if head.plan is None else head.plan.door,
-            origin=head.headers.get(b"origin"),
-        )
+        given_id = door = origin = None
+        if head is not None:
+            given_id, origin = self._reader.given_id, head.headers.get(b"origin")
+            door = None if head.plan is None else head.plan.door
+        self.endpoint.refuse(error, respond, given_id=given_id, door=door, origin=origin)
 
     def _refuse(self, error: RequestError, head: Head | None) -> None:
-        """Answer a request of which not all has been read, and close the connection.
-
-        The rest is read and dropped for a limited time: otherwise a client that is still sending
-        would see a connection reset instead of the answer.
+        """Answer a request of which not all has been read, and close the connection. The rest is
+        read and dropped: else a client that still sends would see a reset instead of the answer.
         """
         if self.transport.is_closing() or self._reader.state is State.CLOSED:
             return
         self._is_leaving, self._work = True, None
         self._reader.close()
-        self._give_room_back()
+        self._bodies.give_back()
         self._answer_refusal(error, head, self._write_last)
 
     def _write_last(self, head: bytes, body: bytes) -> None:
@@ -270,16 +264,6 @@ class HttpConnection(asyncio.Protocol):
         self._outbox.flush()
         self.transport.write(_CONTINUE)
 
-    def _reserve(self, size: int) -> None:
-        """Take ``size`` more bytes from the budget for bodies."""
-        if self.endpoint is not None:
-            self._room += self.endpoint.budget.take(size)
-
-    def _give_room_back(self) -> None:
-        if self._room and self.endpoint is not None:
-            self.endpoint.budget.give_back(self._room)
-            self._room = 0
-
     # The end.
 
     @property
@@ -293,9 +277,7 @@ class HttpConnection(asyncio.Protocol):
         self.transport.abort()
 
     def _on_quiet(self) -> None:
-        """Close the connection if there was no request for ``KEEP_ALIVE_S``, else check later. One
-        timer per connection, not per request.
-        """
+        """Close the connection if it was quiet for ``KEEP_ALIVE_S``, else check later."""
         is_idle = self._reader.state is State.IDLE
         left_s = self.quiet_since + KEEP_ALIVE_S - self._loop.time()
         if self.transport.is_closing():  # once the client has read the last answer
@@ -337,8 +319,3 @@ class HttpConnection(asyncio.Protocol):
             return  # the end of the process closes it: so the client can read the answer
         if self._is_write_paused or self._reader.state is State.CLOSED:
             self.transport.abort()  # its client does not read, so closing would never finish
-
-
-def _without_body(respond: Respond) -> Respond:
-    """Return what answers a HEAD: its client would take a body for the next response."""
-    return lambda head, _: respond(head, b"")

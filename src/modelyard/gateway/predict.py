@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -36,18 +36,10 @@ from modelyard.gateway.question import (
     read_ask,
     request_id_of,
 )
-from modelyard.gateway.types import Respond
+from modelyard.gateway.types import GatewayMetrics, Respond
 from modelyard.gateway.uploads import read_upload
 
 log = logging.getLogger(__name__)
-
-
-class GatewayMetrics(Protocol):
-    """The metrics that the gateway reports."""
-
-    def answered(self, target: Target | None, code: str, seconds: float) -> None:
-        """A request was answered: ``ok`` or the code of a problem."""
-        ...
 
 
 class Asked(NamedTuple):

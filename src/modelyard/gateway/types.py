@@ -1,9 +1,11 @@
-"""The ASGI types that the gateway uses."""
+"""The types of ASGI, of responses, and of the metrics that the gateway reports."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
+
+from modelyard.core.names import Target
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -15,3 +17,11 @@ Headers = dict[bytes, bytes]
 
 Respond = Callable[[bytes, bytes], None]
 """Sends a response: status line and headers without the blank line, and body."""
+
+
+class GatewayMetrics(Protocol):
+    """The metrics that the gateway reports."""
+
+    def answered(self, target: Target | None, code: str, seconds: float) -> None:
+        """A request was answered: ``ok`` or the code of a problem."""
+        ...
