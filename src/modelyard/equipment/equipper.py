@@ -102,7 +102,9 @@ class Equipper:
             python, variables = python_in(environment), _activated(environment, variables)
         variables |= manifest.environment.variables | secrets
         resources = manifest.resources
-        taken = await self._devices.take(resources.gpu, kind=resources.gpu_kind)
+        taken = await self._devices.take(
+            resources.gpu, kind=resources.gpu_kind, may_lack=resources.without_gpu == "cpu"
+        )
         return Equipment(python, variables | taken.variables, taken.give_back)
 
     def _inherited(self, manifest: Manifest) -> dict[str, str]:
