@@ -19,6 +19,7 @@ from typing import NamedTuple
 from modelyard.core.artefacts import (
     HEAD_BYTES,
     MLMODEL,
+    PICKLES,
     SUFFIXES,
     ArtefactError,
     Runtime,
@@ -200,9 +201,11 @@ def find_artefact(folder: Path, manifest: Manifest) -> Path:
         found = [path.parent for path in inside if path.name == MLMODEL]
         kind = f"folder with a file {MLMODEL}"
     else:
-        found = [path for path in inside if path.suffix.lower() in SUFFIXES[runtime]]
+        pickles = PICKLES if runtime == "sklearn" and manifest.allow_pickle else ()
+        suffixes = SUFFIXES[runtime] + pickles
+        found = [path for path in inside if path.suffix.lower() in suffixes]
         found = [path for path in found if path.parts[0] == "assets" or _is_beside(path)]
-        kind = f"file {' or '.join(SUFFIXES[runtime])}"
+        kind = f"file {' or '.join(suffixes)}"
     if named:
         found = [path for path in (found if runtime == "mlflow" else inside) if path == Path(named)]
     shown = ", ".join(sorted(map(str, found)))

@@ -6,21 +6,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+import joblib
+import msgspec
 import numpy as np
 import onnxruntime
+import pandas as pd
 import pytest
 from onnx import TensorProto, helper
 
 from modelyard.core.errors import InvalidInput
 from modelyard.folder import find_models, read_manifest
+from modelyard.runner.host import HostedModel
 from modelyard.scaffold import wrap_artefact
 from modelyard.testing import ServedModel
 from tests.support.artefacts import (
+    homes_of,
     iris,
     rows_like_iris,
     save_forest,
     save_lightgbm,
     save_onnx,
+    save_pipeline,
     save_xgboost,
 )
 from tests.unit.runtimes import doubling, graph, refusal, write
@@ -216,3 +222,17 @@ def test_each_setting_of_a_wrapped_artefact_can_be_uncommented(tmp_path: Path) -
     assert read_manifest(folder) == before
     pins = (folder / "requirements.txt").read_text()
     assert f"onnxruntime=={onnxruntime.__version__}\n" in pins
+
+
+def test_what_mlflow_has_pickled_is_loaded_where_it_is_signed(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", "mlflow", "allow_pickle = true\n")
+    _, pipeline = save_pipeline(tmp_path / "homes.skops")
+    joblib.dump(pipeline, folder / "assets" / "model.pkl")
+    flavour = "flavors: {sklearn: {pickled_model: model.pkl, serialization_format: cloudpickle}}\n"
+    (folder / "assets" / "MLmodel").write_text(flavour)
+    assert "allow_pickle = true is refused" in refusal(folder)
+    hosted = HostedModel.open(folder, is_signed=True)
+    homes = pd.DataFrame(homes_of(20))
+    (found,) = hosted.answer([homes.to_json(orient="records").encode()]).outcomes
+    assert isinstance(found, bytes)
+    assert msgspec.json.decode(found) == pipeline.predict(homes).tolist()

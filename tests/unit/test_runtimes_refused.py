@@ -42,7 +42,7 @@ def test_which_of_several_files_it_is_has_to_be_said(tmp_path: Path) -> None:
         assert f"{other} is missing" in refusal(folder)
 
 
-def test_a_pickle_is_not_allowed_yet(tmp_path: Path) -> None:
+def test_a_pickle_that_nobody_has_signed_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", "onnx", "allow_pickle = true\n")
     doubling(folder / "assets" / "a.onnx", ["n", 2])
     assert "allow_pickle = true is refused: a pickle can run any code" in refusal(folder)

@@ -36,7 +36,10 @@ LIBRARIES: dict[Runtime, tuple[tuple[str, ...], ...]] = {
 }
 """The packages that each runtime needs; of several names one is enough."""
 
-_PICKLES = {
+PICKLES = (".pkl", ".pickle", ".joblib")
+"""Suffixes of what scikit-learn's runtime unpickles where ``allow_pickle`` is obeyed."""
+
+_WHY_NOT = {
     ".pkl": "",
     ".pickle": "",
     ".joblib": "; save a scikit-learn model with skops: skops.io.dump(model, 'model.skops')",
@@ -68,10 +71,10 @@ def runtime_of(name: str) -> Runtime:
     for runtime, suffixes in SUFFIXES.items():
         if suffix in suffixes:
             return runtime
-    if suffix in _PICKLES:
+    if suffix in _WHY_NOT:
         raise ArtefactError(
             f"{name}: such a file is a pickle, which can run any code when it is loaded"
-            f"{_PICKLES[suffix]}"
+            f"{_WHY_NOT[suffix]}"
         )
     known = ", ".join(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
     raise ArtefactError(f"{name}: no runtime serves such a file; those that are served: {known}")
@@ -86,6 +89,8 @@ def check_head(name: str, runtime: Runtime, head: bytes) -> None:
     expected, start = _EXPECTED.get(runtime, ("", b""))
     if not head:
         raise ArtefactError(f"{name} is empty")
+    if name.lower().endswith(PICKLES):
+        return
     is_other_json = name.lower().endswith(".json") and b'"learner"' not in head
     if not head.startswith(start) or (runtime == "xgboost" and is_other_json):
         raise ArtefactError(f"{name} is not for runtime = {runtime!r}; expected {expected}")

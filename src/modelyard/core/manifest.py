@@ -210,8 +210,8 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     allow_pickle: Annotated[
         bool,
         Meta(
-            description="Let `runtime` load a pickle, which can run any code. Refused so far: it "
-            "needs signed versions."
+            description="The runtimes of scikit-learn and MLflow may load a pickle, which can run "
+            "any code. Obeyed where the server has `trusted_keys` and one of them has signed it."
         ),
     ] = False
     description: Annotated[str, Meta(description="One sentence for people who browse models.")] = ""

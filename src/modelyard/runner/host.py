@@ -67,9 +67,13 @@ class HostedModel:
         folder: Path,
         *,
         shows_errors: bool = False,
+        is_signed: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> HostedModel:
         """Check the artefacts, import the class or open the runtime's artefact, call ``load``.
+
+        ``is_signed``: whether somebody who is trusted has signed it, so that ``allow_pickle`` is
+        obeyed.
 
         Raises:
             LoadError: Any failure, described in one sentence.
@@ -78,7 +82,7 @@ class HostedModel:
             manifest = read_manifest(folder)
             digest = digest_folder(folder, manifest)
             if manifest.runtime is not None:
-                model, contract = _open_artefact(folder, manifest)
+                model, contract = _open_artefact(folder, manifest, is_signed=is_signed)
             else:
                 model, contract = _open_class(folder, manifest.class_ or "")
         except ArtefactError as error:
@@ -190,10 +194,10 @@ def _open_class(folder: Path, spec: str) -> tuple[Model, Contract]:
     return model, contract
 
 
-def _open_artefact(folder: Path, manifest: Manifest) -> tuple[Model, Contract]:
+def _open_artefact(folder: Path, manifest: Manifest, *, is_signed: bool) -> tuple[Model, Contract]:
     from modelyard.runtimes.opening import open_runtime
 
-    model = open_runtime(folder, manifest)
+    model = open_runtime(folder, manifest, is_signed=is_signed)
     try:
         return model, contract_between(model.takes, model.gives, name=str(manifest.runtime))
     except ContractError as error:

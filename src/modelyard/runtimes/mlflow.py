@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from modelyard.core.artefacts import MLMODEL, SUFFIXES, ArtefactError, Runtime
+from modelyard.core.artefacts import MLMODEL, PICKLES, SUFFIXES, ArtefactError, Runtime
 from modelyard.core.signature import Dtype, Field, Signature
 from modelyard.folder import content_of
 from modelyard.runtimes.model import Artefact, library
@@ -48,7 +48,9 @@ def unwrap(artefact: Artefact) -> tuple[Runtime, Artefact]:
     except (yaml.YAMLError, OSError, ValueError, TypeError, KeyError) as error:
         raise ArtefactError(f"{shown} is no description of a model, or is damaged") from error
     for runtime, file in _files_in(flavours):
-        if Path(file).suffix.lower() not in SUFFIXES[runtime]:
+        may_unpickle = artefact.may_unpickle and runtime == "sklearn"
+        suffixes = SUFFIXES[runtime] + (PICKLES if may_unpickle else ())
+        if Path(file).suffix.lower() not in suffixes:
             continue  # a pickle
         path = _find(artefact.path, file)
         if path is None and runtime == "torch":

@@ -33,6 +33,7 @@ class Artefact(NamedTuple):
         threads: How many threads the library may use.
         wants_gpu: Whether the runner has a device.
         may_fall_back: Whether it runs on the CPU if the library cannot use the device.
+        may_unpickle: Whether it may be a pickle: it says so, and is signed.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Artefact(NamedTuple):
     threads: int
     wants_gpu: bool
     may_fall_back: bool
+    may_unpickle: bool
 
 
 class Axes(NamedTuple):

@@ -20,14 +20,20 @@ _CLASSES: dict[Runtime, str] = {
 }
 
 
-def open_runtime(folder: Path, manifest: Manifest) -> RuntimeModel:
+def open_runtime(folder: Path, manifest: Manifest, *, is_signed: bool) -> RuntimeModel:
     """Return the model of a folder, or of a bare artefact, that has a runtime; it is loaded.
+    ``is_signed``: whether somebody who is trusted has signed it.
 
     Raises:
         ArtefactError: It cannot be served.
     """
     assert manifest.runtime is not None
-    _refuse_pickle(manifest)
+    if manifest.allow_pickle and not is_signed:
+        raise ArtefactError(
+            "allow_pickle = true is refused: a pickle can run any code, so it is loaded only where "
+            "the server has trusted_keys and one of them has signed the model; or save it in a "
+            "format without code"
+        )
     path = find_artefact(folder, manifest)
     is_file = folder.is_file()
     resources = manifest.resources
@@ -39,6 +45,7 @@ def open_runtime(folder: Path, manifest: Manifest) -> RuntimeModel:
         threads=resources.threads,
         wants_gpu=resources.gpu > 0,
         may_fall_back=resources.without_gpu == "cpu",
+        may_unpickle=manifest.allow_pickle,
     )
     runtime = manifest.runtime
     if runtime == "mlflow":
@@ -49,12 +56,3 @@ def open_runtime(folder: Path, manifest: Manifest) -> RuntimeModel:
     model.assets = folder / "assets"
     model.load()
     return model
-
-
-def _refuse_pickle(manifest: Manifest) -> None:
-    """Refuse ``allow_pickle``. It is to be obeyed once a version can be signed by a trusted key."""
-    if manifest.allow_pickle:
-        raise ArtefactError(
-            "allow_pickle = true is refused: a pickle can run any code, and nothing proves yet who "
-            "made this one; save the model in a format without code"
-        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from modelyard.core.artefacts import ArtefactError
+from modelyard.core.artefacts import PICKLES, ArtefactError
 from modelyard.runtimes.model import (
     Artefact,
     Axes,
@@ -26,24 +26,9 @@ class SklearnModel(RuntimeModel):
 
     def read(self, artefact: Artefact) -> Found:
         """See ``RuntimeModel``."""
-        with library("sklearn"):
-            import sklearn  # noqa: F401
-            import skops.io
         choose_device(artefact, can_use_gpu=False, why_not="scikit-learn predicts on the CPU")
-        try:
-            strangers = set(skops.io.get_untrusted_types(file=artefact.path)) - set(TRUSTED)
-            estimator = None if strangers else skops.io.load(artefact.path, trusted=list(TRUSTED))
-        except Exception as error:
-            raise ArtefactError(
-                f"{artefact.shown} is no file of skops that this scikit-learn reads, or it is "
-                "damaged"
-            ) from error
-        if strangers:
-            raise ArtefactError(
-                f"{artefact.shown} holds types that are not known to be harmless: "
-                f"{', '.join(sorted(strangers))}; nothing of it was loaded"
-            )
-        check_trees(estimator, artefact.shown)
+        is_pickle = artefact.path.suffix.lower() in PICKLES
+        estimator = _unpickle(artefact) if is_pickle else _load(artefact)
         _limit_threads(estimator, artefact.threads)
         self._calls, outputs = _calls_of(estimator, artefact)
         names = getattr(estimator, "feature_names_in_", None)
@@ -66,6 +51,47 @@ class SklearnModel(RuntimeModel):
             rows = as_matrix(arrays, "float64")
         made = [call(rows) for call in self._calls]
         return [one.toarray() if hasattr(one, "toarray") else one for one in made]
+
+
+def _load(artefact: Artefact) -> Any:
+    """Return what skops has saved, of types that do no harm.
+
+    Raises:
+        ArtefactError: It is damaged, or has other types.
+    """
+    with library("sklearn"):
+        import sklearn  # noqa: F401
+        import skops.io
+    try:
+        strangers = set(skops.io.get_untrusted_types(file=artefact.path)) - set(TRUSTED)
+        estimator = None if strangers else skops.io.load(artefact.path, trusted=list(TRUSTED))
+    except Exception as error:
+        raise ArtefactError(
+            f"{artefact.shown} is no file of skops that this scikit-learn reads, or it is damaged"
+        ) from error
+    if strangers:
+        raise ArtefactError(
+            f"{artefact.shown} holds types that are not known to be harmless: "
+            f"{', '.join(sorted(strangers))}; nothing of it was loaded"
+        )
+    check_trees(estimator, artefact.shown)
+    return estimator
+
+
+def _unpickle(artefact: Artefact) -> Any:
+    """Return what a pickle holds, of pickle, joblib or cloudpickle; whoever wrote it is trusted.
+
+    Raises:
+        ArtefactError: It may not be loaded, or cannot be.
+    """
+    if not artefact.may_unpickle:
+        raise ArtefactError(f"{artefact.shown} is a pickle, which needs allow_pickle = true")
+    with library("sklearn"):
+        import joblib
+    try:
+        return joblib.load(artefact.path)
+    except Exception as error:
+        raise ArtefactError(f"{artefact.shown} cannot be unpickled, or is damaged") from error
 
 
 def _calls_of(estimator: Any, artefact: Artefact) -> tuple[list[Any], list[Axes]]:
