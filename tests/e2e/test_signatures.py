@@ -191,6 +191,11 @@ def test_a_pickle_is_loaded_only_if_it_is_allowed_and_signed(
         wait_until(lambda: states()["1"] == "ready", what="the model")
         answer = server.predict("homes", homes.to_dict("records"), model_version="1")
         assert answer.json()["prediction"] == pipeline.predict(homes).tolist()
+    shown = json.loads(commands.run("show", "homes@1", "--json"))
+    assert shown["contents"]["runtime"] == "sklearn"
+    with Server(tmp_path / "homes.skops", settings=settings) as server:
+        wait_until(lambda: states()["1"].startswith("failed"), what="the refusal")
+        assert "a bare artefact has no version that could be signed" in states()["1"]
     with Server(tmp_path / "pickled" / "1") as server:
         wait_until(lambda: states()["1"].startswith("failed"), what="the refusal")
         assert "only where the server has trusted_keys" in states()["1"]
