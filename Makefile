@@ -198,7 +198,7 @@ build/rabbitmq4-%/.installed:
 	@echo "127.0.0.1 localhost" >$(@D)/etc/hosts
 	@touch $@
 
-# The recipes of docs/recipes.md whose frameworks are too large for .venv. TORCH may be another build or
+# The recipes of docs/recipes.md, and runtimes, whose frameworks are too large for .venv. TORCH may be another build or
 # a file: on Linux the one that pip finds may bring several GB for GPUs.
 TORCH ?= torch==2.13.0
 
@@ -217,8 +217,8 @@ build/recipes/.done: requirements/run.txt requirements/models.txt requirements/b
 	@touch $@
 
 .PHONY: test-recipes
-test-recipes: build/recipes/.done ## Run the recipes of docs/recipes.md with XGBoost, PyTorch and embeddings, in an environment of their own
-	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/recipes/bin/pytest tests/docs/own_environment.py $(ARGS)
+test-recipes: build/recipes/.done ## Run the recipes and runtimes whose frameworks are large, as PyTorch and MLflow, in an environment of their own
+	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/recipes/bin/pytest tests/docs/own_environment.py tests/e2e/own_runtimes.py $(ARGS)
 
 # KServe's own client, in an environment of its own. The server is the one of .venv.
 build/kserve/.done: VENV := build/kserve

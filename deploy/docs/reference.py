@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from modelyard.core.manifest import Key, Manifest, keys
+from modelyard.core.manifest import Manifest
+from modelyard.core.manifest_keys import Key, keys
 from modelyard.settings import Settings
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,10 +27,10 @@ _MODEL_TOML = """\
 
 <!-- Written by `make reference` from modelyard.core.manifest. -->
 
-Every key that a model's `model.toml` may have. Three have no default: `name`, `version` and
-`class`. An unknown key is refused, and the message names the line and what may stand there.
-`modelyard new` writes all of them as comments, and `modelyard check FOLDER` reads the file as
-`serve` does.
+Every key that a model's `model.toml` may have. `name` and `version` must be there, and either
+`class` or, for an [artefact without a class](runtimes.md), `runtime`. An unknown key is refused,
+and the message names the line and what may stand there. `modelyard new` writes all of them as
+comments, and `modelyard check FOLDER` reads the file as `serve` does.
 
 ```toml
 name = "sentiment"
@@ -177,6 +178,7 @@ def _meaning_of_table(name: str) -> str:
 
 def _row(key: Key, annotation: Any, *, name: str) -> str:
     default = "must be there" if key.default is None else f"`{key.default}`"
+    default = "nothing" if key.default == "null" else default
     return f"| `{name}` | {default} | {describe(annotation)} | {key.meaning} |"
 
 

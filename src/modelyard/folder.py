@@ -1,5 +1,8 @@
 """Model folders on disk: find them, read their manifest, digest and check what they hold.
 
+A bare artefact, such as ``iris.onnx`` or a folder of MLflow, may stand in the place of a folder: it
+is a model without a ``model.toml``, and its manifest is made from its name.
+
 Used by whoever starts pools (manifest only) and by the runner (all of it). The only module beside
 the settings that reads files.
 """
@@ -13,6 +16,17 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from modelyard.core.artefacts import (
+    HEAD_BYTES,
+    MLMODEL,
+    PICKLES,
+    SUFFIXES,
+    ArtefactError,
+    Runtime,
+    check_head,
+    name_of,
+    runtime_of,
+)
 from modelyard.core.fingerprint import digest_stream, digest_tree
 from modelyard.core.manifest import Manifest, ManifestError, parse_manifest
 from modelyard.core.names import Target, is_name
@@ -39,16 +53,25 @@ class Unusable(NamedTuple):
 
 def find_models(folders: list[Path]) -> list[Path]:
     """Return the model folders among ``folders`` and one level below them, sorted within each.
+    A bare artefact among them is a model itself.
 
     Raises:
-        FolderError: A folder does not exist, or there is no model in it.
+        FolderError: A folder does not exist, or there is no model in it; or no runtime serves a
+            file.
     """
     found: list[Path] = []
     for folder in folders:
         try:
-            is_there = folder.is_dir()
+            is_file, is_there = folder.is_file(), folder.is_dir()
         except OSError as error:  # as of a name that is too long
             raise FolderError(f"{folder}: {error.strerror}") from error
+        if is_file or is_bare(folder):
+            try:
+                _manifest_of_bare(folder)
+            except ArtefactError as error:
+                raise FolderError(str(error)) from error
+            found.append(folder)
+            continue
         if not is_there:
             raise FolderError(f"{folder}: there is no such folder; `modelyard new` writes a model")
         if (folder / MANIFEST).is_file():
@@ -129,6 +152,11 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         ManifestError: It cannot be read or used; the text names file and line.
     """
+    if is_bare(folder):
+        try:
+            return _manifest_of_bare(folder)
+        except ArtefactError as error:
+            raise ManifestError(str(error)) from error
     path = folder / MANIFEST
     source = _shown(path)
     try:
@@ -136,6 +164,74 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{source}:1: cannot be read: {error}") from error
     return parse_manifest(text, source=source)
+
+
+def is_bare(path: Path) -> bool:
+    """Return whether this is an artefact without a model's folder around it."""
+    return path.is_file() or ((path / MLMODEL).is_file() and not (path / MANIFEST).is_file())
+
+
+def _manifest_of_bare(path: Path) -> Manifest:
+    """Return the manifest of a bare artefact: it is called like the file, and is version 1.
+
+    Raises:
+        ArtefactError: No runtime serves it.
+    """
+    shown = _shown(path)
+    runtime: Runtime = "mlflow"
+    if path.is_file():
+        runtime = runtime_of(shown)
+        _check_head(path, runtime, shown=shown)
+    return Manifest(name=name_of(path.resolve().name), version="1", runtime=runtime)
+
+
+def find_artefact(folder: Path, manifest: Manifest) -> Path:
+    """Return the artefact that the manifest's runtime serves: a file, or MLflow's folder. The
+    digest of the model covers it.
+
+    Raises:
+        ArtefactError: There is none, there are several, or it is not what it should be.
+    """
+    if folder.is_file():
+        return folder
+    assert manifest.runtime is not None
+    runtime, named = manifest.runtime, manifest.artefact
+    inside = [path.relative_to(folder) for path in content_of(folder)]
+    if runtime == "mlflow":
+        found = [path.parent for path in inside if path.name == MLMODEL]
+        kind = f"folder with a file {MLMODEL}"
+    else:
+        pickles = PICKLES if runtime == "sklearn" and manifest.allow_pickle else ()
+        suffixes = SUFFIXES[runtime] + pickles
+        found = [path for path in inside if path.suffix.lower() in suffixes]
+        found = [path for path in found if path.parts[0] == "assets" or _is_beside(path)]
+        kind = f"file {' or '.join(suffixes)}"
+    if named:
+        found = [path for path in (found if runtime == "mlflow" else inside) if path == Path(named)]
+    shown = ", ".join(sorted(map(str, found)))
+    if not found:
+        what = f"{named} is missing" if named else f"there is no {kind} in assets/"
+        raise ArtefactError(f"{what}; model.toml says runtime = {runtime!r}")
+    if len(found) > 1:
+        raise ArtefactError(f'several files could be it: {shown}; write artefact = "…"')
+    path = folder / found[0]
+    if path.is_file():
+        _check_head(path, runtime, shown=shown)
+    return path
+
+
+def _is_beside(path: Path) -> bool:
+    """Return whether a file is beside ``model.toml`` and is no requirements.txt or the like."""
+    return len(path.parts) == 1 and not path.name.startswith("requirements")
+
+
+def _check_head(path: Path, runtime: Runtime, *, shown: str) -> None:
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+    except OSError as error:
+        raise ArtefactError(f"{shown} cannot be read: {error.strerror}") from error
+    check_head(shown, runtime, head)
 
 
 def _shown(path: Path) -> str:
@@ -152,7 +248,8 @@ def stamp_folder(folder: Path) -> Stamp:
     and sizes. Reads no file.
     """
     found: list[tuple[str, int, int]] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    walked = [("", [], [str(folder)])] if folder.is_file() else os.walk(folder, followlinks=True)
+    for parent, folders, files in walked:
         folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
         for name in files:
             path = Path(parent, name)
@@ -170,6 +267,9 @@ def list_assets(folder: Path) -> list[str]:
 
 def content_of(folder: Path) -> Iterator[Path]:
     """Give the files that may change an answer: all but tests, caches and hidden files."""
+    if folder.is_file():
+        yield folder
+        return
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if name not in NOT_CONTENT and name[0] != "."]
         yield from (Path(parent, name) for name in files if name[0] != ".")
@@ -193,9 +293,10 @@ def digest_files(folder: Path, manifest: Manifest) -> dict[str, str]:
         FolderError: See ``digest_folder``.
     """
     actual: dict[str, str] = {}
+    base = folder.parent if folder.is_file() else folder
     for path in content_of(folder):
         with path.open("rb") as stream:
-            actual[path.relative_to(folder).as_posix()] = digest_stream(stream)
+            actual[path.relative_to(base).as_posix()] = digest_stream(stream)
     for name, expected in manifest.artefacts.items():
         found = actual.get(f"assets/{name}")
         if found is None:

@@ -54,6 +54,11 @@ class ServedModel:
         """JSON Schema of ``input_data``."""
         return msgspec.json.decode(self._ready.input_schema, type=dict[str, Any])
 
+    @property
+    def example(self) -> Any:
+        """The model's example, as JSON has it; None if it has none."""
+        return msgspec.json.decode(self._ready.example)
+
     def predict(self, instances: Any) -> Any:
         """Answer one request, as a caller of the HTTP API would see it.
 

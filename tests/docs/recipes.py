@@ -10,8 +10,8 @@ from tests.docs.pages import blocks_of, run_python, write_files
 from tests.support.server import Server, wait_until
 
 PAGE = "recipes.md"
-IN_THE_SUITE = {"iris", "digits", "colours"}
-IN_AN_ENVIRONMENT_OF_THEIR_OWN = {"prices", "net", "embeddings"}
+IN_THE_SUITE = {"iris", "digits", "colours", "prices"}
+IN_AN_ENVIRONMENT_OF_THEIR_OWN = {"net", "embeddings"}
 
 
 def run_recipe(name: str, folder: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from deploy.docs.reference import PAGES, meanings_of
-from modelyard.core.manifest import keys
+from modelyard.core.manifest_keys import keys
 from modelyard.gateway.problems import STATUS
 from modelyard.settings import Settings
 from tests.docs.pages import DOCS

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import joblib
+import pandas as pd
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.support.artefacts import homes_of, save_pipeline
 from tests.support.registry import Commands, write_answers
 from tests.support.server import Server, complaint_of, wait_until
 
@@ -160,3 +163,39 @@ def test_keys_that_are_none_are_told(commands: Commands, ours: Keys, tmp_path: P
 def test_a_signature_does_not_come_later(commands: Commands, ours: Keys, tmp_path: Path) -> None:
     told = commands.refuse("push", tmp_path / "3", "--sign-key", ours.private)
     assert "without a signature" in told
+
+
+def test_a_pickle_is_loaded_only_if_it_is_allowed_and_signed(
+    commands: Commands, ours: Keys, tmp_path: Path
+) -> None:
+    _, pipeline = save_pipeline(tmp_path / "homes.skops")
+    for version, allowed in (("1", "true"), ("2", "false")):
+        folder = tmp_path / "pickled" / version
+        (folder / "assets").mkdir(parents=True)
+        joblib.dump(pipeline, folder / "assets" / "homes.joblib")
+        (folder / "model.toml").write_text(
+            f'name = "homes"\nversion = "{version}"\nruntime = "sklearn"\n'
+            f'artefact = "assets/homes.joblib"\nallow_pickle = {allowed}\n'
+        )
+        commands.run("push", folder, "--sign-key", ours.private)
+    settings = trusting(commands, ours)
+    homes = pd.DataFrame(homes_of(20))
+    with Server(Path("homes@1"), Path("homes@2"), settings=settings) as server:
+
+        def states() -> dict[str, str]:
+            found = server.http.get("/models/homes").json()["versions"]
+            return {one["version"]: one["state"] + one["reason"] for one in found}
+
+        wait_until(lambda: states()["2"].startswith("failed"), what="the refusal")
+        assert "homes.joblib is a pickle, which needs allow_pickle = true" in states()["2"]
+        wait_until(lambda: states()["1"] == "ready", what="the model")
+        answer = server.predict("homes", homes.to_dict("records"), model_version="1")
+        assert answer.json()["prediction"] == pipeline.predict(homes).tolist()
+    shown = json.loads(commands.run("show", "homes@1", "--json"))
+    assert shown["contents"]["runtime"] == "sklearn"
+    with Server(tmp_path / "homes.skops", settings=settings) as server:
+        wait_until(lambda: states()["1"].startswith("failed"), what="the refusal")
+        assert "a bare artefact has no version that could be signed" in states()["1"]
+    with Server(tmp_path / "pickled" / "1") as server:
+        wait_until(lambda: states()["1"].startswith("failed"), what="the refusal")
+        assert "only where the server has trusted_keys" in states()["1"]

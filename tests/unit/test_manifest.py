@@ -14,9 +14,9 @@ from modelyard.core.manifest import (
     ManifestError,
     Resources,
     Scaling,
-    keys,
     parse_manifest,
 )
+from modelyard.core.manifest_keys import keys
 from modelyard.core.names import Target
 
 REQUIRED = 'name = "iris"\nversion = "1"\nclass = "model:Iris"\n'
@@ -179,6 +179,33 @@ output = "example"
             "model.toml:5: checks.output: ",
             'expected "always", "example" or "never"',
         ),
+        (
+            REQUIRED + 'runtime = "onnx"\n',
+            "model.toml:4: runtime: ",
+            "class is there too; a model has one of them",
+        ),
+        (
+            REQUIRED.replace('class = "model:Iris"', 'runtime = "keras"'),
+            "model.toml:3: runtime: ",
+            'expected "onnx", "sklearn", "xgboost", "lightgbm", "torch" or "mlflow"',
+        ),
+        (REQUIRED + 'artefact = "a.onnx"\n', "model.toml:4: artefact: ", "belongs to a runtime"),
+        (REQUIRED + '[signature]\ngives = "labels"\n', "model.toml:4: signature: ", "a class has"),
+        (
+            REQUIRED + "[signature]\nshape = [4]\n",
+            "model.toml:5: signature.shape: ",
+            "expected one of: inputs, outputs, gives, example",
+        ),
+        (
+            REQUIRED + '[signature]\ninputs = [{dtype = "float"}]\n',
+            "model.toml:5: signature.inputs.dtype: ",
+            'expected "bool", "int8"',
+        ),
+        (
+            REQUIRED + '[signature]\ninputs = [{dtype = "str", size = 3}]\n',
+            "model.toml:5: signature.inputs.size: ",
+            "expected one of: dtype, name, shape",
+        ),
         (REQUIRED + "[checks]\ninput = 1\n", "model.toml:5: checks.input: ", "one of: output"),
         (
             REQUIRED + '[artefacts]\n"a.onnx" = "' + DIGEST + '"\ntimeout_s = 30\n',
@@ -245,10 +272,11 @@ def test_threads_are_the_cpus_rounded_up(cpu: str, threads: int) -> None:
 
 def test_every_key_is_described_with_its_default() -> None:
     found = {(key.table, key.name): key for key in keys()}
-    assert len(found) == 26
+    assert len(found) == 34
     assert all(len(key.meaning) > 10 for key in found.values())
     assert found["", "name"].default is None
     assert found["cache", "ttl_s"].default == "300"
     assert found["resources", "gpu_kind"].default == '"nvidia.com/gpu"'
     assert found["environment", "secrets"].default == "[]"
+    assert found["", "runtime"].default == "null"
     assert found["checks", "output"].meaning.startswith("Which predictions are checked")

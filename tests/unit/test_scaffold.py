@@ -61,7 +61,10 @@ def test_the_manifest_shows_the_defaults(tmp_path: Path) -> None:
 
 def test_the_manifest_shows_every_key_and_what_it_means(tmp_path: Path) -> None:
     text = (write_model("film_score", tmp_path) / "model.toml").read_text()
+    of_runtimes = ("runtime", "artefact", "allow_pickle", "signature")
     for table in msgspec.structs.fields(Manifest):
+        if table.name in of_runtimes:
+            continue
         is_table = isinstance(table.type, type) and issubclass(table.type, msgspec.Struct)
         if is_table and table.name != "cache":  # that is written out: see below
             section = re.split(rf"^#? ?\[{table.encode_name}\]", text, flags=re.MULTILINE)[1]

@@ -17,11 +17,12 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from modelyard.check.trial import load_once
+from modelyard.core.artefacts import LIBRARIES, Runtime
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.messages import Ready
 from modelyard.equipment import NotEquipped
 from modelyard.equipment.equipper import Equipper
-from modelyard.folder import FolderError, digest_folder, list_assets, read_manifest
+from modelyard.folder import FolderError, digest_folder, is_bare, list_assets, read_manifest
 from modelyard.requirements import missing_from, read_requirements
 
 MOST_NAMED = 5  # files
@@ -51,9 +52,10 @@ def check_model(folder: Path, equipper: Equipper) -> Iterator[Finding]:
     except ManifestError as error:
         yield Finding("failed", "manifest", str(error))
         return
-    yield Finding("ok", "manifest", f"{manifest.target}, {manifest.class_}")
-    if not manifest.isolated:
-        yield _check_requirements(folder)
+    kind = manifest.class_ or f"runtime {manifest.runtime}"
+    yield Finding("ok", "manifest", f"{manifest.target}, {kind}")
+    if not manifest.isolated and not is_bare(folder):
+        yield _check_requirements(folder, manifest.runtime)
     try:
         digest = digest_folder(folder, manifest)
         yield _check_artefacts(folder, manifest)
@@ -89,7 +91,7 @@ def check_model(folder: Path, equipper: Equipper) -> Iterator[Finding]:
     yield _check_sizes(folder, manifest, peak_bytes=loaded.peak_bytes)
 
 
-def _check_requirements(folder: Path) -> Finding:
+def _check_requirements(folder: Path, runtime: Runtime | None) -> Finding:
     try:
         needed = read_requirements(folder)
     except FolderError as error:
@@ -98,6 +100,11 @@ def _check_requirements(folder: Path) -> Finding:
         path = os.path.relpath(folder / "requirements.txt")
         todo = f"{os.path.relpath(sys.executable)} -m pip install -r {path}"
         return Finding("failed", "requirements", f"{'; '.join(missing)}: {todo}")
+    named = {requirement.name.lower() for requirement in needed}
+    libraries = LIBRARIES[runtime] if runtime else ()
+    if unnamed := [names[0] for names in libraries if named.isdisjoint(names)]:
+        text = "an image is without it unless requirements.txt names it"
+        return Finding("note", "requirements", f"{', '.join(unnamed)}: {text}")
     if needed and not (folder / "requirements.lock").exists():
         text = "installed; `modelyard build` will pin them in requirements.lock"
         return Finding("note", "requirements", f"{_count(len(needed), 'package')} {text}")
@@ -142,7 +149,8 @@ def _check_cache(ttl_s: float, *, is_steady: bool | None) -> Finding:
 
 
 def _check_sizes(folder: Path, manifest: Manifest, *, peak_bytes: int) -> Finding:
-    on_disk = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    paths = [folder] if folder.is_file() else folder.rglob("*")
+    on_disk = sum(path.stat().st_size for path in paths if path.is_file())
     memory = manifest.resources.memory
     text = f"{_in_units(on_disk)} on disk; {_in_units(peak_bytes)} of memory once warm"
     if peak_bytes > int(memory[:-2]) * _UNITS[memory[-2:]]:

@@ -81,8 +81,9 @@ def _start(
     command = (equipment.python, "-P", "-m", "modelyard.runner")
     owner = ("--fd", str(channel.fileno()), "--parent", str(os.getpid()))
     whose = ("--name", manifest.name, "--version", manifest.version)
+    signed = ["--signed"] if equipment.is_signed else []
     return subprocess.Popen(
-        [*command, *owner, *whose, str(folder)],
+        [*command, *owner, *whose, *signed, str(folder)],
         pass_fds=[channel.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=output,

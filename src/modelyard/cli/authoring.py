@@ -12,16 +12,35 @@ import tempfile
 from pathlib import Path
 
 from modelyard.cli.mistakes import UsageError, warn
-from modelyard.folder import MANIFEST, find_models, read_manifest, read_manifests, set_aside_copies
-from modelyard.scaffold import EXAMPLE, write_model
+from modelyard.folder import (
+    MANIFEST,
+    find_models,
+    is_bare,
+    read_manifest,
+    read_manifests,
+    set_aside_copies,
+)
+from modelyard.scaffold import EXAMPLE, wrap_artefact, write_model
 from modelyard.settings import load_settings
 
 
 def new(options: argparse.Namespace) -> None:
     """Write a model folder, and say what comes next: each command works as it is printed."""
-    folder, command = write_model(options.name, options.into), _own_command()
+    command, name = _own_command(), options.name
+    ask = f"{command} predict {name} '{EXAMPLE}'"
+    if options.source is None:
+        folder = write_model(name, options.into)
+        wrote = "model.toml, src/model.py, assets/, requirements.txt, tests/"
+    else:
+        source, *_ = find_models([options.source])
+        runtime = read_manifest(source).runtime
+        if runtime is None or not is_bare(source):
+            raise UsageError(f"{options.source} is no artefact, but a folder of models")
+        folder = wrap_artefact(name, options.into, source, runtime)
+        wrote = "model.toml, assets/, requirements.txt, tests/"
+        ask = f"{command} example {name} | {command} predict {name} -"
     lines = [
-        f"wrote {folder}: model.toml, src/model.py, assets/, requirements.txt, tests/",
+        f"wrote {folder}: {wrote}",
         "",
         "Next:",
         f"  {command} check {folder}",
@@ -29,7 +48,7 @@ def new(options: argparse.Namespace) -> None:
         f"  {command} test {folder}",
         f"  {command} serve {folder}",
         "From another terminal:",
-        f"  {command} predict {options.name} '{EXAMPLE}'",
+        f"  {ask}",
         "",
         "As a container image, for a cluster:",
         f"  {command} build {folder}",

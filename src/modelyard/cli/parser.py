@@ -72,8 +72,8 @@ def _add_serving(commands: _Commands) -> None:
         type=Path,
         default=[Path("models")],
         metavar="FOLDER",
-        help="a model's folder, or one that holds models (models/); or MODEL@VERSION, from the "
-        "registry",
+        help="a model's folder, one that holds models (models/), an artefact, as iris.onnx, or "
+        "MODEL@VERSION, from the registry",
     )
     serve.add_argument(
         "--strict",
@@ -187,6 +187,13 @@ def _add_authoring(commands: _Commands) -> None:
         description="Write a model folder to start from.",
     )
     new.add_argument("name", metavar="NAME", help="lower-case letters, digits, '.', '_' and '-'")
+    new.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="an artefact to serve without a class: iris.onnx, or a folder of MLflow",
+    )
     new.add_argument("--into", type=Path, default=Path("models"), help="parent folder (models)")
     new.set_defaults(run=authoring.new)
 

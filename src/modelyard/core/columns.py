@@ -50,10 +50,13 @@ class ColumnArrays:
         self._kind = kind
         self.tensors = _declared(kind)
         self._arrays = {name: Arrays(tensor) for name, tensor in self.tensors.items()}
+        # What fields are called in requests: `rename` of the subclass may say so.
+        self._sent = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
         row = msgspec.defstruct(
             kind.__name__,
             [(name, typing.get_args(side.annotation)[0]) for name, side in self._arrays.items()],
             forbid_unknown_fields=True,
+            rename=self._sent,
             namespace={"__doc__": inspect.getdoc(kind)} if kind.__doc__ else None,
         )
         self._lists = Lists(list[row])  # type: ignore[valid-type]
@@ -78,14 +81,15 @@ class ColumnArrays:
 
     def _by_column(self, raw: bytes | memoryview) -> Columns:
         columns = self._columns(raw)
-        if set(columns) != set(self.tensors):
+        if set(columns) != set(self._sent.values()):
             raise InvalidInput(
                 f"there are the columns {', '.join(columns)}; the model takes "
-                f"{', '.join(self.tensors)}",
+                f"{', '.join(self._sent.values())}",
                 where="$.input_data",
             )
         arrays = []
-        for name, side in self._arrays.items():
+        for field, side in self._arrays.items():
+            name = self._sent[field]
             try:
                 arrays.append(side.decode(memoryview(columns[name]), "msgpack"))
             except (InvalidInput, ValueError) as error:
@@ -94,7 +98,7 @@ class ColumnArrays:
         if len({len(array) for array in arrays}) > 1:
             raise InvalidInput(
                 "axis 0, the batch, is as long in all columns; there are "
-                + ", ".join(f"{len(a)} in {n}" for n, a in zip(self.tensors, arrays, strict=True)),
+                + ", ".join(f"{len(a)} in {n}" for n, a in zip(columns, arrays, strict=True)),
                 where="$.input_data",
             )
         return self.make(arrays)
@@ -102,7 +106,8 @@ class ColumnArrays:
     def rows(self, value: Any) -> list[dict[str, Any]]:
         """Return the instances of columns, one by one."""
         columns = [getattr(value, name).tolist() for name in self.tensors]
-        return [dict(zip(self.tensors, row, strict=True)) for row in zip(*columns, strict=True)]
+        names = self._sent.values()
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
     def _declared_rows(self, value: Any) -> list[dict[str, Any]]:
         """Return predictions one by one, in the declared dtypes."""
@@ -116,7 +121,9 @@ class ColumnArrays:
             return self._lists.encode(self._declared_rows(value), form, is_checked=False)
         return msgspec.msgpack.encode(
             {
-                name: msgspec.Raw(side.encode(getattr(value, name), form, is_checked=False))
+                self._sent[name]: msgspec.Raw(
+                    side.encode(getattr(value, name), form, is_checked=False)
+                )
                 for name, side in self._arrays.items()
             }
         )
@@ -138,9 +145,9 @@ class ColumnArrays:
             try:
                 problem = side.check(getattr(value, name), count=count)
             except UnfitPredictions as error:
-                raise UnfitPredictions(f"{error}, in {name}") from None
+                raise UnfitPredictions(f"{error}, in {self._sent[name]}") from None
             if problem:
-                return f"{problem}, in {name}"
+                return f"{problem}, in {self._sent[name]}"
         return None
 
 

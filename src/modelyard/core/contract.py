@@ -184,17 +184,22 @@ def contract_of(model_class: type) -> Contract:
         hints = typing.get_type_hints(predict, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ContractError(f"{name}: {error}; import it where the class is defined") from error
-    sides = []
-    for what, key, tensor_name in (
-        ("its argument", parameters[0], "input"),
-        ("what it returns", "return", "output"),
-    ):
+    for what, key in (("its argument", parameters[0]), ("what it returns", "return")):
         if key not in hints:
             raise ContractError(f"{name}: {what} has no annotation; write {example}")
-        sides.append(_side(hints[key], f"{name}: {what}", tensor_name=tensor_name))
-    (takes, takes_tensors), (gives, gives_tensors) = sides
+    return contract_between(hints[parameters[0]], hints["return"], name=name)
+
+
+def contract_between(takes: Any, gives: Any, *, name: str) -> Contract:
+    """Return the contract of a ``predict`` whose argument and result are annotated so.
+
+    Raises:
+        ContractError: An annotation is unsupported; the text begins with ``name``.
+    """
+    taken, taken_tensors = _side(takes, f"{name}: its argument", tensor_name="input")
+    given, given_tensors = _side(gives, f"{name}: what it returns", tensor_name="output")
     return Contract(
-        takes=takes, gives=gives, takes_tensors=takes_tensors, gives_tensors=gives_tensors
+        takes=taken, gives=given, takes_tensors=taken_tensors, gives_tensors=given_tensors
     )
 
 

@@ -1,21 +1,24 @@
-"""``model.toml``: a model's name, its class, and the resources that it may use.
+"""``model.toml``: a model's name, its class or runtime, and the resources that it may use.
 
 ``modelyard.folder`` reads the file; this module parses and checks it. A mistake is reported with
-file, line and what was expected there. The type of each key carries its description, which ``keys``
-returns for the documentation.
+file, line and what was expected there. The type of each key carries its description, which
+``manifest_keys`` returns for the documentation.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from modelyard.core.artefacts import Runtime
 from modelyard.core.demand import WAIT_SHARE
 from modelyard.core.manifest_errors import explain, explain_toml, line_of
 from modelyard.core.names import Name, Target
+from modelyard.core.signature import Signature
 
 Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
 Count = Annotated[int, Meta(ge=1)]
@@ -136,6 +139,13 @@ class Resources(_Table, frozen=True):
             description="Name of the GPU resource in Kubernetes.",
         ),
     ] = "nvidia.com/gpu"
+    without_gpu: Annotated[
+        Literal["fail", "cpu"],
+        Meta(
+            description="What happens on a machine without a GPU, or if the library of a `runtime` "
+            "cannot use it: the model fails, or runs on the CPU and says so in the log."
+        ),
+    ] = "fail"
 
     @property
     def threads(self) -> int:
@@ -180,12 +190,30 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     name: Annotated[Name, Meta(description="The model's name, as used in requests.")]
     version: Annotated[Name, Meta(description="The version. Each version has a folder of its own.")]
     class_: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*\Z")] | None,
+        Meta(
+            description='Module in `src/` and class: `"model:FastIris"` for src/model.py. A model '
+            "has this or `runtime`."
+        ),
+    ] = None
+    runtime: Annotated[
+        Runtime | None,
+        Meta(description="What serves an artefact without a class, see `docs/runtimes.md`."),
+    ] = None
+    artefact: Annotated[
         str,
         Meta(
-            pattern=r"^[A-Za-z_]\w*:[A-Za-z_]\w*\Z",
-            description='Module in `src/` and class: `"model:FastIris"` for src/model.py.',
+            description="The artefact that `runtime` serves, as a path in the folder. Needed where "
+            "several files could be it."
         ),
-    ]
+    ] = ""
+    allow_pickle: Annotated[
+        bool,
+        Meta(
+            description="The runtimes of scikit-learn and MLflow may load a pickle, which can run "
+            "any code. Obeyed where the server has `trusted_keys` and one of them has signed it."
+        ),
+    ] = False
     description: Annotated[str, Meta(description="One sentence for people who browse models.")] = ""
     default: Annotated[
         bool,
@@ -208,6 +236,7 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     resources: Resources = Resources()
     environment: Environment = Environment()
     checks: Checks = Checks()
+    signature: Signature = Signature()
     artefacts: Annotated[
         dict[str, Digest],
         Meta(
@@ -228,44 +257,6 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
         return Target(self.name, self.version)
 
 
-class Key(msgspec.Struct, frozen=True):
-    """One key of ``model.toml``, for documentation.
-
-    ``table`` is "" at the top of the file. ``default`` is written as in TOML; None if the key is
-    required.
-    """
-
-    table: str
-    name: str
-    default: str | None
-    meaning: str
-
-
-def keys() -> list[Key]:
-    """Return every key, in the order of the file."""
-    return _keys_of(Manifest, table="")
-
-
-def _keys_of(struct: type[msgspec.Struct], *, table: str) -> list[Key]:
-    found: list[Key] = []
-    for field in msgspec.structs.fields(struct):
-        if isinstance(field.type, type) and issubclass(field.type, _Table):
-            found += _keys_of(field.type, table=field.encode_name)
-            continue
-        metas = getattr(field.type, "__metadata__", ())
-        meaning = next(meta.description for meta in reversed(metas) if meta.description)
-        found.append(Key(table, field.encode_name, _default_of(field), meaning))
-    return found
-
-
-def _default_of(field: msgspec.structs.FieldInfo) -> str | None:
-    if field.required:
-        return None
-    made = field.default_factory
-    value = field.default if made is msgspec.NODEFAULT else made()
-    return msgspec.json.encode(value).decode()
-
-
 def parse_manifest(text: str, *, source: str) -> Manifest:
     """Return the manifest in ``text``; ``source`` is the file's name, for messages.
 
@@ -281,13 +272,30 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     except msgspec.ValidationError as error:
         problem = explain(error, text=text, table=table, source=source, struct=Manifest)
         raise ManifestError(problem) from error
+    for keys, problem in _contradictions(manifest):
+        raise ManifestError(f"{source}:{line_of(keys, text)}: {problem}")
+    return manifest
+
+
+def _contradictions(manifest: Manifest) -> Iterator[tuple[list[str], str]]:
+    """Give each key that does not fit the others, and what is wrong."""
+    if manifest.class_ is None and manifest.runtime is None:
+        yield (
+            ["class"],
+            'class: it is missing; expected class = "module:Class", for example "model:FastIris" '
+            'for src/model.py; or, for an artefact without a class, runtime = "onnx" or the like',
+        )
+    if manifest.class_ is not None and manifest.runtime is not None:
+        yield ["runtime"], "runtime: class is there too; a model has one of them"
+    if manifest.runtime is None and manifest.artefact:
+        yield ["artefact"], "artefact: it belongs to a runtime; a class reads self.assets"
+    if manifest.runtime is None and manifest.signature != Signature():
+        yield ["signature"], "signature: it belongs to a runtime; a class has annotations"
     if manifest.scaling.max_runners < manifest.scaling.min_runners:
-        line = line_of(["scaling", "max_runners"], text)
-        raise ManifestError(f"{source}:{line}: max_runners: expected at least min_runners")
+        yield ["scaling", "max_runners"], "max_runners: expected at least min_runners"
     both = sorted(set(manifest.environment.variables) & set(manifest.environment.secrets))
     if both:
-        line = line_of(["environment", "variables", both[0]], text)
-        raise ManifestError(
-            f"{source}:{line}: environment: {both[0]} is both a variable and a secret"
+        yield (
+            ["environment", "variables", both[0]],
+            f"environment: {both[0]} is both a variable and a secret",
         )
-    return manifest

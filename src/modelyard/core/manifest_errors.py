@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import typing
 from typing import Any
 
 import msgspec
@@ -19,6 +20,10 @@ _EXPLAIN = {
     "variables": f"{_VARIABLES}, and a value in quotes",
     "secrets": _VARIABLES,
     "output": 'expected "always", "example" or "never"',
+    "runtime": 'expected "onnx", "sklearn", "xgboost", "lightgbm", "torch" or "mlflow"',
+    "dtype": 'expected "bool", "int8" … "uint64", "float16", "float32", "float64" or "str"',
+    "gives": 'expected "own", "labels", "probabilities" or "both"',
+    "without_gpu": 'expected "fail" or "cpu"',
 }
 
 
@@ -90,8 +95,16 @@ def _homes(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 def _fields_at(keys: list[str], struct: type[msgspec.Struct]) -> list[str]:
     for key in keys:
-        struct = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}[key]
+        found = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}[key]
+        struct = _struct_in(found)
     return [field.encode_name for field in msgspec.structs.fields(struct)]
+
+
+def _struct_in(annotation: Any) -> Any:
+    """Return a type, or the struct that it is a list of."""
+    while arguments := typing.get_args(annotation):
+        annotation = arguments[0]
+    return annotation
 
 
 def line_of(keys: list[str], text: str) -> int:

@@ -8,6 +8,7 @@ from the cluster, and its only runner may use them all.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import takewhile
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modelyard.equipment import NotEquipped
+
+log = logging.getLogger(__name__)
 
 LOOKING_S = 30.0
 
@@ -44,8 +47,10 @@ class Devices:
         self._in_use: dict[str, set[str]] = {}
         self._looking = asyncio.Lock()
 
-    async def take(self, count: int, *, kind: str) -> Taken:
+    async def take(self, count: int, *, kind: str, may_lack: bool = False) -> Taken:
         """Reserve ``count`` devices that no other runner has, and return them.
+
+        ``may_lack``: where this machine has none at all, none is given, and the runner sees none.
 
         Raises:
             NotEquipped: There are not so many, or too many are in use.
@@ -55,6 +60,9 @@ class Devices:
             return Taken({}, lambda: None)
         known = await self._all_of(vendor)
         in_use = self._in_use.setdefault("" if self._named is not None else vendor, set())
+        if not known and may_lack:
+            log.warning("no_device", extra={"kind": kind, "reason": "runs on the CPU"})
+            return Taken(_VENDORS[vendor].show([], self._variables), lambda: None)
         free = [device for device in known if device not in in_use]
         if len(free) < count:
             raise NotEquipped(_describe_lack(count, kind, known=known, in_use=in_use))

@@ -33,12 +33,13 @@ class Equipment(NamedTuple):
     """What a runner is started with.
 
     ``python``: the interpreter; ``variables``: all of its environment; ``give_back``: to be called
-    once the runner is gone.
+    once the runner is gone; ``is_signed``: whether somebody who is trusted has signed the model.
     """
 
     python: str
     variables: dict[str, str]
     give_back: Callable[[], None]
+    is_signed: bool = False
 
 
 class Equipper:
@@ -102,8 +103,11 @@ class Equipper:
             python, variables = python_in(environment), _activated(environment, variables)
         variables |= manifest.environment.variables | secrets
         resources = manifest.resources
-        taken = await self._devices.take(resources.gpu, kind=resources.gpu_kind)
-        return Equipment(python, variables | taken.variables, taken.give_back)
+        taken = await self._devices.take(
+            resources.gpu, kind=resources.gpu_kind, may_lack=resources.without_gpu == "cpu"
+        )
+        is_signed = self._check is not None
+        return Equipment(python, variables | taken.variables, taken.give_back, is_signed)
 
     def _inherited(self, manifest: Manifest) -> dict[str, str]:
         """Return the variables that a runner inherits, and our defaults for those that it does not.

@@ -87,6 +87,7 @@ class RunnerProcess(asyncio.Protocol):
                     *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
                     *("--name", manifest.name, "--version", manifest.version),
                     *(["--show-errors"] if shows_errors else []),
+                    *(["--signed"] if equipment.is_signed else []),
                     str(folder),
                     pass_fds=[theirs.fileno()],
                     stdin=asyncio.subprocess.DEVNULL,

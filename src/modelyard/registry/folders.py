@@ -12,7 +12,7 @@ from modelyard.core.fingerprint import digest_stream
 from modelyard.core.names import Target
 from modelyard.core.references import Reference
 from modelyard.core.versions import Artefact, Contents, VersionDetails, check_contents
-from modelyard.folder import content_of, digest_files, read_manifest
+from modelyard.folder import FolderError, content_of, digest_files, is_bare, read_manifest
 from modelyard.registry.errors import RegistryError
 from modelyard.registry.interface import Registry
 
@@ -26,10 +26,15 @@ def read_contents(folder: Path) -> tuple[Target, Contents]:
     """Return what a model's folder would be in the registry, with the signature that it has.
 
     Raises:
-        FolderError: An artefact is not what ``model.toml`` says.
+        FolderError: An artefact is not what ``model.toml`` says, or there is none around it.
         ManifestError: ``model.toml`` cannot be used.
         RegistryError: There are files that a version may not have.
     """
+    if is_bare(folder):
+        raise FolderError(
+            f"{folder}: a bare artefact has no version that could be signed or pushed: "
+            "`modelyard new NAME --from FILE` writes a folder around it"
+        )
     manifest = read_manifest(folder)
     files = tuple(
         Artefact(path, digest, (folder / path).stat().st_size)
@@ -37,7 +42,8 @@ def read_contents(folder: Path) -> tuple[Target, Contents]:
     )
     signature = folder / SIGNATURE
     text = signature.read_text(encoding="utf-8") if signature.is_file() else ""
-    contents = Contents(files=files, signature=text)
+    runtime = manifest.runtime or "python"
+    contents = Contents(files=files, signature=text, runtime=runtime)
     try:
         check_contents(contents)
     except RequestError as error:

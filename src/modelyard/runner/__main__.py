@@ -52,7 +52,9 @@ def main() -> None:
     folder = Path(arguments.folder)
     try:
         setproctitle(f"modelyard: runner {arguments.name} {arguments.version}")
-        hosted, ready = _open(folder, shows_errors=arguments.show_errors)
+        hosted, ready = _open(
+            folder, shows_errors=arguments.show_errors, is_signed=arguments.signed
+        )
     except LoadError as error:
         log.error("the model cannot be served: %s", error, exc_info=foreign_cause(error))
         told = "" if arguments.show_errors else error.told
@@ -69,14 +71,15 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", required=True)
     parser.add_argument("--show-errors", action="store_true")
+    parser.add_argument("--signed", action="store_true")
     parser.add_argument("folder")
     return parser.parse_args()
 
 
-def _open(folder: Path, *, shows_errors: bool) -> tuple[HostedModel, Ready]:
+def _open(folder: Path, *, shows_errors: bool, is_signed: bool) -> tuple[HostedModel, Ready]:
     usual, loading = gc.get_threshold(), (50_000, 20, 100)
     gc.set_threshold(*loading)  # scanning every new module repeatedly takes 10 % of loading
-    hosted = HostedModel.open(folder, shows_errors=shows_errors)
+    hosted = HostedModel.open(folder, shows_errors=shows_errors, is_signed=is_signed)
     ready = hosted.warm_up()
     if gc.get_threshold() == loading:  # unless the model has set its own
         gc.set_threshold(*usual)

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from modelyard.core.contract import Contract, contract_of
+from modelyard.core.artefacts import ArtefactError
+from modelyard.core.contract import Contract, contract_between, contract_of
 from modelyard.core.errors import Failure, InvalidInput
 from modelyard.core.lists import ContractError
 from modelyard.core.manifest import Manifest
@@ -19,6 +20,7 @@ from modelyard.folder import digest_folder, read_manifest
 from modelyard.model import Model
 from modelyard.runner.loading import (
     LoadError,
+    as_artefact_error,
     as_load_error,
     describe,
     import_class,
@@ -65,9 +67,13 @@ class HostedModel:
         folder: Path,
         *,
         shows_errors: bool = False,
+        is_signed: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> HostedModel:
-        """Check the artefacts, import the class, call ``load``.
+        """Check the artefacts, import the class or open the runtime's artefact, call ``load``.
+
+        ``is_signed``: whether somebody who is trusted has signed it, so that ``allow_pickle`` is
+        obeyed.
 
         Raises:
             LoadError: Any failure, described in one sentence.
@@ -75,13 +81,12 @@ class HostedModel:
         try:
             manifest = read_manifest(folder)
             digest = digest_folder(folder, manifest)
-            model_class = import_class(folder, manifest.class_)
-            contract = contract_of(model_class)
-            model = model_class()
-            model.assets = folder / "assets"
-            model.load()
-        except ContractError as error:
-            raise LoadError(f"{source_of(folder, manifest.class_)}: {error}") from error
+            if manifest.runtime is not None:
+                model, contract = _open_artefact(folder, manifest, is_signed=is_signed)
+            else:
+                model, contract = _open_class(folder, manifest.class_ or "")
+        except ArtefactError as error:
+            raise as_artefact_error(error, folder) from error
         except BaseException as error:
             raise as_load_error(error, folder) from error
         return cls(
@@ -175,3 +180,25 @@ class HostedModel:
     def unload(self) -> None:
         """Call the model's ``unload``."""
         self._model.unload()
+
+
+def _open_class(folder: Path, spec: str) -> tuple[Model, Contract]:
+    model_class = import_class(folder, spec)
+    try:
+        contract = contract_of(model_class)
+    except ContractError as error:
+        raise LoadError(f"{source_of(folder, spec)}: {error}") from error
+    model = model_class()
+    model.assets = folder / "assets"
+    model.load()
+    return model, contract
+
+
+def _open_artefact(folder: Path, manifest: Manifest, *, is_signed: bool) -> tuple[Model, Contract]:
+    from modelyard.runtimes.opening import open_runtime
+
+    model = open_runtime(folder, manifest, is_signed=is_signed)
+    try:
+        return model, contract_between(model.takes, model.gives, name=str(manifest.runtime))
+    except ContractError as error:
+        raise LoadError(f"the artefact has what no request can: {error}") from error

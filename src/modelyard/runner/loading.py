@@ -8,6 +8,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from modelyard.core.artefacts import ArtefactError
 from modelyard.core.lists import ContractError
 from modelyard.core.manifest import ManifestError
 from modelyard.folder import FolderError
@@ -37,11 +38,18 @@ def as_load_error(error: BaseException, folder: Path) -> LoadError:
     return LoadError(describe(error, folder), told=told)
 
 
+def as_artefact_error(error: ArtefactError, folder: Path) -> LoadError:
+    """Return the LoadError for an artefact: what its library said is for the operator alone."""
+    if error.__cause__ is None:
+        return LoadError(str(error))
+    return LoadError(f"{error}: {describe(error.__cause__, folder)}", told=str(error))
+
+
 def foreign_cause(error: LoadError) -> BaseException | None:
     """Return the exception of the model's code or of a library, if that is the cause. Its
     traceback is useful; those of our own errors are not.
     """
-    ours = (LoadError, ContractError, ManifestError, FolderError)
+    ours = (LoadError, ArtefactError, ContractError, ManifestError, FolderError)
     return None if isinstance(error.__cause__, ours) else error.__cause__
 
 
