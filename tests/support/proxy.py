@@ -28,6 +28,7 @@ class Way:
     Attributes:
         delay_s: How long each piece is held back.
         is_dropping: Whether bytes are swallowed while the connection stays up.
+        dropped: What was swallowed since the last ``heal``.
         passed_bytes: How many bytes were passed on so far.
         cuts: How many connections were cut on this way.
         corrupted: How many pieces were damaged on this way.
@@ -41,6 +42,7 @@ class Way:
         """Pass everything on as it is."""
         self.delay_s = 0.0
         self.is_dropping = False
+        self.dropped = bytearray()
         self._left_bytes: int | None = None
         self._pattern = b""
         self._to_corrupt = 0
@@ -81,6 +83,7 @@ class Way:
                 self._left_bytes -= len(piece)
         piece = self._damage(piece)
         if self.is_dropping:
+            self.dropped += piece
             piece = b""
         self.passed_bytes += len(piece)
         self.cuts += is_cut
