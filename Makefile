@@ -379,6 +379,7 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
 	$(COMPILE) $(ARGS) --extra grpc --extra store --extra postgres --extra tokens --extra registry --extra s3 --extra signing pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
+	$(BIN)/python deploy/pin_extra.py requirements/gateway.txt pydantic email
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
 	@for folder in $(MODEL_FOLDERS); do \
