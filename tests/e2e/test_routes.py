@@ -93,10 +93,27 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     assert "route set" in routed.run("audit").stdout
 
 
+def test_a_shadow_is_asked_too_and_answers_nobody(routed: Routed) -> None:
+    routed.route("promote", MODEL, "1")
+    routed.wait_for("1")
+    said = routed.route("shadow", MODEL, "2=50")
+    assert said == f"{MODEL}: 1=100 shadow=2 (50 %) (was: 1=100)\n"
+
+    def shadowed() -> float:
+        assert routed.version() == "1"
+        return routed.server.metric(
+            "modelyard_shadow_answers_total", model=MODEL, version="2", result="same"
+        )
+
+    wait_until(lambda: shadowed() >= 5, what="copies that were answered alike")
+    routed.route("shadow", MODEL, "off")
+
+
 def test_a_dry_run_changes_nothing(routed: Routed) -> None:
     said = routed.route("promote", MODEL, "1", "--dry-run")
     assert said == f"{MODEL}: would be: 1=100 (was: no route)\n"
-    assert "1=100" not in routed.route("show", MODEL)
+    routes = [one["route"] for one in json.loads(routed.route("show", MODEL, "--json"))]
+    assert routes in ([], [None])
 
 
 @pytest.mark.parametrize(
@@ -109,6 +126,7 @@ def test_a_dry_run_changes_nothing(routed: Routed) -> None:
         (["promote", "nobody", "1"], "has nobody 1; nor any other"),
         (["set", MODEL, "1=100", "--guard", "errors=7"], "`float` <= 1"),
         (["rollback", "nobody"], "has never had a route"),
+        (["shadow", "nobody", "1"], "has no route: give it one first"),
     ],
 )
 def test_what_is_no_route_is_refused(routed: Routed, arguments: list[str], says: str) -> None:

@@ -101,6 +101,9 @@ class GatewayMetrics:
     def expired(self, target: Target) -> None:
         self.expirations += 1
 
+    def shadowed(self, target: Target, result: str, seconds: float) -> None:
+        self.codes[f"shadow {result}"] += 1
+
     def broker_event(self, event: str) -> None:
         self.events[event] += 1
 

@@ -137,6 +137,7 @@ class NotedMetrics:
 
     uses: list[CacheUse] = field(default_factory=list)
     expirations: int = 0
+    shadows: list[tuple[str, str]] = field(default_factory=list)
 
     def asked_cache(self, target: Target, use: CacheUse) -> None:
         assert target == IRIS
@@ -145,6 +146,9 @@ class NotedMetrics:
     def expired(self, target: Target) -> None:
         assert target == IRIS
         self.expirations += 1
+
+    def shadowed(self, target: Target, result: str, seconds: float) -> None:
+        self.shadows.append((target.version, result))
 
 
 class Asking:

@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modelyard.core.batch import LARGEST_BATCH_BYTES, NORMAL_EVERY, OLDEST_EVERY, Backlog, Priority
+from modelyard.core.batch import (
+    LARGEST_BATCH_BYTES,
+    LOW_EVERY,
+    NORMAL_EVERY,
+    OLDEST_EVERY,
+    Backlog,
+    Priority,
+)
 
-PRIORITIES: tuple[Priority, ...] = ("high", "normal")
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 
 few = st.integers(min_value=1, max_value=6)
 
@@ -71,6 +78,7 @@ class BacklogMachine(RuleBasedStateMachine):
         assert set(expired) <= all_expired
         assert bool(batch) == bool(alive)
         assert sum(t.instances for t in batch) <= max_instances or len(batch) == 1
+        assert len({t.priority == "low" for t in batch}) <= 1
         for priority in PRIORITIES:
             taken = [t for t in batch if t.priority == priority]
             in_order = sorted(
@@ -137,6 +145,33 @@ def test_most_batches_begin_with_high_priority() -> None:
         backlog.add(Ticket(number, deadline=2, priority="high"))
     firsts = [backlog.take(max_instances=1, now=0)[0][0].priority for _ in range(NORMAL_EVERY)]
     assert sorted(firsts) == ["high"] * (NORMAL_EVERY - 1) + ["normal"]
+
+
+@given(few, few)
+def test_low_priority_waits_for_others_but_not_for_ever(size: int, takes_before: int) -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    for _ in range(takes_before):
+        backlog.take(max_instances=size, now=0)
+    patient = Ticket(0, deadline=0.5, priority="low")
+    backlog.add(patient)
+    turns = 0
+    while patient in list(backlog):
+        for number in range(size):
+            backlog.add(Ticket(number, deadline=1))
+        batch, _ = backlog.take(max_instances=size + 1, now=0)
+        assert batch == [patient] or patient not in batch
+        turns += 1
+    assert turns <= LOW_EVERY
+    if takes_before + 1 != LOW_EVERY:
+        assert turns > 1
+
+
+def test_low_priority_runs_at_once_when_nothing_else_waits() -> None:
+    backlog: Backlog[Ticket] = Backlog()
+    tickets = [Ticket(number, priority="low") for number in range(3)]
+    for ticket in tickets:
+        backlog.add(ticket)
+    assert backlog.take(max_instances=8, now=0) == (tickets, [])
 
 
 def test_a_request_larger_than_a_batch_runs_alone() -> None:

@@ -46,6 +46,14 @@ def add_routes(commands: Commands) -> None:
         help="take a version out at a gateway where it fails or is slow beside the main one",
     )
     setting.set_defaults(run=routing.set_route)
+    shadow = actions.add_parser(
+        "shadow",
+        help="send copies of requests to a version that answers nobody",
+        description="The copies have low priority; the metrics say how their answers compare.",
+    )
+    shadow.add_argument("model", metavar="MODEL")
+    shadow.add_argument("to", metavar="VERSION[=PERCENT]|off")
+    shadow.set_defaults(run=routing.shadow)
     promote = actions.add_parser("promote", help="send all requests to one version")
     promote.add_argument("model", metavar="MODEL")
     promote.add_argument("version", metavar="VERSION")
@@ -66,13 +74,13 @@ def add_routes(commands: Commands) -> None:
     applying.add_argument("-f", "--file", type=Path, required=True, metavar="FILE")
     applying.set_defaults(run=routing.apply)
 
-    for command in (setting, promote, rollback, clear, applying):
+    for command in (setting, shadow, promote, rollback, clear, applying):
         command.add_argument("--dry-run", action="store_true", help="only say what would change")
         command.add_argument("--why", default="", help="for the audit")
         command.add_argument("--url", default=DEFAULT_URL, metavar="URL", help="a gateway to ask")
         command.add_argument(
             "--unchecked", action="store_true", help="also lead to versions that nobody knows"
         )
-    for command in (show, setting, promote, rollback, clear, applying):
+    for command in (show, setting, shadow, promote, rollback, clear, applying):
         command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
         command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")

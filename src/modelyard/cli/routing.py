@@ -13,7 +13,7 @@ import msgspec
 from modelyard.cli.mistakes import UsageError
 from modelyard.cli.storing import open_engine, print_table, user
 from modelyard.core.errors import Conflict
-from modelyard.core.routes import ALL, Guard, Route
+from modelyard.core.routes import ALL, Guard, Route, Shadow
 
 if TYPE_CHECKING:
     from modelyard.store.routes import RouteStore, StoredRoute
@@ -54,6 +54,21 @@ def set_route(options: argparse.Namespace) -> None:
     weights = _convert(_pairs(",".join(options.weight)), dict[str, float])
     route = _convert({"weights": weights, "sticky": options.sticky, "guard": guard}, Route)
     _change(options, store, [(was, route)])
+
+
+def shadow(options: argparse.Namespace) -> None:
+    """Send copies of requests to a version, or to none."""
+    store = _open(options)
+    was = store.find(options.model)
+    if was.route is None:
+        raise UsageError(
+            f"{options.model} has no route: give it one first, as by `modelyard route promote`"
+        )
+    chosen = None
+    if options.to != "off":
+        version, _, percent = options.to.partition("=")
+        chosen = _convert({"version": version, "percent": percent or ALL}, Shadow)
+    _change(options, store, [(was, msgspec.structs.replace(was.route, shadow=chosen))])
 
 
 def promote(options: argparse.Namespace) -> None:
@@ -126,10 +141,11 @@ def _see_that_versions_are_there(
     """See that a route leads to versions that the registry has, or the gateway at ``--url``."""
     if route is None or options.unchecked:
         return
+    wanted = set(route.weights) | ({route.shadow.version} if route.shadow else set())
     known = _in_registry(options, model)
-    if route.weights.keys() - known:
+    if wanted - known:
         known |= _at_gateway(options, model)
-    if missing := sorted(route.weights.keys() - known):
+    if missing := sorted(wanted - known):
         has = f"it has {', '.join(sorted(known))}" if known else "nor any other"
         raise UsageError(
             f"neither the registry nor the gateway at {options.url} has {model} {missing[0]}; {has}"

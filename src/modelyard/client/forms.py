@@ -23,7 +23,7 @@ from .errors import UnexpectedAnswer
 from .exchange import Reply
 
 Form: TypeAlias = Literal["json", "msgpack"]
-Priority: TypeAlias = Literal["high", "normal"]
+Priority: TypeAlias = Literal["high", "normal", "low"]
 T = TypeVar("T")
 
 MEDIA_TYPES: dict[Form, str] = {"json": "application/json", "msgpack": "application/msgpack"}

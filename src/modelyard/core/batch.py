@@ -3,7 +3,8 @@
 Within a priority the earliest deadline goes first. One of every ``OLDEST_EVERY`` batches takes
 those that came first instead, so that a stream of requests with earlier deadlines cannot starve
 them. One of every ``NORMAL_EVERY`` batches begins with normal requests, so that a stream of
-high-priority requests cannot.
+high-priority requests cannot. Requests of low priority run when no others wait, and in one of every
+``LOW_EVERY`` batches; they share no batch with others, which would wait for them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, Literal, Protocol, TypeVar
 
-Priority = Literal["high", "normal"]
+Priority = Literal["high", "normal", "low"]
 
 NORMAL_EVERY = 4
+LOW_EVERY = 16
+_ORDERS: tuple[tuple[Priority, ...], ...] = (
+    ("high", "normal", "low"),
+    ("normal", "high", "low"),
+    ("low", "high", "normal"),
+)
 OLDEST_EVERY = 3
 
 LARGEST_BATCH_BYTES = 16 << 20
@@ -48,7 +55,9 @@ class Backlog(Generic[W]):
     """
 
     def __init__(self) -> None:
-        self._lines: dict[Priority, list[tuple[float, int, W]]] = {"high": [], "normal": []}
+        self._lines: dict[Priority, list[tuple[float, int, W]]] = {
+            priority: [] for priority in _ORDERS[0]
+        }
         self._added = 0
         self._taken = 0
 
@@ -79,11 +88,10 @@ class Backlog(Generic[W]):
         expired: list[W] = []
         room, bytes_left = max_instances, LARGEST_BATCH_BYTES
         self._taken += 1
-        order: tuple[Priority, Priority] = (
-            ("normal", "high") if self._taken % NORMAL_EVERY == 0 else ("high", "normal")
-        )
-        for priority in order:
+        for priority in self._order():
             line = self._lines[priority]
+            if not line or (batch and "low" in (priority, batch[0].priority)):
+                continue
             line.sort(key=_age if self._taken % OLDEST_EVERY == 0 else None)
             looked_at = 0
             for deadline, _, item in line:
@@ -100,6 +108,11 @@ class Backlog(Generic[W]):
                 looked_at += 1
             del line[:looked_at]
         return batch, expired
+
+    def _order(self) -> tuple[Priority, ...]:
+        if self._taken % LOW_EVERY == 0:
+            return _ORDERS[2]
+        return _ORDERS[1] if self._taken % NORMAL_EVERY == 0 else _ORDERS[0]
 
     def prune(self, now: float) -> list[W]:
         """Drop the items that are gone; remove and return those that expired."""

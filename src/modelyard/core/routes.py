@@ -36,6 +36,18 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     over: Annotated[int, Meta(ge=10, le=10_000)] = 100
 
 
+class Shadow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version that gets copies of requests, and answers nobody.
+
+    Attributes:
+        version: Which.
+        percent: Of how many requests.
+    """
+
+    version: str
+    percent: Annotated[float, Meta(gt=0, le=ALL)] = ALL
+
+
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where requests go that name no version.
 
@@ -44,11 +56,13 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sticky: Whether the same caller is always sent to the same version: by the owner of its key,
             or by the header that the setting ``sticky_header`` names.
         guard: When a version is taken out; None for never.
+        shadow: A version that is tried on real requests; None for none.
     """
 
     weights: dict[str, Share]
     sticky: Sticky = "no"
     guard: Guard | None = None
+    shadow: Shadow | None = None
 
     def __post_init__(self) -> None:
         if not self.weights:

@@ -22,7 +22,7 @@ from modelyard.core.errors import (
 from modelyard.core.fingerprint import KeySpace
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
-from modelyard.core.routes import UNKNOWN, Who
+from modelyard.core.routes import UNKNOWN, Shadow, Who
 from modelyard.dispatch.router import Router
 
 LONGEST_WAIT_S = 60
@@ -42,6 +42,7 @@ class Entry:
         "keys",
         "one_batch",
         "refused",
+        "shadow",
         "target",
     )
 
@@ -51,6 +52,7 @@ class Entry:
         self._measured: tuple[float, int] | None = None  # when, and how many were answered then
         self._rate = 0.0  # answers per second
         self.refused = 0  # requests, since too many were in flight
+        self.shadow: Shadow | None = None  # which gets copies
         self.keys: KeySpace | None = None
         self.update(announcement)
 
@@ -229,6 +231,8 @@ class Catalog:
         if (default := self._defaults.get(name)) is None:
             return
         routed = self.router.find(name)
+        for entry in self._versions[name]:
+            entry.shadow = None if routed is None else routed.route.shadow
         if routed is None:
             self._direct[name] = default
         else:

@@ -25,6 +25,7 @@ from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.dispatch.expiry import Expiry
 from modelyard.dispatch.flights import Flight, Flights
 from modelyard.dispatch.interfaces import Cache, CacheUse, DispatchMetrics, Transport
+from modelyard.dispatch.shadows import Shadows
 from modelyard.dispatch.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ class Dispatch:
         self._expiry = Expiry(clock)
         self._flights: Flights[ClientCall] = Flights()
         self._turns = Turns(self._send_in_turn)
+        self._shadows = Shadows(catalog, metrics, send=self._send_copy, clock=clock)
 
     def start(
         self,
@@ -141,6 +143,8 @@ class Dispatch:
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
         call = ClientCall(request, entry, on_answered)
         call.watch(self._on_settled)
+        if entry.shadow is not None:
+            self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
         try:
             if entry.keys is None or self._cache is None:
                 self._check_room(entry)
@@ -258,6 +262,12 @@ class Dispatch:
                 self._transport.send(call)
         except Exception as error:  # others may watch it by now: settle, never raise
             _fail(call, error)
+
+    def _send_copy(self, entry: Entry, call: Call) -> None:
+        """Send a copy for a shadow, which nobody waits for."""
+        ticket = self._expiry.watch(call)
+        call.watch(partial(self._forget, ticket))
+        self._send(entry, call)
 
     def _send_in_turn(self, call: Call) -> None:
         try:

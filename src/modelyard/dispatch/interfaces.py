@@ -48,3 +48,7 @@ class DispatchMetrics(Protocol):
     def expired(self, target: Target) -> None:
         """A request's deadline passed."""
         ...
+
+    def shadowed(self, target: Target, result: str, seconds: float) -> None:
+        """A copy of a request came to ``same``, ``different``, ``failed`` or ``dropped``."""
+        ...

@@ -118,7 +118,7 @@ class Router:
 
     def __init__(self, chance: Random, *, on_change: Callable[[str], None]) -> None:
         self.snapshot = Snapshot()
-        self._chance = chance
+        self.chance = chance
         self._on_change = on_change
         self._routed: dict[str, Routed] = {}
 
@@ -134,7 +134,7 @@ class Router:
             if route is None:
                 del self._routed[name]
             else:
-                self._routed[name] = Routed(name, route, self._chance)
+                self._routed[name] = Routed(name, route, self.chance)
             self._on_change(name)
 
     def find(self, name: str) -> Routed | None:

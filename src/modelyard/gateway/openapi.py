@@ -166,7 +166,7 @@ def _request_schema(entry: Entry, input_schema: dict[str, Any]) -> dict[str, Any
                 "exclusiveMinimum": 0,
                 "description": f"seconds; {entry.announcement.limits.timeout_s:g} unless given",
             },
-            "priority": {"enum": ["high", "normal"]},
+            "priority": {"enum": ["high", "normal", "low"]},
         },
     }
 

@@ -21,7 +21,7 @@ OF_VERSION = "/models/{name}/versions/{version}/predict"
 
 _BINARY = {"type": "string", "format": "binary"}
 _TIMEOUT_S = {"type": "number", "exclusiveMinimum": 0}
-_PRIORITY = {"enum": ["high", "normal"]}
+_PRIORITY = {"enum": ["high", "normal", "low"]}
 _PACKED = {"type": "object", "description": "The same fields as in JSON."}
 _FILES: dict[str, Any] = {
     "type": "object",

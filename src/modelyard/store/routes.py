@@ -123,7 +123,10 @@ def tell(route: Route | None) -> str:
     weights = " ".join(f"{version}={weight:g}" for version, weight in route.weights.items())
     sticky = "" if route.sticky == "no" else f" sticky={route.sticky}"
     guard = "" if route.guard is None else " guarded"
-    return f"{weights}{sticky}{guard}"[:_MOST_SHOWN]
+    shadow = ""
+    if route.shadow is not None:
+        shadow = f" shadow={route.shadow.version} ({route.shadow.percent:g} %)"
+    return f"{weights}{sticky}{guard}{shadow}"[:_MOST_SHOWN]
 
 
 def _found(connection: sa.Connection, model: str) -> StoredRoute:

@@ -84,6 +84,19 @@ class Metrics:
             (*_TARGET, "where"),
             registry=registry,
         )
+        self._shadows = Counter(
+            "modelyard_shadow_answers",
+            "Copies of requests for a shadow, by how its answer compares: same, different, failed, "
+            "or dropped where there was no room.",
+            (*_TARGET, "result"),
+            registry=registry,
+        )
+        self._shadow_time = Counter(
+            "modelyard_shadow_seconds",
+            "Seconds from a request to its shadow's answer.",
+            _TARGET,
+            registry=registry,
+        )
         self._late = Counter(
             "modelyard_late_replies",
             "Answers that came after their request was settled.",
@@ -174,6 +187,12 @@ class Metrics:
     def expired(self, target: Target) -> None:
         """Count a request that got no answer in time."""
         self._expired.labels(target.name, target.version, "asking").inc()
+
+    def shadowed(self, target: Target, result: str, seconds: float) -> None:
+        """Count what came of a copy of a request."""
+        self._shadows.labels(target.name, target.version, result).inc()
+        if result != "dropped":
+            self._shadow_time.labels(target.name, target.version).inc(seconds)
 
     def broker_event(self, event: str) -> None:
         """Count an event of the broker connection."""

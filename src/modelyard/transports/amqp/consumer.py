@@ -38,7 +38,7 @@ from modelyard.transports.amqp.topology import QueueType, count_waiting, declare
 
 log = logging.getLogger(__name__)
 
-PRIORITIES: tuple[Priority, ...] = ("high", "normal")
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 # Generous, since a timeout ends the session; but a worker silent for FORGET_AFTER_S is forgotten.
 COUNT_TIMEOUT_S = 3.0
 COUNT_EVERY_S = 0.1

@@ -1,8 +1,8 @@
 """Names and declarations of exchanges and queues. All exchanges are our own and durable.
 
-Requests wait in ``infer.<model>:<version>``, or with high priority in ``…:high``. Length and time
-limits are left to policies, because RabbitMQ refuses arguments that differ from an earlier
-declaration.
+Requests wait in ``infer.<model>:<version>``, or with another priority in ``…:high`` or ``…:low``.
+Length and time limits are left to policies, because RabbitMQ refuses arguments that differ from an
+earlier declaration.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def queue_name(target: Target, priority: Priority) -> str:
     """Return the name of a target's queue, which is also its routing key."""
     # Names and versions may contain dots: joined by a dot, a/1.2 and a.1/2 would share a queue.
     name = f"infer.{target.name}:{target.version}"
-    return f"{name}:high" if priority == "high" else name
+    return name if priority == "normal" else f"{name}:{priority}"
 
 
 async def declare_exchanges(connection: Connection) -> None:
