@@ -380,6 +380,10 @@ lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone;
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
 	$(COMPILE) $(ARGS) --extra grpc --extra store --extra postgres --extra tokens --extra registry --extra s3 --extra signing pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
 	$(BIN)/python deploy/pin_extra.py requirements/gateway.txt pydantic email
+	for name in lightgbm onnx sklearn xgboost; do \
+	  $(COMPILE) $(ARGS) --extra $$name pyproject.toml -c requirements/gateway.txt -c requirements/models.txt \
+	    -c requirements/dev.txt -o requirements/runtimes/$$name.txt || exit 1; \
+	done
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.txt
 	$(COMPILE) $(ARGS) requirements/models.in -o requirements/models.txt
 	@for folder in $(MODEL_FOLDERS); do \

@@ -123,6 +123,21 @@ def test_every_model_is_found_and_built() -> None:
     assert done.stdout.count("--build-arg PYTHON_IMAGE=localhost/python") == 3
 
 
+@pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements/runtimes/*.txt")))
+def test_each_runtime_has_an_image(lock: Path) -> None:
+    build = (ROOT / "build_app_images.sh", "--runtime", lock.stem, "--dry-run")
+    done = run(*build, "--builder", "buildah")
+    assert done.returncode == 0, done.stderr
+    assert f"--build-arg RUNTIME={lock.stem} " in done.stdout
+    assert f"--tag localhost/modelyard-runtime-{lock.stem}:" in done.stdout
+
+
+def test_a_runtime_that_is_none_is_named() -> None:
+    done = run(ROOT / "build_app_images.sh", "--runtime", "cobol", "--dry-run")
+    assert done.returncode == 2
+    assert "--runtime: one of lightgbm onnx sklearn xgboost" in done.stderr
+
+
 @pytest.mark.parametrize("builder", ["podman", "buildah"])
 def test_layers_are_kept_for_the_next_build(builder: str) -> None:
     done = run(ROOT / "build_app_images.sh", "--dry-run", "--builder", builder)
