@@ -38,7 +38,7 @@ CORE: tuple[Mutant, ...] = (
         f"{WAITING}._next_suspect",
         "if suspect.deadline > now:",
         "if True:",
-        seed=81,
+        seed=92,
     ),
     one(
         "what lies before a runner runs late",
@@ -83,7 +83,7 @@ CORE: tuple[Mutant, ...] = (
         seed=15,
     ),
     one("in_flight is not decremented", "dispatch.catalog:Entry.left", "-= 1", "-= 0", seed=1),
-    one("priority is ignored", f"{BACKLOG}.take", "% NORMAL_EVERY == 0", ">= 0", seed=5),
+    one("priority is ignored", f"{BACKLOG}._order", "% NORMAL_EVERY == 0", ">= 0", seed=5),
     one(
         "the limit of a batch is ignored",
         f"{BACKLOG}.take",
