@@ -100,8 +100,8 @@ def test_a_folder_is_loaded_only_with_its_signature_and_unchanged(
         code.write_text(code.read_text().replace("from 1", "evil"))
         answer = server.http.post("/models/answers/load")
         assert answer.status_code == 503
-        assert "nobody who is trusted has signed it as it is" in server.output
-        assert "src/model.py" in server.output
+        says = ("nobody who is trusted has signed it as it is", "src/model.py")
+        wait_until(lambda: all(text in server.output for text in says), what="why, in the log")
         assert server.predict("answers", ["a"], model_version="1").json()["prediction"] == [
             "from 1"
         ]

@@ -119,10 +119,14 @@ def test_a_gateway_tells_its_share_of_the_demand(cluster: Cluster) -> None:
             for _ in range(4)
         ]
         for number, line in enumerate(lines):
-            line.sendall(request_bytes(body_of(number, act="work", seconds=1)))
+            line.sendall(request_bytes(body_of(number, act="work", seconds=2)))
         wait_until(lambda: demand()["instances"] == 4, what="all of them")
-        assert demand()["runners"] > 0
-        assert cluster.gateway.metric("modelyard_demand_runners", model="trick_model") > 0
+
+        def runners() -> tuple[float, float]:
+            metric = cluster.gateway.metric("modelyard_demand_runners", model="trick_model")
+            return demand()["runners"], metric
+
+        wait_until(lambda: all(runners()), what="a demand")
     wait_until(lambda: demand()["runners"] == 0, what="nothing to do")
     assert cluster.gateway.http.get("/models/nobody/versions/1/demand").status_code == 404
 
