@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from modelyard.access.audit import Act
+from modelyard.access.accounts import Accounts
+from modelyard.access.audit import Act, Audit
+from modelyard.access.keyring import Key, Principal
 from modelyard.access.keys import digest_of
 from modelyard.access.limits import Limit, Used
-from modelyard.access.usage import DayOfUsage
-from modelyard.core.errors import Conflict
+from modelyard.access.usage import Bookkeeper, DayOfUsage
+from modelyard.core.errors import Conflict, RateLimited
 from modelyard.core.routes import Guard, Route
 from modelyard.store.errors import StoreError
 from modelyard.store.keys import KeyStore, StoreKeys
@@ -181,14 +183,31 @@ def test_usage_is_summed_by_day_key_and_model(engine: sa.Engine) -> None:
     store = UsageStore(engine)
     store.add("2027-01-31", [Used("k", "team", "iris", 2, 8, 2.0, 0.5)])
     store.add("2027-01-31", [Used("k", "team", "iris", 1, 1, 1.0, 0.25), USED])
-    store.add("2027-02-01", [USED._replace(key="x" * 1000)])
     january = store.read("2027-01-01", "2027-01-31")
     assert january == [
         DayOfUsage("2027-01-31", Used("k", "team", "iris", 3, 9, 3.0, 0.75)),
         DayOfUsage("2027-01-31", USED),
     ]
     assert store.read("2027-01-01", "2027-12-31", ["other"]) == january[1:]
-    assert [len(one.used.key) for one in store.read("2027-02-01", "2027-02-01")] == [400]
+
+
+async def test_what_strangers_call_themselves_and_models_does_not_stop_the_book(
+    engine: sa.Engine,
+) -> None:
+    upgrade(engine)
+    accounts, store = Accounts(gateways=1, clock=Now(), wall_clock=Now()), UsageStore(engine)
+    audit = Audit(Now())
+    keeper = Bookkeeper(accounts, audit, store, on_used=lambda _: None, wall_clock=Now())
+    caller = Key(id="x\0" * 1000, digest="", owner="\0", scopes=(), limits=(Limit(per_day=1),))
+    account = accounts.of(Principal(caller))
+    account.add_used([USED])
+    audit.note("127.0.0.1", "refused: POST /models/\0/load", "\0")
+    await keeper.keep()
+    (row,) = store.read("1970-01-01", "1970-01-01", [account.key])
+    assert (len(row.used.key), row.used.owner) == (400, "\ufffd")
+    assert [act.subject for act in store.acts()] == ["\ufffd"]
+    with pytest.raises(RateLimited):
+        account.enter("iris", lambda _: 1)
 
 
 def test_what_was_done_is_kept_in_its_order(engine: sa.Engine) -> None:

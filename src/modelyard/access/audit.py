@@ -43,7 +43,8 @@ class Audit:
 
     def note(self, actor: str, action: str, subject: str) -> None:
         """Note an act."""
-        act = Act(self._wall_clock(), actor[:128], action[:64], subject[:128])
+        told = printable(actor, 128), printable(action, 64), printable(subject, 128)
+        act = Act(self._wall_clock(), *told)
         self._waiting.append(act)
         log.info("audit", extra={"actor": act.actor, "action": act.action, "model": act.subject})
 
@@ -56,3 +57,13 @@ class Audit:
     def put_back(self, acts: list[Act]) -> None:
         """Put back what could not be kept."""
         self._waiting.extendleft(reversed(acts))
+
+
+def printable(text: str, longest: int) -> str:
+    """Return so much of a text that a stranger may have made as a database takes and a terminal
+    can be shown. PostgreSQL refuses a row with a NUL, and the others of its transaction with it.
+    """
+    text = text[:longest]
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -135,9 +135,8 @@ class Gate:
         return principal
 
     def open_account(self, principal: Principal) -> Account:
-        """Return what counts the requests of a caller, and let the caller keep it."""
-        principal.account = account = self._accounts.of(principal)
-        return account
+        """Return what counts the requests of a caller, which keeps it."""
+        return self._accounts.of(principal)
 
     def _admit(self, credential: Credential) -> Principal:
         assert isinstance(credential, bytes)  # what proxies say is no business of a keyring

@@ -70,18 +70,20 @@ class Turns:
     def _send_next(self, turn: Turn, entry: Entry) -> None:
         """Send those whose turn it is.
 
-        One that is refused at once leaves while it is sent. Then this loop takes the next: thousands
-        may be waiting, and each would be sent from within the one before.
+        One that is refused at once leaves while it is sent. This loop then takes the next: of
+        thousands that wait, each would otherwise be sent from within the one before.
         """
         if turn.is_sending:
             return
         turn.is_sending = True
-        while turn.waiting and turn.under_way < BATCHES * entry.one_batch:
-            call = next(iter(turn.waiting))
-            del turn.waiting[call]
-            # More instances than a batch holds are batches of their own: they count as one.
-            weight = min(call.instances, entry.announcement.max_batch_size)
-            turn.weights[call] = weight
-            turn.under_way += weight
-            self._send(call)
-        turn.is_sending = False
+        try:
+            while turn.waiting and turn.under_way < BATCHES * entry.one_batch:
+                call = next(iter(turn.waiting))
+                # More instances than a batch holds are batches of their own: they count as one.
+                weight = min(call.instances, entry.announcement.max_batch_size)
+                del turn.waiting[call]
+                turn.weights[call] = weight
+                turn.under_way += weight
+                self._send(call)
+        finally:
+            turn.is_sending = False

@@ -15,7 +15,6 @@ from modelyard.store.errors import telling
 from modelyard.store.tables import AUDIT, USAGE
 
 _SUMS = ("requests", "instances", "weight", "model_s")
-_LONGEST = 400
 _DIALECTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
@@ -34,7 +33,8 @@ class UsageStore:
         """Add what was used on a day, as ``2026-01-31``, to what is known of it, and to the audit
         what was done.
         """
-        rows = [{**one._asdict(), "day": day, **_cut(one)} for one in used]
+        # In one order for all gateways, which otherwise might wait for each other's rows.
+        rows = [{**one._asdict(), "day": day} for one in sorted(used)]
         done = [act._asdict() for act in acts]
         made: Any = self._insert(USAGE)  # each of the two types has what is called here
         grown = {name: USAGE.c[name] + made.excluded[name] for name in _SUMS}
@@ -61,8 +61,3 @@ class UsageStore:
         with telling(self._engine), self._engine.connect() as connection:
             rows = connection.execute(AUDIT.select().order_by(AUDIT.c.id)).all()
         return [Act(row.at, row.actor, row.action, row.subject) for row in rows]
-
-
-def _cut(used: Used) -> dict[str, str]:
-    """Return the texts that an identity provider may make as long as it likes."""
-    return {"key": used.key[:_LONGEST], "owner": used.owner[:_LONGEST]}
