@@ -15,7 +15,10 @@ from modelyard.core.messages import State
 from modelyard.core.names import Target
 from modelyard.core.routes import UNKNOWN, Guard, Route, Snapshot, Who
 from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.watched import Watched
 from tests.unit.asking import announcement
+from tests.unit.http import Gateway
+from tests.unit.wire import question, request
 
 
 def catalog(*versions: str, route: Route | None = None, **aliases: str) -> Catalog:
@@ -147,3 +150,16 @@ def test_a_version_as_good_as_the_main_one_stays_and_the_main_one_always_does() 
         answers(made, "2", 1, "model_failed")
     answers(made, "1", 200, "model_failed")
     assert set(asked(made, 200)) == {"1", "2"}
+
+
+async def test_what_the_cache_answers_says_nothing_of_a_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gateway, seen = Gateway(is_cached=True), list[object]()
+    router = gateway.catalog.router
+    monkeypatch.setattr(router, "answered", lambda *told: seen.append(told))
+    gateway.endpoint.watched = Watched(router, gateway.clock)
+    client = gateway.connect()
+    for _ in range(3):
+        assert (await client.ask(request(question(1)))).status == 200
+    assert seen == [(Target("iris", "1"), "ok", 0.0)]

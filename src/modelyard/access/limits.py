@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -270,6 +271,16 @@ class Meter:
     @property
     def _unit(self) -> str:
         return "times " if self.limit.count == "requests" else f"{self.limit.count} "
+
+
+def check_quotas(limits: Iterable[Limit], *, has_book: bool) -> None:
+    """See that usage is kept if a limit needs that.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not has_book and any(limit.has_quota for limit in limits):
+        raise ValueError("per_day and per_month need the store: set database_url")
 
 
 def day_of(moment: float) -> str:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from modelyard.access.audit import Act
 from modelyard.access.limits import Used
 from modelyard.access.usage import DayOfUsage
+from modelyard.store.changing import INSERTS
 from modelyard.store.errors import telling
 from modelyard.store.tables import AUDIT, USAGE
 
 _SUMS = ("requests", "instances", "weight", "model_s")
-_DIALECTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class UsageStore:
@@ -27,7 +25,7 @@ class UsageStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._insert = _DIALECTS[engine.dialect.name]
+        self._insert = INSERTS[engine.dialect.name]
 
     def add(self, day: str, used: Iterable[Used], acts: Iterable[Act] = ()) -> None:
         """Add what was used on a day, as ``2026-01-31``, to what is known of it, and to the audit
@@ -36,7 +34,7 @@ class UsageStore:
         # In one order for all gateways, which otherwise might wait for each other's rows.
         rows = [{**one._asdict(), "day": day} for one in sorted(used)]
         done = [act._asdict() for act in acts]
-        made: Any = self._insert(USAGE)  # each of the two types has what is called here
+        made = self._insert(USAGE)
         grown = {name: USAGE.c[name] + made.excluded[name] for name in _SUMS}
         upsert = made.on_conflict_do_update(index_elements=["day", "key", "model"], set_=grown)
         with telling(self._engine), self._engine.begin() as connection:
