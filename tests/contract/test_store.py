@@ -31,7 +31,7 @@ from modelyard.store.schema import (
     upgrade,
 )
 from modelyard.store.tables import AUDIT, CHANGES, METADATA, ROUTES
-from modelyard.store.usage import UsageStore
+from modelyard.store.usage import StoredAct, UsageStore
 from tests.contract.conftest import Now
 from tests.support.server import wait_until
 
@@ -220,7 +220,7 @@ def test_what_was_done_is_kept_in_its_order(engine: sa.Engine) -> None:
     store = UsageStore(engine)
     acts = [Act(1.0, "k", "POST /models/a/load", "a"), Act(2.0, "x", "refused: POST /b", "b")]
     store.add("2027-01-31", [], acts)
-    assert store.acts() == acts
+    assert store.acts() == [StoredAct(*act) for act in acts]
 
 
 def test_limits_are_kept(keys: KeyStore, engine: sa.Engine) -> None:

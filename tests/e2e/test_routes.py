@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -93,7 +94,8 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     routed.wait_for("1", "2")
     listed = json.loads(routed.route("show", MODEL, "--json"))
     assert listed[0]["route"]["weights"] == {"1": 50, "2": 50}
-    assert "route set" in routed.run("audit").stdout
+    (line,) = [line for line in routed.run("audit").stdout.splitlines() if "a new model" in line]
+    assert re.search(rf"route set  {MODEL}  +1=50 2=50  +1=100 ", line)
 
 
 def test_a_shadow_is_asked_too_and_answers_nobody(routed: Routed) -> None:
@@ -180,7 +182,8 @@ def test_a_guard_looks_at_what_the_route_has_sent(routed: Routed) -> None:
     def events() -> int:
         return len(routed.server.events("version_taken_out"))
 
-    routed.route("set", MODEL, "1=60", "2=40", "--sticky", "header", "--guard", "over=50")
+    setting = ("set", MODEL, "1=60", "2=40", "--sticky", "header", "--guard", "over=50")
+    routed.route(*setting)
     users = (f"user {number}" for number in range(100))
     wait_until(lambda: routed.version(**{"x-user": "x"}) != "3", what="the route")
     main, other = "", ""
@@ -196,6 +199,8 @@ def test_a_guard_looks_at_what_the_route_has_sent(routed: Routed) -> None:
     fail(502, other)
     assert routed.version(**{"x-user": other}) == "1"
     assert events() == 1
+    routed.route(*setting)
+    wait_until(lambda: routed.version(**{"x-user": other}) == "2", what="it to come back")
 
 
 def test_an_alias_is_asked_for_like_a_version(routed: Routed, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modelyard.access.audit import printable
 from modelyard.access.keyring import Key
 from modelyard.access.keys import digest_of, new_key
 from modelyard.access.limits import AMOUNTS, Limit, Used
@@ -138,8 +139,8 @@ def audit(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([act._asdict() for act in acts], indent=2))
     else:
-        rows = [(_day(act.at), act.actor, act.action, act.subject) for act in acts]
-        print_table([("AT", "WHO", "WHAT", "OF"), *rows])
+        rows = [(_day(at), *(printable(cell or "", 256) for cell in told)) for at, *told in acts]
+        print_table([("AT", "WHO", "WHAT", "OF", "IS NOW", "WAS", "WHY"), *rows])
 
 
 def upgrade(options: argparse.Namespace) -> None:

@@ -113,7 +113,8 @@ class RouteStore:
             except msgspec.MsgspecError as error:
                 log.error("route_left_out", extra={"model": row.model, "why": str(error)})
         self._known = numbers
-        return Snapshot(sum(number for _, number in numbers), found, aliases)
+        settings = {row.model: row.number for row in routes if row.model in found}
+        return Snapshot(sum(number for _, number in numbers), found, aliases, settings)
 
 
 def tell(route: Route | None) -> str:

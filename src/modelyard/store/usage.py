@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -14,6 +15,20 @@ from modelyard.store.errors import telling
 from modelyard.store.tables import AUDIT, USAGE
 
 _SUMS = ("requests", "instances", "weight", "model_s")
+
+
+class StoredAct(NamedTuple):
+    """An act as the audit has it: ``Act``, and where something was changed, what it is now, what it
+    was, and why.
+    """
+
+    at: float
+    actor: str
+    action: str
+    subject: str
+    what: str | None = None
+    was: str | None = None
+    why: str | None = None
 
 
 class UsageStore:
@@ -54,8 +69,9 @@ class UsageStore:
         names = Used._fields
         return [DayOfUsage(row.day, Used(*(row._mapping[n] for n in names))) for row in rows]
 
-    def acts(self) -> list[Act]:
+    def acts(self) -> list[StoredAct]:
         """Return the audit, the oldest first."""
         with telling(self._engine), self._engine.connect() as connection:
             rows = connection.execute(AUDIT.select().order_by(AUDIT.c.id)).all()
-        return [Act(row.at, row.actor, row.action, row.subject) for row in rows]
+        names = StoredAct._fields
+        return [StoredAct(*(row._mapping[n] for n in names)) for row in rows]
