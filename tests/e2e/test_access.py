@@ -339,6 +339,7 @@ def test_what_is_not_safe_or_cannot_be_read_does_not_start(
 ) -> None:
     folder, settings = write_others(tmp_path / "models"), {"MODELYARD_STATE_FOLDER": str(tmp_path)}
     assert problem in complaint_of("serve", folder, *arguments, settings=settings)
+    assert not (tmp_path / "modelyard.db").exists()
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "x-request-id"])

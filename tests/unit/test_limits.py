@@ -441,3 +441,15 @@ async def test_what_was_done_is_kept_too() -> None:
     acts = [(act.actor, act.subject) for act in book.acts]
     assert acts == [("k", "iris"), ("127.0.0.1", "iris"), ("k", "\ufffd[2J\ufffd")]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_strangers_cannot_fill_the_store_with_what_was_refused_to_them() -> None:
+    now = Now()
+    audit = Audit(now)
+    for _ in range(1000):
+        audit.note("192.0.2.1", "refused: POST /models/iris/load", "iris", is_refused=True)
+    audit.note("k", "POST /models/iris/load", "iris")
+    assert len(audit.take()) == 61
+    now.time += 60
+    audit.note("192.0.2.1", "refused: POST /models/iris/load", "iris", is_refused=True)
+    assert len(audit.take()) == 1

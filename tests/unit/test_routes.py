@@ -141,6 +141,16 @@ def test_a_version_that_is_slower_is_taken_out() -> None:
     assert asked(made, 100) == {"1": 100}
 
 
+def test_nothing_is_judged_by_a_few_answers_of_the_main_version() -> None:
+    made = catalog("1", "2", route=CANARY)
+    answers(made, "1", 19)
+    answers(made, "2", 100, s=0.05)
+    assert set(asked(made, 200)) == {"1", "2"}
+    answers(made, "1", 1)
+    answers(made, "2", 10, s=0.05)
+    assert asked(made, 200) == {"1": 200}
+
+
 def test_a_version_as_good_as_the_main_one_stays_and_the_main_one_always_does() -> None:
     made = catalog("1", "2", route=CANARY)
     for _ in range(20):

@@ -23,7 +23,7 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a version is taken out of its route, by each gateway for itself.
 
     A version is compared with the one that has the most weight, over the last ``over`` requests of
-    each, and not before it had a fifth of them.
+    each, and not before both had a fifth of them.
 
     Attributes:
         errors: By how much its share of failed requests may be larger.

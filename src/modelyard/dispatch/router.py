@@ -97,7 +97,7 @@ class Routed:
 
 
 def _why_worse(seen: _Seen, main: _Seen, guard: Guard) -> str:
-    if len(seen.failed) < guard.over / 5:
+    if min(len(seen.failed), len(main.failed)) < guard.over / 5:
         return ""
     if seen.errors > main.errors + guard.errors:
         return (
