@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from modelyard.access.audit import Act
+from modelyard.access.accounts import Accounts
+from modelyard.access.audit import Act, Audit
+from modelyard.access.keyring import Key, Principal
 from modelyard.access.keys import digest_of
 from modelyard.access.limits import Limit, Used
-from modelyard.access.usage import DayOfUsage
-from modelyard.core.errors import Conflict
-from modelyard.core.routes import Guard, Route
+from modelyard.access.usage import Bookkeeper, DayOfUsage
+from modelyard.compose.routes import RouteFollower
+from modelyard.core.errors import Conflict, RateLimited
+from modelyard.core.routes import Guard, Route, Snapshot
+from modelyard.settings import Settings
+from modelyard.store.changing import begin, count_change
 from modelyard.store.errors import StoreError
 from modelyard.store.keys import KeyStore, StoreKeys
 from modelyard.store.routes import RouteStore, StoredRoute
@@ -24,9 +30,10 @@ from modelyard.store.schema import (
     revision_of,
     upgrade,
 )
-from modelyard.store.tables import AUDIT, METADATA
-from modelyard.store.usage import UsageStore
+from modelyard.store.tables import AUDIT, CHANGES, METADATA, ROUTES
+from modelyard.store.usage import StoredAct, UsageStore
 from tests.contract.conftest import Now
+from tests.support.server import wait_until
 
 USED = Used("other", "team", "iris", 1, 1, 1.0, 0.0)
 
@@ -181,14 +188,31 @@ def test_usage_is_summed_by_day_key_and_model(engine: sa.Engine) -> None:
     store = UsageStore(engine)
     store.add("2027-01-31", [Used("k", "team", "iris", 2, 8, 2.0, 0.5)])
     store.add("2027-01-31", [Used("k", "team", "iris", 1, 1, 1.0, 0.25), USED])
-    store.add("2027-02-01", [USED._replace(key="x" * 1000)])
     january = store.read("2027-01-01", "2027-01-31")
     assert january == [
         DayOfUsage("2027-01-31", Used("k", "team", "iris", 3, 9, 3.0, 0.75)),
         DayOfUsage("2027-01-31", USED),
     ]
     assert store.read("2027-01-01", "2027-12-31", ["other"]) == january[1:]
-    assert [len(one.used.key) for one in store.read("2027-02-01", "2027-02-01")] == [400]
+
+
+async def test_what_strangers_call_themselves_and_models_does_not_stop_the_book(
+    engine: sa.Engine,
+) -> None:
+    upgrade(engine)
+    accounts, store = Accounts(gateways=1, clock=Now(), wall_clock=Now()), UsageStore(engine)
+    audit = Audit(Now())
+    keeper = Bookkeeper(accounts, audit, store, on_used=lambda _: None, wall_clock=Now())
+    caller = Key(id="x\0" * 1000, digest="", owner="\0", scopes=(), limits=(Limit(per_day=1),))
+    account = accounts.of(Principal(caller))
+    account.add_used([USED])
+    audit.note("127.0.0.1", "refused: POST /models/\0/load", "\0")
+    await keeper.keep()
+    (row,) = store.read("1970-01-01", "1970-01-01", [account.key])
+    assert (len(row.used.key), row.used.owner) == (400, "\ufffd")
+    assert [act.subject for act in store.acts()] == ["\ufffd"]
+    with pytest.raises(RateLimited):
+        account.enter("iris", lambda _: 1)
 
 
 def test_what_was_done_is_kept_in_its_order(engine: sa.Engine) -> None:
@@ -196,7 +220,7 @@ def test_what_was_done_is_kept_in_its_order(engine: sa.Engine) -> None:
     store = UsageStore(engine)
     acts = [Act(1.0, "k", "POST /models/a/load", "a"), Act(2.0, "x", "refused: POST /b", "b")]
     store.add("2027-01-31", [], acts)
-    assert store.acts() == acts
+    assert store.acts() == [StoredAct(*act) for act in acts]
 
 
 def test_limits_are_kept(keys: KeyStore, engine: sa.Engine) -> None:
@@ -260,3 +284,55 @@ def test_a_gateway_reads_routes_and_aliases_when_they_have_changed(engine: sa.En
     assert second.routes == {"iris": ROUTE}
     assert second.number > first.number
     assert store.read() is None
+
+
+def test_a_route_of_a_newer_release_is_left_out_and_said_in_a_sentence(engine: sa.Engine) -> None:
+    upgrade(engine)
+    store = RouteStore(engine, wall_clock=Now())
+    store.change([(store.find("iris"), ROUTE), (store.find("rent"), ROUTE)], actor="ada", why="")
+    with engine.begin() as connection:
+        newer = ROUTES.update().where(ROUTES.c.model == "rent").values(route='{"shadow": "3"}')
+        connection.execute(newer)
+    snapshot = RouteStore(engine, wall_clock=Now()).read()
+    assert snapshot is not None
+    assert list(snapshot.routes) == ["iris"]
+    with pytest.raises(
+        StoreError, match="the route of rent cannot be read, maybe it is of a newer"
+    ):
+        store.all()
+
+
+async def test_a_gateway_follows_routes_once_its_older_schema_is_upgraded(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def open_once(url: str) -> sa.Engine:
+        opened.append(url)
+        return engine
+
+    monkeypatch.setattr("modelyard.store.schema.open_engine", open_once)
+    upgrade(engine, to="0004")
+    snapshots: list[Snapshot] = []
+    settings = Settings(state_folder=str(tmp_path), database_url="sqlite:///ours")
+    follower = RouteFollower(settings, snapshots.append)
+    for _ in range(3):
+        await follower.start()
+    assert snapshots == []
+    upgrade(engine)
+    await follower.start()
+    assert len(snapshots) == len(opened) == 1
+
+
+def test_the_first_change_waits_for_another_ones_first(engine: sa.Engine, keys: KeyStore) -> None:
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with ThreadPoolExecutor(1) as pool:
+        with begin(engine) as first:
+            count_change(first, "keys")
+            made = pool.submit(create, keys, "a", "read")
+            if engine.dialect.name == "postgresql":
+                wait_until(lambda: first.execute(waiting).scalar(), what="the other to wait")
+        assert made.result()
+    with engine.connect() as connection:
+        numbers = connection.execute(CHANGES.select().where(CHANGES.c.what == "keys")).all()
+    assert [row.number for row in numbers] == [2]

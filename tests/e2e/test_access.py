@@ -14,9 +14,11 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from modelyard.client import Client, Unauthenticated
 from modelyard.grpc.messages import POOL, SERVICE, message_class
+from modelyard.store.schema import open_engine, upgrade
 from tests.support.broker import Broker
 from tests.support.identities import write_identities, write_others
 from tests.support.keys import Keys
@@ -337,6 +339,37 @@ def test_what_is_not_safe_or_cannot_be_read_does_not_start(
 ) -> None:
     folder, settings = write_others(tmp_path / "models"), {"MODELYARD_STATE_FOLDER": str(tmp_path)}
     assert problem in complaint_of("serve", folder, *arguments, settings=settings)
+    assert not (tmp_path / "modelyard.db").exists()
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "x-request-id"])
+def test_routes_stick_to_no_header_that_tells_requests_apart(tmp_path: Path, name: str) -> None:
+    settings = {"MODELYARD_STATE_FOLDER": str(tmp_path), "MODELYARD_STICKY_HEADER": name}
+    folder = write_others(tmp_path / "models")
+    assert f"sticky_header: {name} tells requests apart" in complaint_of(
+        "serve", folder, settings=settings
+    )
+
+
+def test_limits_of_an_earlier_release_are_listed(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'modelyard.db'}")
+    upgrade(engine, to="0002")
+    with engine.begin() as connection:
+        row = "('a', 'team', '[]', '[]', 1, 2.5, 3)"
+        names = "id, owner, scopes, networks, created, rate, in_flight"
+        connection.execute(sa.text(f"INSERT INTO keys ({names}) VALUES {row}"))
+    engine.dispose()
+    keys = Keys(tmp_path)
+    keys.run("store", "upgrade")
+    assert "2.5/s, 3 in flight" in keys.run("keys", "list")
+
+
+def test_a_key_cannot_expire_when_there_are_no_days_any_more(tmp_path: Path) -> None:
+    create = ("keys", "create", "--owner", "x", "--scope", "read", "--expires", "9999999d")
+    environment = {**os.environ, **Keys(tmp_path).settings}
+    done = subprocess.run([MODELYARD, *create], env=environment, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"'9999999d' is not a valid time" in done.stderr
 
 
 def test_the_document_tells_how_a_key_is_sent(server: Server) -> None:

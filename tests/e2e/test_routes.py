@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 
 from tests.support.cluster import copy_trick
 from tests.support.server import MODELYARD, Server, wait_until
@@ -65,6 +68,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
     settings = {
         "MODELYARD_STATE_FOLDER": str(folder / "state"),
         "MODELYARD_STICKY_HEADER": "X-User",
+        "MODELYARD_GRPC_PORT": "0",
     }
     with Server(*models, settings=settings) as server:
         yield Routed(server, folder / "state")
@@ -90,7 +94,8 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     routed.wait_for("1", "2")
     listed = json.loads(routed.route("show", MODEL, "--json"))
     assert listed[0]["route"]["weights"] == {"1": 50, "2": 50}
-    assert "route set" in routed.run("audit").stdout
+    (line,) = [line for line in routed.run("audit").stdout.splitlines() if "a new model" in line]
+    assert re.search(rf"route set  {MODEL}  +1=50 2=50  +1=100 ", line)
 
 
 def test_a_shadow_is_asked_too_and_answers_nobody(routed: Routed) -> None:
@@ -127,6 +132,7 @@ def test_a_dry_run_changes_nothing(routed: Routed) -> None:
         (["set", MODEL, "1=100", "--guard", "errors=7"], "`float` <= 1"),
         (["rollback", "nobody"], "has never had a route"),
         (["shadow", "nobody", "1"], "has no route: give it one first"),
+        (["set", MODEL, "1=50", "1=100"], "names 1 twice"),
     ],
 )
 def test_what_is_no_route_is_refused(routed: Routed, arguments: list[str], says: str) -> None:
@@ -148,6 +154,53 @@ def test_a_file_declares_all_routes(routed: Routed, tmp_path: Path) -> None:
     assert routed.run(*apply).stdout == "all routes are as the file says\n"
     wait_until(lambda: routed.version(**{"x-user": "ada"}) in ("1", "2"), what="the route")
     assert len({routed.version(**{"x-user": "ada"}) for _ in range(30)}) == 1
+
+
+def test_a_header_names_the_caller_over_grpc_as_well(routed: Routed) -> None:
+    routed.route("set", MODEL, "1=50", "2=50", "--sticky", "header")
+    routed.wait_for("1", "2")
+    nonce = triton.InferInput("nonce", [1], "INT64")
+    nonce.set_data_from_numpy(np.array([1]))
+    users = [f"user {number}" for number in range(20)]
+    with triton.InferenceServerClient(routed.server.grpc_address) as client:
+
+        def ask(user: str) -> str:
+            answer = client.infer(MODEL, [nonce], headers={"x-user": user})
+            return str(answer.get_response().model_version)
+
+        assert [ask(user) for user in users] == [routed.version(**{"x-user": u}) for u in users]
+
+
+def test_a_guard_looks_at_what_the_route_has_sent(routed: Routed) -> None:
+    def fail(status: int, user: str, act: str = "raise", **more: str | float) -> None:
+        trick = {"nonce": 1, "act": act, "seconds": 0.2}
+        body = {"model_name": MODEL, "input_data": [trick], **more}
+        for _ in range(20):
+            answer = routed.server.http.post("/predict", json=body, headers={"x-user": user})
+            assert answer.status_code == status
+
+    def events() -> int:
+        return len(routed.server.events("version_taken_out"))
+
+    setting = ("set", MODEL, "1=60", "2=40", "--sticky", "header", "--guard", "over=50")
+    routed.route(*setting)
+    users = (f"user {number}" for number in range(100))
+    wait_until(lambda: routed.version(**{"x-user": "x"}) != "3", what="the route")
+    main, other = "", ""
+    while not (main and other):
+        user = next(users)
+        is_main = routed.version(**{"x-user": user}) == "1"
+        main, other = (user, other) if is_main else (main, user)
+    for _ in range(20):
+        routed.version(**{"x-user": main})
+    fail(502, other, model_version="2")
+    fail(504, other, "work", timeout_s=0.05)
+    assert routed.version(**{"x-user": other}) == "2"
+    fail(502, other)
+    assert routed.version(**{"x-user": other}) == "1"
+    assert events() == 1
+    routed.route(*setting)
+    wait_until(lambda: routed.version(**{"x-user": other}) == "2", what="it to come back")
 
 
 def test_an_alias_is_asked_for_like_a_version(routed: Routed, tmp_path: Path) -> None:

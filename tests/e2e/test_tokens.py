@@ -204,6 +204,10 @@ def test_no_key_is_needed_beside_tokens(server: Server, provider: Provider) -> N
         ("[[issuers]]\nissuer = 'x'\naudience = 'y'\njwks = '/nothing'", "No such file"),
         (FILE.format(issuer="x", jwks="y").replace("read", "nonsense"), "is not a valid scope"),
         (FILE.format(issuer="x", jwks="y") + "more = 1", "unknown field"),
+        (
+            FILE.format(issuer="x", jwks="y") + "\n[[issuers.limits]]\nper_day = 5",
+            "per_day and per_month need the store",
+        ),
         ("[[issuers]]\nissuer = 'x'\naudience = 'y'\njwks = 'z'\nalgorithms = ['HS256']", "HS256"),
     ],
 )

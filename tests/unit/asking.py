@@ -13,7 +13,7 @@ from modelyard.caches.layered import LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call, Outcome
-from modelyard.core.errors import GivenUp
+from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.manifest import Limits
 from modelyard.core.messages import Announcement, Request, State
 from modelyard.core.names import Target
@@ -122,8 +122,11 @@ class HeldTransport:
 
     calls: list[Call] = field(default_factory=list)
     is_open: bool = True
+    refusal: RequestError | None = None
 
     def send(self, call: Call) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         self.calls.append(call)
 
     @property

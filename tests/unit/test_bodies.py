@@ -264,7 +264,7 @@ async def test_the_answer_to_a_file_is_json() -> None:
 @pytest.mark.parametrize(
     ("path", "status", "where"),
     [
-        ("/models/iris/predict?priority=low", 422, "$.priority"),
+        ("/models/iris/predict?priority=urgent", 422, "$.priority"),
         ("/models/iris/predict?timeout_s=soon", 400, "$.timeout_s"),
         ("/models/iris/predict?timeout_s=0", 400, "$.timeout_s"),
         ("/models/iris/predict?color=red", 422, None),

@@ -19,6 +19,7 @@ from modelyard.core.errors import (
     ModelNotReady,
     Overloaded,
     RequestError,
+    Unavailable,
     VersionNotFound,
 )
 from modelyard.core.names import Target
@@ -323,6 +324,20 @@ async def test_a_caller_has_two_batches_under_way_and_the_rest_leaves_in_its_tur
     assert asking.sent == 11
     assert asking.in_flight == 0
     assert b"[99]" not in [bytes(request.input) for request in asking.transport.requests]
+
+
+@pytest.mark.parametrize("ttl_s", [0, 60])
+async def test_thousands_that_wait_for_their_turn_are_all_refused_when_the_first_is(
+    asking: Asking, ttl_s: float
+) -> None:
+    asking.catalog.announce(announcement(ttl_s=ttl_s, max_batch_size=1, max_in_flight=10_000))
+    calls = [asking.start(b"[%d]" % number, caller="often") for number in range(2000)]
+    assert asking.sent == 3
+    asking.transport.refusal = Unavailable("away")
+    for number in range(3):
+        await asking.answer(number, b"[7]")
+    assert [call.outcome for call in calls[3:]] == [asking.transport.refusal] * 1997
+    assert asking.in_flight == 0
 
 
 async def test_a_request_of_more_than_its_callers_share_runs_all_the_same(asking: Asking) -> None:

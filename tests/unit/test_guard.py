@@ -129,6 +129,13 @@ async def test_a_key_that_is_replaced_is_refused_on_a_connection_that_is_known()
     assert (await client.ask(asked)).status == 401
 
 
+def test_what_is_no_models_name_is_not_kept() -> None:
+    gate, credential = gate_of("admin"), f"Bearer {KEY}".encode()
+    for model in ("iris", "x" * 100_000):
+        principal = gate.check_prediction(credential, "127.0.0.1", model)
+    assert principal.may_ask == {"iris"}
+
+
 async def test_requests_in_flight_are_counted_until_they_are_answered() -> None:
     gateway = Gateway(is_echoing=False, gate=gate_of("admin", limits=(Limit(in_flight=1),)))
     one, other = gateway.connect(), gateway.connect()

@@ -56,13 +56,18 @@ class Answer:
     """A request that was answered."""
 
     def __init__(
-        self, model: str = "iris", instances: int = 1, outcome: Outcome | None = b"[0]"
+        self,
+        model: str = "iris",
+        instances: int = 1,
+        outcome: Outcome | None = b"[0]",
+        weight: float = 3.0,
     ) -> None:
         self.request = Request("id", Target(model, "1"), memoryview(b"[]"), 0.0)
+        self.entry = (model, weight)
         self.outcome = outcome
         self.instances = instances
         self.instance_s = 0.25
-        self.weight = 3.0
+        self.weight = weight
 
 
 def cost_of(**costs: float) -> Any:
@@ -189,10 +194,42 @@ def test_what_a_caller_has_in_flight_is_kept_when_keys_change() -> None:
     kept = accounts()
     before = kept.of(principal(Limit(in_flight=1)))
     before.leave(before.enter("iris", cost_of()), Answer())
-    assert kept.of(principal(Limit(in_flight=1))) is before
-    after = kept.of(principal())
-    assert after is not before
-    assert [used.requests for used in after.take_used()] == [1]
+    under_way = before.enter("iris", cost_of())
+    after = kept.of(principal(Limit(rate=9), Limit(in_flight=1)))
+    with pytest.raises(RateLimited, match="1 requests in flight"):
+        after.enter("iris", cost_of())
+    kept.of(principal(Limit(rate=5)))
+    before.leave(under_way, Answer())
+    (account,) = kept
+    assert [used.requests for used in account.take_used()] == [2]
+
+
+def test_an_owner_that_is_another_one_now_is_another_tenant() -> None:
+    kept = accounts()
+    before = kept.of(principal()).tenant
+    after = kept.of(Principal(Key(id="k", digest="", owner="others", scopes=())))
+    assert (after.owner, after.who.owner) == ("others", "others")
+    assert after.tenant != before
+
+
+def test_who_is_forgotten_and_comes_back_is_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.access.accounts.MOST_ACCOUNTS", 0)
+    kept, caller = accounts(), principal()
+    kept.of(caller)
+    kept.forget_idle()
+    assert list(kept) == []
+    one = caller.account or kept.of(caller)
+    one.leave(one.enter("iris", cost_of()), Answer())
+    assert [used.requests for account in kept for used in account.take_used()] == [1]
+
+
+def test_a_model_is_weighed_as_the_version_that_answered() -> None:
+    one = account(Limit(count="weight", per_day=10))
+    for weight in (1.0, 4.0):
+        one.leave(one.enter("iris", cost_of(weight=2)), Answer(weight=weight))
+    (used,) = one.take_used()
+    assert (used.requests, used.weight) == (2, 5.0)
+    assert one.meters[0].total == 5.0
 
 
 # Several gateways.
@@ -291,7 +328,7 @@ class Book:
     def __init__(self) -> None:
         self.rows: list[DayOfUsage] = []
         self.acts: list[Act] = []
-        self.is_there = True
+        self.is_there = self.is_readable = True
 
     def add(self, day: str, used: Iterable[Used], acts: Iterable[Act]) -> None:
         if not self.is_there:
@@ -300,6 +337,8 @@ class Book:
         self.acts += acts
 
     def read(self, first: str, last: str, keys: Sequence[str] | None = None) -> list[DayOfUsage]:
+        if not self.is_readable:
+            raise OSError("away")
         rows = [row for row in self.rows if first <= row.day <= last]
         return [row for row in rows if keys is None or row.used.key in keys]
 
@@ -322,6 +361,50 @@ async def test_usage_is_kept_and_nothing_is_lost_while_the_store_is_away() -> No
     used = Used("k", "team", "iris", 2, 6, 6.0, 1.5)
     assert book.rows == [DayOfUsage("2027-01-15", used)]
     assert told == [used]
+
+
+async def test_what_was_added_is_not_added_again_when_it_cannot_be_read() -> None:
+    now, book, told = Now(), Book(), list[Used]()
+    kept = accounts(now)
+    keeper = bookkeeper(kept, book, now, told)
+    one = kept.of(principal(Limit(per_day=3)))
+    one.leave(one.enter("iris", cost_of()), Answer())
+    book.is_readable = False
+    await keeper.keep()
+    await keeper.keep()
+    assert [row.used.requests for row in book.rows] == [1]
+    assert how_many(one.meters[0], 5) == 2
+
+
+async def test_a_new_day_has_a_new_quota_at_once() -> None:
+    now, book = Now(), Book()
+    kept = accounts(now)
+    keeper = bookkeeper(kept, book, now, [])
+    one = kept.of(principal(Limit(per_day=3, per_month=4)))
+    for _ in range(3):
+        one.leave(one.enter("iris", cost_of()), Answer())
+    await keeper.keep()
+    assert how_many(one.meters[0], 1) == 0
+    now.time += DAY / 2
+    assert how_many(one.meters[0], 5) == 1
+    with pytest.raises(RateLimited, match="4 times per month"):
+        one.enter("iris", cost_of())
+
+
+async def test_limits_that_change_know_what_was_used_before() -> None:
+    now, book = Now(), Book()
+    kept = accounts(now)
+    keeper = bookkeeper(kept, book, now, [])
+    one = kept.of(principal(Limit(per_day=5)))
+    for _ in range(2):
+        one.leave(one.enter("iris", cost_of()), Answer())
+    await keeper.keep()
+    one.leave(one.enter("iris", cost_of()), Answer())
+    one = kept.of(principal(Limit(per_day=4)))
+    one.leave(one.enter("iris", cost_of()), Answer())
+    await keeper.keep()
+    with pytest.raises(RateLimited, match="4 times per day"):
+        one.enter("iris", cost_of())
 
 
 async def test_a_quota_counts_what_other_gateways_know() -> None:
@@ -353,5 +436,20 @@ async def test_what_was_done_is_kept_too() -> None:
     audit.note("127.0.0.1", "refused: POST /models/iris/load", "iris")
     book.is_there = True
     await keeper.keep()
-    assert [(act.actor, act.subject) for act in book.acts] == [("k", "iris"), ("127.0.0.1", "iris")]
+    audit.note("k", "POST /models/\x1b[2J\0/load", "\x1b[2J\0")
+    await keeper.keep()
+    acts = [(act.actor, act.subject) for act in book.acts]
+    assert acts == [("k", "iris"), ("127.0.0.1", "iris"), ("k", "\ufffd[2J\ufffd")]
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_strangers_cannot_fill_the_store_with_what_was_refused_to_them() -> None:
+    now = Now()
+    audit = Audit(now)
+    for _ in range(1000):
+        audit.note("192.0.2.1", "refused: POST /models/iris/load", "iris", is_refused=True)
+    audit.note("k", "POST /models/iris/load", "iris")
+    assert len(audit.take()) == 61
+    now.time += 60
+    audit.note("192.0.2.1", "refused: POST /models/iris/load", "iris", is_refused=True)
+    assert len(audit.take()) == 1

@@ -15,7 +15,10 @@ from modelyard.core.messages import State
 from modelyard.core.names import Target
 from modelyard.core.routes import UNKNOWN, Guard, Route, Snapshot, Who
 from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.watched import Watched
 from tests.unit.asking import announcement
+from tests.unit.http import Gateway
+from tests.unit.wire import question, request
 
 
 def catalog(*versions: str, route: Route | None = None, **aliases: str) -> Catalog:
@@ -138,6 +141,16 @@ def test_a_version_that_is_slower_is_taken_out() -> None:
     assert asked(made, 100) == {"1": 100}
 
 
+def test_nothing_is_judged_by_a_few_answers_of_the_main_version() -> None:
+    made = catalog("1", "2", route=CANARY)
+    answers(made, "1", 19)
+    answers(made, "2", 100, s=0.05)
+    assert set(asked(made, 200)) == {"1", "2"}
+    answers(made, "1", 1)
+    answers(made, "2", 10, s=0.05)
+    assert asked(made, 200) == {"1": 200}
+
+
 def test_a_version_as_good_as_the_main_one_stays_and_the_main_one_always_does() -> None:
     made = catalog("1", "2", route=CANARY)
     for _ in range(20):
@@ -147,3 +160,16 @@ def test_a_version_as_good_as_the_main_one_stays_and_the_main_one_always_does() 
         answers(made, "2", 1, "model_failed")
     answers(made, "1", 200, "model_failed")
     assert set(asked(made, 200)) == {"1", "2"}
+
+
+async def test_what_the_cache_answers_says_nothing_of_a_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gateway, seen = Gateway(is_cached=True), list[object]()
+    router = gateway.catalog.router
+    monkeypatch.setattr(router, "answered", lambda *told: seen.append(told))
+    gateway.endpoint.watched = Watched(router, gateway.clock)
+    client = gateway.connect()
+    for _ in range(3):
+        assert (await client.ask(request(question(1)))).status == 200
+    assert seen == [(Target("iris", "1"), "ok", 0.0)]

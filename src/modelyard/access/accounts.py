@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
+from weakref import WeakSet
 
+from modelyard.access.audit import printable
 from modelyard.access.keyring import Principal
-from modelyard.access.limits import Count, Meter, Used
+from modelyard.access.limits import Count, Limit, Meter, Used
 from modelyard.core.call import Outcome
 from modelyard.core.clock import Clock
 from modelyard.core.instances import MANY
 from modelyard.core.messages import Request
 from modelyard.core.routes import Who
 
+LONGEST_KEPT = 400  # letters of a caller's name: an identity provider makes them as it likes
 MOST_ACCOUNTS = 10_000  # of an identity provider there may be any number of callers
 
 
@@ -23,6 +26,11 @@ class Answered(Protocol):
     request: Request
     outcome: Outcome | None
     instance_s: float
+
+    @property
+    def entry(self) -> Hashable:
+        """What stands for its target."""
+        ...
 
     @property
     def instances(self) -> int:
@@ -55,24 +63,43 @@ class Account:
     def __init__(
         self, principal: Principal, *, gateways: int, clock: Clock, wall_clock: Clock
     ) -> None:
-        self.key, self.owner, self.tenant = principal.id, principal.owner, principal.tenant
+        self.key = printable(principal.id, LONGEST_KEPT)
+        self.holders: WeakSet[Principal] = WeakSet()
+        self.limits: Sequence[Limit] = ()
+        self.meters: list[Meter] = []
+        self._make = partial(Meter, gateways=gateways, clock=clock, wall_clock=wall_clock)
+        self._used: dict[Hashable, _Sums] = {}  # by target
+        self._known: tuple[str, list[tuple[str, Used]]] | None = None
+        self.follow(principal)
+
+    def follow(self, principal: Principal) -> None:
+        """Use what the caller's key says now. Limits that are as they were go on counting; requests
+        in flight are not counted by one that is new.
+        """
+        self.owner = printable(principal.owner, LONGEST_KEPT)
+        self.tenant = principal.tenant
         self.who = Who(owner=principal.owner)
-        self.limits = principal.limits
-        self.meters = [
-            Meter(
-                f"{principal.id}#{number}",
-                limit,
-                gateways=gateways,
-                clock=clock,
-                wall_clock=wall_clock,
-            )
-            for number, limit in enumerate(principal.limits)
-        ]
+        if principal.limits != self.limits:
+            before = {meter.limit: meter for meter in self.meters}
+            self.limits = principal.limits
+            self.meters = [
+                self._meter(f"{principal.id}#{number}", limit, before.pop(limit, None))
+                for number, limit in enumerate(principal.limits)
+            ]
         # The ordinary case: one limit, for all models, that counts requests.
         is_plain = len(self.meters) == 1 and self.meters[0].limit.is_plain
         self._only = self.meters[0] if is_plain else None
         self._by_one = tuple(Entered(meter, 1.0) for meter in self.meters)
-        self._used: dict[str, _Sums] = {}
+
+    def _meter(self, name: str, limit: Limit, before: Meter | None) -> Meter:
+        if before is not None:
+            before.name = name
+            return before
+        meter = self._make(name, limit)
+        meter.total = sum(meter.count(used) for used in self._sums())
+        if self._known is not None:
+            _tell(meter, *self._known)
+        return meter
 
     def enter(self, model: str, cost: Callable[[Count], float]) -> Sequence[Entered]:
         """Count a request to a model; returns where.
@@ -109,17 +136,17 @@ class Account:
                 meter.in_flight -= 1
                 meter.total -= cost
             return
+        used = self._used.get(call.entry)
+        if used is None:
+            used = self._used[call.entry] = _Sums(call.request.target.name, call.weight)
         instances = call.instances
         if instances >= MANY:
             instances = 1  # nobody has counted them, but for the cache
         for meter, cost in entered:
             meter.in_flight -= 1
-            if meter.counts_instances:
-                meter.correct(instances - cost)
-        model = call.request.target.name
-        used = self._used.get(model)
-        if used is None:
-            used = self._used[model] = _Sums(call.weight)
+            if not meter.is_exact:  # a route may have led elsewhere than where it was looked up
+                is_weighed = meter.limit.count == "weight"
+                meter.correct((used.weight if is_weighed else instances) - cost)
         used.requests += 1
         used.instances += instances
         used.model_s += instances * call.instance_s
@@ -129,43 +156,66 @@ class Account:
         """Whether nothing is in flight and all of what was used has been taken."""
         return not (self._used or any(meter.in_flight for meter in self.meters))
 
-    def take_used(self) -> Iterator[Used]:
-        """Return what was used since the last call."""
-        used, self._used = self._used, {}
-        for model, one in used.items():
-            counts = one.requests, one.instances, one.weight * one.requests, one.model_s
-            yield Used(self.key, self.owner, model, *counts)
+    def take_used(self) -> list[Used]:
+        """Return what was used since the last call, by model."""
+        used = self._sums()
+        self._used = {}
+        return used
+
+    def _sums(self) -> list[Used]:
+        models: dict[str, Used] = {}
+        for one in self._used.values():
+            before = models.get(one.model) or Used(self.key, self.owner, one.model, 0, 0, 0.0, 0.0)
+            models[one.model] = before._replace(
+                requests=before.requests + one.requests,
+                instances=before.instances + one.instances,
+                weight=before.weight + one.weight * one.requests,
+                model_s=before.model_s + one.model_s,
+            )
+        return list(models.values())
 
     @property
     def has_quota(self) -> bool:
         """Whether it matters what was used before, and elsewhere."""
         return any(meter.limit.has_quota for meter in self.meters)
 
-    def note_kept(self, kept: list[Used], day: str, known: Iterable[tuple[str, Used]]) -> None:
-        """Note what is kept of what was used, and what is known of this month, by day."""
-        known = list(known)
+    def note_kept(self, kept: Iterable[Used]) -> None:
+        """Note what the store has now of what was used."""
+        kept = list(kept)
         for meter in self.meters:
-            meter.know(
-                kept=sum(meter.count(one) for one in kept),
-                today=sum(meter.count(used) for at, used in known if at == day),
-                month=sum(meter.count(used) for _, used in known),
-            )
+            meter.keep(sum(map(meter.count, kept)))
+
+    def note_known(self, day: str, known: Iterable[tuple[str, Used]]) -> None:
+        """Note what the store has of this month, by day, until ``day``."""
+        self._known = day, list(known)
+        for meter in self.meters:
+            _tell(meter, *self._known)
 
     def add_used(self, used: Iterable[Used]) -> None:
         """Put back what could not be kept."""
         for one in used:
-            sums = self._used.setdefault(one.model, _Sums(one.weight / one.requests))
+            weight = one.weight / one.requests
+            sums = self._used.setdefault((one.model, weight), _Sums(one.model, weight))
             sums.requests += one.requests
             sums.instances += one.instances
             sums.model_s += one.model_s
 
 
+def _tell(meter: Meter, day: str, known: Sequence[tuple[str, Used]]) -> None:
+    meter.know(
+        day,
+        today=sum(meter.count(used) for at, used in known if at == day),
+        month=sum(meter.count(used) for _, used in known),
+    )
+
+
 class _Sums:
-    """What was used of one model; ``weight``: of each request."""
+    """What was used of one target of a model; ``weight``: of each request."""
 
-    __slots__ = ("instances", "model_s", "requests", "weight")
+    __slots__ = ("instances", "model", "model_s", "requests", "weight")
 
-    def __init__(self, weight: float) -> None:
+    def __init__(self, model: str, weight: float) -> None:
+        self.model = model
         self.weight = weight
         self.requests = self.instances = 0
         self.model_s = 0.0
@@ -188,12 +238,14 @@ class Accounts:
         yield from list(self._accounts.values())
 
     def of(self, principal: Principal) -> Account:
-        """Return a caller's account: another one if its limits have changed."""
+        """Return a caller's account, and let the caller keep it."""
         account = self._accounts.get(principal.id)
-        if account is None or account.limits != principal.limits:
-            used = [] if account is None else list(account.take_used())
+        if account is None:
             account = self._accounts[principal.id] = self._make(principal)
-            account.add_used(used)
+        else:
+            account.follow(principal)
+        account.holders.add(principal)
+        principal.account = account
         return account
 
     def forget_idle(self) -> None:
@@ -202,3 +254,5 @@ class Accounts:
             for name, account in list(self._accounts.items()):
                 if account.is_idle:
                     del self._accounts[name]
+                    for principal in account.holders:  # they come back for another one
+                        principal.account = None

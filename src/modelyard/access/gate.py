@@ -15,6 +15,7 @@ from modelyard.access.keyring import Keyring, Principal
 from modelyard.access.keys import digest_of, is_key
 from modelyard.core.clock import Clock
 from modelyard.core.errors import NO_MODEL, Forbidden, ModelNotFound, Unauthenticated
+from modelyard.core.names import is_name
 
 if TYPE_CHECKING:
     from modelyard.access.proxies import Proxies
@@ -130,14 +131,13 @@ class Gate:
         if model not in principal.may_ask:
             if not principal.scopes.may_predict(model):
                 raise refusal(principal, model, scope=f"predict:{model}")
-            if len(principal.may_ask) < MOST_KNOWN:
+            if len(principal.may_ask) < MOST_KNOWN and is_name(model):  # others may be long
                 principal.may_ask.add(model)
         return principal
 
     def open_account(self, principal: Principal) -> Account:
-        """Return what counts the requests of a caller, and let the caller keep it."""
-        principal.account = account = self._accounts.of(principal)
-        return account
+        """Return what counts the requests of a caller, which keeps it."""
+        return self._accounts.of(principal)
 
     def _admit(self, credential: Credential) -> Principal:
         assert isinstance(credential, bytes)  # what proxies say is no business of a keyring

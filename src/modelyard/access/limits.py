@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -104,6 +105,7 @@ class Meter:
         wall_clock: Unix time, in seconds.
 
     Attributes:
+        is_exact: Whether what a request counts for is known when it comes.
         in_flight: Requests that are not answered yet.
         total: What was counted since the start.
     """
@@ -113,7 +115,7 @@ class Meter:
     ) -> None:
         self.name = name
         self.limit = limit
-        self.counts_instances = limit.count == "instances"
+        self.is_exact = limit.count == "requests"
         self.in_flight = 0
         self.total = 0.0
         self._is_meant = compile_patterns([limit.models]).fullmatch
@@ -127,8 +129,8 @@ class Meter:
         self._filled = self._measured = clock()
         self._refused = self._demand = self._total_then = 0.0
         self._peak = 0  # of requests in flight, with one that was refused
-        self._kept = 0.0
-        self.know(kept=0.0, today=0.0, month=0.0)
+        self._kept = 0.0  # of the total: what is in the store
+        self.know(day_of(wall_clock()), today=0.0, month=0.0)
 
     def matches(self, model: str) -> bool:
         """Return whether it counts requests to this model."""
@@ -146,7 +148,7 @@ class Meter:
         if in_flight >= self._most_in_flight:
             raise self._has_too_many()
         total = self.total + cost
-        if total > self._quota_end:
+        if total > self._quota_end and total > self._quota_end_now():
             raise self._has_used_up(total)
         if self._rate:
             now = self._clock()
@@ -163,9 +165,11 @@ class Meter:
         self.in_flight = in_flight + 1
 
     def correct(self, more: float) -> None:
-        """Pay for what a request came to beyond what it was let in for."""
+        """Pay for what a request came to beyond what it was let in for; less than nothing is given
+        back.
+        """
         self.total += more
-        self._tokens -= max(0.0, more)
+        self._tokens -= more
 
     def undo(self, cost: float) -> None:
         """Take back a request that was refused after it was let in."""
@@ -177,18 +181,35 @@ class Meter:
         """Return what of it counts here."""
         return getattr(used, self.limit.count) if self.matches(used.model) else 0.0
 
-    def know(self, *, kept: float, today: float, month: float) -> None:
-        """Note how many of those that were counted here the store has, and how many it knows of
-        today, and of this month, from all gateways.
+    def keep(self, kept: float) -> None:
+        """Note how much of what was counted here is in the store now. What was asked before there
+        was this limit is not counted here.
         """
-        self._kept += kept
-        self._month = month
+        self._kept = min(self._kept + kept, self.total)
+        self._today += kept
+        self._month += kept
+
+    def know(self, day: str, *, today: float, month: float) -> None:
+        """Note what the store has of a day, as ``2026-01-31``, and of its month until then, from
+        all gateways.
+        """
+        self._day, self._today, self._month = day, today, month
         limit = self.limit
         left = min(
             math.inf if limit.per_day is None else limit.per_day - today,
             math.inf if limit.per_month is None else limit.per_month - month,
         )
         self._quota_end = self._kept + left
+
+    def _quota_end_now(self) -> float:
+        """Return at which total the quota ends: a new day has a new one, whatever the store knows
+        yet.
+        """
+        day = day_of(self._wall_clock())
+        if day > self._day:
+            is_same_month = day[:7] == self._day[:7]
+            self.know(day, today=0.0, month=self._month if is_same_month else 0.0)
+        return self._quota_end
 
     # What gateways tell each other.
 
@@ -250,6 +271,21 @@ class Meter:
     @property
     def _unit(self) -> str:
         return "times " if self.limit.count == "requests" else f"{self.limit.count} "
+
+
+def check_quotas(limits: Iterable[Limit], *, has_book: bool) -> None:
+    """See that usage is kept if a limit needs that.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not has_book and any(limit.has_quota for limit in limits):
+        raise ValueError("per_day and per_month need the store: set database_url")
+
+
+def day_of(moment: float) -> str:
+    """Return the day of UTC, as ``2026-01-31``, of a Unix time in seconds."""
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
 
 
 def _share(limit: float, own: float, others: float, gateways: int) -> float:

@@ -84,8 +84,9 @@ class Proxies:
         scopes = scopes_in(found, PREFIX)
         for word in (EVERYBODY, *found):
             scopes |= self._rules.get(word, frozenset())
-        key = Key(id=owner, digest="", owner=f"proxy {owner}", scopes=tuple(scopes))
-        return Principal(key)
+        # No key has this id: what it may do, and what it has used, is another caller's.
+        name, tenant = f"{owner} of a proxy", f"proxy {owner}"
+        return Principal(Key(id=name, digest="", owner=tenant, scopes=tuple(scopes)))
 
     def _client_of(self, forwarded: Iterable[bytes], peer: str) -> str:
         """Return the last address of those that the request passed which is none of the proxies.

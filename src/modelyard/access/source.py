@@ -14,7 +14,7 @@ import msgspec
 
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Key, Keyring
-from modelyard.access.limits import AMOUNTS, Count, Limit
+from modelyard.access.limits import AMOUNTS, Count, Limit, check_quotas
 
 REFRESH_S = 1.0  # a key that is revoked is of no use twice as long after at the latest
 
@@ -81,8 +81,8 @@ class FileKeys:
             if twice:
                 raise ValueError(f"two keys have the id {twice[0]!r}")
             keys = list(map(_to_key, found.keys))
-            if not self._has_book and any(limit.has_quota for key in keys for limit in key.limits):
-                raise ValueError("per_day and per_month need the store: set database_url")
+            for key in keys:
+                check_quotas(key.limits, has_book=self._has_book)
             keyring = Keyring(keys)
         except (OSError, ValueError, RecursionError) as error:
             raise SourceError(f"{self._path}: {error}") from error

@@ -33,7 +33,7 @@ import jwt
 import msgspec
 
 from modelyard.access.keyring import Key, Principal
-from modelyard.access.limits import Limit
+from modelyard.access.limits import Limit, check_quotas
 from modelyard.access.scopes import check_scope, scopes_in
 from modelyard.access.source import SourceError
 
@@ -127,18 +127,20 @@ class Tokens:
 
     Args:
         path: The file of issuers.
+        has_book: Whether usage is kept, which limits of a day or month need.
 
     Raises:
         SourceError: The file, or an issuer's keys, cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, has_book: bool) -> None:
         try:
             found = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File)
             for issuer in found.issuers:
                 for rule in issuer.rules:
                     for scope in rule.scopes:
                         check_scope(scope)
+                check_quotas(issuer.limits, has_book=has_book)
         except (OSError, ValueError, tomllib.TOMLDecodeError) as error:
             raise SourceError(f"{path}: {error}") from error
         self._keys = {issuer.issuer: _Keys(issuer) for issuer in found.issuers}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
-from modelyard.access.accounts import Account, Accounts
+from modelyard.access.accounts import Accounts
 from modelyard.access.audit import Act, Audit
-from modelyard.access.limits import Used
+from modelyard.access.limits import Used, day_of
 from modelyard.core.clock import Clock
 
 KEEP_S = 2.0
@@ -78,36 +77,45 @@ class Bookkeeper:
 
     async def keep(self) -> None:
         """Keep what was used since the last time."""
-        day = f"{datetime.fromtimestamp(self._wall_clock(), UTC):%Y-%m-%d}"
-        taken = [(account, list(account.take_used())) for account in self._accounts]
+        day = day_of(self._wall_clock())
+        taken = [(account, account.take_used()) for account in self._accounts]
         acts = self._audit.take()
         try:
-            known = await asyncio.to_thread(self._exchange, day, taken, acts)
+            if self._book is not None:
+                used = [one for _, used in taken for one in used]
+                await asyncio.to_thread(self._book.add, day, used, acts)
         except Exception as error:  # the book is away: nothing is lost, and nobody waits
-            if self._is_well:
-                log.error("usage_not_kept", extra={"why": str(error)})
-            self._is_well = False
+            self._complain(error)
             for account, used in taken:
                 account.add_used(used)
             self._audit.put_back(acts)
             return
-        self._is_well = True
         for account, used in taken:
-            account.note_kept(used, day, known.get(account.key, []))
+            account.note_kept(used)
             for one in used:
                 self._on_used(one)
+        try:
+            await self._look_up(day)
+        except Exception as error:  # what was added is kept: put back, it would be counted twice
+            self._complain(error)
+            return
+        self._is_well = True
         self._accounts.forget_idle()
 
-    def _exchange(
-        self, day: str, taken: list[tuple[Account, list[Used]]], acts: list[Act]
-    ) -> dict[str, list[DayOfUsage]]:
-        """Add what was used; return what is known of this month, by key, where it counts."""
+    def _complain(self, error: Exception) -> None:
+        if self._is_well:
+            log.error("usage_not_kept", extra={"why": str(error)})
+        self._is_well = False
+
+    async def _look_up(self, day: str) -> None:
+        """Tell accounts what is known of this month, where it counts."""
+        accounts = [account for account in self._accounts if account.has_quota]
+        if self._book is None or not accounts:
+            return
+        keys = [account.key for account in accounts]
+        found = await asyncio.to_thread(self._book.read, f"{day[:8]}01", day, keys)
         known: dict[str, list[DayOfUsage]] = {}
-        if self._book is None:
-            return known
-        self._book.add(day, [one for _, used in taken for one in used], acts)
-        keys = [account.key for account, _ in taken if account.has_quota]
-        if keys:
-            for found in self._book.read(f"{day[:8]}01", day, keys):
-                known.setdefault(found.used.key, []).append(found)
-        return known
+        for one in found:
+            known.setdefault(one.used.key, []).append(one)
+        for account in accounts:
+            account.note_known(day, known.get(account.key, []))

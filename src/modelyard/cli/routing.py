@@ -180,7 +180,12 @@ def _pairs(text: str) -> dict[str, str]:
     parts = [part.partition("=") for part in text.split(",") if part.strip()]
     if any(not (name.strip() and sign) for name, sign, _ in parts):
         raise UsageError(f"{text!r}: write NAME=NUMBER, and commas between them")
-    return {name.strip(): value.strip() for name, _, value in parts}
+    found: dict[str, str] = {}
+    for name, _, value in parts:
+        if name.strip() in found:
+            raise UsageError(f"{text!r} names {name.strip()} twice")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _convert(given: object, kind: Any) -> Any:

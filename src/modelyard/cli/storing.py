@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modelyard.access.audit import printable
 from modelyard.access.keyring import Key
 from modelyard.access.keys import digest_of, new_key
 from modelyard.access.limits import AMOUNTS, Limit, Used
@@ -138,8 +139,8 @@ def audit(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([act._asdict() for act in acts], indent=2))
     else:
-        rows = [(_day(act.at), act.actor, act.action, act.subject) for act in acts]
-        print_table([("AT", "WHO", "WHAT", "OF"), *rows])
+        rows = [(_day(at), *(printable(cell or "", 256) for cell in told)) for at, *told in acts]
+        print_table([("AT", "WHO", "WHAT", "OF", "IS NOW", "WAS", "WHY"), *rows])
 
 
 def upgrade(options: argparse.Namespace) -> None:
@@ -252,11 +253,12 @@ def _duration_s(text: str) -> float | None:
 
 def _moment(text: str) -> float:
     """Return the Unix time that ``90d`` or a date means."""
-    if (seconds := _duration_s(text)) is not None:
-        return time.time() + seconds
+    seconds = _duration_s(text)
     try:
+        if seconds is not None:
+            return (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp()
         moment = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a valid time; write 90d, 12h or 2027-01-31") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
@@ -309,6 +311,7 @@ _SHORT = {
 
 def _describe_limit(limit: Mapping[str, Any]) -> str:
     amounts = ", ".join(text.format(limit[name]) for name, text in _SHORT.items() if name in limit)
-    count = "" if limit["count"] == "requests" else f" by {limit['count']}"
-    models = "" if limit["models"] == "*" else f"{limit['models']}: "
+    named, counted = limit.get("models", "*"), limit.get("count", "requests")
+    count = "" if counted == "requests" else f" by {counted}"
+    models = "" if named == "*" else f"{named}: "
     return f"{models}{amounts}{count}"

@@ -56,7 +56,7 @@ def open_gate(settings: Settings) -> OpenGate | None:
     proxies = _proxies(settings)
     engine = _engine(settings) if settings.keeps_keys_in_store or settings.database_url else None
     try:
-        tokens = _tokens(settings)
+        tokens = _tokens(settings, has_book=engine is not None)
         source = _source(settings, engine)
         keyring = None if source is None else source.read()
     except SourceError as error:
@@ -102,12 +102,12 @@ def _proxies(settings: Settings) -> Proxies | None:
         raise SettingsError(f"trusted_proxies, proxy_rules: {error}") from error
 
 
-def _tokens(settings: Settings) -> Tokens | None:
+def _tokens(settings: Settings, *, has_book: bool) -> Tokens | None:
     if not settings.tokens_file:
         return None
     from modelyard.access.tokens import Tokens
 
-    return Tokens(Path(settings.tokens_file))
+    return Tokens(Path(settings.tokens_file), has_book=has_book)
 
 
 def _engine(settings: Settings) -> Engine:

@@ -17,7 +17,7 @@ from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
-from modelyard.compose.routes import RouteFollower
+from modelyard.compose.routes import RouteFollower, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
@@ -95,6 +95,7 @@ class Process:
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
         self._secured = open_tls(settings)
+        self._sticky_header = sticky_header_of(settings)
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -206,16 +207,12 @@ class Process:
 
     def _reroute(self, endpoint: PredictEndpoint, snapshot: Snapshot) -> None:
         """Follow another snapshot of routes; only guards need to see answers."""
+        from modelyard.gateway.watched import Watched
+
         self.catalog.router.replace(snapshot)
         has_guards = any(route.guard for route in snapshot.routes.values())
-        count, watch = self.metrics.answered, self.catalog.router.answered
-
-        def answered(target: Target | None, code: str, seconds: float) -> None:
-            count(target, code, seconds)
-            if target is not None:
-                watch(target, code, seconds)
-
-        endpoint.note_answer = answered if has_guards else count
+        watched = Watched(self.catalog.router, time.monotonic)
+        endpoint.watched = watched if has_guards else None
 
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
@@ -311,7 +308,7 @@ class Process:
             cors=cors,
             clock=time.monotonic,
             gate=None if self._gate is None else self._gate.gate,
-            sticky_header=settings.sticky_header.lower(),
+            sticky_header=self._sticky_header,
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         return endpoint

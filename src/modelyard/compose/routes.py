@@ -13,17 +13,33 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from modelyard.core.routes import Snapshot
-from modelyard.settings import SQLITE, Settings
+from modelyard.settings import SQLITE, Settings, SettingsError
 from modelyard.store.errors import StoreError
 
 if TYPE_CHECKING:
     from modelyard.store.routes import RouteStore
+    from modelyard.store.schema import Engine
 
 REFRESH_S = 0.5
 _LIBRARIES = ("sqlalchemy", "alembic")
 _KEPT = "routes.json"
 
 log = logging.getLogger(__name__)
+
+
+def sticky_header_of(settings: Settings) -> str:
+    """Return the header by which routes know a caller again, in lower case; empty for none.
+
+    Raises:
+        SettingsError: Requests that are read alike may differ in it.
+    """
+    name = settings.sticky_header
+    if name:
+        from modelyard.gateway.known import may_differ
+
+        if may_differ(name):
+            raise SettingsError(f"sticky_header: {name} tells requests apart, and not callers")
+    return name.lower()
 
 
 class RouteFollower:
@@ -39,6 +55,7 @@ class RouteFollower:
     def __init__(self, settings: Settings, replace: Callable[[Snapshot], None]) -> None:
         self._settings = settings
         self._replace = replace
+        self._engine: Engine | None = None
         self._store: RouteStore | None = None
         self._kept = settings.state / _KEPT
         self._is_well = True
@@ -89,9 +106,10 @@ class RouteFollower:
             from modelyard.store.routes import RouteStore
             from modelyard.store.schema import check_revision, open_engine
 
-            engine = open_engine(settings.store_url)
-            check_revision(engine)
-            self._store = RouteStore(engine, wall_clock=time.time)
+            if self._engine is None:  # one for all tries: each has connections of its own
+                self._engine = open_engine(settings.store_url)
+            check_revision(self._engine)
+            self._store = RouteStore(self._engine, wall_clock=time.time)
         snapshot = self._store.read()
         if snapshot is not None:
             _save(self._kept, snapshot)

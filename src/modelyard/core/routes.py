@@ -23,7 +23,7 @@ class Guard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a version is taken out of its route, by each gateway for itself.
 
     A version is compared with the one that has the most weight, over the last ``over`` requests of
-    each, and not before it had a fifth of them.
+    each, and not before both had a fifth of them.
 
     Attributes:
         errors: By how much its share of failed requests may be larger.
@@ -84,11 +84,19 @@ class Snapshot(msgspec.Struct, frozen=True):
         number: Grows with each change.
         routes: By model.
         aliases: By model, then by alias: the version.
+        settings: By model: how often its route has been set. One that is set again as it was is
+            another one: versions that a guard has taken out come back.
     """
 
     number: int = 0
     routes: Mapping[str, Route] = {}
     aliases: Mapping[str, Mapping[str, str]] = {}
+    settings: Mapping[str, int] = {}
+
+    def tells_the_same(self, other: Snapshot, model: str) -> bool:
+        """Return whether the model's route is that of another snapshot."""
+        is_same = self.routes.get(model) == other.routes.get(model)
+        return is_same and self.settings.get(model) == other.settings.get(model)
 
 
 class Who(NamedTuple):

@@ -97,7 +97,7 @@ class Routed:
 
 
 def _why_worse(seen: _Seen, main: _Seen, guard: Guard) -> str:
-    if len(seen.failed) < guard.over / 5:
+    if min(len(seen.failed), len(main.failed)) < guard.over / 5:
         return ""
     if seen.errors > main.errors + guard.errors:
         return (
@@ -123,15 +123,14 @@ class Router:
         self._routed: dict[str, Routed] = {}
 
     def replace(self, snapshot: Snapshot) -> None:
-        """Follow another snapshot from now on. What was taken out comes back if its route is
-        another one.
+        """Follow another snapshot from now on. What was taken out comes back if its route has been
+        set again.
         """
         before, self.snapshot = self.snapshot, snapshot
         for name in before.routes.keys() | snapshot.routes.keys():
-            route = snapshot.routes.get(name)
-            if route == before.routes.get(name):
+            if snapshot.tells_the_same(before, name):
                 continue
-            if route is None:
+            if (route := snapshot.routes.get(name)) is None:
                 del self._routed[name]
             else:
                 self._routed[name] = Routed(name, route, self.chance)

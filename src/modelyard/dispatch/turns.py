@@ -28,9 +28,10 @@ Send = Callable[[Call], None]
 class Turn:
     """The requests of one caller for one target and priority."""
 
-    __slots__ = ("under_way", "waiting", "weights")
+    __slots__ = ("is_sending", "under_way", "waiting", "weights")
 
     def __init__(self) -> None:
+        self.is_sending = False
         self.waiting: dict[Call, None] = {}  # an ordered set
         self.weights: dict[Call, int] = {}  # instances of those under way
         self.under_way = 0  # the sum of them
@@ -67,12 +68,22 @@ class Turns:
             self._turns.pop(place, None)
 
     def _send_next(self, turn: Turn, entry: Entry) -> None:
-        """Send those whose turn it is."""
-        while turn.waiting and turn.under_way < BATCHES * entry.one_batch:
-            call = next(iter(turn.waiting))
-            del turn.waiting[call]
-            # More instances than a batch holds are batches of their own: they count as one.
-            weight = min(call.instances, entry.announcement.max_batch_size)
-            turn.weights[call] = weight
-            turn.under_way += weight
-            self._send(call)
+        """Send those whose turn it is.
+
+        One that is refused at once leaves while it is sent. This loop then takes the next: of
+        thousands that wait, each would otherwise be sent from within the one before.
+        """
+        if turn.is_sending:
+            return
+        turn.is_sending = True
+        try:
+            while turn.waiting and turn.under_way < BATCHES * entry.one_batch:
+                call = next(iter(turn.waiting))
+                # More instances than a batch holds are batches of their own: they count as one.
+                weight = min(call.instances, entry.announcement.max_batch_size)
+                del turn.waiting[call]
+                turn.weights[call] = weight
+                turn.under_way += weight
+                self._send(call)
+        finally:
+            turn.is_sending = False

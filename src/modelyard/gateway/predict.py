@@ -38,6 +38,7 @@ from modelyard.gateway.question import (
 )
 from modelyard.gateway.types import GatewayMetrics, Respond
 from modelyard.gateway.uploads import read_upload
+from modelyard.gateway.watched import Answered, Watched
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,8 @@ class PredictEndpoint:
         sticky_header: The header that routes may stick to, in lower case; empty for none.
 
     Attributes:
-        note_answer: Receives every answer: ``metrics.answered``, or what calls it as well.
+        sticky_header: See above.
+        watched: Sees answers for the guards of routes; None if there are none.
     """
 
     def __init__(
@@ -83,8 +85,9 @@ class PredictEndpoint:
         gate: Gate | None = None,
         sticky_header: str = "",
     ) -> None:
-        self.note_answer = metrics.answered
-        self._sticky_header = sticky_header.encode("ascii")
+        self._note_answer = metrics.answered
+        self.watched: Watched | None = None
+        self.sticky_header = sticky_header.encode("ascii")
         self.cors = cors
         self._gate = gate
         self.budget = Budget(max_bodies_bytes)
@@ -115,7 +118,7 @@ class PredictEndpoint:
             plan = plan._replace(credential=vouched)
         if self.cors.is_on and (lines := self.cors.lines_for(head.headers.get(b"origin"))):
             plan = plan._replace(cors=lines)
-        if self._sticky_header and (named := head.headers.get(self._sticky_header)):
+        if self.sticky_header and (named := head.headers.get(self.sticky_header)):
             plan = plan._replace(who=Who(header=named.decode("latin-1")))
         return plan
 
@@ -183,9 +186,11 @@ class PredictEndpoint:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
             plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
-            answered = partial(self._on_door_answered, asked, plan.door, ask)
+            answered: Answered = partial(self._on_door_answered, asked, plan.door, ask)
         else:
             answered = partial(self._on_answered, asked)
+        if self.watched is not None:
+            answered = self.watched.watch(answered, ask, asked.started)
         if gate is not None and principal is not None:
             account = principal.account or gate.open_account(principal)
             return start_counted(
@@ -304,7 +309,7 @@ class PredictEndpoint:
         self._note(target, error.code, self._clock() - asked.started, asked.request_id)
 
     def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
-        self.note_answer(target, code, seconds)
+        self._note_answer(target, code, seconds)
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)

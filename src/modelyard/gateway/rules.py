@@ -96,15 +96,16 @@ def let_in(gate: Gate, rule: Rule, credential: Credential, *, host: str, act: st
     Raises:
         RequestError: It may not.
     """
-    actor, said = host, f"refused: {act}"
+    actor, is_refused = host, True
     try:
         principal = gate.principal_of(credential, host)
         actor = principal.id
         check_need(rule.need, rule.name, principal)
-        said = act
+        is_refused = False
     finally:
         if rule.need in ADMINISTRATIVE:
-            gate.audit.note(actor, said, rule.name)
+            said = f"refused: {act}" if is_refused else act
+            gate.audit.note(actor, said, rule.name, is_refused=is_refused)
     return principal
 
 

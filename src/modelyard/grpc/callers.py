@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from modelyard.access.gate import Credential
 from modelyard.access.proxies import Proxies
+from modelyard.core.routes import UNKNOWN, Who
 
 
 def credential_of(metadata: Mapping[str, str | bytes]) -> bytes:
@@ -24,6 +25,14 @@ def vouched(
     if proxies is None:
         return sent
     return proxies.vouch(fields_of(pairs), sent, peer=host_of(peer))
+
+
+def who_in(metadata: Mapping[str, str | bytes], sticky_header: bytes) -> Who:
+    """Return what names the caller for routes, as in HTTP."""
+    found = metadata.get(sticky_header.decode("ascii"))
+    if not found:
+        return UNKNOWN
+    return Who(header=found if isinstance(found, str) else found.decode("latin-1"))
 
 
 def fields_of(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:

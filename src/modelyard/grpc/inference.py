@@ -17,7 +17,7 @@ from modelyard.core.errors import GivenUp, RequestError
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
-from modelyard.grpc.callers import host_of, vouched
+from modelyard.grpc.callers import host_of, vouched, who_in
 from modelyard.grpc.door import STATUS_LINE, GrpcDoor
 
 CROWD = 8  # from so many calls in progress on, those that come are gathered
@@ -48,7 +48,10 @@ class Inference:
         self._door = door = GrpcDoor(time_left_s=context.time_remaining(), is_streamed=is_streamed)
         is_bypass = "no-cache" in str(sent.get("cache-control", "")).lower()
         credential = vouched(pairs, context.peer(), endpoint.proxies)
-        self._plan = Plan("v2", is_bypass=is_bypass, coding="", door=door, credential=credential)
+        who = who_in(sent, endpoint.sticky_header)
+        self._plan = Plan(
+            "v2", is_bypass=is_bypass, coding="", door=door, credential=credential, who=who
+        )
         given = sent.get("x-request-id")
         self._given_id = given.encode() if isinstance(given, str) else given
         self._host = host_of(context.peer())

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from modelyard.store.errors import telling
 from modelyard.store.tables import CHANGES
 
 WRITING = "is_writing"  # option of a connection
+INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+"""By dialect: what is inserted or, where it is there already, updated. Both types have the same
+methods."""
 
 
 @contextmanager
@@ -37,6 +42,6 @@ def count_change(connection: sa.Connection, what: str) -> None:
     """Let readers know that something has changed. As the first of a transaction, it also keeps
     others that change the same waiting.
     """
-    grown = CHANGES.update().where(CHANGES.c.what == what).values(number=CHANGES.c.number + 1)
-    if not connection.execute(grown).rowcount:
-        connection.execute(CHANGES.insert().values(what=what, number=1))
+    made = INSERTS[connection.dialect.name](CHANGES).values(what=what, number=1)
+    grown = {"number": CHANGES.c.number + 1}
+    connection.execute(made.on_conflict_do_update(index_elements=["what"], set_=grown))

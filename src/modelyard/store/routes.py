@@ -13,7 +13,7 @@ from modelyard.core.clock import Clock
 from modelyard.core.errors import Conflict
 from modelyard.core.routes import Route, Snapshot
 from modelyard.store.changing import changing, count_change
-from modelyard.store.errors import telling
+from modelyard.store.errors import StoreError, telling
 from modelyard.store.tables import ALIASES, AUDIT, CHANGES, ROUTES
 
 _WHAT = "routes"
@@ -113,7 +113,8 @@ class RouteStore:
             except msgspec.MsgspecError as error:
                 log.error("route_left_out", extra={"model": row.model, "why": str(error)})
         self._known = numbers
-        return Snapshot(sum(number for _, number in numbers), found, aliases)
+        settings = {row.model: row.number for row in routes if row.model in found}
+        return Snapshot(sum(number for _, number in numbers), found, aliases, settings)
 
 
 def tell(route: Route | None) -> str:
@@ -135,7 +136,12 @@ def _found(connection: sa.Connection, model: str) -> StoredRoute:
 
 
 def _stored(row: sa.Row[tuple[str, int, str | None, str | None]]) -> StoredRoute:
-    route, before = map(_decode, (row.route, row.before))
+    try:
+        route, before = map(_decode, (row.route, row.before))
+    except msgspec.MsgspecError as error:
+        raise StoreError(
+            f"the route of {row.model} cannot be read, maybe it is of a newer release: {error}"
+        ) from error
     return StoredRoute(row.model, row.number, route, before)
 
 

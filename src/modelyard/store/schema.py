@@ -76,7 +76,12 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 
 def revision_of(engine: Engine) -> str | None:
-    """Return the revision of a database's schema; None if it has none yet."""
+    """Return the revision of a database's schema; None if it has none yet. A file of SQLite that is
+    not there is not made.
+    """
+    file = engine.url.database or ""
+    if engine.dialect.name == "sqlite" and not (file.startswith("file:") or Path(file).is_file()):
+        return None
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from modelyard.access.audit import Act
 from modelyard.access.limits import Used
 from modelyard.access.usage import DayOfUsage
+from modelyard.store.changing import INSERTS
 from modelyard.store.errors import telling
 from modelyard.store.tables import AUDIT, USAGE
 
 _SUMS = ("requests", "instances", "weight", "model_s")
-_LONGEST = 400
-_DIALECTS = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class StoredAct(NamedTuple):
+    """An act as the audit has it: ``Act``, and where something was changed, what it is now, what it
+    was, and why.
+    """
+
+    at: float
+    actor: str
+    action: str
+    subject: str
+    what: str | None = None
+    was: str | None = None
+    why: str | None = None
 
 
 class UsageStore:
@@ -28,15 +40,16 @@ class UsageStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._insert = _DIALECTS[engine.dialect.name]
+        self._insert = INSERTS[engine.dialect.name]
 
     def add(self, day: str, used: Iterable[Used], acts: Iterable[Act] = ()) -> None:
         """Add what was used on a day, as ``2026-01-31``, to what is known of it, and to the audit
         what was done.
         """
-        rows = [{**one._asdict(), "day": day, **_cut(one)} for one in used]
+        # In one order for all gateways, which otherwise might wait for each other's rows.
+        rows = [{**one._asdict(), "day": day} for one in sorted(used)]
         done = [act._asdict() for act in acts]
-        made: Any = self._insert(USAGE)  # each of the two types has what is called here
+        made = self._insert(USAGE)
         grown = {name: USAGE.c[name] + made.excluded[name] for name in _SUMS}
         upsert = made.on_conflict_do_update(index_elements=["day", "key", "model"], set_=grown)
         with telling(self._engine), self._engine.begin() as connection:
@@ -56,13 +69,9 @@ class UsageStore:
         names = Used._fields
         return [DayOfUsage(row.day, Used(*(row._mapping[n] for n in names))) for row in rows]
 
-    def acts(self) -> list[Act]:
+    def acts(self) -> list[StoredAct]:
         """Return the audit, the oldest first."""
         with telling(self._engine), self._engine.connect() as connection:
             rows = connection.execute(AUDIT.select().order_by(AUDIT.c.id)).all()
-        return [Act(row.at, row.actor, row.action, row.subject) for row in rows]
-
-
-def _cut(used: Used) -> dict[str, str]:
-    """Return the texts that an identity provider may make as long as it likes."""
-    return {"key": used.key[:_LONGEST], "owner": used.owner[:_LONGEST]}
+        names = StoredAct._fields
+        return [StoredAct(*(row._mapping[n] for n in names)) for row in rows]
