@@ -104,12 +104,13 @@ def test_a_worker_refuses_a_folder_that_is_not_the_one_it_is_to_serve(
     assert "holds trick_model/1, but this worker is to serve trick_model/2" in last
 
 
-def test_a_gateway_tells_its_share_of_the_demand(cluster: Cluster) -> None:
+def test_a_gateway_tells_its_share_of_the_demand(cluster: Cluster, tmp_path: Path) -> None:
     def demand() -> dict[str, float]:
         answer = cluster.gateway.http.get("/models/trick_model/versions/1/demand")
         assert answer.status_code == 200
         return dict(answer.json())
 
+    diary = tmp_path / "diary"
     assert demand()["runners"] == demand()["instances"] == 0
     assert cluster.ask(1, act="work", seconds=0.05).status_code == 200
     wait_until(lambda: demand()["instance_s"] > 0, what="what an instance takes")
@@ -119,7 +120,7 @@ def test_a_gateway_tells_its_share_of_the_demand(cluster: Cluster) -> None:
             for _ in range(4)
         ]
         for number, line in enumerate(lines):
-            line.sendall(request_bytes(body_of(number, act="work", seconds=2)))
+            line.sendall(request_bytes(body_of(number, act="wait", diary=str(diary))))
         wait_until(lambda: demand()["instances"] == 4, what="all of them")
 
         def runners() -> tuple[float, float]:
@@ -127,6 +128,7 @@ def test_a_gateway_tells_its_share_of_the_demand(cluster: Cluster) -> None:
             return demand()["runners"], metric
 
         wait_until(lambda: all(runners()), what="a demand")
+        Path(f"{diary}.go").touch()
     wait_until(lambda: demand()["runners"] == 0, what="nothing to do")
     assert cluster.gateway.http.get("/models/nobody/versions/1/demand").status_code == 404
 
