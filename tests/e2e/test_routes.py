@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -90,7 +91,8 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     routed.wait_for("1", "2")
     listed = json.loads(routed.route("show", MODEL, "--json"))
     assert listed[0]["route"]["weights"] == {"1": 50, "2": 50}
-    assert "route set" in routed.run("audit").stdout
+    audit = routed.run("audit").stdout
+    assert re.search(rf"route set +{MODEL} +1=50 2=50 \(was: 2=100\)", audit), audit
 
 
 def test_a_shadow_is_asked_too_and_answers_nobody(routed: Routed) -> None:
@@ -120,11 +122,12 @@ def test_a_dry_run_changes_nothing(routed: Routed) -> None:
     ("arguments", "says"),
     [
         (["set", MODEL, "1=50", "2=40"], "add up to 100, not to 90"),
-        (["set", MODEL, "1=x"], "Expected `float`"),
-        (["set", MODEL, "1"], "write NAME=NUMBER"),
+        (["set", MODEL, "1=x"], "1=x: a weight is a number from 0 to 100"),
+        (["set", MODEL, "1=-5", "2=105"], "1=-5: a weight is a number from 0 to 100"),
+        (["set", MODEL, "1"], "'1': expected something like 1=95 2=5"),
         (["promote", MODEL, "7"], "has trick_model 7; it has 1, 2, 3"),
         (["promote", "nobody", "1"], "has nobody 1; nor any other"),
-        (["set", MODEL, "1=100", "--guard", "errors=7"], "`float` <= 1"),
+        (["set", MODEL, "1=100", "--guard", "errors=7"], "--guard errors=7: Expected `float` <= 1"),
         (["rollback", "nobody"], "has never had a route"),
         (["shadow", "nobody", "1"], "has no route: give it one first"),
     ],

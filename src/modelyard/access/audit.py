@@ -21,13 +21,19 @@ class Act(NamedTuple):
         actor: The key's id, or the address of somebody who showed none.
         action: What was asked for, as ``POST /models/iris/unload``; ``refused: …`` if it was not
             done.
-        subject: The model, where there is one.
+        subject: The model, or the key, where there is one.
+        what: What it is now: a version, an alias, a route.
+        was: What it was before.
+        why: The reason that was given.
     """
 
     at: float
     actor: str
     action: str
     subject: str
+    what: str = ""
+    was: str = ""
+    why: str = ""
 
 
 class Audit:

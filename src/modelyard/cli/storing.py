@@ -27,6 +27,7 @@ from modelyard.cli.mistakes import UsageError
 from modelyard.settings import load_settings
 
 if TYPE_CHECKING:
+    from modelyard.access.audit import Act
     from modelyard.store.keys import KeyStore, StoredKey
     from modelyard.store.schema import Engine
     from modelyard.store.usage import UsageStore
@@ -138,8 +139,8 @@ def audit(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([act._asdict() for act in acts], indent=2))
     else:
-        rows = [(_day(act.at), act.actor, act.action, act.subject) for act in acts]
-        print_table([("AT", "WHO", "WHAT", "OF"), *rows])
+        rows = [(_day(act.at), *act[1:4], _change(act), act.why) for act in acts]
+        print_table([("AT", "WHO", "WHAT", "OF", "CHANGE", "WHY"), *rows])
 
 
 def upgrade(options: argparse.Namespace) -> None:
@@ -235,6 +236,10 @@ def _row(key: StoredKey) -> tuple[str, ...]:
     networks = ", ".join(key.networks) or "anywhere"
     limits = "; ".join(map(_describe_limit, key.limits)) or "none"
     return (key.id, key.owner, ", ".join(key.scopes), begins, networks, limits, valid)
+
+
+def _change(act: Act) -> str:
+    return f"{act.what} (was: {act.was})" if act.was else act.what
 
 
 def _day(moment: float) -> str:

@@ -77,6 +77,8 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 
 def revision_of(engine: Engine) -> str | None:
     """Return the revision of a database's schema; None if it has none yet."""
+    if _is_missing(engine):
+        return None  # connecting would make the file
     try:
         with engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
@@ -105,10 +107,21 @@ def check_revision(engine: Engine) -> None:
         # and come back.
         log.warning("store_is_newer", extra={"schema": found, "known": wanted})
         return
+    if _is_missing(engine):
+        raise StoreError(
+            f"there is no store yet, {engine.url.database}: `modelyard keys create` and `modelyard "
+            "registry push` make it, or run `modelyard store upgrade` with the same settings"
+        )
     raise StoreError(
         f"the database's schema is {found or 'not there yet'}, this release needs {wanted}: "
         "run `modelyard store upgrade` with the same settings"
     )
+
+
+def _is_missing(engine: Engine) -> bool:
+    """Return whether this is an SQLite whose file is not there yet."""
+    database = engine.url.database
+    return engine.dialect.name == "sqlite" and bool(database) and not Path(str(database)).exists()
 
 
 def upgrade(engine: Engine, *, to: str = "head") -> str:

@@ -60,7 +60,8 @@ class UsageStore:
         """Return the audit, the oldest first."""
         with telling(self._engine), self._engine.connect() as connection:
             rows = connection.execute(AUDIT.select().order_by(AUDIT.c.id)).all()
-        return [Act(row.at, row.actor, row.action, row.subject) for row in rows]
+        told = [tuple(row._mapping[name] or "" for name in Act._fields[1:]) for row in rows]
+        return [Act(row.at, *texts) for row, texts in zip(rows, told, strict=True)]
 
 
 def _cut(used: Used) -> dict[str, str]:
