@@ -27,8 +27,8 @@ class Display(Protocol):
         """A target has changed."""
         ...
 
-    def settle(self, url: str) -> None:
-        """Every model has loaded or failed to; the API is at ``url``."""
+    def settle(self, url: str, *, wants_key: bool = False) -> None:
+        """Every model has loaded or failed to; the API is at ``url``, and may want a key."""
         ...
 
 
@@ -51,9 +51,9 @@ class PlainDisplay:
             reason = f"  {reason}" if reason else ""
             say(f"{announcement.state:10} {announcement.target}  {seconds:.1f} s{reason}")
 
-    def settle(self, url: str) -> None:
+    def settle(self, url: str, *, wants_key: bool = False) -> None:
         """Print the address and a request that works."""
-        say(farewell(url, list(self._known.values())))
+        say(farewell(url, list(self._known.values()), wants_key=wants_key))
 
 
 def say(text: str) -> None:
@@ -93,10 +93,11 @@ class LiveDisplay:
                     f"{announcement.target} is {announcement.state}{reason}", markup=False
                 )
 
-    def settle(self, url: str) -> None:
+    def settle(self, url: str, *, wants_key: bool = False) -> None:
         """Leave the last picture standing; print the address and a request that works."""
         self._live.stop()
-        self._console.print(farewell(url, list(self._known.values())), soft_wrap=True, markup=False)
+        text = farewell(url, list(self._known.values()), wants_key=wants_key)
+        self._console.print(text, soft_wrap=True, markup=False)
 
     def _draw(self) -> RenderableType:
         from rich.table import Table
@@ -127,9 +128,10 @@ def make_display() -> Display:
     return PlainDisplay()
 
 
-def farewell(url: str, known: list[Announcement]) -> str:
+def farewell(url: str, known: list[Announcement], *, wants_key: bool = False) -> str:
     """Return the address, and a line to try: a request to the first model that has a short example,
-    else one that fetches the example, for it may have a megabyte.
+    else one that fetches the example, for it may have a megabyte. ``wants_key``: with the key that
+    the commands use as well.
     """
     lines = [f"\nModelyard is at {url}  (documentation: {url}/docs)"]
     examples = [
@@ -138,14 +140,15 @@ def farewell(url: str, known: list[Announcement]) -> str:
         if model.state == "ready" and model.schema is not None and model.schema.example != b"null"
     ]
     short = [example for example in examples if len(example[1]) <= LONGEST_TRIED]
-    post = f"curl -s {url}/predict -H 'content-type: application/json'"
+    get = "curl -s" + (' -H "x-api-key: $MODELYARD_API_KEY"' if wants_key else "")
+    post = f"{get} {url}/predict -H 'content-type: application/json'"
     if short:
         name, example = short[0]
         body = json.dumps({"model_name": name, "input_data": json.loads(example)})
         body = body.replace("'", "'\\''")
         lines += ["Try:", f"  {post} -d '{body}'"]
     elif examples:
-        lines += ["Try:", f"  curl -s {url}/models/{examples[0][0]}/example | {post} -d @-"]
+        lines += ["Try:", f"  {get} {url}/models/{examples[0][0]}/example | {post} -d @-"]
     elif not any(model.state in ("ready", "asleep") for model in known):
         lines.append("No model is up; the reasons are above and at /readyz.")
     return "\n".join(lines)

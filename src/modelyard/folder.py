@@ -73,7 +73,7 @@ def find_models(folders: list[Path]) -> list[Path]:
             found.append(folder)
             continue
         if not is_there:
-            raise FolderError(f"{folder}: there is no such folder; `modelyard new` writes a model")
+            raise FolderError(f"{folder}: no such folder or file; `modelyard new` writes a model")
         if (folder / MANIFEST).is_file():
             found.append(folder)
             continue

@@ -6,6 +6,7 @@ Each imports only what it needs: one machine needs neither broker nor Redis.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -69,7 +70,8 @@ def serve_embedded(
         is_watching=is_watching,
     )
     url = _url(listener, settings)
-    _run(embedded.run(listener, on_settled=lambda: shown.settle(url)))
+    settle = functools.partial(shown.settle, url, wants_key=gate is not None)
+    _run(embedded.run(listener, on_settled=settle))
 
 
 def serve_gateway(settings: Settings, listener: socket.socket) -> None:

@@ -73,6 +73,14 @@ def test_the_sdist_builds_the_same_wheel(built: list[Path], wheel: Path, tmp_pat
     assert contents_of(again) == contents_of(wheel)
 
 
+def test_the_servers_sdist_holds_the_client_that_its_commands_ask_through(tmp_path: Path) -> None:
+    (sdist,) = build(ROOT, tmp_path, "sdist")
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames()}
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "src").rglob("*.py")}
+    assert sources <= names
+
+
 def test_it_needs_two_libraries(wheel: Path) -> None:
     needed = metadata_of(wheel).get_all("Requires-Dist") or []
     assert sorted(line for line in needed if "extra" not in line) == [

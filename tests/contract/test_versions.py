@@ -146,6 +146,16 @@ def test_what_is_not_there_is_told_with_what_is(store: VersionStore) -> None:
         store.set_alias(Target("iris", "2"), "1", actor="ada", why="")
 
 
+def test_a_version_is_not_called_like_an_alias_which_would_hide_it(store: VersionStore) -> None:
+    add(store, "1", contents())
+    store.set_alias(Target("iris", "1"), "2", actor="ada", why="")
+    with pytest.raises(Conflict, match="2 is an alias of iris, which stands for 1"):
+        add(store, "2", contents())
+    store.remove_alias("iris", "2", actor="ada", why="")
+    add(store, "2", contents())
+    assert store.find(Target("iris", "2")).version == "2"
+
+
 def test_a_removed_version_keeps_its_name_and_can_come_back(store: VersionStore) -> None:
     for version in ("1", "2"):
         add(store, version, contents(version))

@@ -330,7 +330,7 @@ def test_keys_may_stand_in_a_file_that_is_read_again(tmp_path: Path) -> None:
     ("arguments", "problem"),
     [
         (("--host", "0.0.0.0"), "can be reached from other machines"),
-        (("--auth", "keys"), "schema is not there yet"),
+        (("--auth", "keys"), "there is no store yet"),
         (("--auth", "keys", "--keys-file", "nothing.toml"), "the keys cannot be read"),
     ],
 )

@@ -62,7 +62,7 @@ def test_what_new_prints_works_as_it_stands(tmp_path: Path) -> None:
 
 def test_serve_where_there_is_no_model_says_how_to_write_one(tmp_path: Path) -> None:
     nothing = in_folder(tmp_path, "modelyard serve")
-    check_mistake(nothing, "models: there is no such folder", "`modelyard new` writes a model")
+    check_mistake(nothing, "models: no such folder or file", "`modelyard new` writes a model")
     (tmp_path / "models").mkdir()
     check_mistake(in_folder(tmp_path, "modelyard serve"), "`modelyard new` writes a model")
 

@@ -224,6 +224,21 @@ def test_bash_completes_by_the_script() -> None:
     assert done.stdout == "predict\n", done
 
 
+def test_bash_completes_files_where_an_artefact_may_stand(tmp_path: Path) -> None:
+    (tmp_path / "iris.onnx").touch()
+    script = run("completion", "bash").stdout
+    for words in ("serve iris", "new x --from iris", "apply -f iris"):
+        asked = f"COMP_WORDS=(modelyard {words}) COMP_CWORD={len(words.split())}"
+        done = subprocess.run(
+            ["bash", "-c", f"{script}\n{asked}; _shtab_modelyard; echo ${{COMPREPLY[@]}}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert "iris.onnx" in done.stdout, done
+
+
 def test_predict_tells_problems(iris: Server) -> None:
     there = ("--url", iris.url)
     check_mistake(run("predict", "nobody", "[1]", *there), "404 model_not_found")

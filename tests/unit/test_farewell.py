@@ -36,6 +36,11 @@ def test_a_short_example_is_shown_whole() -> None:
     assert json.loads(words[-1]) == {"model_name": "it's", "input_data": ["it's"]}
 
 
+def test_where_a_key_is_wanted_the_request_has_that_of_the_environment() -> None:
+    words = shlex.split(farewell(URL, [known("iris", b"[1]")], wants_key=True).splitlines()[-1])
+    assert words[:4] == ["curl", "-s", "-H", "x-api-key: $MODELYARD_API_KEY"]
+
+
 def test_a_long_example_is_fetched_and_not_shown() -> None:
     text = farewell(URL, [known("none"), known("long", LONG)])
     assert len(text) < 400

@@ -32,7 +32,7 @@ def test_a_model_named_twice_is_found_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("nowhere", "there is no such folder"), ("empty", "`modelyard new`")]
+    ("name", "reason"), [("nowhere", "no such folder or file"), ("empty", "`modelyard new`")]
 )
 def test_a_folder_without_a_model_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "empty").mkdir()

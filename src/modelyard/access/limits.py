@@ -264,9 +264,11 @@ class Meter:
         if limit.per_month is not None and self._month + unknown > limit.per_month:
             most, what = limit.per_month, "month"
             end = (day.replace(day=28) + timedelta(days=4)).replace(day=1)
-        detail = f"the key may ask {most:g} {self._unit}per {what}, and has"
+        left = max(0, math.floor(self._quota_end - self.total))
+        detail = f"the key may ask {most:g} {self._unit}per {what}, of which {left} are left"
         left_s = math.ceil((end - now).total_seconds())
-        return RateLimited(detail, retry_after_s=left_s, policy=f'"{what}";q={round(most or 0)}')
+        policy = f'"{what}";q={round(most or 0)}'
+        return RateLimited(detail, retry_after_s=left_s, policy=policy, left=left)
 
     @property
     def _unit(self) -> str:

@@ -46,10 +46,10 @@ def _complete_paths(
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_paths(command, folders=folders, files=files)
+        elif action.metavar in ("FILE", "PATH"):
+            action.complete = files  # type: ignore[attr-defined]
         elif action.type is Path:
             action.complete = folders  # type: ignore[attr-defined]
-        elif action.metavar == "FILE":
-            action.complete = files  # type: ignore[attr-defined]
 
 
 def _shown(value: object) -> str:

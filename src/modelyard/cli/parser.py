@@ -71,7 +71,7 @@ def _add_serving(commands: _Commands) -> None:
         nargs="*",
         type=Path,
         default=[Path("models")],
-        metavar="FOLDER",
+        metavar="PATH",
         help="a model's folder, one that holds models (models/), an artefact, as iris.onnx, or "
         "MODEL@VERSION, from the registry",
     )

@@ -50,8 +50,9 @@ def set_route(options: argparse.Namespace) -> None:
     was = store.find(options.model)
     guard = None
     if options.guard is not None:
-        guard = _convert(_pairs(options.guard), Guard)
-    weights = _convert(_pairs(",".join(options.weight)), dict[str, float])
+        form = "errors=0.05,slower=2,over=200"
+        guard = _convert(_pairs(options.guard, form), Guard, of=f"--guard {options.guard}: ")
+    weights = _weights(options.weight)
     route = _convert({"weights": weights, "sticky": options.sticky, "guard": guard}, Route)
     _change(options, store, [(was, route)])
 
@@ -171,15 +172,32 @@ def _at_gateway(options: argparse.Namespace, model: str) -> set[str]:
     return {v.version for one in found if one.name == model for v in one.versions}
 
 
-def _pairs(text: str) -> dict[str, str]:
-    """Return ``a=1,b=2`` as a mapping.
+def _weights(given: list[str]) -> dict[str, float]:
+    """Return the weights of versions, in per cent.
+
+    Raises:
+        UsageError: One is none.
+    """
+    weights = {}
+    for version, text in _pairs(",".join(given), "1=95 2=5").items():
+        try:
+            weights[version] = float(text)
+        except ValueError:
+            weights[version] = -1
+        if not 0 <= weights[version] <= ALL:
+            raise UsageError(f"{version}={text}: a weight is a number from 0 to 100, in per cent")
+    return weights
+
+
+def _pairs(text: str, form: str) -> dict[str, str]:
+    """Return ``a=1,b=2`` as a mapping; ``form`` is how it looks.
 
     Raises:
         UsageError: It is none.
     """
     parts = [part.partition("=") for part in text.split(",") if part.strip()]
     if any(not (name.strip() and sign) for name, sign, _ in parts):
-        raise UsageError(f"{text!r}: write NAME=NUMBER, and commas between them")
+        raise UsageError(f"{text!r}: expected something like {form}")
     found: dict[str, str] = {}
     for name, _, value in parts:
         if name.strip() in found:
@@ -188,11 +206,11 @@ def _pairs(text: str) -> dict[str, str]:
     return found
 
 
-def _convert(given: object, kind: Any) -> Any:
+def _convert(given: object, kind: Any, *, of: str = "") -> Any:
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{of}{error}") from error
 
 
 def _as_document(found: StoredRoute) -> dict[str, Any]:

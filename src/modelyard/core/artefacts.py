@@ -39,10 +39,11 @@ LIBRARIES: dict[Runtime, tuple[tuple[str, ...], ...]] = {
 PICKLES = (".pkl", ".pickle", ".joblib")
 """Suffixes of what scikit-learn's runtime unpickles where ``allow_pickle`` is obeyed."""
 
+_USE_SKOPS = "; save a scikit-learn model with skops: skops.io.dump(model, 'model.skops')"
 _WHY_NOT = {
-    ".pkl": "",
-    ".pickle": "",
-    ".joblib": "; save a scikit-learn model with skops: skops.io.dump(model, 'model.skops')",
+    ".pkl": _USE_SKOPS,
+    ".pickle": _USE_SKOPS,
+    ".joblib": _USE_SKOPS,
     ".pt": "; export a torch model: torch.export.save(torch.export.export(…), 'model.pt2')",
     ".pth": "; export a torch model: torch.export.save(torch.export.export(…), 'model.pt2')",
 }

@@ -138,7 +138,8 @@ class Forbidden(RequestError):
 class RateLimited(RequestError):
     """The key has asked more than it may.
 
-    ``policy``: which limit that is, as the header ``RateLimit-Policy`` says it.
+    ``policy``: which limit that is, as the header ``RateLimit-Policy`` says it; ``left``: how much
+    of it is.
     """
 
     code = "rate_limited"
@@ -150,13 +151,14 @@ class RateLimited(RequestError):
         where: str | None = None,
         retry_after_s: int | None = None,
         policy: str = "",
+        left: int = 0,
     ) -> None:
         super().__init__(detail, where=where, retry_after_s=retry_after_s)
         if policy:
             name = policy.partition(";")[0]
             self.headers = {
                 "ratelimit-policy": policy,
-                "ratelimit": f"{name};r=0;t={retry_after_s}",
+                "ratelimit": f"{name};r={left};t={retry_after_s}",
             }
 
 

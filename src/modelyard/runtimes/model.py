@@ -269,7 +269,7 @@ def library(extra: str) -> Iterator[None]:
         raise ArtefactError(
             f"runtime = {extra!r} needs {error.name}, which is not installed: "
             f"pip install 'modelyard[{extra}]', or name it in the model's requirements.txt"
-        ) from error
+        ) from None
 
 
 def choose_device(artefact: Artefact, *, can_use_gpu: bool, why_not: str) -> bool:

@@ -79,8 +79,7 @@ def revision_of(engine: Engine) -> str | None:
     """Return the revision of a database's schema; None if it has none yet. A file of SQLite that is
     not there is not made.
     """
-    file = engine.url.database or ""
-    if engine.dialect.name == "sqlite" and not (file.startswith("file:") or Path(file).is_file()):
+    if _is_missing(engine):
         return None
     try:
         with engine.connect() as connection:
@@ -110,10 +109,22 @@ def check_revision(engine: Engine) -> None:
         # and come back.
         log.warning("store_is_newer", extra={"schema": found, "known": wanted})
         return
+    if _is_missing(engine):
+        raise StoreError(
+            f"there is no store yet, {engine.url.database}: `modelyard keys create` and `modelyard "
+            "registry push` make it, or run `modelyard store upgrade` with the same settings"
+        )
     raise StoreError(
         f"the database's schema is {found or 'not there yet'}, this release needs {wanted}: "
         "run `modelyard store upgrade` with the same settings"
     )
+
+
+def _is_missing(engine: Engine) -> bool:
+    """Return whether this is an SQLite whose file is not there yet. Connecting would make it."""
+    file = engine.url.database or ""
+    is_sqlite = engine.dialect.name == "sqlite"
+    return is_sqlite and not (file.startswith("file:") or Path(file).is_file())
 
 
 def upgrade(engine: Engine, *, to: str = "head") -> str:

@@ -86,7 +86,7 @@ class VersionStore:
         ``check`` is called while nothing can be removed; it raises if an artefact is missing.
 
         Raises:
-            Conflict: The version is there with another content.
+            Conflict: The version is there with another content, or its name is an alias.
         """
         digest = contents.digest
         with changing(self._engine) as connection:
@@ -97,6 +97,11 @@ class VersionStore:
                 raise Conflict(
                     f"{target} is in the registry with the digest {row.digest}{gone}, and this one "
                     f"has {digest}: a version does not change, so push it as another one"
+                )
+            if meant := self._alias(connection, target.name, target.version):
+                raise Conflict(
+                    f"{target.version} is an alias of {target.name}, which stands for {meant}: "
+                    "remove the alias, or push as another version"
                 )
             if row is None or row.removed is not None:
                 check()
