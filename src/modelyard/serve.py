@@ -54,8 +54,8 @@ def serve_embedded(
     from modelyard.compose.embedded import Embedded
     from modelyard.compose.registry import open_served
 
-    gate = open_gate(settings)
     _become("gateway", settings)
+    gate = open_gate(settings)
     registry = open_served(settings)
     shown = display()
     embedded = Embedded(
@@ -80,8 +80,8 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     from modelyard.compose.cluster import ClusterGateway
     from modelyard.compose.registry import open_served
 
-    gate = open_gate(settings)
     _become("gateway", settings)
+    gate = open_gate(settings)
     registry = open_served(settings)
     say(f"gateway at {_url(listener, settings)}")
     gateway = ClusterGateway(

@@ -89,12 +89,16 @@ class Principal:
 class Keyring:
     """Keys by their digests.
 
+    Attributes:
+        keys: The keys.
+
     Raises:
         ValueError: A scope or network is none.
     """
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
-        self._principals = {key.digest: Principal(key) for key in keys}
+        self.keys = tuple(keys)
+        self._principals = {key.digest: Principal(key) for key in self.keys}
 
     def __len__(self) -> int:
         return len(self._principals)

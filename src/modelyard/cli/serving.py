@@ -113,11 +113,11 @@ def _folders_of(typed: list[Path], settings: Settings) -> Iterator[list[Path]]:
     from modelyard.compose.fetching import fetched
 
     with fetched(settings, references, actor=user()) as found:
-        for reference, (version, _) in zip(references, found, strict=True):
-            resolved = "" if reference.version == version.version else f"{reference} is "
-            warn(f"{resolved}{version.name}@{version.version} {version.digest}")
+        for reference, (target, digest, _) in zip(references, found, strict=True):
+            resolved = "" if reference.version == target.version else f"{reference} is "
+            warn(f"{resolved}{target.name}@{target.version} {digest}")
         folders = [path for path, reference in given if reference is None]
-        yield [*folders, *(folder for _, folder in found)]
+        yield [*folders, *(one.folder for one in found)]
 
 
 def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -14,12 +15,17 @@ from modelyard.access.keyring import Keyring
 from modelyard.access.proxies import ProxiedGate, Proxies
 from modelyard.access.source import FileKeys, KeySource, SourceError, follow
 from modelyard.access.usage import Bookkeeper, OnUsed, UsageBook
+from modelyard.compose.keeping import KeptKeys
 from modelyard.settings import Settings, SettingsError
-from modelyard.store.errors import StoreError
+from modelyard.store.errors import StoreAway, StoreError
 
 if TYPE_CHECKING:
     from modelyard.access.tokens import Tokens
     from modelyard.store.schema import Engine
+
+_KEPT = "keys.json"
+
+log = logging.getLogger(__name__)
 
 
 class OpenGate(NamedTuple):
@@ -111,11 +117,14 @@ def _tokens(settings: Settings, *, has_book: bool) -> Tokens | None:
 
 
 def _engine(settings: Settings) -> Engine:
+    """Return the engine of the store, which may be away."""
     from modelyard.store.schema import check_revision, open_engine
 
     try:
         engine = open_engine(settings.store_url)
         check_revision(engine)
+    except StoreAway as error:
+        log.error("store_away", extra={"why": str(error)})
     except StoreError as error:
         raise SettingsError(str(error)) from error
     return engine
@@ -130,7 +139,8 @@ def _source(settings: Settings, engine: Engine | None) -> KeySource | None:
     from modelyard.store.keys import StoreKeys
 
     assert engine is not None
-    return StoreKeys(engine)
+    store = engine.url.render_as_string(hide_password=True)
+    return KeptKeys(StoreKeys(engine), settings.state / _KEPT, store=store)
 
 
 def _book(engine: Engine | None) -> UsageBook | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.registry.errors import RegistryError
 from modelyard.settings import SQLITE, Settings, SettingsError
-from modelyard.store.errors import StoreError
+from modelyard.store.errors import StoreAway, StoreError
 from modelyard.surroundings import read_api_key
 
 if TYPE_CHECKING:
@@ -23,13 +23,16 @@ _LIBRARIES = ("sqlalchemy", "alembic", "fsspec")
 log = logging.getLogger(__name__)
 
 
-def open_kept(settings: Settings, *, actor: str, makes: bool = False) -> KeptRegistry:
+def open_kept(
+    settings: Settings, *, actor: str, makes: bool = False, waits: bool = False
+) -> KeptRegistry:
     """Return the registry on the store.
 
     Args:
         settings: Say where store and artefacts are.
         actor: Who changes something.
         makes: Whether SQLite is made if it is not there yet.
+        waits: Whether the store may be away, and come back later.
 
     Raises:
         StoreError: The store cannot be used.
@@ -50,7 +53,11 @@ def open_kept(settings: Settings, *, actor: str, makes: bool = False) -> KeptReg
     engine = schema.open_engine(settings.store_url)
     if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
         schema.upgrade(engine)
-    schema.check_revision(engine)
+    try:
+        schema.check_revision(engine)
+    except StoreAway:
+        if not waits:
+            raise
     return KeptRegistry(
         VersionStore(engine, wall_clock=time.time),
         Blobs(artefacts),
@@ -65,7 +72,7 @@ def open_served(settings: Settings) -> KeptRegistry | None:
     if not (is_there and _artefacts_of(settings) and all(map(find_spec, _LIBRARIES))):
         return None
     try:
-        return open_kept(settings, actor="gateway")
+        return open_kept(settings, actor="gateway", waits=True)
     except (StoreError, RegistryError) as error:
         log.warning("registry_not_served", extra={"why": str(error)})
         return None

@@ -7,11 +7,9 @@ import logging
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from modelyard.compose.keeping import load, save
 from modelyard.core.routes import Snapshot
 from modelyard.settings import SQLITE, Settings, SettingsError
 from modelyard.store.errors import StoreError
@@ -63,7 +61,7 @@ class RouteFollower:
     async def start(self) -> None:
         """Read for the first time: before a request is answered."""
         if not await self._follow():
-            snapshot = await asyncio.to_thread(_load, self._kept)
+            snapshot = await asyncio.to_thread(load, self._kept, Snapshot)
             if snapshot is not None:
                 self._use(snapshot)
 
@@ -112,22 +110,5 @@ class RouteFollower:
             self._store = RouteStore(self._engine, wall_clock=time.time)
         snapshot = self._store.read()
         if snapshot is not None:
-            _save(self._kept, snapshot)
+            save(self._kept, snapshot)
         return snapshot
-
-
-def _save(path: Path, snapshot: Snapshot) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".new")
-        new.write_bytes(msgspec.json.encode(snapshot))
-        new.replace(path)
-    except OSError as error:  # it is for the next start alone
-        log.warning("routes_not_kept", extra={"why": str(error)})
-
-
-def _load(path: Path) -> Snapshot | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Snapshot)
-    except (OSError, msgspec.MsgspecError):
-        return None

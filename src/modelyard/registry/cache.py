@@ -15,9 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from modelyard.core.versions import VersionDetails
+from modelyard.core.manifest import ManifestError
+from modelyard.core.names import Target
+from modelyard.core.references import Reference
+from modelyard.core.versions import Contents, VersionDetails
+from modelyard.folder import FolderError, content_of
 from modelyard.registry.errors import RegistryError
-from modelyard.registry.folders import check_version, pull_version, verify_folder
+from modelyard.registry.folders import (
+    check_version,
+    pull_version,
+    read_contents,
+    verify_folder,
+)
 from modelyard.registry.interface import Registry
 
 _LOCK = ".lock"
@@ -28,6 +37,14 @@ class _Entry(NamedTuple):
     folder: Path
     size: int
     used: float
+
+
+class Kept(NamedTuple):
+    """A version as it was found here."""
+
+    target: Target
+    contents: Contents
+    folder: Path
 
 
 class ModelCache:
@@ -62,6 +79,27 @@ class ModelCache:
                 yield model
         except OSError as error:
             raise RegistryError(f"{self._folder}: {error.strerror or error}") from error
+
+    @contextlib.contextmanager
+    def holding_kept(self, reference: Reference) -> Iterator[Kept | None]:
+        """Give a version that is here already, read anew, without asking the registry. It stays as
+        long as the block. None if its digest is not named, or what is here does not have it.
+
+        Raises:
+            RegistryError: The folder cannot be used.
+        """
+        place = self._folder / reference.digest.partition(":")[2]
+        with contextlib.ExitStack() as stack:
+            kept = None
+            if reference.digest and (place / reference.name).is_dir():
+                try:
+                    lock = stack.enter_context((place / _LOCK).open("w"))
+                    fcntl.flock(lock, fcntl.LOCK_SH)
+                    os.utime(place)
+                except OSError as error:
+                    raise RegistryError(f"{place}: {error.strerror or error}") from error
+                kept = _read_kept(place / reference.name, reference)
+            yield kept
 
     def _provide(self, registry: Registry, version: VersionDetails, model: Path) -> None:
         """See that the version is there, and fetch it if it is not, or not as it should be."""
@@ -107,6 +145,16 @@ class ModelCache:
                 files = [path.stat() for path in folder.rglob("*")]
                 size = sum(status.st_size for status in files)
                 yield _Entry(folder, size, folder.stat().st_mtime)
+
+
+def _read_kept(model: Path, reference: Reference) -> Kept | None:
+    with contextlib.suppress(RegistryError, FolderError, ManifestError, OSError, ValueError):
+        target, contents = read_contents(model)
+        is_it = target == Target(reference.name, reference.version)
+        is_whole = not any(path.is_symlink() for path in content_of(model))
+        if is_it and is_whole and contents.digest == reference.digest:
+            return Kept(target, contents, model)
+    return None
 
 
 def _move(begun: Path, model: Path) -> None:

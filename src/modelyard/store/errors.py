@@ -14,6 +14,10 @@ class StoreError(Exception):
     """The database cannot be used; the text says why and what to do."""
 
 
+class StoreAway(StoreError):
+    """The database does not answer now; it may be back later."""
+
+
 @contextmanager
 def telling(engine: Engine) -> Iterator[None]:
     """Say in a sentence what the database says."""

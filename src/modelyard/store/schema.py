@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
 from modelyard.store.changing import WRITING
-from modelyard.store.errors import StoreError
+from modelyard.store.errors import StoreAway, StoreError
 
 Engine = sa.Engine
 
@@ -99,7 +99,8 @@ def check_revision(engine: Engine) -> None:
     """See that the schema is the one that this code knows.
 
     Raises:
-        StoreError: It is not; says what to run.
+        StoreAway: The database does not answer.
+        StoreError: It is another schema; says what to run.
     """
     found, wanted = revision_of(engine), newest_revision()
     if found == wanted:
@@ -197,4 +198,5 @@ def _revisions() -> set[str]:
 
 def _unreachable(engine: Engine, error: Exception) -> StoreError:
     where = engine.url.render_as_string(hide_password=True)
-    return StoreError(f"{where}: {str(error).splitlines()[0]}")
+    is_away = isinstance(error, sa.exc.OperationalError) and engine.dialect.name != "sqlite"
+    return (StoreAway if is_away else StoreError)(f"{where}: {str(error).splitlines()[0]}")
