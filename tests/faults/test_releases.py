@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -16,75 +13,27 @@ import pytest
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick
 from tests.support.postgres import Postgres
-from tests.support.raw import connect, request_bytes
-from tests.support.server import MODELYARD, wait_until
-
-MODEL = "trick_model"
-OFFSETS = {"1": 1, "2": 2}
+from tests.support.releases import (
+    MODEL,
+    OFFSETS,
+    Load,
+    Yard,
+    run,
+    wait_for_versions,
+    with_stores_away,
+)
+from tests.support.server import complaint_of
 
 
 class Released(NamedTuple):
     """Two gateways, and a worker for each of two versions."""
 
     urls: list[str]
-    database_url: str
+    settings: dict[str, str]
 
-    def route(self, *arguments: str) -> None:
+    async def route(self, *arguments: str) -> None:
         """Run `modelyard route …`, which succeeds."""
-        done = subprocess.run(
-            [MODELYARD, "route", *arguments, "--url", self.urls[0]],
-            env={**os.environ, "MODELYARD_DATABASE_URL": self.database_url},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-
-class Load:
-    """Asks on and on at all gateways; what answered, by gateway and version."""
-
-    def __init__(self, urls: list[str], connections: int = 32) -> None:
-        self._urls = urls
-        self._connections = connections
-        self._is_over = False
-        self.total = Counter[str]()
-        self.lately: dict[str, Counter[str]] = {url: Counter() for url in urls}
-
-    async def run(self) -> None:
-        """Ask until ``end``."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(self._connections):
-                group.create_task(self._ask(self._urls[number % len(self._urls)], number))
-
-    def end(self) -> None:
-        """Let each connection finish."""
-        self._is_over = True
-
-    async def _ask(self, url: str, number: int) -> None:
-        async with await connect(url) as line:
-            nonce = number * 1_000_000
-            while not self._is_over:
-                nonce += 1
-                body = {"model_name": MODEL, "input_data": [{"nonce": nonce}]}
-                answer = await line.ask(request_bytes(json.dumps(body).encode()))
-                assert answer.status == 200, answer
-                version = answer.json["model_version"]
-                assert answer.json["prediction"] == [nonce * 3 + OFFSETS[version]]
-                self.total[version] += 1
-                self.lately[url][version] += 1
-
-    async def wait_for(self, *versions: str) -> None:
-        """Wait until just these versions answer, at each gateway."""
-
-        def just_these() -> bool:
-            seen = [counter.copy() for counter in self.lately.values()]
-            for counter in self.lately.values():
-                if counter.total() >= 40:
-                    counter.clear()
-            return all(c.total() >= 40 and set(c) == set(versions) for c in seen)
-
-        await asyncio.to_thread(wait_until, just_these, what=f"{versions} everywhere")
+        await asyncio.to_thread(run, self.settings, "route", *arguments, "--url", self.urls[0])
 
 
 @pytest.fixture(scope="module")
@@ -96,32 +45,22 @@ def released(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     }
     with ExitStack() as stack:
         postgres = stack.enter_context(Postgres())
-        settings = {"MODELYARD_DATABASE_URL": postgres.url}
-        subprocess.run([MODELYARD, "store", "upgrade"], env={**os.environ, **settings}, check=True)
+        settings = {
+            "MODELYARD_DATABASE_URL": postgres.url,
+            "MODELYARD_STATE_FOLDER": str(folder / "state"),
+        }
+        run(settings, "store", "upgrade")
         cluster = Cluster(broker, stack, folder=models["1"], **settings)
         other = cluster.start_gateway()
         for folder_of_version in models.values():
             cluster.start_worker(folder=folder_of_version)
-        urls = [cluster.gateway.url, other.url]
-        for gateway in (cluster.gateway, other):
-            wait_until(
-                lambda gateway=gateway: (
-                    len(  # type: ignore[misc]
-                        gateway.http.get(f"/models/{MODEL}").json().get("versions", [])
-                    )
-                    == len(models)
-                ),
-                what="both versions",
-            )
-        yield Released(urls, postgres.url)
+        gateways = [cluster.gateway, other]
+        wait_for_versions(gateways, models)
+        yield Released([gateway.url for gateway in gateways], settings)
 
 
 async def test_a_canary_is_shifted_promoted_and_rolled_back_under_load(released: Released) -> None:
-    load = Load(released.urls)
-
-    def route(*arguments: str) -> asyncio.Future[None]:
-        return asyncio.ensure_future(asyncio.to_thread(released.route, *arguments))
-
+    load, route = Load(released.urls), released.route
     async with asyncio.TaskGroup() as group:
         group.create_task(load.run())
         await route("promote", MODEL, "1")
@@ -135,4 +74,23 @@ async def test_a_canary_is_shifted_promoted_and_rolled_back_under_load(released:
         await route("rollback", MODEL)
         await load.wait_for("2")
         load.end()
-    assert min(load.total.values()) > 50
+    assert not load.wrong
+    assert min(load.versions().values()) > 50
+
+
+async def test_what_starts_while_the_stores_are_away_fails_no_request(
+    broker: Broker, tmp_path: Path, stack: ExitStack
+) -> None:
+    yard = Yard(stack, broker, tmp_path)
+    load = await with_stores_away(yard)
+    assert not load.wrong
+    kept = tmp_path / "state" / "keys.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert yard.key not in kept.read_text()
+    yard.stop_stores()
+    elsewhere = {"MODELYARD_DATABASE_URL": yard.postgres.url.replace("modelyard@", "other@")}
+    for settings in (elsewhere, {"MODELYARD_STATE_FOLDER": str(tmp_path / "new")}):
+        own = {"MODELYARD_AMQP_URL": broker.url, **yard.settings, **settings}
+        assert "the keys cannot be read" in complaint_of("gateway", settings=own)
+    no_digest = str(yard.names["1"]).rpartition("@")[0]
+    assert "connection" in complaint_of("worker", no_digest, settings=yard.settings)

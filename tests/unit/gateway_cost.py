@@ -77,6 +77,11 @@ def instructions_of(case: str) -> float:
     return asyncio.run(_count(_gateway(CASES[case]), CASES[case]))
 
 
+def instructions_with(catalog: Catalog, case: str) -> float:
+    """Count those of one request to a gateway that knows more than one model."""
+    return asyncio.run(_count(_gateway(CASES[case], catalog), CASES[case]))
+
+
 def instructions_of_echo() -> float:
     """Count those of the bare ASGI echo, with equal heads."""
     return asyncio.run(_count(_echo(), BARE))
@@ -153,9 +158,9 @@ def _echo() -> uvicorn.Config:
     return uvicorn.Config(echo, http="httptools", ws="none", lifespan="off", log_config=None)
 
 
-def _gateway(case: Case) -> uvicorn.Config:
+def _gateway(case: Case, catalog: Catalog | None = None) -> uvicorn.Config:
     """Give the configuration of a gateway before a transport that answers at once."""
-    catalog, metrics = Catalog(), Metrics()
+    catalog, metrics = catalog or Catalog(), Metrics()
     catalog.announce(msgspec.structs.replace(announcement(), schema=SCHEMA))
     dispatch = Dispatch(
         catalog=catalog,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from modelyard.store.schema import Engine
 
 _KEPT = "keys.json"
-
-log = logging.getLogger(__name__)
 
 
 class OpenGate(NamedTuple):
@@ -123,8 +120,8 @@ def _engine(settings: Settings) -> Engine:
     try:
         engine = open_engine(settings.store_url)
         check_revision(engine)
-    except StoreAway as error:
-        log.error("store_away", extra={"why": str(error)})
+    except StoreAway:
+        pass  # whoever reads or writes there says so, and tries again
     except StoreError as error:
         raise SettingsError(str(error)) from error
     return engine
