@@ -333,6 +333,14 @@ def test_the_cache_of_fetched_models_is_bounded_and_mended(own: Commands, tmp_pa
     with Server(Path("large@2"), settings=settings) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
         assert server.predict("large", ["a"]).json()["prediction"] == ["from 2"]
+    (digest,) = (one["digest"] for one in listed(own, "large") if one["version"] == "2")
+    pinned = Path(f"large@2@{digest}")
+    away = {**settings, "MODELYARD_STATE_FOLDER": str(tmp_path / "none")}
+    with Server(pinned, settings=away) as server:  # it is here, and the registry is not asked
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        assert server.predict("large", ["a"]).json()["prediction"] == ["from 2"]
+    code.write_text("raise SystemExit('this was changed in the cache')")
+    assert "store upgrade" in complaint_of("serve", pinned, settings=away)
     small = {**settings, "MODELYARD_MODEL_CACHE_MB": "1"}
     folder = write_answers(tmp_path / "4", "4", name="large")
     (folder / "assets" / "large.bin").write_bytes(b"4" * 1_100_000)
