@@ -1,4 +1,7 @@
-"""A release under load: two gateways, two versions, and not one answer other than 200."""
+"""A release under load: two gateways, two versions, and not one answer other than 200.
+
+Numbers in names are the rows of the table of faults in ``docs/reliability.md``.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ async def test_a_canary_is_shifted_promoted_and_rolled_back_under_load(released:
     assert min(load.versions().values()) > 50
 
 
-async def test_what_starts_while_the_stores_are_away_fails_no_request(
+async def test_row_32_what_starts_while_the_stores_are_away_fails_no_request(
     broker: Broker, tmp_path: Path, stack: ExitStack
 ) -> None:
     yard = Yard(stack, broker, tmp_path)
