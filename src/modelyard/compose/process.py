@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from random import SystemRandom
+from random import Random
 from typing import TYPE_CHECKING
 
 from modelyard import __version__
@@ -86,7 +86,7 @@ class Process:
         self._on_change = on_change
         self.metrics = metrics
         self.catalog = Catalog(
-            is_complete=is_complete, defaults=settings.versions_by_default, chance=SystemRandom()
+            is_complete=is_complete, defaults=settings.versions_by_default, chance=Random()
         )
         self.is_draining = False
         self._transport = transport

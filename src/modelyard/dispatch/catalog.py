@@ -120,7 +120,8 @@ class Catalog:
         self._entries: dict[Target, Entry] = {}
         self._versions: dict[str, list[Entry]] = {}
         self._defaults: dict[str, Entry] = {}
-        self._direct: dict[str, Entry] = {}  # those of models without a route
+        self._direct: dict[str, Entry] = {}  # by model, where there is nothing to choose
+        self._spread: dict[str, Callable[[Who], Entry]] = {}  # where there is
 
     def announce(self, announcement: Announcement) -> Entry:
         """Add a target, or update it."""
@@ -150,6 +151,7 @@ class Catalog:
         else:
             del self._versions[target.name], self._defaults[target.name]
             self._direct.pop(target.name, None)
+            self._spread.pop(target.name, None)
 
     def find(self, target: Target) -> Entry | None:
         """Return a target's entry, or None if it is not known."""
@@ -168,6 +170,8 @@ class Catalog:
         """
         if version is None:
             entry = self._direct.get(name)
+            if entry is None and (draw := self._spread.get(name)) is not None:
+                return draw(who)
         else:
             entry = self._entries.get(Target(name, version))
         if entry is not None:
@@ -181,14 +185,10 @@ class Catalog:
         raise ModelNotFound(NO_MODEL)
 
     def _by_route(self, name: str, version: str | None, who: Who) -> Entry | None:
-        if version is not None:
-            meant = self.router.version_of(name, version)
-        elif (routed := self.router.find(name)) is not None:
-            meant = routed.choose(who)
-        else:
+        if version is None:
             return None
-        entry = None if meant is None else self._entries.get(Target(name, meant))
-        return self._defaults.get(name) if entry is None and version is None else entry
+        meant = self.router.version_of(name, version)
+        return None if meant is None else self._entries.get(Target(name, meant))
 
     def _known(self, name: str) -> str:
         """Return what may be asked for: versions, and aliases of those."""
@@ -233,9 +233,11 @@ class Catalog:
         routed = self.router.find(name)
         for entry in self._versions[name]:
             entry.shadow = None if routed is None else routed.route.shadow
-        if routed is None:
-            self._direct[name] = default
-        else:
+        open_ = {e.target.version: e for e in self._versions[name] if e.is_open}
+        chosen = [] if routed is None else routed.see_versions(open_)
+        if routed is not None and len(chosen) > 1:
             self._direct.pop(name, None)
-            open_ = [e.target.version for e in self._versions[name] if e.is_open]
-            routed.see_versions(open_)
+            self._spread[name] = routed.choose
+        else:  # there is nothing to choose
+            self._direct[name] = chosen[0] if chosen else default
+            self._spread.pop(name, None)

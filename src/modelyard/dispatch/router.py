@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import logging
 import math
+from bisect import bisect
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import TYPE_CHECKING
 
 from modelyard.core.names import Target
 from modelyard.core.routes import Guard, Route, Snapshot, Who, draw_of, spread
 
 CHECK_EVERY = 10  # answers
 ERRORS = frozenset(("model_failed", "model_crashed", "deadline_exceeded"))
+
+if TYPE_CHECKING:
+    from modelyard.dispatch.catalog import Entry
 
 log = logging.getLogger(__name__)
 
@@ -60,23 +65,27 @@ class Routed:
         self.route = route
         self.taken_out: dict[str, str] = {}  # why, by version
         self._name = name
-        self._chance = chance
-        self._ends: list[tuple[float, str]] = []
+        self._random = chance.random
+        self._sticks = route.sticky != "no"
+        self._ends: list[float] = []
+        self._entries: list[Entry] = []
         self._seen: dict[str, _Seen] = {}
 
-    def see_versions(self, versions: list[str]) -> None:
-        """Choose among these from now on: those that may be asked."""
-        there = [version for version in versions if version not in self.taken_out]
-        self._ends = list(spread(self.route, there))
+    def see_versions(self, entries: Mapping[str, Entry]) -> list[Entry]:
+        """Choose among these from now on: those that may be asked, by version. Returns those that
+        the route leads to.
+        """
+        there = [version for version in entries if version not in self.taken_out]
+        found = spread(self.route, there)
+        self._ends = [end for end, _ in found]
+        self._entries = [entries[version] for _, version in [*found, *found[-1:]]]  # ends round
+        return self._entries[:-1]
 
-    def choose(self, who: Who) -> str | None:
-        """Return a version; None if none of the route's may be asked."""
-        sticky = who.of(self.route)
-        draw = draw_of(sticky, self._name) if sticky else self._chance.random()
-        for end, version in self._ends:
-            if draw < end:
-                return version
-        return self._ends[-1][1] if self._ends else None
+    def choose(self, who: Who) -> Entry:
+        """Return one of the route's versions, of which there has to be one that may be asked."""
+        if self._sticks and (sticky := who.of(self.route)):
+            return self._entries[bisect(self._ends, draw_of(sticky, self._name))]
+        return self._entries[bisect(self._ends, self._random())]
 
     def answered(self, version: str, code: str, seconds: float) -> str:
         """Note an answer; returns why the version has to go now, or nothing."""
