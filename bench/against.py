@@ -1,8 +1,8 @@
 """``python -m bench.against CHECKOUT``: this code beside that of another checkout, in turns.
 
-The other checkout needs a ``.venv`` (``make setup`` there). The exit code is 1 if this code is more
-than 5 % worse: processor time per answer at both numbers of connections, with equal heads and with
-differing ones. The clock's ratios are printed beside it.
+The other checkout needs a ``.venv`` with what the models need (``make setup-dev`` there). The exit
+code is 1 if this code is more than 5 % worse: processor time per answer at both numbers of
+connections, with equal heads and with differing ones. The clock's ratios are printed beside it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
     options = _parse_arguments()
     program = options.checkout / ".venv" / "bin" / "modelyard"
     if not program.exists():
-        print(f"bench.against: {program} is not there; `make setup` in it", file=sys.stderr)
+        print(f"bench.against: {program} is not there; `make setup-dev` in it", file=sys.stderr)
         return 2
     systems: list[System] = [Echo(), *(choose(options.peers) if options.peers else [])]
     for shape in options.shapes:

@@ -112,7 +112,9 @@ class Checks:
             allowed.add("overloaded")
         if self._asks[ask.model] >= model.max_in_flight:
             allowed.add("overloaded")
-        if self._blame(ask.nonce, model.name) >= 4:
+        # One that is killed with a batch that it has not read yet has run none of it, but is blamed
+        # on it: the pool cannot know.
+        if self._blame(ask.nonce, model.name) + kinds["kill_runner"] >= 4:
             allowed.add("model_crashed")
         elif ask.act in ("exit", "oom"):
             allowed.discard("model_crashed")
