@@ -223,8 +223,6 @@ class HttpConnection(asyncio.Protocol):
         if not (self._is_write_paused or self.transport.is_closing()):
             self._reader.go_on()
 
-    # Refusals.
-
     def _answer_refusal(self, error: RequestError, head: Head | None, respond: Respond) -> None:
         if head is not None and head.method == b"HEAD":
             respond = without_body(respond)
