@@ -53,6 +53,8 @@ class LayeredCache:
     def _on_found(self, key: bytes, then: Then, value: bytes | None) -> None:
         if value is not None:
             self._near.put(key, value, ttl_s=self._near_ttl_s)
+        else:  # it may have been answered since the other one was asked
+            value = self._near.get(key)
         then(value)
 
     def put(self, key: bytes, value: bytes, *, ttl_s: float) -> None:
