@@ -85,15 +85,16 @@ app.kubernetes.io/component: worker
 {{- end }}
 {{- end }}
 
-{{/* The model's queue, which is also its routing key; urgent requests have one more, …:high. */}}
+{{/* The model's queue, which is also its routing key; urgent requests have one more, …:high, and those
+     that can wait …:low. */}}
 {{- define "model.queue" -}}
 {{- $manifest := include "model.manifest" . | fromYaml -}}
 infer.{{ $manifest.name }}:{{ $manifest.version }}
 {{- end }}
 
-{{/* Both, as a regular expression. */}}
+{{/* All of them, as a regular expression. */}}
 {{- define "model.queues" -}}
-{{ include "model.queue" . | replace "." "\\." }}(:high)?
+{{ include "model.queue" . | replace "." "\\." }}(:high|:low)?
 {{- end }}
 
 {{/* Thousandths of a CPU: "500m", "2", "0.5". */}}
