@@ -149,7 +149,8 @@ def test_a_release_follows_from_model_toml(path: Path) -> None:
     assert deployment["spec"]["progressDeadlineSeconds"] > read.limits.load_timeout_s
     assert requested == {"cpu": _plus(read, "cpu"), "memory": _plus(read, "memory")}
     queues = [one["spec"]["name"] for one in manifests if one["kind"] == "Queue"]
-    assert queues == [f"infer.{read.name}:{read.version}", f"infer.{read.name}:{read.version}:high"]
+    queue = f"infer.{read.name}:{read.version}"
+    assert queues == [queue, f"{queue}:high", f"{queue}:low"]
 
 
 def test_what_is_not_round_is_rounded_up() -> None:
