@@ -365,7 +365,7 @@ def test_a_slow_sender_is_not_waited_for_and_disturbs_nobody(own: Commands) -> N
             answer = client.makefile("rb").read()
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"code":"too_slow"' in answer
-        assert not incoming()
+        wait_until(lambda: not incoming(), what="what has begun to be removed")
         assert server.predict("fast_iris_model", [[5.1, 3.5, 1.4, 0.2]]).json()["prediction"] == [0]
 
 

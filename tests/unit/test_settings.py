@@ -7,14 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from modelyard.settings import (
-    MASK,
-    Settings,
-    SettingsError,
-    explain_settings,
-    ignored_variables,
-    load_settings,
-)
+from modelyard.settings import Settings, SettingsError, load_settings
+from modelyard.settings_shown import MASK, explain_settings, ignored_variables
 from modelyard.surroundings import read_surroundings
 
 
