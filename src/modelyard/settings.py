@@ -9,47 +9,38 @@ over.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from modelyard.core.manifest import Seconds
 from modelyard.settings_sources import (
-    FILE_VARIABLE,
     PREFIX,
     SECRETS_VARIABLE,
     SettingsError,
     gather,
-    suggest,
 )
 
 __all__ = [
     "API_KEY_VARIABLE",
     "PREFIX",
     "SECRETS_VARIABLE",
-    "SQLITE",
-    "Explained",
     "Settings",
     "SettingsError",
-    "explain_settings",
-    "ignored_variables",
     "load_settings",
     "setting_names",
 ]
 
 API_KEY_VARIABLE = "MODELYARD_API_KEY"
-MASK = "********"
-SQLITE = "modelyard.db"
+_SQLITE = "modelyard.db"
 _ORIGIN = r"(\*|https?://[^/,\s]+/?)"
 _ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
 _PAGE = r"\s*(docs|metrics|models)\s*"
 _PROXY_RULE = r"\s*[^=,\s]+=[^=,\s]+\s*"
 _Header = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*\Z")]
-_PASSWORD_IN_URL = re.compile(r"(://[^:@,/]*:)[^@,]*(?=@)|([?&]password=)[^&,]*")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -234,7 +225,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """``database_url``, or that of SQLite in the folder for state."""
         if self.database_url:
             return self.database_url
-        return f"sqlite:///{self.state / SQLITE}"
+        return f"sqlite:///{self.state / _SQLITE}"
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is a store: another one, or SQLite whose file is there."""
+        return bool(self.database_url) or (self.state / _SQLITE).is_file()
 
     @property
     def state(self) -> Path:
@@ -260,14 +256,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return _with_user(self.redis_url, self.redis_username, self.redis_password)
 
 
-class Explained(NamedTuple):
-    """One setting as it applies; ``origin`` is the flag, variable or file that gave its value."""
-
-    name: str
-    value: Any
-    origin: str
-
-
 def load_settings(
     flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
 ) -> Settings:
@@ -281,38 +269,7 @@ def load_settings(
         SettingsError: A value or a name is wrong.
     """
     environment = os.environ if environment is None else environment
-    return _convert(*gather(flags, environment, setting_names()))
-
-
-def explain_settings(
-    flags: Mapping[str, Any], *, environment: Mapping[str, str] | None = None
-) -> list[Explained]:
-    """Return every setting with its value, secrets masked, and where the value came from.
-
-    Raises:
-        SettingsError: A value or a name is wrong.
-    """
-    environment = os.environ if environment is None else environment
-    values, origin = gather(flags, environment, setting_names())
-    settings = msgspec.structs.asdict(_convert(values, origin))
-    return [
-        Explained(name, _mask(name, value), origin.get(name, "default"))
-        for name, value in settings.items()
-    ]
-
-
-def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return a sentence for each variable that looks like a setting and is none."""
-    environment = os.environ if environment is None else environment
-    variables = {PREFIX + name.upper() for name in setting_names()} | {
-        *(FILE_VARIABLE, SECRETS_VARIABLE, API_KEY_VARIABLE)
-    }
-    known = {variable.removeprefix(PREFIX) for variable in variables}
-    return [
-        f"{variable} is not a setting and is ignored; {suggest(name, known, prefix=PREFIX)}"
-        for variable in sorted(environment)
-        if variable.startswith(PREFIX) and (name := variable.removeprefix(PREFIX)) not in known
-    ]
+    return convert(*gather(flags, environment, setting_names()))
 
 
 def setting_names() -> set[str]:
@@ -325,21 +282,18 @@ def _state_of_user() -> Path:
     return named if named.is_absolute() else Path.home() / ".local" / "state"
 
 
-def _convert(values: dict[str, Any], origin: dict[str, str]) -> Settings:
+def convert(values: dict[str, Any], origin: dict[str, str]) -> Settings:
+    """Return settings from what ``settings_sources.gather`` found.
+
+    Raises:
+        SettingsError: A value is wrong.
+    """
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).rpartition(" - at ")
         name = place.strip("`").removeprefix("$.")
         raise SettingsError(f"{origin.get(name, name)}: {problem}") from error
-
-
-def _mask(name: str, value: Any) -> Any:
-    if name.endswith("_password") and value:
-        return MASK
-    if name.endswith("_url") and isinstance(value, str):
-        return _PASSWORD_IN_URL.sub(lambda found: (found[1] or found[2]) + MASK, value)
-    return value
 
 
 def _with_user(urls: str, username: str, password: str) -> str:

@@ -10,7 +10,8 @@ from modelyard.cli.call import gateway_at
 from modelyard.cli.instances import read_instances
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.table import table_of
-from modelyard.settings import ignored_variables, load_settings
+from modelyard.settings import load_settings
+from modelyard.settings_shown import ignored_variables
 
 if TYPE_CHECKING:
     from modelyard.client import VersionDetails
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def predict(options: argparse.Namespace) -> None:
     """Send instances to a model and print its predictions."""
-    url = _url(options)
+    url = gateway_url(options)
     instances = read_instances(options.instances, schema=lambda: _input_schema(options, url))
     if isinstance(instances, bytes):
         instances = [instances]  # a file that is no text is one instance
@@ -31,7 +32,7 @@ def predict(options: argparse.Namespace) -> None:
 
 def example(options: argparse.Namespace) -> None:
     """Print instances that the model answers."""
-    given = _version_of(options, _url(options)).example
+    given = _version_of(options, gateway_url(options)).example
     if given is None:
         raise UsageError(f"{options.model} has no example; write one: `example = …` in its class")
     print(json.dumps(given))
@@ -39,7 +40,7 @@ def example(options: argparse.Namespace) -> None:
 
 def models(options: argparse.Namespace) -> None:
     """Print all models and their state."""
-    with gateway_at(_url(options)) as client:
+    with gateway_at(gateway_url(options)) as client:
         found = client.models()
     print(json.dumps(_plain(found), indent=2) if options.json else "\n".join(table_of(found)))
 
@@ -75,7 +76,8 @@ def _version_of(options: argparse.Namespace, url: str) -> VersionDetails:
     raise UsageError(f"{options.model} has no version {options.version}")
 
 
-def _url(options: argparse.Namespace) -> str:
+def gateway_url(options: argparse.Namespace) -> str:
+    """Return the URL of the gateway that a command asks: ``--url``, or that of the settings."""
     if options.url:
         return str(options.url)
     for sentence in ignored_variables():

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelyard.cli.mistakes import warn
-from modelyard.settings import PREFIX, explain_settings, ignored_variables
+from modelyard.settings import PREFIX
+from modelyard.settings_shown import explain_settings, ignored_variables
 
 
 def config(options: argparse.Namespace) -> None:

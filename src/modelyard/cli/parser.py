@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TypeAlias
 
 from modelyard import __version__
 from modelyard.cli import asking, authoring, looking, serving
+from modelyard.cli.options import Commands, add_config
 from modelyard.cli.registry_parser import add_registry
 from modelyard.cli.route_parser import add_routes
 from modelyard.cli.store_parser import add_storing
@@ -37,9 +37,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return make_parser().parse_args(arguments, argparse.Namespace(rest=rest))
 
 
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
@@ -60,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_serving(commands: _Commands) -> None:
+def _add_serving(commands: Commands) -> None:
     serve = commands.add_parser(
         "serve",
         help="serve models on this machine, without a broker",
@@ -111,7 +108,7 @@ def _add_serving(commands: _Commands) -> None:
     for command in (serve, gateway, worker):
         command.add_argument("--host", help="address to listen on (127.0.0.1)")
         command.add_argument("--port", type=int, help="port to listen on; 0: any free one (8000)")
-        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+        add_config(command)
         command.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
         command.add_argument(
             "--log-format",
@@ -144,7 +141,7 @@ def _add_serving(commands: _Commands) -> None:
         command.add_argument("--amqp-url", metavar="URL", help="the RabbitMQ broker")
 
 
-def _add_asking(commands: _Commands) -> None:
+def _add_asking(commands: Commands) -> None:
     predict = commands.add_parser(
         "predict",
         help="send a prediction request",
@@ -180,7 +177,7 @@ def _add_asking(commands: _Commands) -> None:
         command.add_argument("--url", help="URL of the gateway (http://127.0.0.1:8000)")
 
 
-def _add_authoring(commands: _Commands) -> None:
+def _add_authoring(commands: Commands) -> None:
     new = commands.add_parser(
         "new",
         help="write a new model that serves and passes its own test",
@@ -244,13 +241,13 @@ def _add_authoring(commands: _Commands) -> None:
     build.set_defaults(run=authoring.build)
 
 
-def _add_looking(commands: _Commands) -> None:
+def _add_looking(commands: Commands) -> None:
     config = commands.add_parser(
         "config",
         help="show every setting, its value and where that came from",
         description="Show every setting as it applies here; passwords are masked.",
     )
-    config.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    add_config(config)
     config.add_argument("--json", action="store_true", help="the same for programs")
     config.set_defaults(run=looking.config)
 

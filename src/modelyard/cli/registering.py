@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import msgspec
 
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.storing import user
+from modelyard.cli.telling import print_table, tell_moment
 from modelyard.core.names import Target, is_name
 from modelyard.core.references import Reference, parse_reference
 from modelyard.core.versions import Artefact, Contents, VersionDetails, VersionSummary
@@ -83,7 +83,7 @@ def list_versions(options: argparse.Namespace) -> None:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
-    _print_table(found)
+    _print_versions(found)
 
 
 def show(options: argparse.Namespace) -> None:
@@ -103,7 +103,7 @@ def show(options: argparse.Namespace) -> None:
     facts = {
         "version": f"{version.name}@{version.version}",
         "digest": version.digest,
-        "pushed": f"{_day(version.pushed_at)} by {version.pushed_by}",
+        "pushed": f"{tell_moment(version.pushed_at)} by {version.pushed_by}",
         "aliases": ", ".join(version.aliases) or "none",
         "runtime": contents.runtime,
         "commit": contents.commit or "not said",
@@ -258,20 +258,17 @@ def _show_model(registry: Registry, name: str, *, as_json: bool) -> None:
         made = {"versions": found, "changes": changes}
         print(msgspec.json.format(msgspec.json.encode(made)).decode())
         return
-    _print_table(found)
+    _print_versions(found)
     print()
     for change in changes:
         was = f", was {change.was}" if change.was else ""
         why = f": {change.why}" if change.why else ""
-        print(f"{_day(change.at)}  {change.actor}  {change.action} {change.what}{was}{why}")
+        print(f"{tell_moment(change.at)}  {change.actor}  {change.action} {change.what}{was}{why}")
 
 
-def _print_table(versions: list[VersionSummary]) -> None:
+def _print_versions(versions: list[VersionSummary]) -> None:
     heads = ("MODEL", "VERSION", "ALIASES", "SIZE", "SIGNED", "PUSHED", "BY", "DIGEST")
-    rows = [heads, *map(_row, versions)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    print_table([heads, *map(_row, versions)])
 
 
 def _row(version: VersionSummary) -> tuple[str, ...]:
@@ -281,14 +278,10 @@ def _row(version: VersionSummary) -> tuple[str, ...]:
         ", ".join(version.aliases) or "-",
         _size(version.size),
         "yes" if version.is_signed else "no",
-        _day(version.pushed_at),
+        tell_moment(version.pushed_at),
         version.pushed_by,
         version.digest[: len("sha256:") + 12],
     )
-
-
-def _day(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _size(size: int) -> str:

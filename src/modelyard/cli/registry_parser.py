@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TypeAlias
 
 from modelyard.cli import registering
+from modelyard.cli.options import Commands, add_store
 
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _REFERENCE = "MODEL@VERSION"
 
 
-def add_registry(commands: _Commands) -> None:
+def add_registry(commands: Commands) -> None:
     """Add the command."""
     registry = commands.add_parser(
         "registry",
@@ -26,14 +24,13 @@ def add_registry(commands: _Commands) -> None:
     _add_changing(actions)
     for command in actions.choices.values():
         command.add_argument("--url", help="a gateway whose registry is meant (registry_url)")
-        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
-        command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
+        add_store(command)
         command.add_argument(
             "--artefacts-url", metavar="URL", help="a folder, s3://…, gs://… or az://…"
         )
 
 
-def _add_pushing(actions: _Commands) -> None:
+def _add_pushing(actions: Commands) -> None:
     push = actions.add_parser("push", help="push a model's folder as the version in model.toml")
     push.add_argument("folder", type=Path, metavar="FOLDER")
     push.add_argument("--commit", help="of the source code (that of the folder's repository)")
@@ -71,7 +68,7 @@ def _add_pushing(actions: _Commands) -> None:
         )
 
 
-def _add_looking(actions: _Commands) -> None:
+def _add_looking(actions: Commands) -> None:
     listing = actions.add_parser("list", help="list versions")
     listing.add_argument("model", nargs="?", metavar="MODEL")
     listing.set_defaults(run=registering.list_versions)
@@ -94,7 +91,7 @@ def _add_looking(actions: _Commands) -> None:
         command.add_argument("reference", metavar=_REFERENCE, help="or MODEL@ALIAS")
 
 
-def _add_changing(actions: _Commands) -> None:
+def _add_changing(actions: Commands) -> None:
     alias = actions.add_parser("alias", help="let an alias stand for a version")
     alias.add_argument("reference", metavar=_REFERENCE, help="or MODEL@ALIAS")
     alias.add_argument("alias", nargs="?", metavar="ALIAS")

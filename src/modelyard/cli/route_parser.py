@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import get_args
 
 from modelyard.cli import routing
+from modelyard.cli.options import Commands, add_store
 from modelyard.core.routes import Sticky
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def add_routes(commands: Commands) -> None:
@@ -77,10 +73,9 @@ def add_routes(commands: Commands) -> None:
     for command in (setting, shadow, promote, rollback, clear, applying):
         command.add_argument("--dry-run", action="store_true", help="only say what would change")
         command.add_argument("--why", default="", help="for the audit")
-        command.add_argument("--url", default=DEFAULT_URL, metavar="URL", help="a gateway to ask")
+        command.add_argument("--url", help="URL of a gateway to ask (http://127.0.0.1:8000)")
         command.add_argument(
             "--unchecked", action="store_true", help="also lead to versions that nobody knows"
         )
     for command in (show, setting, shadow, promote, rollback, clear, applying):
-        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
-        command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
+        add_store(command)

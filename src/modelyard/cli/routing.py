@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modelyard.cli.asking import gateway_url
 from modelyard.cli.mistakes import UsageError
-from modelyard.cli.storing import open_engine, print_table, user
+from modelyard.cli.storing import open_engine, user
+from modelyard.cli.telling import print_table
 from modelyard.core.errors import Conflict
 from modelyard.core.routes import ALL, Guard, Route, Shadow
 
@@ -144,12 +146,14 @@ def _see_that_versions_are_there(
         return
     wanted = set(route.weights) | ({route.shadow.version} if route.shadow else set())
     known = _in_registry(options, model)
-    if wanted - known:
-        known |= _at_gateway(options, model)
+    if not wanted - known:
+        return
+    url = gateway_url(options)
+    known |= _at_gateway(url, model)
     if missing := sorted(wanted - known):
         has = f"it has {', '.join(sorted(known))}" if known else "nor any other"
         raise UsageError(
-            f"neither the registry nor the gateway at {options.url} has {model} {missing[0]}; {has}"
+            f"neither the registry nor the gateway at {url} has {model} {missing[0]}; {has}"
             " (--unchecked sets the route all the same)"
         )
 
@@ -161,11 +165,11 @@ def _in_registry(options: argparse.Namespace, model: str) -> set[str]:
     return {one.version for one in versions.versions(model)}
 
 
-def _at_gateway(options: argparse.Namespace, model: str) -> set[str]:
+def _at_gateway(url: str, model: str) -> set[str]:
     from modelyard.cli.call import CallError, gateway_at
 
     try:
-        with gateway_at(options.url) as client:
+        with gateway_at(url) as client:
             found = client.models()
     except CallError:
         return set()

@@ -22,7 +22,8 @@ from modelyard.folder import (
     read_manifests,
     set_aside_copies,
 )
-from modelyard.settings import Settings, ignored_variables, load_settings
+from modelyard.settings import Settings, load_settings
+from modelyard.settings_shown import ignored_variables
 
 _GRPC = ("grpc", "grpc_health", "grpc_reflection")
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TypeAlias, get_args
+from typing import get_args
 
 from modelyard.access.limits import Count
 from modelyard.cli import storing
-
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+from modelyard.cli.options import Commands, add_store
 
 
 def add_storing(commands: Commands) -> None:
     """Add the commands of the store."""
     for command in (*_add_keys(commands), *_add_store(commands), *_add_reading(commands)):
-        command.add_argument("--config", metavar="FILE", help="a TOML file of settings")
-        command.add_argument("--database-url", metavar="URL", help="sqlite:///… or postgresql://…")
+        add_store(command)
 
 
 def _add_keys(commands: Commands) -> list[argparse.ArgumentParser]:

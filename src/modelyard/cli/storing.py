@@ -11,7 +11,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 from ipaddress import ip_network
@@ -25,6 +25,7 @@ from modelyard.access.keys import digest_of, new_key
 from modelyard.access.limits import AMOUNTS, Limit, Used
 from modelyard.access.scopes import ScopeError, check_scope
 from modelyard.cli.mistakes import UsageError
+from modelyard.cli.telling import print_table, tell_moment
 from modelyard.settings import load_settings
 
 if TYPE_CHECKING:
@@ -139,7 +140,9 @@ def audit(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([act._asdict() for act in acts], indent=2))
     else:
-        rows = [(_day(at), *(printable(cell or "", 256) for cell in told)) for at, *told in acts]
+        rows = [
+            (tell_moment(at), *(printable(cell or "", 256) for cell in told)) for at, *told in acts
+        ]
         print_table([("AT", "WHO", "WHAT", "OF", "IS NOW", "WAS", "WHY"), *rows])
 
 
@@ -164,13 +167,6 @@ def backup(options: argparse.Namespace) -> None:
 
     schema.back_up(schema.open_engine(settings.store_url), options.file)
     print(f"{options.file}: to restore it, stop the servers and put it in the store's place")
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows, the first of which is the heads."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 def _usage(options: argparse.Namespace) -> UsageStore:
@@ -202,10 +198,8 @@ def open_engine(
     from modelyard.store import schema
 
     engine = schema.open_engine(settings.store_url)
-    if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
-        schema.upgrade(engine)
-        if not is_quiet:
-            print(f"made {engine.url.database}")
+    if makes and schema.make_if_missing(engine) and not is_quiet:
+        print(f"made {engine.url.database}")
     schema.check_revision(engine)
     return engine
 
@@ -231,15 +225,11 @@ def _row(key: StoredKey) -> tuple[str, ...]:
     elif key.expires is None:
         valid = "for ever"
     else:
-        valid = "until " + _day(key.expires) if key.expires > time.time() else "expired"
+        valid = "until " + tell_moment(key.expires) if key.expires > time.time() else "expired"
     begins = ", ".join(f"{shown}…" for shown in key.shown)
     networks = ", ".join(key.networks) or "anywhere"
     limits = "; ".join(map(_describe_limit, key.limits)) or "none"
     return (key.id, key.owner, ", ".join(key.scopes), begins, networks, limits, valid)
-
-
-def _day(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _as_id(owner: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from modelyard.cli.telling import lay_out
+
 if TYPE_CHECKING:
     from modelyard.client import ModelInfo, VersionInfo, WorkerInfo
 
@@ -22,12 +24,7 @@ def table_of(models: Sequence[ModelInfo]) -> list[str]:
         for version in model.versions:
             rows.append(_version_row(model.name, version))
             rows += [_worker_row(worker) for worker in version.workers if worker.state != "ready"]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return [*lines, "* answers requests that name no version"]
+    return [*lay_out(rows), "* answers requests that name no version"]
 
 
 def _version_row(name: str, version: VersionInfo) -> tuple[str, ...]:

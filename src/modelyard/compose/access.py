@@ -16,7 +16,7 @@ from modelyard.access.source import FileKeys, KeySource, SourceError, follow
 from modelyard.access.usage import Bookkeeper, OnUsed, UsageBook
 from modelyard.compose.keeping import KeptKeys
 from modelyard.settings import Settings, SettingsError
-from modelyard.store.errors import StoreAway, StoreError
+from modelyard.store.errors import StoreError
 
 if TYPE_CHECKING:
     from modelyard.access.tokens import Tokens
@@ -119,9 +119,7 @@ def _engine(settings: Settings) -> Engine:
 
     try:
         engine = open_engine(settings.store_url)
-        check_revision(engine)
-    except StoreAway:
-        pass  # whoever reads or writes there says so, and tries again
+        check_revision(engine, may_be_away=True)
     except StoreError as error:
         raise SettingsError(str(error)) from error
     return engine

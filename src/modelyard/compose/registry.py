@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.registry.errors import RegistryError
-from modelyard.settings import SQLITE, Settings, SettingsError
-from modelyard.store.errors import StoreAway, StoreError
+from modelyard.settings import Settings, SettingsError
+from modelyard.store.errors import StoreError
 from modelyard.surroundings import read_api_key
 
 if TYPE_CHECKING:
@@ -51,13 +51,9 @@ def open_kept(
     from modelyard.store.versions import VersionStore
 
     engine = schema.open_engine(settings.store_url)
-    if makes and engine.dialect.name == "sqlite" and schema.revision_of(engine) is None:
-        schema.upgrade(engine)
-    try:
-        schema.check_revision(engine)
-    except StoreAway:
-        if not waits:
-            raise
+    if makes:
+        schema.make_if_missing(engine)
+    schema.check_revision(engine, may_be_away=waits)
     return KeptRegistry(
         VersionStore(engine, wall_clock=time.time),
         Blobs(artefacts),
@@ -68,8 +64,7 @@ def open_kept(
 
 def open_served(settings: Settings) -> KeptRegistry | None:
     """Return the registry that a gateway serves; None if there is none, or it cannot be used."""
-    is_there = settings.database_url or (settings.state / SQLITE).is_file()
-    if not (is_there and _artefacts_of(settings) and all(map(find_spec, _LIBRARIES))):
+    if not (settings.has_store and _artefacts_of(settings) and all(map(find_spec, _LIBRARIES))):
         return None
     try:
         return open_kept(settings, actor="gateway", waits=True)

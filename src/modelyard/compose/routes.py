@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.compose.keeping import load, save
 from modelyard.core.routes import Snapshot
-from modelyard.settings import SQLITE, Settings, SettingsError
+from modelyard.settings import Settings, SettingsError
 from modelyard.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ class RouteFollower:
         """
         if self._store is None:
             settings = self._settings
-            is_there = settings.database_url or (settings.state / SQLITE).is_file()
-            if not (is_there and all(map(find_spec, _LIBRARIES))):
+            if not (settings.has_store and all(map(find_spec, _LIBRARIES))):
                 return None
             from modelyard.store.routes import RouteStore
             from modelyard.store.schema import check_revision, open_engine

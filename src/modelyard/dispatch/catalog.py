@@ -173,10 +173,8 @@ class Catalog:
             if entry is None and (draw := self._spread.get(name)) is not None:
                 return draw(who)
         else:
-            entry = self._entries.get(Target(name, version))
+            entry = self._entries.get(Target(name, version)) or self._by_alias(name, version)
         if entry is not None:
-            return entry
-        if (entry := self._by_route(name, version, who)) is not None:
             return entry
         if not self._is_complete():
             raise Unavailable("the gateway has no catalog yet: no broker, or it has just started")
@@ -184,10 +182,8 @@ class Catalog:
             raise VersionNotFound(f"{name} has no such version; it has {self._known(name)}")
         raise ModelNotFound(NO_MODEL)
 
-    def _by_route(self, name: str, version: str | None, who: Who) -> Entry | None:
-        if version is None:
-            return None
-        meant = self.router.version_of(name, version)
+    def _by_alias(self, name: str, alias: str) -> Entry | None:
+        meant = self.router.version_of(name, alias)
         return None if meant is None else self._entries.get(Target(name, meant))
 
     def _known(self, name: str) -> str:

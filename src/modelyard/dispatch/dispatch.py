@@ -101,7 +101,7 @@ class Dispatch:
         self._expiry = Expiry(clock)
         self._flights: Flights[ClientCall] = Flights()
         self._turns = Turns(self._send_in_turn)
-        self._shadows = Shadows(catalog, metrics, send=self._send_copy, clock=clock)
+        self._shadows = Shadows(catalog, metrics, send=self._send_watched, clock=clock)
 
     def start(
         self,
@@ -191,9 +191,7 @@ class Dispatch:
         flight = self._flights.start(key, call.request, landed)
         self._board(flight, call)
         # A broker drops expired messages without notice, so the flight needs a deadline of its own.
-        ticket = self._expiry.watch(flight.shared)
-        flight.shared.watch(partial(self._forget, ticket))
-        self._send(entry, flight.shared)
+        self._send_watched(entry, flight.shared)
 
     def _forget(self, ticket: int, call: Call) -> None:
         self._expiry.forget(call, ticket)
@@ -263,8 +261,8 @@ class Dispatch:
         except Exception as error:  # others may watch it by now: settle, never raise
             _fail(call, error)
 
-    def _send_copy(self, entry: Entry, call: Call) -> None:
-        """Send a copy for a shadow, which nobody waits for."""
+    def _send_watched(self, entry: Entry, call: Call) -> None:
+        """Send a call that is no client's, and settle it at its deadline."""
         ticket = self._expiry.watch(call)
         call.watch(partial(self._forget, ticket))
         self._send(entry, call)

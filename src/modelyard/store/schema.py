@@ -95,14 +95,29 @@ def newest_revision() -> str:
     return found
 
 
-def check_revision(engine: Engine) -> None:
-    """See that the schema is the one that this code knows.
+def make_if_missing(engine: Engine) -> bool:
+    """Make the schema of an SQLite that has none; returns whether it has been made."""
+    if engine.dialect.name != "sqlite" or revision_of(engine) is not None:
+        return False
+    upgrade(engine)
+    return True
+
+
+def check_revision(engine: Engine, *, may_be_away: bool = False) -> None:
+    """See that the schema is the one that this code knows. ``may_be_away``: whether a database that
+    does not answer will do: whoever reads or writes there says so, and tries again.
 
     Raises:
         StoreAway: The database does not answer.
         StoreError: It is another schema; says what to run.
     """
-    found, wanted = revision_of(engine), newest_revision()
+    wanted = newest_revision()
+    try:
+        found = revision_of(engine)
+    except StoreAway:
+        if may_be_away:
+            return
+        raise
     if found == wanted:
         return
     if found is not None and found not in _revisions():
