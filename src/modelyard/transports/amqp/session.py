@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 FIRST_BACKOFF_S = 0.1
 LONGEST_BACKOFF_S = 2.0
+JITTER = 0.5  # of the backoff, to either side
+ALL_RETURN_WITHIN_S = LONGEST_BACKOFF_S * (1 + JITTER)  # once a broker is back
 STABLE_AFTER_S = 5.0  # only a session that lasted this long resets the backoff
 QUIET_TRIES = 256  # of so many tries in vain, one at least is logged
 
@@ -121,6 +123,11 @@ class Supervisor:
         self._tries = 0  # in vain, since the last session
         self._problems: dict[str, str] = {}  # the last at each address
 
+    @property
+    def tries(self) -> int:
+        """How often opening a session has failed since the last one; in ``on_open``, before it."""
+        return self._tries
+
     async def run(self) -> None:
         """Keep a session open until cancelled."""
         backoff_s = FIRST_BACKOFF_S
@@ -144,7 +151,7 @@ class Supervisor:
             except LOST as error:
                 self._complain(address, error)
             # With jitter, so that many processes do not reconnect at the same moment.
-            await asyncio.sleep(backoff_s * self._broker.chance.uniform(0.5, 1.5))
+            await asyncio.sleep(backoff_s * self._broker.chance.uniform(1 - JITTER, 1 + JITTER))
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
     def _complain(self, address: Address, error: Exception) -> None:

@@ -30,7 +30,13 @@ from modelyard.transports.amqp.confirms import BlockedError
 from modelyard.transports.amqp.connection import Connection
 from modelyard.transports.amqp.known import Known
 from modelyard.transports.amqp.parser import Message
-from modelyard.transports.amqp.session import LOST, Broker, Session, Supervisor
+from modelyard.transports.amqp.session import (
+    ALL_RETURN_WITHIN_S,
+    LOST,
+    Broker,
+    Session,
+    Supervisor,
+)
 from modelyard.transports.amqp.topology import (
     CARDS,
     CATALOG,
@@ -83,6 +89,7 @@ class Watcher:
         self._cards: dict[str, envelope.Card] = {}  # by id
         self._session: Session | None = None
         self._first_heard: float | None = None
+        self._knows_all_after_s = KNOWS_ALL_AFTER_S
         self._is_complete = False
         self._hurried = asyncio.Event()
         self._tidied = -math.inf
@@ -101,7 +108,7 @@ class Watcher:
         if not self._is_complete and self._first_heard is not None:
             waited_s = self._broker.clock() - self._first_heard
             is_lacking = waited_s < LACKS_AT_MOST_S and bool(self._lacking())
-            self._is_complete = waited_s > KNOWS_ALL_AFTER_S and not is_lacking
+            self._is_complete = waited_s > self._knows_all_after_s and not is_lacking
         return self._is_complete
 
     def known(self, target: Target) -> Known | None:
@@ -139,6 +146,8 @@ class Watcher:
         self._session = session
         if self._first_heard is None:
             self._first_heard = now
+            if self._supervisor.tries:  # the broker was away, so the workers are on their way back
+                self._knows_all_after_s += ALL_RETURN_WITHIN_S
 
     def _on_lost(self) -> None:
         self._session = None
