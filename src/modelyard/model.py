@@ -1,4 +1,4 @@
-"""``Model``: the class that users subclass. Only ``predict`` must be implemented."""
+"""``Model``: the class that users subclass. Only ``predict`` must be implemented, or a stream."""
 
 from __future__ import annotations
 
@@ -13,6 +13,20 @@ class Model(ABC):
     Each object lives in a process of its own and is called by one thread, so it may keep state and
     need not be thread-safe. The calls are ``load``, ``warm_up``, ``predict`` once per batch, and
     ``unload``, in this order.
+
+    A model that waits for others, as for a service or an engine, writes ``async def predict``, and
+    ``concurrency`` under ``[batching]`` in ``model.toml``: as many calls of it are under way. Then
+    the other methods may be async too, and all run on one event loop. A call is cancelled when
+    nobody waits for it any longer.
+
+    A model that answers in pieces has a ``stream``, beside ``predict`` or in its place, and
+    ``concurrency`` as well::
+
+        def stream(self, instance: T) -> Iterator[U]:
+
+    It gets one instance and yields pieces; with ``async def`` it is an ``AsyncIterator[U]``. Of a
+    plain one, the streams under way take turns, piece by piece. When nobody reads any longer, it is
+    closed. See ``StreamingModel`` for one that makes pieces for many streams at once.
 
     Attributes:
         assets: The model's ``assets/`` folder. Files that ``model.toml`` lists under
@@ -32,7 +46,6 @@ class Model(ABC):
         predicted.
         """
 
-    @abstractmethod
     def predict(self, instances: Any) -> Any:
         """Answer a batch.
 
@@ -52,6 +65,60 @@ class Model(ABC):
                 cases the batch is run again request by request, and only callers whose own
                 instances raise get an error.
         """
+        raise NotImplementedError
+
+    predict.is_missing = True  # type: ignore[attr-defined]
 
     def unload(self) -> None:  # noqa: B027  (optional)
         """Release what the end of the process does not free."""
+
+
+class StreamingModel(Model):
+    """A model that makes the next pieces of many streams at once, as an engine with a scheduler of
+    its own does. Streams come and go at any step::
+
+        class Counter(StreamingModel):
+            def load(self) -> None:
+                self.left: dict[int, int] = {}
+
+            def admit(self, stream: int, instance: int) -> None:
+                self.left[stream] = instance
+
+            def step(self) -> list[tuple[int, int | None]]:
+                made: list[tuple[int, int | None]] = []
+                for stream, left in list(self.left.items()):
+                    if left:
+                        self.left[stream] = left - 1
+                        made.append((stream, left))
+                    else:
+                        del self.left[stream]
+                        made.append((stream, None))
+                return made
+
+            def leave(self, stream: int) -> None:
+                self.left.pop(stream, None)
+
+    ``step`` may be async, for an engine that is.
+    """
+
+    @abstractmethod
+    def admit(self, stream: int, instance: Any) -> None:
+        """Begin a stream; ``stream`` is its number. Annotate the instance.
+
+        Raises:
+            InvalidInput: It is refused; see ``predict``.
+        """
+
+    @abstractmethod
+    def step(self) -> Any:
+        """Make the next pieces. Called again and again while there are streams. Annotate it:
+        ``Iterable[tuple[int, U]]``.
+
+        Returns:
+            Numbers of streams, each with its next piece; with None if it has ended, and with an
+            exception if it has failed.
+        """
+
+    @abstractmethod
+    def leave(self, stream: int) -> None:
+        """Drop a stream: nobody reads it any longer. It may have ended."""

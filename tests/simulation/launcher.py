@@ -10,7 +10,7 @@ from typing import Any
 
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers
+from modelyard.core.messages import Reply
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.runners import SimulatedRunner
@@ -69,7 +69,7 @@ class Launcher:
         folder: Path,
         manifest: Manifest,
         *,
-        on_answers: Callable[[Answers], None],
+        on_reply: Callable[[Reply], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Any], None] | None = None,
         on_step: Callable[[str], None] | None = None,
@@ -78,7 +78,7 @@ class Launcher:
         await asyncio.sleep(self.chance.uniform(0.001, 0.02))
         if self.trouble.no_room:
             raise BlockingIOError(11, "Resource temporarily unavailable")
-        runner = SimulatedRunner(self, manifest, on_answers=on_answers, on_closed=on_closed)
+        runner = SimulatedRunner(self, manifest, on_reply=on_reply, on_closed=on_closed)
         self.runners.append(runner)
         return runner
 

@@ -56,7 +56,7 @@ def _judge_front(world: World, front: Front) -> None:
             problem(f"{name} counts {entry.in_flight} of {entry.target} in flight")
     if front.dispatch._flights._flights:
         problem(f"{name} has flights left")
-    if front.dispatch._expiry._deadlines:
+    if front.dispatch.expiry._deadlines:
         problem(f"{name} watches deadlines of nobody")
     if isinstance(front, Gateway):
         for worker in world.workers:

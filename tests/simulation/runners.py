@@ -22,7 +22,9 @@ from modelyard.core.messages import (
     Batch,
     LoadFailed,
     Ready,
+    Reply,
     Stop,
+    ToRunner,
     encode_batch,
     encode_frame,
     to_pool,
@@ -48,13 +50,13 @@ class SimulatedRunner:
         launcher: Launcher,
         manifest: Manifest,
         *,
-        on_answers: Callable[[Answers], None],
+        on_reply: Callable[[Reply], None],
         on_closed: Callable[[], None],
     ) -> None:
         self._launcher = launcher
         self._loop = launcher.loop
         self._manifest = manifest
-        self._on_answers = on_answers
+        self._on_reply = on_reply
         self._on_closed = on_closed
         self.opened: asyncio.Future[Ready | LoadFailed] = self._loop.create_future()
         self._exited: asyncio.Future[int] = self._loop.create_future()
@@ -80,7 +82,7 @@ class SimulatedRunner:
 
     # What the slot calls.
 
-    def send(self, message: Batch | Stop) -> None:
+    def send(self, message: ToRunner) -> None:
         """Hand over a message."""
         if isinstance(message, Batch):
             self._launcher.on_handed(self)
@@ -269,7 +271,7 @@ class SimulatedRunner:
     def _receive(self, frame: bytes) -> None:
         message = to_pool.decode(memoryview(frame)[FRAME_HEADER_BYTES:])
         if isinstance(message, Answers):
-            self._on_answers(message)
+            self._on_reply(message)
         elif not self.opened.done():
             self.opened.set_result(message)
 

@@ -17,8 +17,10 @@ from modelyard.core.messages import (
     Batch,
     LoadFailed,
     Ready,
+    Reply,
     Request,
     Stop,
+    ToRunner,
 )
 from modelyard.core.names import Target
 from modelyard.pool.output import Line
@@ -58,7 +60,7 @@ class FakeRunner:
     def __init__(
         self,
         *,
-        on_answers: Callable[[Answers], None],
+        on_reply: Callable[[Reply], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
     ) -> None:
@@ -66,16 +68,17 @@ class FakeRunner:
         self.batches: list[Batch] = []
         self.is_stopped = self.is_read = False
         self.say = on_line
-        self._on_answers = on_answers
+        self._on_reply = on_reply
         self._on_closed = on_closed
         self._code: asyncio.Future[int] = asyncio.Future()
 
     # What the slot calls.
 
-    def send(self, message: Batch | Stop) -> None:
+    def send(self, message: ToRunner) -> None:
         if isinstance(message, Stop):
             self.is_stopped = True
         else:
+            assert isinstance(message, Batch)
             self.batches.append(message)
 
     def kill(self) -> None:
@@ -113,7 +116,7 @@ class FakeRunner:
     async def answer(self, *outcomes: bytes | Failure, model_s: float = 0.01) -> None:
         """Answer a batch."""
         sizes = [len(outcomes)]
-        self._on_answers(Answers(list(outcomes), model_s, sizes))
+        self._on_reply(Answers(list(outcomes), model_s, sizes))
         await settle()
 
     async def end(self, code: int) -> None:
@@ -181,7 +184,7 @@ class Pooling:
         folder: Path,
         manifest: Manifest,
         *,
-        on_answers: Callable[[Answers], None],
+        on_reply: Callable[[Reply], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
@@ -190,7 +193,7 @@ class Pooling:
         await asyncio.sleep(0)
         if self.refusal is not None:
             raise self.refusal
-        runner = FakeRunner(on_answers=on_answers, on_closed=on_closed, on_line=on_line)
+        runner = FakeRunner(on_reply=on_reply, on_closed=on_closed, on_line=on_line)
         self.runners.append(runner)
         return runner
 

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from modelyard.gateway.connection import KEEP_ALIVE_S
+from modelyard.gateway.keep_alive import KEEP_ALIVE_S
 from modelyard.gateway.reader import MOST_AHEAD_BYTES
 from modelyard.gateway.stall import STALLED_S
 from tests.unit.asking import settle

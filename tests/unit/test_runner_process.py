@@ -21,6 +21,7 @@ from modelyard.core.messages import (
     Batch,
     LoadFailed,
     Ready,
+    Reply,
     Stop,
     encode_frame,
     to_runner,
@@ -71,7 +72,7 @@ class Started:
     """A runner that was started, and what it told."""
 
     def __init__(self) -> None:
-        self.answers: list[Answers] = []
+        self.answers: list[Reply] = []
         self.closed = asyncio.Event()
         self.given_back = asyncio.Event()
         self.lines: list[Line] = []
@@ -86,7 +87,7 @@ class Started:
             model,
             equipment=Equipment(sys.executable, {"A": "b"}, self.given_back.set),
             shows_errors=False,
-            on_answers=self.answers.append,
+            on_reply=self.answers.append,
             on_closed=self.closed.set,
             on_line=self.lines.append,
         )
@@ -229,7 +230,7 @@ def test_messages_are_the_same_however_they_are_cut(
     step = data.draw(st.integers(1, len(stream) + 1))
 
     async def scenario() -> None:
-        got: list[Answers] = []
+        got: list[Reply] = []
         runner = RunnerProcess(got.append, lambda: None)
         for start in range(0, len(stream), step):
             runner.data_received(stream[start : start + step])

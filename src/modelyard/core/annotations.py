@@ -12,10 +12,9 @@ _PLAIN = {"floating": "float", "integer": "int", "bool": "bool", "bool_": "bool"
 """Numpy's kinds of scalars, and Python's type of the same kind."""
 
 
-def is_deferred(predict: Callable[..., Any]) -> bool:
-    """Return whether a call gives no predictions yet: it is async, or a generator."""
-    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, inspect.isgeneratorfunction)
-    return any(is_kind(predict) for is_kind in kinds)
+def is_generator(predict: Callable[..., Any]) -> bool:
+    """Return whether a call gives pieces, and no predictions."""
+    return inspect.isasyncgenfunction(predict) or inspect.isgeneratorfunction(predict)
 
 
 def advise_on_elements(annotation: Any) -> str | None:

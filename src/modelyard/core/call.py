@@ -29,8 +29,9 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from modelyard.core.errors import RequestError
-from modelyard.core.instances import count_instances
+from modelyard.core.instances import MANY, count_instances
 from modelyard.core.messages import Request
+from modelyard.core.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Call:
         arrived: When the call reached its pool. Set and read by the pool only.
         blame: How strongly the call is suspected of ending runners. Set and read by the pool only;
             see ``pool/blame.py``.
+        stream: Takes the answer in pieces, of a ``StreamedCall``; None for all others.
     """
 
     __slots__ = (
@@ -69,6 +71,8 @@ class Call:
         "priority",
         "request",
     )
+
+    stream: Stream | None = None
 
     def __init__(self, request: Request, on_settled: Callable[[Self], None]) -> None:
         self.request = request
@@ -120,3 +124,19 @@ class Call:
                 watcher(self)
             except Exception:
                 log.exception("watcher_failed", extra={"id": self.request.id})
+
+
+class StreamedCall(Call):
+    """A call whose answer is wanted in pieces; see ``core/stream.py``."""
+
+    __slots__ = ("stream",)
+
+    def __init__(
+        self,
+        request: Request,
+        on_settled: Callable[[Self], None],
+        on_pieces: Callable[[list[bytes]], None],
+    ) -> None:
+        super().__init__(request, on_settled)
+        self.stream = Stream(on_pieces)
+        self._instances = MANY  # so it is a batch, and a bundle, by itself

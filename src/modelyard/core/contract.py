@@ -17,12 +17,13 @@ from typing import Any
 
 import msgspec
 
-from modelyard.core.annotations import advise_on_elements, is_deferred
+from modelyard.core.annotations import advise_on_elements, is_generator
 from modelyard.core.arrays import Arrays, Tensor
 from modelyard.core.columns import ColumnArrays, Columns
 from modelyard.core.errors import InvalidInput, Malformed, RequestError
 from modelyard.core.lists import ContractError, Instances, Lists, Side, to_json
 from modelyard.core.messages import Form
+from modelyard.core.pieces import PieceContract, StreamTypes, stream_types_of
 from modelyard.core.refused import refuse, refuse_tensors
 from modelyard.core.tensor_arrays import ArrayTensors, ColumnTensors
 from modelyard.core.tensor_data import write_outputs
@@ -30,13 +31,20 @@ from modelyard.core.tensor_lists import ListTensors
 from modelyard.core.tensors import Tensors, choose, describe, match
 from modelyard.core.v2 import Wanted, pack, read_question, unpack
 
+_EXAMPLE = "def predict(self, instances: list[list[float]]) -> list[int]:"
+
 
 class Contract:
-    """The input and output types of one model."""
+    """The input and output types of one model.
+
+    Attributes:
+        pieces: Those of a streamed answer; None if there are no streams.
+    """
 
     def __init__(
         self, *, takes: Side, gives: Side, takes_tensors: Tensors, gives_tensors: Tensors
     ) -> None:
+        self.pieces: PieceContract | None = None
         self._takes = takes
         self._gives = gives
         self._takes_tensors = takes_tensors
@@ -102,6 +110,14 @@ class Contract:
         made = self._gives_tensors.write(predictions, is_checked=is_checked, is_json=is_json)
         return pack(*write_outputs(made, wanted))
 
+    def decode_one(self, raw: bytes | memoryview, form: Form) -> Any:
+        """Return the instance of a request that is answered in pieces; see ``decode``."""
+        instances = self.decode(raw, form)
+        if len(instances) != 1:
+            problem = f"a streamed request holds one instance, this one {len(instances)}"
+            raise InvalidInput(problem, where="$.input_data")
+        return instances[0]  # type: ignore[index]
+
     def decode(self, raw: bytes | memoryview, form: Form = "json") -> Instances:
         """Return the instances in ``raw``, which is of any form but ``v2``.
 
@@ -164,30 +180,71 @@ class Contract:
 
 
 def contract_of(model_class: type) -> Contract:
-    """Read the contract from the annotations of ``model_class.predict``.
+    """Read the contract from the annotations of ``model_class.predict``, and of its stream. A model
+    that has only a stream is predicted by gathering the pieces of each instance.
 
     Raises:
         ContractError: The annotations are missing or unsupported.
     """
+    streamed = stream_types_of(model_class)
+    if has_predict(model_class):
+        contract = _contract_of_predict(model_class)
+    elif streamed is not None:
+        takes = streamed.takes if _is_array(streamed.takes) else list[streamed.takes]  # type: ignore[name-defined]
+        contract = contract_between(takes, list[list[streamed.gives]], name=streamed.name)  # type: ignore[name-defined]
+    else:
+        raise ContractError(f"{model_class.__name__} has no predict; write `{_EXAMPLE}`")
+    if streamed is not None:
+        _check_same_instance(model_class, streamed, contract)
+        gives, _ = _side(list[streamed.gives], f"{streamed.name}: a piece", tensor_name="piece")  # type: ignore[name-defined]
+        schema = json.dumps(msgspec.json.schema(streamed.gives)).encode()
+        contract.pieces = PieceContract(gives, schema=schema)
+    return contract
+
+
+def has_predict(model_class: type) -> bool:
+    """Return whether a model class has a ``predict`` of its own."""
+    return not getattr(model_class.predict, "is_missing", False)  # type: ignore[attr-defined]
+
+
+def _contract_of_predict(model_class: type) -> Contract:
     name = f"{model_class.__name__}.predict"
     predict = model_class.predict  # type: ignore[attr-defined]
-    example = "def predict(self, instances: list[list[float]]) -> list[int]:"
-    if is_deferred(predict):
+    if is_generator(predict):
         raise ContractError(
-            f"{name} is async or a generator; write a plain function, which returns the "
-            f"predictions: {example}"
+            f"{name} is a generator; write a function that returns the predictions: {_EXAMPLE} "
+            "Or, to answer one instance in pieces, def stream(self, instance: str) -> Iterator[str]"
         )
     parameters = list(inspect.signature(predict).parameters)[1:]
     if len(parameters) != 1:
-        raise ContractError(f"{name} takes {len(parameters)} arguments; write {example}")
+        raise ContractError(f"{name} takes {len(parameters)} arguments; write {_EXAMPLE}")
     try:
         hints = typing.get_type_hints(predict, include_extras=True)
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise ContractError(f"{name}: {error}; import it where the class is defined") from error
     for what, key in (("its argument", parameters[0]), ("what it returns", "return")):
         if key not in hints:
-            raise ContractError(f"{name}: {what} has no annotation; write {example}")
+            raise ContractError(f"{name}: {what} has no annotation; write {_EXAMPLE}")
     return contract_between(hints[parameters[0]], hints["return"], name=name)
+
+
+def _check_same_instance(model_class: type, streamed: StreamTypes, contract: Contract) -> None:
+    """See that ``predict`` and the stream take the same instances: a request says only whether its
+    answer is wanted in pieces.
+    """
+    alone = list[streamed.takes]  # type: ignore[name-defined]
+    side, _ = _side(
+        streamed.takes if _is_array(streamed.takes) else alone, streamed.name, tensor_name="input"
+    )
+    if _schema(side.annotation, min_items=1) != contract.input_schema:
+        raise ContractError(
+            f"{model_class.__name__}.predict and {streamed.name} take different instances; "
+            "annotate them alike: list[T] for predict, T for the stream"
+        )
+
+
+def _is_array(annotation: Any) -> bool:
+    return any(map(_is_tensor, getattr(annotation, "__metadata__", ())))
 
 
 def contract_between(takes: Any, gives: Any, *, name: str) -> Contract:

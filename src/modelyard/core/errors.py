@@ -3,7 +3,7 @@
     RequestError                 has a stable ``code``, the same on every wire and in every metric
     ├── Malformed                not JSON, or a number or string that no type can represent
     ├── InvalidInput             JSON, but not what the model accepts; ``where`` names the place
-    ├── TooLarge · WrongMediaType · TooSlow
+    ├── TooLarge · WrongMediaType · NotAcceptable · TooSlow
     ├── Unauthenticated          no valid key
     ├── Forbidden                a valid key, which may not do this
     ├── RateLimited              a valid key, which asks too much
@@ -11,6 +11,7 @@
     ├── Conflict                 it is there already, and is another
     ├── ModelFailed              the model raised, or broke its contract
     ├── ModelCrashed             the model's process ended repeatedly while it ran the request
+    ├── StreamBroken             the answer ended after some pieces; the rest cannot be had
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
     ├── DeadlineExceeded
     └── GivenUp                  nobody waits for the answer any more
@@ -117,6 +118,12 @@ class WrongMediaType(RequestError):
     code = "wrong_media_type"
 
 
+class NotAcceptable(RequestError):
+    """The answer is wanted in pieces, and the model gives none."""
+
+    code = "not_acceptable"
+
+
 class TooSlow(RequestError):
     """The client took too long to send its request."""
 
@@ -194,6 +201,14 @@ class ModelCrashed(RequestError):
     """The model's process ended repeatedly while it ran this request, at last on its own."""
 
     code = "model_crashed"
+
+
+class StreamBroken(RequestError):
+    """A streamed answer ended early: the process that gave it ended, or cannot be reached. Pieces
+    have gone to the client, so the request is not run again.
+    """
+
+    code = "stream_broken"
 
 
 class Unavailable(RequestError):

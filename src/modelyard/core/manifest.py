@@ -61,6 +61,15 @@ class Batching(_Table, frozen=True):
             description="Milliseconds for which an idle runner may wait for a batch to fill.",
         ),
     ] = 0
+    concurrency: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Batches, or streams, that one runner has under way. For a model with an "
+            "`async def predict` or a `stream`, which must set it; 0 for all others.",
+        ),
+    ] = 0
 
 
 class Limits(_Table, frozen=True):
@@ -78,6 +87,13 @@ class Limits(_Table, frozen=True):
     load_timeout_s: Annotated[
         Seconds, Meta(description="Seconds in which the model must load and warm up.")
     ] = 300
+    piece_timeout_s: Annotated[
+        Seconds,
+        Meta(description="Seconds in which the next piece of a streamed answer must come."),
+    ] = 30
+    stream_timeout_s: Annotated[
+        Seconds, Meta(description="Seconds that a streamed answer may take in all.")
+    ] = 3600
     weight: Annotated[
         Weight,
         Meta(description="What a request counts for where a caller's limit counts weight."),

@@ -61,17 +61,47 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Pool to runner: unload the model and end."""
 
 
+class Begin(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Pool to concurrent runner: a batch, beside those under way; see ``Batch``.
+
+    ``id``: in ``Done`` and ``Pieces``. ``is_stream``: there is one input of one instance, and its
+    answer is wanted in pieces.
+    """
+
+    id: int
+    inputs: list[memoryview]
+    forms: list[Form] = []
+    is_stream: bool = False
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Pool to concurrent runner: nobody waits for these any more. Each is still answered, as it is
+    with ``Done`` or a last part, so that the pool knows when its place is free.
+    """
+
+    ids: list[int]
+
+
+class Grant(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Pool to concurrent runner: how many more pieces of a stream its reader can take."""
+
+    id: int
+    pieces: int
+
+
 class Schema(msgspec.Struct, frozen=True):
     """JSON Schemas of a model's input and output, and an example input, all as JSON text.
 
     ``tensors``: those of inputs and outputs, as V2 describes them; empty if a worker of an older
-    release announced the target.
+    release announced the target. ``piece``: the schema of a piece of a streamed answer; empty if
+    the model gives none.
     """
 
     input: bytes
     output: bytes
     example: bytes
     tensors: bytes = b""
+    piece: bytes = b""
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -86,11 +116,14 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
     example: bytes
     warm_up_s: float
     tensors: bytes = b""
+    piece_schema: bytes = b""
 
     @property
     def schema(self) -> Schema:
         """The model's schemas, as announced to gateways."""
-        return Schema(self.input_schema, self.output_schema, self.example, self.tensors)
+        return Schema(
+            self.input_schema, self.output_schema, self.example, self.tensors, self.piece_schema
+        )
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -115,6 +148,33 @@ class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
     sizes: list[int]
 
 
+class Done(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Concurrent runner to pool: the answers of one of the batches that are under way."""
+
+    id: int
+    answers: Answers
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """The next pieces of one stream, as JSON.
+
+    ``first``: the number of the first of them, from 0. ``is_last``: the stream ends with them, by
+    ``failure`` if there is one.
+    """
+
+    id: int
+    first: int
+    pieces: list[bytes]
+    is_last: bool = False
+    failure: Failure | None = None
+
+
+class Pieces(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Concurrent runner to pool: what its streams have given of late."""
+
+    parts: list[Part]
+
+
 class Announcement(msgspec.Struct, frozen=True):
     """What one pool announces about its target, or the sum over several pools: enough to route,
     check and document.
@@ -124,6 +184,7 @@ class Announcement(msgspec.Struct, frozen=True):
     if there is no more to say. ``reload_failed``: why the folder as it is now is not served; what
     is served is older.
 
+    ``concurrency``: how many batches or streams a runner has under way; 0 for one batch at a time.
     ``is_default``: whether ``model.toml`` says that it answers requests that name no version;
     ``target_wait_s``: the time in which a backlog should be gone; ``workers``: how many serve it.
     """
@@ -145,6 +206,12 @@ class Announcement(msgspec.Struct, frozen=True):
     workers: int = 1
     full_reason: str = ""
     reload_failed: str = ""
+    concurrency: int = 0
+
+    @property
+    def gives_pieces(self) -> bool:
+        """Whether answers can be had in pieces."""
+        return self.schema is not None and bool(self.schema.piece)
 
     @property
     def operator_reason(self) -> str:
@@ -165,12 +232,16 @@ class Member(msgspec.Struct, frozen=True):
 
 FRAME_HEADER_BYTES = 4
 
-to_runner = msgspec.msgpack.Decoder(Batch | Stop)
-to_pool = msgspec.msgpack.Decoder(Ready | LoadFailed | Answers)
+ToRunner = Batch | Stop | Begin | Leave | Grant
+Reply = Answers | Done | Pieces
+ToPool = Ready | LoadFailed | Reply
+
+to_runner = msgspec.msgpack.Decoder(ToRunner)
+to_pool = msgspec.msgpack.Decoder(ToPool)
 _encoder = msgspec.msgpack.Encoder()
 
 
-def encode_frame(message: Batch | Stop | Ready | LoadFailed | Answers) -> bytearray:
+def encode_frame(message: ToRunner | ToPool) -> bytearray:
     """Return the frame of one message, header included."""
     frame = bytearray(FRAME_HEADER_BYTES)
     _encoder.encode_into(message, frame, FRAME_HEADER_BYTES)

@@ -61,7 +61,8 @@ class Entry:
         self.announcement = announcement
         self.is_serving = announcement.state in SERVING
         # Instances that run at once when all runners are busy.
-        self.one_batch = announcement.max_batch_size * max(1, announcement.runners_ready)
+        at_once = max(1, announcement.runners_ready) * max(1, announcement.concurrency)
+        self.one_batch = announcement.max_batch_size * at_once
         digest = announcement.digest if announcement.cache_ttl_s > 0 else ""
         if digest != (self.keys.digest if self.keys else ""):
             model = str(self.target)

@@ -80,6 +80,9 @@ class Dispatch:
         metrics: Receives counts.
         timeout_cap_s: Upper bound on the timeout of a request.
         clock: Deadlines are readings of it.
+
+    Attributes:
+        expiry: Watches the deadlines of calls.
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Dispatch:
         self._metrics = metrics
         self.timeout_cap_s = timeout_cap_s
         self._clock = clock
-        self._expiry = Expiry(clock)
+        self.expiry = Expiry(clock)
         self._flights: Flights[ClientCall] = Flights()
         self._turns = Turns(self._send_in_turn)
         self._shadows = Shadows(catalog, metrics, send=self._send_watched, clock=clock)
@@ -148,7 +151,7 @@ class Dispatch:
         try:
             if entry.keys is None or self._cache is None:
                 self._check_room(entry)
-                call.ticket = self._expiry.watch(call)
+                call.ticket = self.expiry.watch(call)
                 self._send(entry, call)
                 return call
             key = entry.keys.key(raw, form, tenant)
@@ -160,6 +163,16 @@ class Dispatch:
         except Exception as error:
             _fail(call, error)
         return call
+
+    def send_alone(self, call: ClientCall) -> None:
+        """Send a call that shares nothing with others; settles it if that fails."""
+        call.watch(self._on_settled)
+        try:
+            self._check_room(call.entry)
+            call.ticket = self.expiry.watch(call)
+            self._send(call.entry, call)
+        except Exception as error:
+            _fail(call, error)
 
     def _on_found(self, call: ClientCall, key: bytes, known: bytes | None) -> None:
         """Answer from the cache, or ask the model."""
@@ -194,12 +207,12 @@ class Dispatch:
         self._send_watched(entry, flight.shared)
 
     def _forget(self, ticket: int, call: Call) -> None:
-        self._expiry.forget(call, ticket)
+        self.expiry.forget(call, ticket)
 
     def _board(self, flight: Flight[ClientCall], call: ClientCall) -> None:
         is_starter = call.request is flight.shared.request  # the flight has its deadline
         if not is_starter and call.ticket is None:
-            call.ticket = self._expiry.watch(call)
+            call.ticket = self.expiry.watch(call)
         flight.join(call)
 
     def _on_landed(
@@ -229,7 +242,7 @@ class Dispatch:
     def _on_settled(self, call: ClientCall) -> None:
         """Stop watching the deadline before the client is notified, and complete the error."""
         if call.ticket is not None:
-            self._expiry.forget(call, call.ticket)
+            self.expiry.forget(call, call.ticket)
         outcome = call.outcome
         if isinstance(outcome, bytes):
             return
@@ -263,7 +276,7 @@ class Dispatch:
 
     def _send_watched(self, entry: Entry, call: Call) -> None:
         """Send a call that is no client's, and settle it at its deadline."""
-        ticket = self._expiry.watch(call)
+        ticket = self.expiry.watch(call)
         call.watch(partial(self._forget, ticket))
         self._send(entry, call)
 

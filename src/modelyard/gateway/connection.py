@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection: its requests are answered one after the other.
 
 Path of a request: received bytes go straight to the reader (``reader.py``), which calls
-``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``_respond``
+``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``respond``
 when there is an answer. ``outbox.py`` writes the response. A request that is not a prediction is
 handed over to uvicorn (``handover.py``).
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
-from weakref import WeakKeyDictionary
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -22,18 +21,19 @@ from modelyard.gateway.answer import problem_answer, without_body
 from modelyard.gateway.budget import Reserved
 from modelyard.gateway.handover import Handover, Pages
 from modelyard.gateway.heads import Head
+from modelyard.gateway.keep_alive import KeepAlive
 from modelyard.gateway.known import KnownHeads
-from modelyard.gateway.outbox import Outbox
+from modelyard.gateway.outbox import outbox_of
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.reader import Limits, RequestReader, State
 from modelyard.gateway.room import Room
 from modelyard.gateway.stall import Stall
+from modelyard.gateway.stream_writer import StreamWriter
 from modelyard.gateway.streamed import StreamedHandover, answer_streamed, mark_streamed
 from modelyard.gateway.types import Respond
 
-KEEP_ALIVE_S = 75
 IDLE_LINGER_S = 0.5  # a stopping server keeps idle connections open this long
 LINGER_S = 5.0  # after a refusal the rest of the request is read and dropped this long
 
@@ -50,7 +50,6 @@ class HttpConnection(asyncio.Protocol):
     room: ClassVar[Room]
     proxies: ClassVar[Proxies | None] = None
     known_of_proxies: ClassVar[KnownHeads]  # whose plans hold what they say of callers
-    outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
 
     def __init__(
         self,
@@ -61,10 +60,7 @@ class HttpConnection(asyncio.Protocol):
     ) -> None:
         self._loop = loop = _loop or asyncio.get_running_loop()
         self._server = server_state
-        outbox = self.outboxes.get(loop)
-        if outbox is None:
-            outbox = self.outboxes[loop] = Outbox(loop)
-        self._outbox = outbox
+        self._outbox = outbox_of(loop)
         self._bodies = Reserved(None if self.endpoint is None else self.endpoint.budget)
         self._reader = RequestReader(
             self,
@@ -79,6 +75,7 @@ class HttpConnection(asyncio.Protocol):
         )
         self.data_received = self._reader.feed  # type: ignore[method-assign]
         self._work: Predicting | Handover | None = None
+        self._flow: Handover | StreamWriter | None = None  # what a slow client holds up
         self._is_leaving = False
         self._is_write_paused = False
         self.quiet_since = loop.time()
@@ -96,14 +93,14 @@ class HttpConnection(asyncio.Protocol):
         everybody = cast("set[HttpConnection]", self._server.connections)
         has_room = len(everybody) < self.room.most or self.room.make(everybody)
         self._server.connections.add(self)  # type: ignore[arg-type]
-        self._keep_alive = self._loop.call_later(KEEP_ALIVE_S, self._on_quiet)
+        self._keep_alive = KeepAlive(self._loop, self, self._stall)
         if not has_room:
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the request that the client waited for (called by the loop)."""
         self._server.connections.discard(self)
-        self._keep_alive.cancel()
+        self._keep_alive.stop()
         self._stall.stop()
         self._reader.close()
         self._bodies.give_back()
@@ -117,15 +114,15 @@ class HttpConnection(asyncio.Protocol):
         """Watch for a client that does not read (called by the loop)."""
         self._is_write_paused = True
         self._stall.watch()
-        if isinstance(self._work, Handover):
-            self._work.pause_writing()
+        if self._flow is not None:
+            self._flow.pause_writing()
 
     def resume_writing(self) -> None:
         """Go on writing (called by the loop)."""
         self._is_write_paused = False
         self._stall.stop()
-        if isinstance(self._work, Handover):
-            self._work.resume_writing()
+        if self._flow is not None:
+            self._flow.resume_writing()
         self._go_on()
 
     # From a request to its response.
@@ -154,14 +151,15 @@ class HttpConnection(asyncio.Protocol):
         plan, endpoint = head.plan, self.endpoint
         if plan is not None and endpoint is not None and refusal is None:
             given_id = self._reader.given_id
-            work = endpoint.begin(plan, body, self._respond, given_id=given_id, host=self._host)
+            respond = self._stream_writer(head) if plan.may_stream else self.respond
+            work = endpoint.begin(plan, body, respond, given_id=given_id, host=self._host)
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:
-            self._answer_refusal(refusal, head, self._respond)
+            self._answer_refusal(refusal, head, self.respond)
         else:
             self._outbox.flush()
-            self._work = handover = self.pages.answer(
+            self._work = self._flow = handover = self.pages.answer(
                 head,
                 body,
                 transport=self.transport,
@@ -175,7 +173,7 @@ class HttpConnection(asyncio.Protocol):
         """Begin to answer a request whose body still comes."""
         self._is_leaving = True
         self._outbox.flush()
-        self._work = streamed = answer_streamed(
+        self._work = self._flow = streamed = answer_streamed(
             self.pages,
             head,
             transport=self.transport,
@@ -186,13 +184,25 @@ class HttpConnection(asyncio.Protocol):
         )
         return streamed.feed
 
-    def _respond(self, head: bytes, body: bytes) -> None:
+    def _stream_writer(self, head: Head) -> StreamWriter:
+        self._is_leaving = self._is_leaving or head.is_of_http_1_0
+        self._flow = writer = StreamWriter(self, is_chunked=not head.is_of_http_1_0)
+        return writer
+
+    def complete(self, head: bytes) -> bytes:
+        """Return a whole head; what was answered before is sent."""
+        self._outbox.flush()
+        if self._is_leaving:
+            head += b"connection: close\r\n"
+        return b"%b%b\r\n" % (head, self._outbox.date_lines(self._server.default_headers))
+
+    def respond(self, head: bytes, body: bytes) -> None:
         """Send a response; ``head`` is the status line and headers without the blank line."""
         if self._is_leaving:
             head += b"connection: close\r\n"
         dated = self._outbox.date_lines(self._server.default_headers)
         self._outbox.add(self.transport, b"%b%b\r\n%b" % (head, dated, body))
-        self._on_answered()
+        self.on_answered()
 
     def _on_page_done(self, is_closed: bool) -> None:
         self._is_leaving = self._is_leaving or is_closed
@@ -202,9 +212,9 @@ class HttpConnection(asyncio.Protocol):
             self._work = None
             self._linger()
         else:
-            self._on_answered()
+            self.on_answered()
 
-    def _on_answered(self) -> None:
+    def on_answered(self) -> None:
         """Go on with the next request, or wait for one."""
         self._work = None
         if self._bodies.taken:
@@ -269,22 +279,15 @@ class HttpConnection(asyncio.Protocol):
         """Whether no request is being read, but for its head, or answered."""
         return self._reader.state in (State.IDLE, State.HEAD) and not self._is_write_paused
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether nothing of the next request has come."""
+        return self._reader.state is State.IDLE
+
     def leave(self) -> None:
         """Make room for others."""
         self._server.connections.discard(self)
         self.transport.abort()
-
-    def _on_quiet(self) -> None:
-        """Close the connection if it was quiet for ``KEEP_ALIVE_S``, else check later."""
-        is_idle = self._reader.state is State.IDLE
-        left_s = self.quiet_since + KEEP_ALIVE_S - self._loop.time()
-        if self.transport.is_closing():  # once the client has read the last answer
-            self._stall.watch()
-        elif not is_idle or left_s > 0:
-            wait_s = left_s if is_idle else KEEP_ALIVE_S
-            self._keep_alive = self._loop.call_later(wait_s, self._on_quiet)
-        else:
-            self.transport.close()
 
     def shutdown(self) -> None:
         """Finish the request in progress, then close (called by uvicorn when the server stops).

@@ -11,6 +11,7 @@ from modelyard.core.instances import MANY, count_instances
 from modelyard.core.messages import Form
 from modelyard.core.routes import UNKNOWN, Who
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.dispatch.streams import StreamCall
 from modelyard.gateway.heads import Plan
 
 
@@ -55,6 +56,31 @@ def start_counted(
             caller=account.key,
             who=account.who if plan.who is UNKNOWN else Who(account.owner, plan.who.header),
         )
+    except BaseException:
+        account.undo(entered)
+        raise
+    if call.outcome is not None:
+        account.leave(entered, call)
+    else:
+        call.watch(partial(account.leave, entered))
+    return call
+
+
+def start_counted_stream(
+    dispatch: Dispatch,
+    account: Account,
+    ask: Ask,
+    begin: Callable[[str, Who], StreamCall],
+    *,
+    plan: Plan,
+) -> StreamCall:
+    """Call ``begin`` with what takes turns and what a route may stick to; see ``start_counted``."""
+    entered: Sequence[Entered] = ()
+    if account.meters:
+        entered = account.enter(ask.model_name, partial(cost_of, dispatch, ask, plan.form))
+    who = account.who if plan.who is UNKNOWN else Who(account.owner, plan.who.header)
+    try:
+        call = begin(account.key, who)
     except BaseException:
         account.undo(entered)
         raise

@@ -15,6 +15,7 @@ from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
 from modelyard.dispatch.interfaces import CacheUse
+from modelyard.gateway.formats import StreamFormat
 
 
 class Told(NamedTuple):
@@ -25,9 +26,12 @@ class Told(NamedTuple):
 
 
 class Heard(Ask, gc=False):
-    """An Ask that came through a door. ``echo``: data to repeat in the response (the V2 id)."""
+    """An Ask that came through a door. ``echo``: data to repeat in the response (the V2 id).
+    ``written``: how the pieces of the answer are written, if it is wanted in pieces.
+    """
 
     echo: bytes = b""
+    written: StreamFormat | None = None
 
 
 class Door(Protocol):

@@ -41,6 +41,7 @@ class Plan(NamedTuple):
     names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
     the response. ``door``: translates, where it is not the protocol of ``/predict``.
     ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what a route may stick to.
+    ``may_stream``: whether its door may answer in pieces.
     """
 
     form: Form
@@ -54,6 +55,7 @@ class Plan(NamedTuple):
     door: Door | None = None
     credential: Credential = b""
     who: Who = UNKNOWN
+    may_stream: bool = False
 
 
 class Head:
@@ -108,6 +110,11 @@ class Head:
         self.is_expecting = b"expect" in headers
         self.is_streamed = False
         self.plan: Plan | None = None
+
+    @property
+    def is_of_http_1_0(self) -> bool:
+        """Whether the client speaks HTTP/1.0, which has no chunks."""
+        return self.raw.partition(b"\r\n")[0].endswith(b" HTTP/1.0")
 
     def fields(self) -> list[tuple[bytes, bytes]]:
         """Return all headers: names in lower case, and values."""

@@ -1,12 +1,13 @@
 """Writes the responses of one turn of the event loop together, at its end.
 
 Written one by one, between other work, each response would wake the client's process, and a wake-up
-costs more than the work. Path of a request: ``HttpConnection._respond`` calls ``add``.
+costs more than the work. Path of a request: ``HttpConnection.respond`` calls ``add``.
 """
 
 from __future__ import annotations
 
 import asyncio
+from weakref import WeakKeyDictionary
 
 
 class Outbox:
@@ -37,3 +38,14 @@ class Outbox:
             self._dated = headers
             self._date_lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         return self._date_lines
+
+
+_outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
+
+
+def outbox_of(loop: asyncio.AbstractEventLoop) -> Outbox:
+    """Return the outbox of a loop, which all its connections share."""
+    outbox = _outboxes.get(loop)
+    if outbox is None:
+        outbox = _outboxes[loop] = Outbox(loop)
+    return outbox

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from modelyard.core.errors import RequestError, WrongMediaType
 from modelyard.gateway.door import Door, RefusingDoor
+from modelyard.gateway.formats import format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
+from modelyard.gateway.pieces import PiecesDoor
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import address_of, form_of
 from modelyard.gateway.uploads import is_upload
@@ -54,16 +56,21 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
             "content-type must be application/json or application/msgpack; at the URL of a model "
             "also multipart/form-data, or the type of a file, such as image/png"
         )
-    return Plan(
+    query = head.query if upload else b""
+    plan = Plan(
         form=form,
         is_bypass=_is_bypass(head),
         coding=_coding_of(head),
         name=name,
         version=version,
         upload=upload,
-        query=head.query if upload else b"",
+        query=query,
         credential=credential_of(head.headers),
     )
+    if (written := format_of(head.headers.get(b"accept", b""))) is None:
+        return plan
+    door = PiecesDoor(form, written, address=(name, version), upload=upload, query=query)
+    return plan._replace(door=door, may_stream=True)
 
 
 def _make_door_plan(head: Head, door: Door) -> Plan:

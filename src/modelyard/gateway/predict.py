@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +21,7 @@ from modelyard.core.names import Target
 from modelyard.core.routes import Who
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
+from modelyard.gateway.asked import Asked, with_lines
 from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.cors import Cors
 from modelyard.gateway.counted import start_counted
@@ -36,21 +36,12 @@ from modelyard.gateway.question import (
     read_ask,
     request_id_of,
 )
+from modelyard.gateway.streams import StreamStarter
 from modelyard.gateway.types import GatewayMetrics, Respond
 from modelyard.gateway.uploads import read_upload
 from modelyard.gateway.watched import Answered, Watched
 
 log = logging.getLogger(__name__)
-
-
-class Asked(NamedTuple):
-    """One request, and how it is answered."""
-
-    plan: Plan
-    request_id: str
-    started: float
-    respond: Respond
-    host: str
 
 
 class PredictEndpoint:
@@ -95,6 +86,9 @@ class PredictEndpoint:
         self._max_body_bytes = max_body_bytes
         self._is_access_logged = is_access_logged
         self._clock = clock
+        self._streams = StreamStarter(
+            dispatch, clock=clock, gate=gate, answer_whole=self._on_answered, note=self._note
+        )
 
     @property
     def proxies(self) -> Proxies | None:
@@ -147,7 +141,7 @@ class PredictEndpoint:
         """
         request_id = request_id_of(given_id) if given_id else new_request_id()
         if plan.cors:
-            respond = partial(_respond_with, plan.cors, respond)
+            respond = with_lines(plan.cors, respond)
         asked = Asked(plan, request_id, self._clock(), respond, host)
         if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
@@ -171,7 +165,7 @@ class PredictEndpoint:
     ) -> None:
         """Answer a request that is refused before its body has been read."""
         if lines := self.cors.lines_for(origin):
-            respond = partial(_respond_with, lines, respond)
+            respond = with_lines(lines, respond)
         plan = NO_PLAN._replace(door=door)
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
@@ -179,13 +173,15 @@ class PredictEndpoint:
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
         plan = asked.plan
         if ask.timeout_s is not None and ask.timeout_s > (cap_s := self._dispatch.timeout_cap_s):
-            respond = partial(_respond_with, b"x-timeout-s: %g\r\n" % cap_s, asked.respond)
+            respond = with_lines(b"x-timeout-s: %g\r\n" % cap_s, asked.respond)
             asked = asked._replace(respond=respond)
         principal = None
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
             plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
+            if isinstance(ask, Heard) and ask.written is not None:
+                return self._streams.start(asked, ask, ask.written, principal, self.watched)
             answered: Answered = partial(self._on_door_answered, asked, plan.door, ask)
         else:
             answered = partial(self._on_answered, asked)
@@ -313,8 +309,3 @@ class PredictEndpoint:
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
             log.info("request", extra=fields)
-
-
-def _respond_with(lines: bytes, respond: Respond, head: bytes, body: bytes) -> None:
-    """Respond with more header lines."""
-    respond(head + lines, body)

@@ -17,11 +17,13 @@ STATUS: dict[str, StatusCode] = {
     "too_slow": StatusCode.DEADLINE_EXCEEDED,
     "too_large": StatusCode.RESOURCE_EXHAUSTED,  # as gRPC itself says of large messages
     "wrong_media_type": StatusCode.INVALID_ARGUMENT,
+    "not_acceptable": StatusCode.UNIMPLEMENTED,
     "invalid_input": StatusCode.INVALID_ARGUMENT,
     "headers_too_large": StatusCode.RESOURCE_EXHAUSTED,
     "internal": StatusCode.INTERNAL,
     "model_failed": StatusCode.INTERNAL,
     "model_crashed": StatusCode.INTERNAL,
+    "stream_broken": StatusCode.UNAVAILABLE,
     "unavailable": StatusCode.UNAVAILABLE,
     "model_not_ready": StatusCode.UNAVAILABLE,
     "overloaded": StatusCode.UNAVAILABLE,

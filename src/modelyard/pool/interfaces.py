@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
+from modelyard.core.messages import Answers, LoadFailed, Ready, Reply, ToRunner
 from modelyard.pool.output import Line
 
 
@@ -20,7 +20,7 @@ class Runner(Protocol):
         """The outcome of loading; cancelled if the runner ended before that."""
         ...
 
-    def send(self, message: Batch | Stop) -> None:
+    def send(self, message: ToRunner) -> None:
         """Send a message."""
         ...
 
@@ -49,7 +49,7 @@ class Launch(Protocol):
         folder: Path,
         manifest: Manifest,
         *,
-        on_answers: Callable[[Answers], None],
+        on_reply: Callable[[Reply], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers
+from modelyard.core.messages import Reply
 from modelyard.equipment.equipper import Equipper
 from modelyard.pool.output import Line
 from modelyard.pool.runner_process import RunnerProcess
@@ -29,7 +29,7 @@ class Launcher:
         folder: Path,
         manifest: Manifest,
         *,
-        on_answers: Callable[[Answers], None],
+        on_reply: Callable[[Reply], None],
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
@@ -42,7 +42,7 @@ class Launcher:
                 manifest,
                 equipment=equipment,
                 shows_errors=self._shows_errors,
-                on_answers=on_answers,
+                on_reply=on_reply,
                 on_closed=on_closed,
                 on_line=on_line,
             )

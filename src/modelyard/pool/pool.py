@@ -15,14 +15,15 @@ from types import TracebackType
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
-from modelyard.core.errors import DeadlineExceeded, Failure, ModelCrashed, from_failure
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Answers, Ready
-from modelyard.core.pace import Pace
-from modelyard.pool.blame import Patience, judge
+from modelyard.pool.blame import Patience
+from modelyard.pool.concurrent import ConcurrentSlot
 from modelyard.pool.endings import Lost
 from modelyard.pool.interfaces import Launch, PoolMetrics
+from modelyard.pool.outcomes import Outcomes
 from modelyard.pool.runners import Runners
+from modelyard.pool.serial import SerialSlot
 from modelyard.pool.slot import Slot
 from modelyard.pool.waiting import Waiting
 
@@ -61,13 +62,25 @@ class Pool:
     ) -> None:
         self.manifest = manifest
         self.target = manifest.target
-        self._metrics = metrics
         self._clock = clock
-        self._waiting = Waiting(manifest.batching, on_late=self._expire)
         self._patience = Patience(most_s=manifest.limits.timeout_s)
+        self._outcomes = Outcomes(
+            self.target, metrics=metrics, patience=self._patience, clock=clock
+        )
+        self._waiting = Waiting(manifest.batching, on_late=self._outcomes.expire)
+        self._outcomes.wait_again = self._waiting.add
+        kind = ConcurrentSlot if manifest.batching.concurrency else SerialSlot
 
         def make_slot() -> Slot:
-            return Slot(self, folder=folder, manifest=manifest, launch=launch, clock=clock)
+            return kind(
+                self,
+                folder=folder,
+                manifest=manifest,
+                launch=launch,
+                clock=clock,
+                patience=self._patience,
+                metrics=metrics,
+            )
 
         self._runners = Runners(
             manifest,
@@ -78,7 +91,7 @@ class Pool:
             clock=clock,
         )
         self._is_feeding = self._is_ticking = False
-        self._pace = Pace()
+        self._feeds_ahead = kind is SerialSlot and manifest.scaling.max_runners == 1
 
     async def __aenter__(self) -> Pool:
         self._loop = asyncio.get_running_loop()
@@ -110,7 +123,9 @@ class Pool:
     @property
     def instance_s(self) -> float:
         """What an instance takes in a full batch, in seconds; 0 before the first batch."""
-        return self._pace.seconds_per_instance(self.manifest.batching.max_batch_size) or 0.0
+        return (
+            self._outcomes.pace.seconds_per_instance(self.manifest.batching.max_batch_size) or 0.0
+        )
 
     @property
     def failed_loads(self) -> int:
@@ -165,10 +180,9 @@ class Pool:
         while runners.idle and (batch := self._waiting.next_batch(now)):
             slot = runners.idle.pop()
             slot.run(batch)
-            self._on_begun(slot)
         if runners.idle and (left_s := self._waiting.fill_left_s(now)) > 0:
             self._loop.call_later(left_s, self._wake)
-        if runners.slots and self.manifest.scaling.max_runners == 1:
+        if self._feeds_ahead and runners.slots:
             self._feed_ahead(runners.slots[0], now)
         if not self._is_ticking and (self._waiting or runners.is_busy):
             self._is_ticking = True
@@ -187,12 +201,6 @@ class Pool:
         if is_worth_it and (batch := self._waiting.full_batch(now)):
             slot.run_next(batch)
 
-    def _on_begun(self, slot: Slot) -> None:
-        """Note that a runner has begun its batch."""
-        begun = slot.started
-        slot.hung_at = self._patience.hung_at((call.deadline for call in slot.batch), begun=begun)
-        self._metrics.batch_started([begun - call.arrived for call in slot.batch])
-
     def _after_batch(self) -> None:
         if self._waiting:
             self._wake()
@@ -201,35 +209,31 @@ class Pool:
 
     def on_answers(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
         """Settle the calls of a finished batch, and feed the runner again."""
-        self._patience.returned(slot.took_s)
-        if slot.batch:
-            self._on_begun(slot)
-        else:
+        if not slot.batch:
             self._runners.idle.append(slot)
             if self._waiting.is_full_batch:
                 self._feed()  # the next batch is full: let the model run while we settle this one
                 os.sched_yield()  # let the runner start if it shares our core: 1 % of 20 ms
-        ran = sum(answers.sizes)
-        instance_s = answers.model_s / ran if ran else 0.0
-        if len(batch) == 1:  # so many that nobody has counted them, maybe
-            batch[0].ran(ran, instance_s=instance_s)
-        for call, outcome in zip(batch, answers.outcomes, strict=True):
-            if isinstance(outcome, Failure) and outcome.code == DeadlineExceeded.code:  # not run
-                self._expire([call])
-            elif call.is_settled:
-                self._metrics.came_late()
-            elif isinstance(outcome, Failure):
-                if outcome.code == "model_failed":
-                    fields = {"model": str(self.target), "id": call.request.id}
-                    log.warning("model_failed", extra=fields | {"why": outcome.detail})
-                call.settle(from_failure(outcome))
-            else:
-                call.instance_s = instance_s
-                call.settle(outcome)
-        self._metrics.batch_answered(answers)
-        if calls := len(answers.sizes):
-            self._pace.add(sum(answers.sizes) / calls, slot.took_s / calls)
+        self._outcomes.settle(slot, batch, answers)
         self._after_batch()
+
+    def on_done(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
+        """Settle the calls of one of the batches that a runner has under way."""
+        self._outcomes.settle(slot, batch, answers)
+        self._after_batch()
+
+    def on_room(self, slot: Slot, *, has_room: bool) -> None:
+        """Hand a runner that has batches under way another one, as long as it has room."""
+        idle = self._runners.idle
+        if has_room and slot not in idle:
+            idle.insert(0, slot)
+            self._after_batch()
+        elif not has_room and slot in idle:
+            idle.remove(slot)
+
+    def is_suspect(self, call: Call | None) -> bool:
+        """Return whether a call runs as a suspect; with None, whether any suspect waits."""
+        return self._waiting.is_suspect(call)
 
     def on_step(self, text: str) -> None:
         """Say what a start waits for."""
@@ -256,21 +260,7 @@ class Pool:
             for call in [*lost.batch, *lost.ahead]:
                 call.settle(self._runners.why_not())
             return
-        self._metrics.runner_lost(lost.cause)
-        log.warning("runner_lost", extra={"model": str(self.target), **lost.log_fields()})
-        now = self._clock()
-        if lost.cause == "hung":
-            self._patience.ended_hung(now - slot.started)
-        for call in lost.batch:
-            call.blame, verdict = judge(call.blame, lost.cause, deadline=call.deadline, now=now)
-            if verdict == "late":
-                call.settle(DeadlineExceeded("the deadline passed while the model ran"))
-            elif verdict == "guilty":
-                call.settle(
-                    ModelCrashed(f"the runner ended each time it ran this request ({lost.how})")
-                )
-            elif not call.is_settled:
-                self._waiting.add(call, is_suspect=True)
+        self._outcomes.lose(slot, lost)
         for call in lost.ahead:
             self._waiting.add(call)
         self._runners.lost(slot, lost)
@@ -288,27 +278,17 @@ class Pool:
         for call in list(self._waiting):
             call.settle(self._runners.why_not())
 
-    def _expire(self, calls: list[Call]) -> None:
-        """Settle the late calls that are not settled yet."""
-        waiting = [call for call in calls if not call.is_settled]
-        for call in waiting:
-            call.settle(
-                DeadlineExceeded("the deadline passed while the request waited for a runner")
-            )
-        if waiting:
-            self._metrics.expired(len(waiting))
-
     def _tick(self) -> None:
         """Drop late calls, kill hung runners and scale; runs only while there is work."""
         self._is_ticking = False
         now, runners = self._clock(), self._runners
         for slot in runners.slots:
-            if slot.batch and now >= slot.hung_at:
+            if slot.is_hung(now):
                 slot.kill_hung()
         self._waiting.drop_late(now)
-        late = [call for slot in runners.slots for call in slot.ahead if call.deadline <= now]
+        late = [call for slot in runners.slots for call in slot.late(now)]
         if late:
-            self._expire(late)
+            self._outcomes.expire(late)
         runners.scale(
             now,
             oldest_wait_s=self._waiting.oldest_wait_s(now),

@@ -2,7 +2,7 @@
 
 Path of a request: a slot calls ``send``, which writes the batch to the runner's socket. The other
 end is ``runner/__main__.py``. Its answers arrive in ``data_received``, which calls
-``Slot._on_answers``.
+``Slot._on_reply``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import cast
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
-    Answers,
     Batch,
     LoadFailed,
     Ready,
-    Stop,
+    Reply,
+    ToRunner,
     encode_batch,
     encode_frame,
     to_pool,
@@ -33,7 +33,9 @@ from modelyard.pool.output import Line, RunnerOutput
 
 EXIT_GRACE_S = 0.5
 
-OnAnswers = Callable[[Answers], None]
+_OPENINGS = (Ready, LoadFailed)
+
+OnReply = Callable[[Reply], None]
 
 
 class RunnerProcess(asyncio.Protocol):
@@ -42,10 +44,10 @@ class RunnerProcess(asyncio.Protocol):
     ``opened`` holds the outcome of loading.
     """
 
-    def __init__(self, on_answers: OnAnswers, on_closed: Callable[[], None]) -> None:
+    def __init__(self, on_reply: OnReply, on_closed: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Ready | LoadFailed] = loop.create_future()
-        self._on_answers = on_answers
+        self._on_reply = on_reply
         self._on_closed = on_closed
         self._received = bytearray()
         self._closed = asyncio.Event()
@@ -63,7 +65,7 @@ class RunnerProcess(asyncio.Protocol):
         *,
         equipment: Equipment,
         shows_errors: bool,
-        on_answers: OnAnswers,
+        on_reply: OnReply,
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
     ) -> RunnerProcess:
@@ -77,7 +79,7 @@ class RunnerProcess(asyncio.Protocol):
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            self = cls(on_answers, on_closed)
+            self = cls(on_reply, on_closed)
             reading, writing = os.pipe()
             self._output = RunnerOutput(reading, on_line)
             try:
@@ -122,7 +124,7 @@ class RunnerProcess(asyncio.Protocol):
         """Return the last lines that were printed or logged."""
         return self._output.last_lines()
 
-    def send(self, message: Batch | Stop) -> None:
+    def send(self, message: ToRunner) -> None:
         """Write a frame; does not wait."""
         if isinstance(message, Batch):
             self._transport.writelines(encode_batch(message))
@@ -173,8 +175,8 @@ class RunnerProcess(asyncio.Protocol):
                 return
             message = to_pool.decode(memoryview(received)[FRAME_HEADER_BYTES:end])
             del received[:end]
-            if isinstance(message, Answers):
-                self._on_answers(message)
+            if not isinstance(message, _OPENINGS):
+                self._on_reply(message)
             elif not self.opened.done():
                 self.opened.set_result(message)
 

@@ -162,6 +162,8 @@ class Runners:
         on another worker already.
         """
         runners = self._manifest.scaling.max_runners
+        if concurrency := self._manifest.batching.concurrency:
+            return runners * concurrency + 1
         if self._manifest.batching.max_batch_size > 1:
             return 2 * (runners + 1)  # a batch may combine several bundles
         is_slow = self.ready is not None and self.ready.warm_up_s >= SLOW_S
@@ -226,6 +228,7 @@ class Runners:
                 runners_ready=sum(slot.is_ready for slot in self.slots),
                 digest=ready.digest if ready else "",
                 schema=ready.schema if ready else None,
+                concurrency=manifest.batching.concurrency,
                 reason=self._reason,
                 full_reason=self._full_reason,
             )

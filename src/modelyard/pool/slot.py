@@ -1,10 +1,9 @@
 """A slot of a pool: the place of one runner, refilled whenever the runner ends.
 
-It keeps the calls that its runner has, so that none is lost with it.
-
-Path of a request: ``Pool._feed`` calls ``run`` with a batch, which goes to the runner through
-``runner_process.py``. The answers come back to ``_on_answers``, which passes them on to
-``Pool.on_answers`` together with the calls.
+Here is how a runner is started, opened and ended. What it is handed, and what it answers, is in two
+kinds of slots, which keep the calls of their runner so that none is lost with it:
+``serial.py`` for models that answer one batch at a time, and ``concurrent.py`` for those that have
+several batches or streams under way.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ import contextlib
 import logging
 import math
 import signal
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
-from modelyard.core.errors import Failure
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, Batch, LoadFailed, Ready, Stop
-from modelyard.pool.blame import Cause
+from modelyard.core.messages import Answers, LoadFailed, Ready, Stop
+from modelyard.pool.blame import Cause, Patience
 from modelyard.pool.endings import Ending, Lost
-from modelyard.pool.interfaces import Launch, Runner
+from modelyard.pool.interfaces import Launch, PoolMetrics, Runner
 from modelyard.pool.output import Line, log_line
 from modelyard.pool.repeats import Repeats
 
@@ -54,6 +53,18 @@ class SlotOwner(Protocol):
         """A batch finished."""
         ...
 
+    def on_done(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
+        """A batch finished, of a runner that has several under way."""
+        ...
+
+    def on_room(self, slot: Slot, *, has_room: bool) -> None:
+        """Such a runner has room for another batch, or has none."""
+        ...
+
+    def is_suspect(self, call: Call | None) -> bool:
+        """Return whether a call must run apart; with None, whether one waits that must."""
+        ...
+
     def on_closed(self, slot: Slot) -> None:
         """The runner takes no more batches; ``on_lost`` or ``on_left`` follows."""
         ...
@@ -67,7 +78,7 @@ class SlotOwner(Protocol):
         ...
 
 
-class Slot:
+class Slot(ABC):
     """One runner's place.
 
     Args:
@@ -76,6 +87,13 @@ class Slot:
         manifest: The model's manifest.
         launch: Starts a runner.
         clock: Readings of it are compared with deadlines.
+        patience: Says when a runner hangs.
+        metrics: Receives counts and times.
+
+    Attributes:
+        batch: The calls that run in its runner.
+        ahead: Those that have been sent to the runner, to run next.
+        took_s: The duration of the last batch.
     """
 
     def __init__(
@@ -86,12 +104,13 @@ class Slot:
         manifest: Manifest,
         launch: Launch,
         clock: Clock,
+        patience: Patience,
+        metrics: PoolMetrics,
     ) -> None:
-        self.batch: list[Call] = []  # running in its runner
-        self.ahead: list[Call] = []  # sent to the runner, to run next
-        self.took_s = math.inf  # duration of the last batch
+        self.batch: list[Call] = []
+        self.ahead: list[Call] = []
         self.started = 0.0
-        self.hung_at = 0.0
+        self.took_s = math.inf
         self.idle_since = 0.0
         self.is_ready = False
         self._owner = owner
@@ -99,32 +118,39 @@ class Slot:
         self._manifest = manifest
         self._launch = launch
         self._clock = clock
+        self._patience = patience
+        self._metrics = metrics
         self._runner: Runner | None = None
         self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
         self._is_hung = self._is_loading = False
         self._repeats = Repeats()
         self._leaving = asyncio.Event()
 
+    @abstractmethod
     def run(self, batch: list[Call]) -> None:
-        """Hand a batch to the runner, which must be idle."""
-        assert not self.batch
-        self.batch, self.started = batch, self._clock()
-        self._send(batch, [])
+        """Hand a batch to the runner, which has room for it."""
 
     def run_next(self, batch: list[Call]) -> None:
-        """Hand a second batch to the runner while it runs one. When the runner gets to it, it drops
-        requests that are late by then.
-        """
-        assert self.batch and not self.ahead
-        self.ahead = batch
-        self._send(batch, [call.deadline for call in batch])
+        """Hand the runner a second batch, to run next: only where it answers one at a time."""
+        raise NotImplementedError
 
-    def _send(self, batch: list[Call], deadlines: list[float]) -> None:
-        assert self._runner is not None
-        requests = [call.request for call in batch]
-        is_plain = all(request.form == "json" for request in requests)
-        forms = [] if is_plain else [request.form for request in requests]
-        self._runner.send(Batch([request.input for request in requests], forms, deadlines))
+    @abstractmethod
+    def is_hung(self, now: float) -> bool:
+        """Return whether the runner should have answered long ago."""
+
+    @abstractmethod
+    def late(self, now: float) -> list[Call]:
+        """Return the calls whose deadline has passed, of those that the runner need not finish."""
+
+    @abstractmethod
+    def _on_reply(self, reply: Any) -> None:
+        """Receive what the runner answers."""
+
+    def _take_all(self) -> tuple[list[Call], list[Call]]:
+        """Give up what the runner had when it ended: what ran, and what it had not begun."""
+        batch, ahead = self.batch, self.ahead
+        self.batch, self.ahead = [], []
+        return batch, ahead
 
     def kill_hung(self) -> None:
         """Kill the runner in the middle of its batch."""
@@ -165,8 +191,7 @@ class Slot:
             backoff_s = 0.0
             if is_failed:
                 backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
-            batch, ahead = self.batch, self.ahead
-            self.batch, self.ahead = [], []
+            batch, ahead = self._take_all()
             if batch or not self._leaving.is_set():
                 lost = Lost(
                     batch=batch,
@@ -228,7 +253,7 @@ class Slot:
             self._launch(
                 self._folder,
                 self._manifest,
-                on_answers=self._on_answers,
+                on_reply=self._on_reply,
                 on_closed=self._on_closed,
                 on_line=self._on_line,
                 on_step=on_step,
@@ -274,15 +299,6 @@ class Slot:
     def _on_closed(self) -> None:
         self.is_ready = False  # so no batch is handed over ahead either
         self._owner.on_closed(self)
-
-    def _on_answers(self, answers: Answers) -> None:
-        if self._runner and any(isinstance(outcome, Failure) for outcome in answers.outcomes):
-            self._runner.read_output()  # what it logged about them, while their ids are known here
-        now = self._clock()
-        batch, self.batch, self.ahead = self.batch, self.ahead, []
-        self.took_s = now - self.started
-        self.started = self.idle_since = now
-        self._owner.on_answers(self, batch, answers)
 
 
 def _describe(exit_code: int) -> str:

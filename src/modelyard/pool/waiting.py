@@ -27,6 +27,7 @@ class Waiting:
         self._backlog: Backlog[Call] = Backlog()
         self._suspects: deque[Call] = deque()
         self._is_suspects_turn = False
+        self._last_suspect: Call | None = None
 
     def __bool__(self) -> bool:
         return bool(self._backlog or self._suspects)
@@ -41,6 +42,10 @@ class Waiting:
             self._suspects.append(call)
         else:
             self._backlog.add(call)
+
+    def is_suspect(self, call: Call | None) -> bool:
+        """Return whether ``call`` is the suspect that ran last; with None, whether any waits."""
+        return bool(self._suspects) if call is None else call is self._last_suspect
 
     @property
     def is_full_batch(self) -> bool:
@@ -87,6 +92,7 @@ class Waiting:
             if suspect.is_settled:
                 continue
             if suspect.deadline > now:
+                self._last_suspect = suspect
                 return [suspect]
             self._on_late([suspect])
         return []

@@ -61,7 +61,12 @@ def main() -> None:
         channel.sendall(encode_frame(LoadFailed(str(error), told)))
         sys.exit(1)
     channel.sendall(encode_frame(ready))
-    _serve(channel, hosted)
+    if hosted.is_concurrent:
+        from modelyard.runner.concurrent import serve
+
+        serve(channel, hosted, tidy_up=_tidy_up)
+    else:
+        _serve(channel, hosted)
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -6,9 +6,11 @@ Path of a request: ``runner/__main__.py`` calls ``answer`` with the inputs of a 
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 from modelyard.core.artefacts import ArtefactError
 from modelyard.core.contract import Contract, contract_between, contract_of
@@ -37,6 +39,9 @@ class HostedModel:
         clock: Returns monotonic seconds.
     """
 
+    is_concurrent: ClassVar[bool] = False
+    """Whether several batches or streams are under way (``concurrent_host.py``)."""
+
     def __init__(
         self,
         *,
@@ -49,7 +54,7 @@ class HostedModel:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.contract = contract
-        self._subject = Subject(model, contract, folder, clock)
+        self._subject = Subject(model, contract, folder, clock, type(model).__name__)
         self._model = model
         self._manifest = manifest
         self._folder = folder
@@ -78,18 +83,23 @@ class HostedModel:
         Raises:
             LoadError: Any failure, described in one sentence.
         """
+        kind = cls
         try:
             manifest = read_manifest(folder)
             digest = digest_folder(folder, manifest)
+            if manifest.batching.concurrency:
+                from modelyard.runner.concurrent_host import ConcurrentModel
+
+                kind = ConcurrentModel
             if manifest.runtime is not None:
                 model, contract = _open_artefact(folder, manifest, is_signed=is_signed)
             else:
-                model, contract = _open_class(folder, manifest.class_ or "")
+                model, contract = _open_class(folder, manifest, kind.call)
         except ArtefactError as error:
             raise as_artefact_error(error, folder) from error
         except BaseException as error:
             raise as_load_error(error, folder) from error
-        return cls(
+        return kind(
             model=model,
             contract=contract,
             manifest=manifest,
@@ -98,6 +108,11 @@ class HostedModel:
             shows_errors=shows_errors,
             clock=clock,
         )
+
+    @classmethod
+    def call(cls, method: Callable[[], Any]) -> None:
+        """Call a method of the model's; one that is async, to its end."""
+        method()
 
     def warm_up(self) -> Ready:
         """Predict the example, if there is one, and call the model's own ``warm_up``.
@@ -110,7 +125,7 @@ class HostedModel:
         if self._model.example is not None:
             example = self._predict_example()
         try:
-            self._model.warm_up()
+            self.call(self._model.warm_up)
         except BaseException as error:
             raise as_load_error(error, self._folder) from error
         return Ready(
@@ -120,6 +135,7 @@ class HostedModel:
             example=example,
             warm_up_s=self._clock() - started,
             tensors=self.contract.tensors,
+            piece_schema=self.contract.pieces.schema if self.contract.pieces else b"",
         )
 
     def _predict_example(self) -> bytes:
@@ -136,13 +152,17 @@ class HostedModel:
             is_checked=self._manifest.checks.output != "never",
             shows_errors=True,  # to the operator, not to a caller
         )
-        run = Run(self._subject, rules, [example], ["json"])
-        outcome = run.answers([]).outcomes[0]
+        run, answers = self._run_once(rules, example)
+        outcome = answers.outcomes[0]
         if isinstance(outcome, Failure):
             what, raised = "the model's own example", run.raised.get(0)
             text = f"{what}: {self._explain(outcome)}"
             raise LoadError(text, told=f"{what}: {type(raised).__name__}" if raised else "")
         return example
+
+    def _run_once(self, rules: Rules, raw: bytes) -> tuple[Run, Answers]:
+        run = Run(self._subject, rules, [raw], ["json"])
+        return run, run.answers([])
 
     def _explain(self, failure: Failure) -> str:
         """Describe why the model's example has no answer."""
@@ -179,18 +199,31 @@ class HostedModel:
 
     def unload(self) -> None:
         """Call the model's ``unload``."""
-        self._model.unload()
+        self.call(self._model.unload)
 
 
-def _open_class(folder: Path, spec: str) -> tuple[Model, Contract]:
+def _open_class(
+    folder: Path, manifest: Manifest, call: Callable[[Callable[[], Any]], None]
+) -> tuple[Model, Contract]:
+    spec = manifest.class_ or ""
     model_class = import_class(folder, spec)
+    name = f"{source_of(folder, spec)}: {model_class.__name__}"
     try:
         contract = contract_of(model_class)
     except ContractError as error:
         raise LoadError(f"{source_of(folder, spec)}: {error}") from error
+    what = "a stream" if contract.pieces is not None else ""
+    what = "an async predict" if inspect.iscoroutinefunction(model_class.predict) else what
+    if what and not manifest.batching.concurrency:
+        raise LoadError(
+            f"{name} has {what}: write concurrency = 16 in model.toml, under [batching], for as "
+            "many under way in one runner"
+        )
+    if manifest.batching.concurrency and not what:
+        raise LoadError(f"{name} has no async predict and no stream: remove concurrency")
     model = model_class()
     model.assets = folder / "assets"
-    model.load()
+    call(model.load)
     return model, contract
 
 

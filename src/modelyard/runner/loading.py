@@ -12,7 +12,7 @@ from modelyard.core.artefacts import ArtefactError
 from modelyard.core.lists import ContractError
 from modelyard.core.manifest import ManifestError
 from modelyard.folder import FolderError
-from modelyard.model import Model
+from modelyard.model import Model, StreamingModel
 
 LONGEST_REASON = 500  # characters of an error's own text
 
@@ -80,11 +80,6 @@ def import_class(folder: Path, spec: str) -> type[Model]:
             problem = f"src/{module_name}.py: {class_name} is no Model"
             raise LoadError(problem + _instead(module_name, others))
         raise LoadError(f"src/{module_name}.py: write `class {class_name}(Model):`")
-    if "predict" in found.__abstractmethods__:
-        raise LoadError(
-            f"src/{module_name}.py: {class_name} has no predict; "
-            "write `def predict(self, instances: list[list[float]]) -> list[int]:`"
-        )
     return found
 
 
@@ -93,7 +88,9 @@ def _models_in(module: ModuleType) -> list[str]:
     return [
         name
         for name, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, Model) and value is not Model
+        if isinstance(value, type)
+        and issubclass(value, Model)
+        and value not in (Model, StreamingModel)
     ]
 
 

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -29,12 +29,12 @@ from modelyard.core.errors import (
 from modelyard.core.lists import Instances, UnfitPredictions
 from modelyard.core.messages import Answers, Form
 from modelyard.core.v2 import Wanted
-from modelyard.model import Model
 from modelyard.runner.loading import describe
 
 log = logging.getLogger(__name__)
 
 LARGEST_ANSWER_BYTES = 8 << 20  # RabbitMQ 4 accepts messages of up to 16 MiB
+SEE_LOG = "see the server's log for this request id"
 _TITLES: dict[Form, str] = {
     "json": "JSON",
     "msgpack": "MessagePack",
@@ -60,17 +60,26 @@ class Rules(msgspec.Struct, frozen=True):
     shows_errors: bool
 
 
+class Predictor(Protocol):
+    """What answers batches: a ``Model``, or what makes predictions of its stream."""
+
+    def predict(self, instances: Any) -> Any:
+        """See ``Model``."""
+        ...
+
+
 class Subject(NamedTuple):
     """The model that batches are run through.
 
-    ``folder`` is the model's, used to find its own lines in a traceback. ``clock`` returns
-    monotonic seconds.
+    ``model`` has its ``predict``. ``folder`` is the model's, used to find its own lines in a
+    traceback. ``clock`` returns monotonic seconds. ``name``: of the model's class.
     """
 
-    model: Model
+    model: Predictor
     contract: Contract
     folder: Path
     clock: Callable[[], float]
+    name: str
 
 
 class Run:
@@ -93,7 +102,7 @@ class Run:
         inputs: Sequence[bytes | memoryview],
         forms: Sequence[Form],
     ) -> None:
-        self._model, self._contract, self._folder, self._clock = subject
+        self._model, self._contract, self._folder, self._clock, self._name = subject
         self._rules = rules
         self._inputs = inputs
         self._forms = forms
@@ -113,6 +122,9 @@ class Run:
                 self._fail(good[0][0], error)
             else:
                 self._run_apart([position for position, _ in good], error)
+        return self._made()
+
+    def _made(self) -> Answers:
         return Answers(outcomes=self._outcomes, model_s=self._model_s, sizes=self._sizes)
 
     def _decode_all(self, deadlines: Sequence[float]) -> Good:
@@ -146,13 +158,17 @@ class Run:
                 self._fail(position, own_error)
                 is_explained = True
         if not is_explained:
-            log.warning(
-                "%s: a batch of %d requests failed, but each request succeeded by itself",
-                error.detail,
-                len(positions),
-                exc_info=error.__cause__,
-                extra={"inputs": positions},
-            )
+            self._wonder(positions, error)
+
+    def _wonder(self, positions: list[int], error: RequestError) -> None:
+        """Log that a batch failed, and none of its requests."""
+        log.warning(
+            "%s: a batch of %d requests failed, but each request succeeded by itself",
+            error.detail,
+            len(positions),
+            exc_info=error.__cause__,
+            extra={"inputs": positions},
+        )
 
     def _fail(self, position: int, error: RequestError) -> None:
         """Record a request's failure, and log the exception that caused it."""
@@ -168,22 +184,25 @@ class Run:
         """Answer all of ``good`` together, in calls of at most ``max_batch_size`` instances."""
         if not good:
             return
-        counts = [len(part) for _, part in good]
+        pieces = [self._predict(some, first=first) for first, some in self._cut(good)]
+        self._write_all(good, pieces)
+
+    def _cut(self, good: Good) -> list[tuple[int, Instances]]:
+        """Join the instances of all, and return what each call gets, with its first one's index."""
         instances = self._contract.join([part for _, part in good])
         total, step = len(instances), self._rules.max_batch_size
         if total <= step:
-            pieces = [self._predict(instances, first=0)]
-        else:
-            pieces = [
-                self._predict(instances[start : start + step], first=start)
-                for start in range(0, total, step)
-            ]
+            return [(0, instances)]
+        return [(start, instances[start : start + step]) for start in range(0, total, step)]
+
+    def _write_all(self, good: Good, pieces: list[Any]) -> None:
+        """Write the predictions of several calls, to each request its own."""
         if len(good) == len(pieces) == 1:
             self._write(good[0][0], pieces[0])
             return
         try:
             predictions = self._contract.join_predictions(pieces)
-            ends = list(accumulate(counts, initial=0))
+            ends = list(accumulate((len(part) for _, part in good), initial=0))
             parts = [predictions[start:end] for start, end in pairwise(ends)]
         except Exception as error:
             kind, problem = type(pieces[0]).__name__, self._told(error)
@@ -198,13 +217,17 @@ class Run:
         try:
             predictions = self._model.predict(instances)
         except InvalidInput as error:
-            raise _refusal(error, first=first, count=count) from None
+            raise refusal(error, first=first, count=count) from None
         except BaseException as error:  # extensions may raise a bare BaseException
             raise ModelFailed(f"the model raised {self._told(error)}") from error
         finally:
             self._model_s += self._clock() - started
             self._sizes.append(count)
-        name = f"{type(self._model).__name__}.predict"
+        return self._checked(predictions, count=count)
+
+    def _checked(self, predictions: Any, *, count: int) -> Any:
+        """Return the predictions of a call, if there is one for each instance."""
+        name = f"{self._name}.predict"
         try:
             problem = self._contract.check_predictions(predictions, count=count)
         except UnfitPredictions as error:
@@ -227,7 +250,7 @@ class Run:
             else:
                 output = self._contract.encode(predictions, form, is_checked=is_checked)
         except UnfitPredictions as error:
-            raise ModelFailed(f"{type(self._model).__name__}.predict: {error}") from None
+            raise ModelFailed(f"{self._name}.predict: {error}") from None
         except Exception as error:
             problem = self._told(error)
             raise ModelFailed(
@@ -244,10 +267,10 @@ class Run:
         """Describe an exception to a caller: its text may contain paths and secrets."""
         if self._rules.shows_errors:
             return describe(error, self._folder)
-        return f"{type(error).__name__}; see the server's log for this request id"
+        return f"{type(error).__name__}; {SEE_LOG}"
 
 
-def _refusal(error: InvalidInput, *, first: int, count: int) -> InvalidInput:
+def refusal(error: InvalidInput, *, first: int, count: int) -> InvalidInput:
     """Return the caller's version of an ``InvalidInput`` that the model raised."""
     detail = error.detail.encode(errors="backslashreplace").decode()
     where = error.where

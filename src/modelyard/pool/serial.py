@@ -1,0 +1,66 @@
+"""A slot whose runner answers one batch at a time.
+
+Path of a request: ``Pool._feed`` calls ``run`` with a batch, which goes to the runner through
+``runner_process.py``. The answers come back to ``_on_reply``, which passes them on to
+``Pool.on_answers`` together with the calls.
+"""
+
+from __future__ import annotations
+
+from modelyard.core.call import Call
+from modelyard.core.errors import Failure
+from modelyard.core.messages import Answers, Batch
+from modelyard.pool.slot import Slot
+
+
+class SerialSlot(Slot):
+    """One runner's place; see ``Slot``."""
+
+    hung_at = 0.0
+
+    def run(self, batch: list[Call]) -> None:
+        """Hand a batch to the runner, which must be idle."""
+        assert not self.batch
+        self.batch, self.started = batch, self._clock()
+        self._send(batch, [])
+        self._note_begin()
+
+    def run_next(self, batch: list[Call]) -> None:
+        """Hand a second batch to the runner while it runs one. When the runner gets to it, it drops
+        requests that are late by then.
+        """
+        assert self.batch and not self.ahead
+        self.ahead = batch
+        self._send(batch, [call.deadline for call in batch])
+
+    def is_hung(self, now: float) -> bool:
+        """See ``Slot``."""
+        return bool(self.batch) and now >= self.hung_at
+
+    def late(self, now: float) -> list[Call]:
+        """See ``Slot``."""
+        return [call for call in self.ahead if call.deadline <= now]
+
+    def _note_begin(self) -> None:
+        begun = self.started
+        self.hung_at = self._patience.hung_at((call.deadline for call in self.batch), begun=begun)
+        self._metrics.batch_started([begun - call.arrived for call in self.batch])
+
+    def _send(self, batch: list[Call], deadlines: list[float]) -> None:
+        assert self._runner is not None
+        requests = [call.request for call in batch]
+        is_plain = all(request.form == "json" for request in requests)
+        forms = [] if is_plain else [request.form for request in requests]
+        self._runner.send(Batch([request.input for request in requests], forms, deadlines))
+
+    def _on_reply(self, reply: Answers) -> None:
+        if self._runner and any(isinstance(outcome, Failure) for outcome in reply.outcomes):
+            self._runner.read_output()  # what it logged about them, while their ids are known here
+        now = self._clock()
+        batch, self.batch, self.ahead = self.batch, self.ahead, []
+        self.took_s = now - self.started
+        self.started = self.idle_since = now
+        self._patience.returned(self.took_s)
+        if self.batch:
+            self._note_begin()
+        self._owner.on_answers(self, batch, reply)
