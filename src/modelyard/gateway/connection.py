@@ -37,8 +37,6 @@ from modelyard.gateway.types import Respond
 IDLE_LINGER_S = 0.5  # a stopping server keeps idle connections open this long
 LINGER_S = 5.0  # after a refusal the rest of the request is read and dropped this long
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 
 class HttpConnection(asyncio.Protocol):
     """One connection, created by the server; the class attributes are set per server."""
@@ -270,7 +268,7 @@ class HttpConnection(asyncio.Protocol):
 
     def _on_expecting(self) -> None:
         self._outbox.flush()
-        self.transport.write(_CONTINUE)
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # The end.
 

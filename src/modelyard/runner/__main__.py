@@ -62,7 +62,7 @@ def main() -> None:
         sys.exit(1)
     channel.sendall(encode_frame(ready))
     if hosted.is_concurrent:
-        from modelyard.runner.concurrent import serve
+        from modelyard.runner.concurrent.serving import serve
 
         serve(channel, hosted, tidy_up=_tidy_up)
     else:

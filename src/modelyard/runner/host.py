@@ -40,7 +40,7 @@ class HostedModel:
     """
 
     is_concurrent: ClassVar[bool] = False
-    """Whether several batches or streams are under way (``concurrent_host.py``)."""
+    """Whether several batches or streams are under way (``runner/concurrent``)."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class HostedModel:
             manifest = read_manifest(folder)
             digest = digest_folder(folder, manifest)
             if manifest.batching.concurrency:
-                from modelyard.runner.concurrent_host import ConcurrentModel
+                from modelyard.runner.concurrent.host import ConcurrentModel
 
                 kind = ConcurrentModel
             if manifest.runtime is not None:

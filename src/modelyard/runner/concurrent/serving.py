@@ -1,7 +1,7 @@
 """The runner's loop for a model that has several batches or streams under way.
 
 ``runner/__main__.py`` calls ``serve`` in place of its own, blocking loop. Frames from the pool
-arrive in ``data_received``. A batch becomes a task (``async_run.py``), or runs at once if
+arrive in ``data_received``. A batch becomes a task (``run.py``), or runs at once if
 ``predict`` is not async; a stream is begun at its source (``sources.py``), whose pieces go to the
 pool by ``outlets.py``.
 """
@@ -28,9 +28,9 @@ from modelyard.core.messages import (
     encode_frame,
     to_runner,
 )
-from modelyard.runner.concurrent_host import ConcurrentModel
+from modelyard.runner.concurrent.host import ConcurrentModel
+from modelyard.runner.concurrent.outlets import Gathered, WireOutlet
 from modelyard.runner.host import HostedModel
-from modelyard.runner.outlets import Gathered, WireOutlet
 
 TIDY_AFTER_S = 0.5
 

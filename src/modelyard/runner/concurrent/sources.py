@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from modelyard.core.errors import StreamBroken
 from modelyard.core.stream import WINDOW
 from modelyard.model import Model, StreamingModel
-from modelyard.runner.outlets import ListOutlet, Outlet
+from modelyard.runner.concurrent.outlets import ListOutlet, Outlet
 
 log = logging.getLogger(__name__)
 

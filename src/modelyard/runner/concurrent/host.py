@@ -16,11 +16,11 @@ from modelyard.core.contract import has_predict
 from modelyard.core.errors import Failure, InvalidInput, ModelFailed, RequestError
 from modelyard.core.lists import UnfitPredictions
 from modelyard.core.messages import Answers, Form
-from modelyard.runner.async_run import AsyncRun
+from modelyard.runner.concurrent.run import AsyncRun
+from modelyard.runner.concurrent.sources import Collecting, source_of
 from modelyard.runner.host import HostedModel
 from modelyard.runner.loading import describe
 from modelyard.runner.run import SEE_LOG, Rules, Run
-from modelyard.runner.sources import Collecting, source_of
 
 log = logging.getLogger(__name__)
 
