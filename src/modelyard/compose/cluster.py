@@ -161,7 +161,8 @@ class ClusterGateway:
         if entry is None:
             return Capacity(batch_size=1, runners=1)
         announced = entry.announcement
-        return Capacity(announced.max_batch_size, announced.runners_ready)
+        at_once = announced.runners_ready * max(1, announced.concurrency)
+        return Capacity(announced.max_batch_size, at_once)
 
     def _verdict(self) -> Verdict:
         """Return the readiness. A gateway with a catalog stays ready without a broker: it answers

@@ -1,8 +1,8 @@
 """A slot whose runner has several batches and streams under way.
 
 Path of a request: ``Pool._feed`` calls ``run`` with a batch, which goes through
-``runner_process.py`` to ``runner/concurrent/serving.py``. What comes back goes to ``_on_reply``: the
-answers of a batch, or the next pieces of streams.
+``runner_process.py`` to ``runner/concurrent/serving.py``. What comes back goes to ``_on_reply``:
+the answers of a batch, or the next pieces of streams.
 
 If all calls of a batch are settled by others, because the clients have left or it is too late, the
 runner is told to leave it. It still answers, which frees the place; a runner that does not, hangs.

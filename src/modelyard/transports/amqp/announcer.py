@@ -196,6 +196,7 @@ def _card_of(news: Announcement) -> envelope.Card:
         schema=news.schema and _bounded(news.schema),
         is_default=news.is_default,
         target_wait_s=news.target_wait_s,
+        concurrency=news.concurrency,
     )
 
 
@@ -206,6 +207,7 @@ def _bounded(schema: Schema) -> Schema:
         output=schema.output if len(schema.output) <= LARGEST_SCHEMA_BYTES else b"{}",
         example=schema.example if len(schema.example) <= LARGEST_EXAMPLE_BYTES else b"null",
         tensors=schema.tensors if len(schema.tensors) <= LARGEST_SCHEMA_BYTES else b"",
+        piece=schema.piece if len(schema.piece) <= LARGEST_SCHEMA_BYTES else b"{}",
     )
 
 

@@ -31,10 +31,16 @@ from modelyard.core.errors import (
 from modelyard.core.messages import Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.departures import Departures
 from modelyard.transports.amqp.parser import Message
-from modelyard.transports.amqp.replies import REPLY_TIMEOUT_S, Delivery, Replies
+from modelyard.transports.amqp.pieces import PieceSender
+from modelyard.transports.amqp.replies import REPLY_TIMEOUT_S, Delivery, Left, Replies
 from modelyard.transports.amqp.session import LOST, Broker, Session, Supervisor
-from modelyard.transports.amqp.topology import QueueType, count_waiting, declare_request_queue
+from modelyard.transports.amqp.topology import (
+    QueueType,
+    count_waiting,
+    declare_request_queue,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +99,7 @@ class AmqpConsumer:
         self._queue_lost_at: float | None = None
         self._consumers: list[str] = []
         self._stalled_since: float | None = None
+        self._departures = Departures(broker, target)
         # Queues whose head may hold bundles that came back because sessions were lost, including
         # ours. These must not be suspected of having crashed a worker.
         self._excused: set[str] = set()
@@ -181,14 +188,15 @@ class AmqpConsumer:
     async def _on_open(self, session: Session) -> None:
         await session.consuming.call(commands.Basic.Qos(prefetch_count=self._prefetch()))
         is_renewed = self._replies is not None
-        self._replies = Replies(session, self._metrics, digest=self._digest())
+        self._replies = replies = Replies(session, self._metrics, digest=self._digest())
+        pieces = await self._departures.open(session, replies)
         for priority in PRIORITIES:
             queue = await declare_request_queue(
                 session.consuming, self._target, priority, self._queue_type
             )
             if is_renewed:
                 self._excused.add(queue)
-            handler = partial(self._on_bundle, self._replies, queue, priority)
+            handler = partial(self._on_bundle, self._replies, pieces, queue, priority)
             self._consumers.append(await session.consuming.consume(queue, handler))
         if self._is_queue_lost:  # what left before now may be lost, also if another one went since
             self._is_queue_lost = False
@@ -205,7 +213,12 @@ class AmqpConsumer:
             self._replies.abandon()
 
     def _on_bundle(
-        self, replies: Replies, queue: str, priority: Priority, message: Message
+        self,
+        replies: Replies,
+        pieces: PieceSender,
+        queue: str,
+        priority: Priority,
+        message: Message,
     ) -> None:
         """Submit the requests of a bundle."""
         if replies.is_abandoned:
@@ -222,13 +235,18 @@ class AmqpConsumer:
             replies.refuse(delivery, error.to_failure())
             return
         delivery.unconfirmed = len(items)
+        is_stream = message.properties.message_type == envelope.STREAM
         now, offset = self._broker.clock(), self._broker.wall_offset()
         for item in items:
             deadline = item.deadline - offset
             request = Request(item.id, self._target, item.input, deadline, priority, item.form)
-            call = Call(request, partial(_on_outcome, replies, delivery, item.key))
-            delivery.calls.append(call)
-        for call in list(delivery.calls):
+            if is_stream:
+                call: Call = pieces.make_call(delivery, item, request)
+            else:
+                call = Call(request, partial(_on_outcome, replies, delivery, item.key))
+            delivery.calls[item.key] = call
+        self._departures.drop(delivery)
+        for call in list(delivery.calls.values()):
             if call.is_settled:
                 continue  # an earlier one was refused, so the bundle goes to another worker
             if call.deadline > now:
@@ -245,7 +263,7 @@ class AmqpConsumer:
             Malformed: It is empty.
         """
         kind, meant = message.properties.message_type, message.properties.app_id
-        if kind != envelope.BUNDLE:
+        if kind not in (envelope.BUNDLE, envelope.STREAM):
             raise Unavailable(f"this worker cannot read {kind!r}; upgrade it")
         if meant is not None and meant != queue:  # corrupt: it belongs to another queue
             raise Unavailable(f"this bundle is for {meant}")
@@ -274,7 +292,9 @@ class AmqpConsumer:
 def _on_outcome(replies: Replies, delivery: Delivery, key: int, call: Call) -> None:
     outcome = call.outcome
     if isinstance(outcome, GivenUp):
-        return  # the broker redelivers the bundle
+        if isinstance(outcome, Left):
+            replies.answered({delivery: 1})
+        return  # else the broker redelivers the bundle
     if isinstance(outcome, ShuttingDown | ModelNotReady):
         replies.give_back(delivery)
         return

@@ -25,6 +25,11 @@ Tally = Annotated[int, Meta(ge=0, le=1_000_000)]
 Duration = Annotated[float, Meta(ge=0, le=366 * 24 * 3600)]  # which NaN is not
 
 BUNDLE = "modelyard.bundle.1"
+STREAM = "modelyard.stream.1"
+"""A bundle of one request, whose answer is wanted in pieces."""
+
+PIECES = "modelyard.pieces.1"
+NOTICE = "modelyard.notice.1"
 ANSWERS = "modelyard.answers.1"
 REFUSAL = "modelyard.refusal.1"
 STATUS = "modelyard.status.1"
@@ -55,6 +60,30 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     instance_s: float = 0.0
 
 
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """The next pieces of a streamed answer; see ``core.messages.Part``.
+
+    ``key``: of the item. ``run``: a number drawn by the worker for each time that it runs one, so
+    that pieces of two runs are never mixed.
+    """
+
+    key: int
+    run: int
+    first: int
+    pieces: list[bytes]
+    is_last: bool = False
+    failure: Failure | None = None
+
+
+class Notice(msgspec.Struct, frozen=True, array_like=True):
+    """From a gateway to a target's workers, or to one of them: requests whose callers have
+    ``left``, and how many more pieces of streams are ``granted``. Requests are named by ``mark``.
+    """
+
+    left: list[bytes] = []
+    granted: list[tuple[bytes, int]] = []
+
+
 class Card(msgspec.Struct, frozen=True):
     """What a target is and accepts. It changes only with the model's folder.
 
@@ -71,6 +100,7 @@ class Card(msgspec.Struct, frozen=True):
     schema: Schema | None
     is_default: bool = False
     target_wait_s: Duration = 1.0
+    concurrency: Annotated[int, Meta(ge=0, le=10_000)] = 0
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True):
@@ -140,6 +170,8 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
 
 decode_bundle = partial(_decode, msgspec.msgpack.Decoder(list[Item]))
 decode_answers = partial(_decode, msgspec.msgpack.Decoder(list[Answer]))
+decode_pieces = partial(_decode, msgspec.msgpack.Decoder(list[Piece]))
+decode_notice = partial(_decode, msgspec.msgpack.Decoder(Notice))
 decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
 decode_status = partial(_decode, msgspec.msgpack.Decoder(Status))
 _decode_card = partial(_decode, msgspec.msgpack.Decoder(Card))
@@ -158,11 +190,18 @@ def decode_card(body: bytes) -> Card:
         try:
             for text in (schema.input, schema.output):
                 msgspec.json.decode(text, type=dict[str, Any])
-            for text in filter(None, (schema.example, schema.tensors)):
+            for text in filter(None, (schema.example, schema.tensors, schema.piece)):
                 msgspec.json.decode(text)
         except (UnicodeDecodeError, RecursionError) as error:
             raise msgspec.DecodeError(str(error)) from error
     return card
+
+
+def mark(reply_to: str, key: int) -> bytes:
+    """Return what names a request in a notice. All workers of a target get it, and so may others
+    who can read notices: it does not tell with which key the request could be answered.
+    """
+    return blake2b(b"%b %d" % (reply_to.encode(), key), digest_size=12).digest()
 
 
 def card_id(encoded: bytes | bytearray) -> str:

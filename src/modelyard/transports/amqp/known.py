@@ -157,6 +157,7 @@ class Known:
             scale_to_zero=card.scale_to_zero,
             is_default=card.is_default,
             target_wait_s=card.target_wait_s,
+            concurrency=card.concurrency,
             workers=sum(self._states[serving] for serving in SERVING),
         )
 

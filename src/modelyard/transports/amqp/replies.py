@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 
 from modelyard.core.call import Call
@@ -26,8 +26,12 @@ GIVE_BACK_AFTER_S = 0.1  # so that a bundle which no worker can run does not spi
 LARGEST_REPLY_BYTES = 1 << 20  # for several answers together; a single one may be larger
 
 
+class Left(GivenUp):
+    """The caller has left, or its gateway: nothing is sent, and the bundle is not redelivered."""
+
+
 class Delivery:
-    """A delivered bundle, and the number of its answers that are not confirmed yet."""
+    """A delivered bundle, its calls by key, and how many of its answers are not confirmed yet."""
 
     __slots__ = ("bundle_id", "calls", "reply_to", "tag", "unconfirmed")
 
@@ -35,7 +39,7 @@ class Delivery:
         self.tag = message.tag
         self.reply_to = message.properties.reply_to or ""
         self.bundle_id = message.properties.correlation_id or ""
-        self.calls: list[Call] = []
+        self.calls: dict[int, Call] = {}
         self.unconfirmed = 0
 
 
@@ -76,11 +80,20 @@ class Replies:
         if delivery not in self.open:
             return
         self._close(delivery)
-        for call in delivery.calls:
+        for call in list(delivery.calls.values()):
             call.settle(GivenUp("its bundle goes to another worker"))
         asyncio.get_running_loop().call_later(
             GIVE_BACK_AFTER_S, self._session.consuming.nack, delivery.tag
         )
+
+    def find(self, marks: Container[bytes]) -> dict[bytes, Call]:
+        """Return the calls that are open, of those that are marked so."""
+        return {
+            mark: call
+            for delivery in self.open
+            for key, call in delivery.calls.items()
+            if (mark := envelope.mark(delivery.reply_to, key)) in marks
+        }
 
     async def all_acked(self) -> None:
         """Wait until no delivery is open."""
@@ -92,7 +105,7 @@ class Replies:
         """Drop all deliveries: the session is lost, and the broker will redeliver them."""
         self.is_abandoned = True
         for delivery in self.open:
-            for call in delivery.calls:
+            for call in list(delivery.calls.values()):
                 call.settle(GivenUp("the session with the broker was lost"))
         self.open.clear()
         self._waiting.clear()
@@ -135,6 +148,10 @@ class Replies:
         elif error is not None:
             self._session.lose(str(error))  # unacked, so the broker redelivers it
             return
+        self.answered(parts)
+
+    def answered(self, parts: Mapping[Delivery, int]) -> None:
+        """Note how many requests of bundles are done with, and ack those that are done with."""
         for delivery, answered in parts.items():
             delivery.unconfirmed -= answered
             if not delivery.unconfirmed and delivery in self.open:

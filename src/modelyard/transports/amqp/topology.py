@@ -27,6 +27,9 @@ CARDS = "modelyard.cards"
 HELLO = "modelyard.hello"
 """Gateways' hellos, to all workers."""
 
+NOTICES = "modelyard.notices"
+"""Gateways' notices, to the workers of a target, or to one of them."""
+
 SENT, KEPT = "sent", "kept"
 _EXCHANGES = {
     REQUESTS: "direct",
@@ -34,6 +37,7 @@ _EXCHANGES = {
     CATALOG: "fanout",
     CARDS: "direct",
     HELLO: "fanout",
+    NOTICES: "direct",
 }
 
 QueueType = Literal["classic", "quorum"]

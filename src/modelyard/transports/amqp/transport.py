@@ -19,22 +19,23 @@ from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.errors import (
     Failure,
-    ModelNotReady,
-    Overloaded,
-    RequestError,
+    GivenUp,
     TooLarge,
     Unavailable,
     from_failure,
 )
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.confirms import ConnectionLostError, NackedError, ReturnedError
+from modelyard.transports.amqp.confirms import ConnectionLostError, ReturnedError
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.lanes import Bundle, Capacity, Lane, Pending
+from modelyard.transports.amqp.notices import Notices
 from modelyard.transports.amqp.parser import Message
+from modelyard.transports.amqp.refusals import why_refused
 from modelyard.transports.amqp.repair import Repair
 from modelyard.transports.amqp.selfping import SelfPing
 from modelyard.transports.amqp.session import Broker, Session, Supervisor
+from modelyard.transports.amqp.streams import IncomingStreams, is_begun
 from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_queue
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class AmqpTransport:
         self._lanes: dict[tuple[Target, Priority], Lane] = {}
         self._session: Session | None = None
         self._reply_to = ""
+        self._notices = Notices()
+        self._streams = IncomingStreams(self._pending, self._notices)
         self._ping = SelfPing(broker.clock, on_blocked=self._give_up_sent)
         self._repair = Repair(broker.clock, resend=partial(self._resend, None))
         self._supervisor = Supervisor(
@@ -159,13 +162,15 @@ class AmqpTransport:
                 lane.open()
         return lane
 
-    def _forget(self, pending: Pending, _: Call) -> None:
+    def _forget(self, pending: Pending, call: Call) -> None:
         """Drop a settled request."""
         del self._pending[pending.key]
         if pending.bundle is None:
             pending.lane.remove(pending)
         else:
             self._take_out(pending.bundle, pending)
+            if isinstance(call.outcome, GivenUp) or call.stream is not None:
+                self._streams.left(pending)
 
     def _take_out(self, bundle: Bundle, pending: Pending) -> None:
         del bundle.requests[pending.key]
@@ -184,12 +189,13 @@ class AmqpTransport:
         items = [pending.to_item(offset) for pending in bundle.requests.values()]
         last = max(item.deadline for item in items)
         left_s = max(last - self._broker.wall_clock(), 0.001)
+        is_stream = next(iter(bundle.requests.values())).call.stream is not None
         confirmed = session.publishing.publish(
             envelope.encode(items),
             exchange=REQUESTS,
             routing_key=bundle.lane.queue,
             properties=Properties(
-                message_type=envelope.BUNDLE,
+                message_type=envelope.BUNDLE if not is_stream else envelope.STREAM,
                 correlation_id=bundle.id,
                 reply_to=self._reply_to,
                 app_id=bundle.lane.queue,
@@ -209,24 +215,13 @@ class AmqpTransport:
         if isinstance(error, ConnectionLostError):
             session.lose(str(error))  # _on_lost resends all unanswered requests
             return
-        why = self._why_refused(bundle.lane.target, error)
+        why = why_refused(bundle.lane.target, error, self._metrics)
         # If this bundle has no queue, the earlier ones have lost theirs.
-        is_gone = isinstance(error, ReturnedError)
+        if is_gone := isinstance(error, ReturnedError):
+            self._on_unroutable(bundle.lane.target)
         lost = [b for b in self._bundles.values() if b.lane is bundle.lane] if is_gone else [bundle]
         for pending in [pending for each in lost for pending in each.requests.values()]:
             pending.call.settle(why)
-
-    def _why_refused(self, target: Target, error: BaseException) -> RequestError:
-        if isinstance(error, ReturnedError):
-            self._metrics.broker_event("returned")
-            self._on_unroutable(target)
-            return ModelNotReady(f"{target} has no queue: no worker has declared it")
-        if isinstance(error, NackedError):
-            self._metrics.broker_event("nacked")
-            return Overloaded(f"the queue of {target} is full")
-        # It may still be delivered. Its items carry deadlines, so that they do not run late.
-        self._metrics.broker_event("publish_timeout")
-        return Unavailable(str(error))
 
     # Answers.
 
@@ -235,6 +230,8 @@ class AmqpTransport:
         queue = await declare_own_queue(session.consuming, name, [(REPLIES, name)])
         await session.consuming.consume(queue, self._on_reply, no_ack=True)
         self._session, self._reply_to = session, queue
+        self._streams.open(queue)
+        self._notices.open(session)
         self._ping.begin(session, queue)
         for lane in self._lanes.values():
             lane.open()
@@ -242,7 +239,9 @@ class AmqpTransport:
     def _on_lost(self) -> None:
         """Queue all unanswered requests for the next session."""
         self._session = None
+        self._notices.close()
         self._ping.end()
+        self._streams.break_off()
         self._bundles.clear()
         sent: dict[Lane, list[Pending]] = defaultdict(list)
         for pending in self._pending.values():  # oldest first
@@ -259,6 +258,8 @@ class AmqpTransport:
             if kind == envelope.ANSWERS:
                 for answer in envelope.decode_answers(message.body):
                     self._answer(answer, message.properties.app_id)
+            elif kind == envelope.PIECES:
+                self._streams.on_pieces(message)
             elif kind == envelope.REFUSAL:
                 self._refuse(bundle_id or "", envelope.decode_refusal(message.body))
             elif kind == envelope.PING:
@@ -305,7 +306,8 @@ class AmqpTransport:
             is_meant = target is None or bundle.lane.target == target
             if is_meant and bundle.departed < departed_before:
                 for pending in list(bundle.requests.values()):
-                    self._send_again(bundle, pending)
+                    if not is_begun(pending.call):
+                        self._send_again(bundle, pending)
 
     def _give_up_sent(self) -> None:
         """Refuse the requests in flight: an alarm blocks their answers too, for an unknown time."""
