@@ -151,7 +151,7 @@ def model_with(load: str) -> str:
             "load_timeout_s = 0.5",
         ),
         (ECHO.replace(": list[int]", ""), "", "load", "has no annotation"),
-        (ECHO.replace("def predict", "async def predict"), "", "load", "is async or a generator"),
+        (ECHO.replace("def predict", "async def predict"), "", "load", "write concurrency = 16"),
         (ECHO.replace("Served", "Flower"), "", "load", 'write class = "model:Flower"'),
         (ECHO, '[resources]\nmemory = "1Mi"\n', "sizes", 'write memory = "'),
     ],

@@ -133,7 +133,7 @@ def _judge_broker(world: World) -> None:
             problem(f"{part.name} has {links} connections")
     own = Counter(name.partition(".")[0] for name, q in world.broker.queues.items() if q.owner)
     fronts, workers = len(world.fronts), len(world.workers)
-    expected = Counter(replies=fronts, catalog=fronts, hello=workers)
+    expected = Counter(replies=fronts, catalog=fronts, hello=workers, notices=workers)
     if own != +expected:
         problem(f"the broker has queues {dict(own)}, expected {dict(+expected)}")
 

@@ -108,23 +108,57 @@ def test_predict_takes_exactly_the_instances(wrong: type, count: int) -> None:
     assert str(caught.value).startswith(expected)
 
 
-class IsAsync:
-    async def predict(self, instances: list[int]) -> list[int]:
-        return instances
-
-
 class Yields:
     def predict(self, instances: list[int]) -> Iterator[list[int]]:
         yield instances
 
 
-@pytest.mark.parametrize("wrong", [IsAsync, Yields])
-def test_predict_gives_its_predictions_when_it_is_called(wrong: type) -> None:
+def test_predict_gives_its_predictions_when_it_is_called() -> None:
+    with pytest.raises(ContractError) as caught:
+        contract_of(Yields)
+    said = str(caught.value)
+    assert said.startswith(f"Yields.predict is a generator; {A_SIGNATURE.split(' def ')[0]} a ")
+    assert said.endswith("def stream(self, instance: str) -> Iterator[str]")
+
+
+class TakesOthers:
+    def predict(self, instances: list[int]) -> list[int]:
+        return instances
+
+    def stream(self, instance: str) -> Iterator[str]:
+        yield instance
+
+
+class GivesAList:
+    def stream(self, instance: str) -> list[str]:
+        return [instance]
+
+
+class SaysNothing:
+    def stream(self, instance):  # type: ignore[no-untyped-def]
+        yield instance
+
+
+class Steps:
+    def admit(self, stream: int, instance: str) -> None: ...
+
+    def step(self) -> list[str]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (TakesOthers, "TakesOthers.predict and TakesOthers.stream take different instances;"),
+        (GivesAList, "GivesAList.stream: what it returns is annotated list[str]; write def stream"),
+        (SaysNothing, "SaysNothing.stream: write def stream(self, instance: str) -> Iterator"),
+        (Steps, "Steps.step: write def step(self) -> Iterable[tuple[int, str | None]]:"),
+    ],
+)
+def test_a_stream_that_cannot_be_served_is_told_what_to_write(wrong: type, said: str) -> None:
     with pytest.raises(ContractError) as caught:
         contract_of(wrong)
-    said = str(caught.value)
-    assert said.startswith(f"{wrong.__name__}.predict is async or a generator; write a plain")
-    assert said.endswith(f"{A_SIGNATURE.removeprefix('write ')}:")
+    assert str(caught.value).startswith(said)
 
 
 def test_a_name_that_is_not_defined_is_named() -> None:

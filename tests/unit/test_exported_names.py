@@ -19,6 +19,7 @@ def test_the_public_names() -> None:
         "Columns",
         "InvalidInput",
         "Model",
+        "StreamingModel",
         "Tensor",
         "__version__",
     ]

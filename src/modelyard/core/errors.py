@@ -204,8 +204,9 @@ class ModelCrashed(RequestError):
 
 
 class StreamBroken(RequestError):
-    """A streamed answer ended early: the process that gave it ended, or cannot be reached. Pieces
-    have gone to the client, so the request is not run again.
+    """A streamed answer ended early, because the process that gave it ended or cannot be reached.
+
+    Pieces have gone to the client, so the request is not run again.
     """
 
     code = "stream_broken"

@@ -67,7 +67,8 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
         query=query,
         credential=credential_of(head.headers),
     )
-    if (written := format_of(head.headers.get(b"accept", b""))) is None:
+    accept = head.headers.get(b"accept", b"*/*")
+    if accept == b"*/*" or (written := format_of(accept)) is None:
         return plan
     door = PiecesDoor(form, written, address=(name, version), upload=upload, query=query)
     return plan._replace(door=door, may_stream=True)

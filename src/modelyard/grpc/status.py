@@ -23,7 +23,7 @@ STATUS: dict[str, StatusCode] = {
     "internal": StatusCode.INTERNAL,
     "model_failed": StatusCode.INTERNAL,
     "model_crashed": StatusCode.INTERNAL,
-    "stream_broken": StatusCode.UNAVAILABLE,
+    "stream_broken": StatusCode.INTERNAL,
     "unavailable": StatusCode.UNAVAILABLE,
     "model_not_ready": StatusCode.UNAVAILABLE,
     "overloaded": StatusCode.UNAVAILABLE,

@@ -10,7 +10,8 @@ DISPATCH = "dispatch.dispatch:Dispatch"
 POOL = "pool.pool:Pool"
 WAITING = "pool.waiting:Waiting"
 RUNNERS = "pool.runners:Runners"
-SLOT = "pool.slot:Slot"
+SLOT = "pool.serial:SerialSlot"
+OUTCOMES = "pool.outcomes:Outcomes"
 
 CORE: tuple[Mutant, ...] = (
     Mutant(
@@ -25,7 +26,7 @@ CORE: tuple[Mutant, ...] = (
         ],
         seed=1,
     ),
-    one("blame is lost", f"{POOL}.on_lost", "call.blame, verdict", "_, verdict", seed=1),
+    one("blame is lost", f"{OUTCOMES}.lose", "call.blame, verdict", "_, verdict", seed=1),
     one(
         "the backlog ignores deadlines",
         f"{BACKLOG}.take",
@@ -101,14 +102,14 @@ CORE: tuple[Mutant, ...] = (
     ),
     one(
         "suspects run together",
-        f"{POOL}.on_lost",
-        "self._waiting.add(call, is_suspect=True)",
-        "self._waiting.add(call)",
+        f"{OUTCOMES}.lose",
+        "self.wait_again(call, is_suspect=True)",
+        "self.wait_again(call)",
         seed=1,
     ),
     one(
         "answers are given in another order",
-        f"{POOL}.on_answers",
+        f"{OUTCOMES}.settle",
         "zip(batch, answers.outcomes, strict=True)",
         "zip(batch, reversed(answers.outcomes), strict=True)",
         seed=1,
