@@ -14,6 +14,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,9 @@ _FUNCTIONS = {  # of sizes
 _CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"}
 
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error)
+
+
 class _Refused(Exception):
     """Something in the archive could run code, or is damaged; the text says what."""
 
@@ -67,7 +71,7 @@ def read_archive(source: Path | io.BytesIO, shown: str) -> io.BytesIO:
             return _copy(archive)
     except _Refused as error:
         raise ArtefactError(f"{shown}: {error}") from None
-    except (zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+    except (*_DAMAGE, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         raise ArtefactError(
             f"{shown} is no program that torch.export has saved, or is damaged"
         ) from (error)
@@ -76,7 +80,7 @@ def read_archive(source: Path | io.BytesIO, shown: str) -> io.BytesIO:
 
 
 def _copy(archive: zipfile.ZipFile) -> io.BytesIO:
-    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    names = [name for name in archive.namelist() if not name.endswith("/")]
     roots = {name.partition("/")[0] for name in names}
     if len(roots) != 1:
         raise _Refused("it is no program that torch.export.save of a newer torch has written")
