@@ -33,7 +33,7 @@ SCOPES = {
 }
 OPEN = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 WITH_READ = {"/metrics"}
-PREDICTING = re.compile(r".*(/predict|/infer|:predict)")
+PREDICTING = re.compile(r".*(/predict|/infer|/generate|/generate_stream|:predict)")
 RELEASING = re.compile(r".*/(load|unload)|(PUT|DELETE) /registry/models/.*")
 WITH_A_RELEASE = re.compile(r".* /registry/blobs/.*")  # of whatever model
 WITH_ADMIN = "/registry/collect"
@@ -75,6 +75,8 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
     ada = [{"name": "Ada"}]
     body = {"inputs": [tensor], "instances": ada, "model_name": name, "input_data": ada}
     wanted = {"/predict": ("model_name", "input_data"), "/infer": ("inputs",)}
+    if "/generate" in path:
+        body = {"name": "Ada"}
     for end, fields in {**wanted, ":predict": ("instances",)}.items():
         if path.endswith(end):
             body = {field: body[field] for field in fields}

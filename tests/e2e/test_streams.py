@@ -135,6 +135,32 @@ def test_a_model_with_only_a_stream_is_predicted_by_gathering(server: Server) ->
     assert server.predict("counter", [2, -3]).status_code == 422
 
 
+def test_v2_generates(server: Server) -> None:
+    asked = {"id": "4", "text_input": "ab", "parameters": {"temperature": 1}}
+    answer = server.http.post("/v2/models/letters/generate", json=asked)
+    named = {"model_name": "letters", "model_version": "1"}
+    assert answer.json() == {"id": "4", **named, "text_output": "ab"}
+    streamed = server.http.post("/v2/models/letters/versions/1/generate_stream", json=asked)
+    assert streamed.headers["content-type"] == "text/event-stream"
+    events = events_of(streamed.text.split("\n"))
+    assert [event.data["text_output"] for event in events] == ["a", "b"]
+    pieces = server.http.post("/v2/models/stream_model/generate_stream", json={"nonce": 5})
+    assert [event.data for event in events_of(pieces.text.split("\n"))] == [
+        {"model_name": "stream_model", "model_version": "1", "nonce": 5, "number": number}
+        for number in range(3)
+    ]
+    for path, body, status in (
+        ("letters/generate", {"id": "1"}, 422),
+        ("letters/generate", {"text_input": 3}, 422),
+        ("letters/generate", [], 400),
+        ("stream_model/generate", {"nonce": 1, "act": "raise"}, 502),
+        ("nobody/generate_stream", {"text_input": "a"}, 404),
+        ("plain/generate_stream", {"text_input": 1}, 406),
+    ):
+        refused = server.http.post(f"/v2/models/{path}", json=body)
+        assert (refused.status_code, list(refused.json())) == (status, ["error"]), path
+
+
 def test_what_fails_before_the_first_piece_has_a_status(server: Server) -> None:
     def refused(model: str, *instances: object) -> tuple[int, str]:
         body = {"model_name": model, "input_data": instances}

@@ -161,7 +161,7 @@ def test_what_is_wrong_is_an_error_in_the_protocols_form(
         ("GET", "/v2/models/nothing/stats", 404),
         ("GET", "/v2/models/nothing/config", 404),
         ("GET", "/v2/nothing", 404),
-        ("POST", "/v2/models/fast_iris_model/generate", 404),
+        ("POST", "/v2/models/fast_iris_model/train", 404),
         ("DELETE", "/v2", 405),
         ("GET", "/v1/models/nothing", 404),
         ("POST", "/v1/models/nothing:predict", 404),

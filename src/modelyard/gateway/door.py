@@ -54,8 +54,10 @@ class Door(Protocol):
         """
         ...
 
-    def check(self, entry: Entry) -> None:
-        """Raise a RequestError if a target cannot be asked this way."""
+    def check(self, entry: Entry, ask: Ask) -> None:
+        """Raise a RequestError if a target cannot be asked this way. What the target takes may
+        decide here on the input.
+        """
         ...
 
     def answer(
@@ -86,5 +88,5 @@ class RefusingDoor:
         """See ``Door``."""
         raise self._error.with_traceback(None)
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: Entry, ask: Ask) -> None:
         """Never called: ``read`` always raises."""

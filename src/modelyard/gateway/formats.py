@@ -24,7 +24,7 @@ class StreamFormat(Protocol):
         """What a reader skips, so that proxies see that the connection is in use."""
         ...
 
-    def piece(self, piece: bytes) -> bytes:
+    def piece(self, target: Target, piece: bytes) -> bytes:
         """Return a piece, which is JSON, as it is sent."""
         ...
 
@@ -49,7 +49,7 @@ class ServerSentEvents:
     media_type = b"text/event-stream"
     comment = b":\n\n"
 
-    def piece(self, piece: bytes) -> bytes:
+    def piece(self, target: Target, piece: bytes) -> bytes:
         """See ``StreamFormat``. JSON holds no line breaks."""
         return b"data: %b\n\n" % piece
 
@@ -71,7 +71,7 @@ class JsonLines:
     media_type = b"application/jsonl"
     comment = b"\n"
 
-    def piece(self, piece: bytes) -> bytes:
+    def piece(self, target: Target, piece: bytes) -> bytes:
         """See ``StreamFormat``."""
         return b'{"piece":%b}\n' % piece
 

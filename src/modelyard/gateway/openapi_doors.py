@@ -22,6 +22,12 @@ Tensors may be binary, behind the JSON (`Content-Type: application/octet-stream`
 (microseconds) are those of `/predict`.
 """
 
+_GENERATE = """\
+For models of texts, or of objects. `text_input` is the text; of a model of objects the request is
+one of them, with `id` besides. `generate_stream` answers in server-sent events, if the model gives
+pieces.
+"""
+
 _TENSOR_FIELDS: dict[str, Any] = {
     "name": {"type": "string"},
     "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
@@ -74,6 +80,23 @@ _SCHEMAS: dict[str, Any] = {
             "outputs": {"type": "array", "items": _TENSOR},
         },
     },
+    "GenerationRequest": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "text_input": {"type": "string"},
+            "parameters": {"type": "object"},
+        },
+    },
+    "GenerationAnswer": {
+        "type": "object",
+        "required": ["model_name", "model_version"],
+        "properties": {
+            "id": {"type": "string"},
+            "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
+        },
+    },
     "V1Request": {
         "type": "object",
         "required": ["instances"],
@@ -119,6 +142,16 @@ def add_doors(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
                 **_body_and_answer("Inference", {} if suffix else infer),
             }
         }
+        for verb, what in (("generate", "Generate"), ("generate_stream", "Generate in pieces")):
+            paths[f"/v2/models/{{name}}{suffix}/{verb}"] = {
+                "post": {
+                    "tags": [_V2],
+                    "summary": f"{what}{more}",
+                    "description": _GENERATE,
+                    "parameters": _in_path(names),
+                    **_body_and_answer("Generation", {}, is_stream=verb != "generate"),
+                }
+            }
         paths[f"/v1/models/{{name}}{suffix}:predict"] = {
             "post": {
                 "tags": [_V1],
@@ -137,20 +170,23 @@ def _in_path(names: tuple[str, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _body_and_answer(kind: str, examples: dict[str, Any]) -> dict[str, Any]:
+def _body_and_answer(
+    kind: str, examples: dict[str, Any], *, is_stream: bool = False
+) -> dict[str, Any]:
     """Return an operation's ``requestBody`` and ``responses``; ``kind``: prefix of its schemas."""
+    media_type = "text/event-stream" if is_stream else "application/json"
     request = {"schema": {"$ref": f"#/components/schemas/{kind}Request"}, "examples": examples}
     return {
         "requestBody": {"required": True, "content": {"application/json": request}},
         "responses": {
-            "200": _answer("The predictions", f"{kind}Answer"),
+            "200": _answer("The predictions", f"{kind}Answer", media_type),
             "default": _answer("No prediction; the statuses of `/predict`", "ErrorAnswer"),
         },
     }
 
 
-def _answer(description: str, schema: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+def _answer(description: str, schema: str, media_type: str = "application/json") -> dict[str, Any]:
+    content = {media_type: {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
     return {"description": description, "content": content}
 
 

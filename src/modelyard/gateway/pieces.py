@@ -6,6 +6,7 @@ from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.answer import problem_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.formats import StreamFormat
@@ -59,7 +60,7 @@ class PiecesDoor:
             written=self._written,
         )
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``: dispatch says whether there are pieces."""
 
     def answer(

@@ -15,6 +15,7 @@ from modelyard.gateway.question import address_of, form_of
 from modelyard.gateway.uploads import is_upload
 from modelyard.gateway.v1 import open_v1
 from modelyard.gateway.v2 import open_v2
+from modelyard.gateway.v2_generate import GenerateDoor, open_generate
 
 NO_PLAN = Plan("json", is_bypass=False, coding="")
 """Plan of a request that is refused before its plan is known."""
@@ -34,7 +35,7 @@ def plan_of(head: Head) -> Plan | None:
     """
     door = address = None
     if head.path != PATH:
-        door = open_v2(head) or open_v1(head)
+        door = open_v2(head) or open_v1(head) or open_generate(head)
         if door is None:
             address = address_of(head.path) if head.path.endswith(PATH) else None
             if address is None:
@@ -89,6 +90,7 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
         is_bypass=_is_bypass(head),
         coding=coding,
         door=door,
+        may_stream=isinstance(door, GenerateDoor),
         credential=credential_of(head.headers),
     )
 

@@ -179,7 +179,8 @@ class PredictEndpoint:
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
-            plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
+            entry = self._dispatch.catalog.resolve(ask.model_name, ask.model_version)
+            plan.door.check(entry, ask)
             if isinstance(ask, Heard) and ask.written is not None:
                 return self._streams.start(asked, ask, ask.written, principal, self.watched)
             answered: Answered = partial(self._on_door_answered, asked, plan.door, ask)

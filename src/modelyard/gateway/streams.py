@@ -73,6 +73,7 @@ class StreamResponse:
     def begin(self, call: StreamCall) -> None:
         """Expect the pieces of a call."""
         self._call = call
+        self._write_piece = partial(self._written.piece, call.entry.target)
         if call.outcome is None:
             self._stay_awake()
 
@@ -81,7 +82,7 @@ class StreamResponse:
         if self._first_at is None:
             self._first_at = self._clock()
             self._open()
-        self._writer.write(b"".join(map(self._written.piece, pieces)))
+        self._writer.write(b"".join(map(self._write_piece, pieces)))
         self._stay_awake()
         self._owed += len(pieces)
         if not self._writer.is_paused:

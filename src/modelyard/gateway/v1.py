@@ -14,6 +14,7 @@ from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.answer import error_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head
@@ -69,7 +70,7 @@ class V1Door:
         request = decode_body(body, "json", _decode)
         return Heard(self._name, msgspec.Raw(bytes(request.instances)), self._version)
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``: whoever answers ``/predict`` answers this."""
 
     def answer(

@@ -20,6 +20,7 @@ from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.core.v2 import RAW_HEAD, pack, pack_in_place, question_head, unpack
 from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.answer import error_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head
@@ -125,7 +126,7 @@ class V2Door:
         raw = msgspec.Raw(pack_in_place(body, len(json), head))
         return Heard(self._name, raw, self._version, timeout_s, priority, echo)
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``."""
         check_tensors(entry)
 

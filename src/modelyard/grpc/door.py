@@ -16,6 +16,7 @@ from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.core.v2 import unpack
 from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.answer import sentence_of
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.problems import problem_of
@@ -81,7 +82,7 @@ class GrpcDoor:
             priority,
         )
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``."""
         check_tensors(entry)
 
