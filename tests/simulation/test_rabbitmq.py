@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import pytest
 from pamqp import commands
@@ -16,33 +14,10 @@ from modelyard.transports.amqp.confirms import (
     ReturnedError,
 )
 from modelyard.transports.amqp.frames import Properties
-from tests.simulation.operators import (
-    Client,
-    InMemoryOperator,
-    Operator,
-    RealOperator,
-    consume,
-    refused,
-    until,
-)
-from tests.simulation.serve import serving
+from tests.simulation.operators import Client, consume, refused, until
 
 SOON_S = 0.3
 """Long enough for a message that should not come to come after all."""
-
-
-@pytest.fixture(params=["real", "memory"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[Client]:
-    async with AsyncExitStack() as stack:
-        operator: Operator
-        if request.param == "real":
-            operator = RealOperator(request.getfixturevalue("broker"))
-        else:
-            operator = InMemoryOperator(await stack.enter_async_context(serving()))
-        client = Client(operator, stack)
-        yield client
-        connection = await client.connect()
-        await connection.call(commands.Queue.Delete(queue=client.queue))
 
 
 async def test_what_no_queue_takes_comes_back_if_that_is_asked(client: Client) -> None:

@@ -144,13 +144,13 @@ class Peer(asyncio.Protocol):
 
     def _on_frame(self, kind: int, channel: int, whole: bytes) -> None:
         if kind == _BODY:
-            if self._channel is not None:
-                self._channel.publishing.on_body(whole[7:-1])
+            if opened := self._opened(channel):
+                opened.publishing.on_body(whole[7:-1])
             return
         received = frame.unmarshal(whole)[2]
         if isinstance(received, ContentHeader):
-            if self._channel is not None:
-                self._channel.publishing.on_header(received, whole[7:-1])
+            if opened := self._opened(channel):
+                opened.publishing.on_header(received, whole[7:-1])
         elif isinstance(received, base.Frame):
             self._on_method(received, channel)
 
@@ -159,12 +159,19 @@ class Peer(asyncio.Protocol):
         if handler is not None:
             self._number = channel or self._number
             handler(self, method)
-        elif self._channel is not None:
+        elif opened := self._opened(channel):
+            opened.publishing.see_that_none_is_begun()
             if isinstance(method, commands.Basic.Publish) and self._broker.has_alarm:
                 self._is_blocked = True
                 if self._can_be_blocked:
                     self._tell(commands.Connection.Blocked(reason="low on memory"), channel=0)
-            self._channel.on_method(method)
+            opened.on_method(method)
+
+    def _opened(self, channel: int) -> Channel | None:
+        """Give the channel if it is open; a frame for another ends the connection."""
+        if self._channel is not None and channel != self._number:
+            raise Refused(504, "CHANNEL_ERROR - expected 'channel.open'", is_connection=True)
+        return self._channel
 
     def _refuse(self, refused: Refused) -> None:
         """Close what is to be closed."""

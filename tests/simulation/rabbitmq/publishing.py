@@ -48,13 +48,18 @@ class Publishing:
         self._has_confirms = True
         self._say(commands.Confirm.SelectOk())
 
+    def see_that_none_is_begun(self) -> None:
+        """A method comes, where the rest of a message may be expected."""
+        if self._publishing is not None:
+            raise Refused(505, "UNEXPECTED_FRAME - expected content", is_connection=True)
+
     def on_publish(self, method: commands.Basic.Publish) -> None:
         """A message begins."""
         self._publishing = (method.exchange, method.routing_key, method.mandatory)
 
     def on_header(self, header: ContentHeader, payload: bytes) -> None:
         """Its properties come."""
-        if self._publishing is None:
+        if self._publishing is None or self._content is not None:
             raise Refused(505, "UNEXPECTED_FRAME - a header", is_connection=True)
         properties = header.properties
         assert properties is not None
@@ -70,11 +75,11 @@ class Publishing:
             self._on_message()
 
     def on_body(self, piece: bytes) -> None:
-        """A piece of its body comes."""
+        """A piece of its body comes. A body that is too long never ends, as with RabbitMQ 3."""
         if self._content is None:
             raise Refused(505, "UNEXPECTED_FRAME - a body", is_connection=True)
         self._body.append(piece)
-        if sum(map(len, self._body)) >= self._content[3]:
+        if sum(map(len, self._body)) == self._content[3]:
             self._on_message()
 
     def _on_message(self) -> None:
