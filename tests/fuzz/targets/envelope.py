@@ -18,6 +18,8 @@ DECODERS = (
     envelope.decode_status,
     envelope.decode_card,
     envelope.decode_hello,
+    envelope.decode_pieces,
+    envelope.decode_notice,
 )
 
 
@@ -30,5 +32,6 @@ def run(data: bytes) -> None:
         found = decode(body)
     except msgspec.DecodeError:
         return
-    again = bytes(envelope.encode(found))
+    # What is not there has its default, which may be a whole number where a float is read.
+    again = bytes(envelope.encode(decode(bytes(envelope.encode(found)))))
     assert envelope.encode(decode(again)) == again
