@@ -129,10 +129,11 @@ class HttpConnection(asyncio.Protocol):
         """Decide how a request is answered; returns an error if it is refused."""
         if self.endpoint is not None:
             try:
-                head.plan = self.endpoint.plan(head, self._host)
-                if head.plan is not None:
-                    self.endpoint.admit(head.plan, self._host)
-                mark_streamed(head)
+                head.plan = plan = head.plan or self.endpoint.plan(head, self._host)
+                if plan is not None:
+                    self.endpoint.admit(plan, self._host)
+                else:
+                    mark_streamed(head)
             except RequestError as error:
                 return error
         most = self.limits.most_bytes(head)
