@@ -1,9 +1,8 @@
 """One HTTP/1.1 connection: its requests are answered one after the other.
 
 Path of a request: received bytes go straight to the reader (``reader.py``), which calls
-``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``respond``
-when there is an answer. ``outbox.py`` writes the response. A request that is not a prediction is
-handed over to uvicorn (``handover.py``).
+``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``respond`` when
+there is an answer. ``outbox.py`` writes the response. All else goes to uvicorn (``handover.py``).
 """
 
 from __future__ import annotations

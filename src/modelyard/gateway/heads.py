@@ -106,10 +106,11 @@ class Head:
         self.headers = headers
         length = headers.get(b"content-length")
         if length is not None:
-            self.body_bytes: int | None = int(length)
+            self.body_bytes: int | None = (size := int(length))
+            self.is_large = size > SMALL_BYTES
         else:
+            self.is_large = False
             self.body_bytes = None if b"transfer-encoding" in headers else 0
-        self.is_large = (self.body_bytes or 0) > SMALL_BYTES
         self.is_last = is_last
         self.is_expecting = b"expect" in headers
         self.is_streamed = False

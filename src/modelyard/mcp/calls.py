@@ -18,7 +18,13 @@ from modelyard.gateway.plans import PATH
 from modelyard.gateway.predict import PredictEndpoint
 
 _OK = b"HTTP/1.1 200 "
-_OF_THE_ENVELOPE = {b"content-encoding", b"content-length", b"transfer-encoding", b"expect"}
+_OF_THE_ENVELOPE = {
+    b"accept",
+    b"content-encoding",
+    b"content-length",
+    b"transfer-encoding",
+    b"expect",
+}
 
 
 async def call_model(
