@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         port: The port to listen on; 0 takes a free one and says which.
         grpc_port: The port for gRPC; 0 takes a free one and logs which. Without it there is no
             gRPC. It needs the extra ``modelyard[grpc]``.
+        mcp: Whether models are tools for agents, by the Model Context Protocol, at ``/mcp``. It
+            needs the extra ``modelyard[mcp]``.
         auth: Who may ask. ``none``: everybody. ``keys``: who sends a key of ``keys_file``, or else
             of the store. Empty: everybody, if ``host`` is a loopback address; elsewhere ``serve``
             and ``gateway`` do not start.
@@ -133,6 +135,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
     grpc_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+    mcp: bool = False
     auth: Literal["", "none", "keys"] = ""
     tls_certificate: str = ""
     tls_key: str = ""

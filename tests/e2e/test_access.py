@@ -58,7 +58,8 @@ def server(
     folder = write_others(write_identities(tmp_path_factory.mktemp("models")))
     for name in (OWN, OTHERS):
         keys.run("registry", "push", str(folder / f"{name}-1"))
-    with Server(folder, settings={**keys.settings, "MODELYARD_GRPC_PORT": "0"}) as server:
+    more = {"MODELYARD_GRPC_PORT": "0", "MODELYARD_MCP": "true"}
+    with Server(folder, settings={**keys.settings, **more}) as server:
         server.http.headers["x-api-key"] = texts["admin"]
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
         yield server
@@ -100,7 +101,7 @@ def routes(server: Server) -> list[tuple[str, str]]:
     """Return method and path of every operation, ``{name}`` in them as it is documented."""
     paths = server.http.get("/openapi.json").json()["paths"]
     found = [(method.upper(), path) for path, methods in paths.items() for method in methods]
-    return [*found, ("GET", "/docs"), ("GET", "/openapi.json")]
+    return [*found, ("GET", "/docs"), ("GET", "/openapi.json"), ("POST", "/mcp")]
 
 
 def of(path: str, name: str) -> str:

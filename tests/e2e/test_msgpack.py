@@ -126,6 +126,29 @@ def is_sum_of(answer: Answer, rows: int, value: float) -> bool:
     return answer.status == 200 and np.array_equal(given, np.full((rows, 2), 3 * value))
 
 
+async def test_large_ones_of_many_callers_survive_their_runners(image: Server) -> None:
+    """Batches of them lie in memory that runners share with the gateway."""
+
+    async def ask_all(caller: int) -> None:
+        async with await connect(image.url) as line:
+            for number in range(10):
+                rows, value = 4000 * (1 + (caller + number) % 3), caller + number / 16
+                assert is_sum_of(await line.ask(large_request(rows, value)), rows, value)
+
+    killed: set[int] = set()
+
+    def kill_three() -> bool:
+        for runner in image.runners():
+            if runner.pid not in killed:
+                killed.add(runner.pid)
+                runner.kill()
+        return len(killed) >= 3
+
+    killing = asyncio.to_thread(wait_until, kill_three, what="the ends of runners")
+    await asyncio.gather(killing, *map(ask_all, range(6)))
+    assert image.metric("modelyard_runner_restarts_total", cause="killed") >= 1
+
+
 async def test_large_and_small_ones_follow_each_other_on_a_connection(image: Server) -> None:
     health = request_bytes(b"", path="/healthz", method="GET")
     async with await connect(image.url) as line:

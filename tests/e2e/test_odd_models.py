@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from tests.support.server import Server, wait_until
@@ -65,6 +67,18 @@ class Served(Model):
         return instances
 """
 
+KEEPS = """\
+from hashlib import sha256
+from modelyard import Model
+
+class Served(Model):
+    kept = ()
+
+    def predict(self, instances: list[memoryview]) -> list[str]:
+        self.kept = (*self.kept, *instances)
+        return [sha256(self.kept[0]).hexdigest()] * len(instances)
+"""
+
 TENSOR = """\
 from typing import Annotated
 import numpy as np
@@ -114,6 +128,23 @@ def test_what_loading_leaves_behind_is_freed_once_nobody_asks(tmp_path: Path) ->
     with Server(folder) as server:
         wait_until((folder / "assets" / "freed").exists, what="the litter to be freed")
         assert server.predict("litters", [7]).json()["prediction"] == [7]
+
+
+def test_a_model_may_keep_its_instances_however_large(tmp_path: Path) -> None:
+    with Server(write(tmp_path / "keeps", KEEPS, "[cache]\nttl_s = 0\n")) as server:
+        first = bytes(range(256)) * 1000
+        for number in range(4):
+            content = msgspec.msgpack.encode(
+                {
+                    "model_name": "keeps",
+                    "input_data": [bytes([number]) * 200_000 if number else first],
+                }
+            )
+            answer = server.http.post(
+                "/predict", content=content, headers={"content-type": "application/msgpack"}
+            )
+            found = msgspec.msgpack.decode(answer.content)["prediction"]
+            assert found == [sha256(first).hexdigest()]
 
 
 def test_a_runner_is_replaced_while_more_are_connected_than_select_can_watch(

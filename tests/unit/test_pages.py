@@ -146,7 +146,8 @@ async def test_no_example_is_a_problem(pages: Pages) -> None:
         assert f"{name}/1 has no example" in problem["detail"]
     problem = (await pages.http.get("/models/nobody/example")).json()
     assert problem["code"] == "model_not_found"
-    assert "/docs" in (await pages.http.get("/nowhere")).json()["detail"]
+    for path in ("/nowhere", "/mcp"):  # which is off unless it is wanted
+        assert "/docs" in (await pages.http.get(path)).json()["detail"]
 
 
 async def test_the_document_is_short_whatever_models_take(pages: Pages) -> None:

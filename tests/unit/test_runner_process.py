@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
+    LARGE_BYTES,
     Answers,
     Batch,
     LoadFailed,
     Ready,
     Reply,
+    Shared,
     Stop,
     encode_frame,
     to_runner,
@@ -29,6 +31,8 @@ from modelyard.core.messages import (
 from modelyard.equipment.equipper import Equipment
 from modelyard.pool.output import Line
 from modelyard.pool.runner_process import RunnerProcess
+from modelyard.pool.shared_memory import HALF_BYTES, STEP_BYTES, SharedMemory
+from modelyard.runner.shared_batches import SharedBatches
 from tests.unit.pooling import manifest
 
 READY = Ready("sha256:0", b"{}", b"{}", b"[1]", 0.001)
@@ -43,8 +47,11 @@ class Process:
     def __init__(self, arguments: tuple[str, ...], options: dict[str, Any]) -> None:
         self.arguments = arguments
         self.environment: dict[str, str] = options["env"]
-        (channel,) = options["pass_fds"]
+        channel, memory = options["pass_fds"]
         self.channel = socket.socket(fileno=os.dup(channel))
+        self.memory = os.dup(memory)
+        self.shared = SharedBatches(self.memory)
+        self.came_by: list[type] = []
         self.output = os.dup(options["stdout"])
         self.exited: asyncio.Future[int] = asyncio.Future()
 
@@ -55,14 +62,17 @@ class Process:
         self.channel.sendall(encode_frame(message))
 
     def read(self) -> Batch | Stop:
+        """Read as a runner whose model takes arrays: what it gets is valid until it answers."""
         size = int.from_bytes(self.channel.recv(FRAME_HEADER_BYTES, socket.MSG_WAITALL), "big")
-        message: Batch | Stop = to_runner.decode(self.channel.recv(size, socket.MSG_WAITALL))
-        return message
+        message = to_runner.decode(self.channel.recv(size, socket.MSG_WAITALL))
+        self.came_by.append(type(message))
+        return self.shared.read(message, is_copied=False) if type(message) is Shared else message
 
     def end(self, code: int) -> None:
         self.channel.close()
         if self.output >= 0:
             os.close(self.output)
+            os.close(self.memory)
             self.output = -1
         if not self.exited.done():
             self.exited.set_result(code)
@@ -141,6 +151,42 @@ async def test_what_is_sent_arrives_and_what_is_answered_comes_back(started: Sta
     assert started.answers == [Answers([b"a", b"b"], 0.1, [2])]
     assert started.closed.is_set()
     assert started.killed == [(PID, signal.SIGKILL)]  # what it may have left behind
+
+
+async def test_large_batches_arrive_two_at_a_time_and_huge_ones_too(started: Started) -> None:
+    sizes = [LARGE_BYTES, HALF_BYTES // 2, HALF_BYTES, 1, HALF_BYTES - 100, LARGE_BYTES, 2]
+    batches = [
+        Batch([memoryview(bytes([n]) * size), memoryview(b"")]) for n, size in enumerate(sizes)
+    ]
+    ahead: Batch | Stop | None = None
+    for batch in batches:
+        started.runner.send(batch)
+        running, ahead = ahead, await asyncio.to_thread(started.process.read)
+        assert ahead == batch
+        if running is not None:  # it is whole until the one behind the next comes
+            assert running == batches[batches.index(batch) - 1]
+    ways = [Shared, Shared, Batch, Batch, Shared, Shared, Batch]
+    assert started.process.came_by == ways
+
+
+def is_mapped() -> bool:
+    """Whether this process has memory that it shares with a runner."""
+    return "memfd:modelyard" in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+async def test_no_memory_is_taken_for_small_batches_nor_kept_after_the_end(
+    started: Started,
+) -> None:
+    def memory_bytes() -> int:
+        return 512 * os.fstat(started.process.memory).st_blocks
+
+    started.runner.send(Batch([memoryview(b"[1]")]))
+    assert memory_bytes() == 0
+    started.runner.send(Batch([memoryview(bytes(LARGE_BYTES))]))
+    assert 0 < memory_bytes() <= 2 * STEP_BYTES
+    started.process.end(0)
+    await started.runner.wait()
+    assert is_mapped() is False
 
 
 async def test_what_it_prints_is_told_before_its_end_is(started: Started) -> None:
@@ -231,7 +277,7 @@ def test_messages_are_the_same_however_they_are_cut(
 
     async def scenario() -> None:
         got: list[Reply] = []
-        runner = RunnerProcess(got.append, lambda: None)
+        runner = RunnerProcess(got.append, lambda: None, SharedMemory(None))
         for start in range(0, len(stream), step):
             runner.data_received(stream[start : start + step])
         assert got == [message for message in sent if isinstance(message, Answers)]

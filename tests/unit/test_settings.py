@@ -20,6 +20,7 @@ def test_the_defaults() -> None:
         "log_level": "info",
         "access_log": False,
         "grpc_port": None,
+        "mcp": False,
         "auth": "",
         "tls_certificate": "",
         "tls_key": "",

@@ -133,6 +133,12 @@ def _add_serving(commands: Commands) -> None:
             help="port for gRPC; 0: any free one (none: no gRPC); needs modelyard[grpc]",
         )
         command.add_argument(
+            "--mcp",
+            action="store_true",
+            default=None,
+            help="models are tools for agents, at /mcp; needs modelyard[mcp]",
+        )
+        command.add_argument(
             "--cors-origins",
             metavar="ORIGINS",
             help="origins allowed by CORS: https://a.example,https://b.example; * for any",

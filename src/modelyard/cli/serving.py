@@ -81,6 +81,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     settings = load_settings(vars(options))
     if settings.grpc_port is not None and not all(map(find_spec, _GRPC)):
         raise UsageError("gRPC needs libraries that are not here: pip install 'modelyard[grpc]'")
+    if settings.mcp and find_spec("mcp") is None:
+        raise UsageError("MCP needs a library that is not here: pip install 'modelyard[mcp]'")
     return settings
 
 

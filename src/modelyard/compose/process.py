@@ -17,6 +17,7 @@ from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
+from modelyard.compose.agents import open_mcp, running
 from modelyard.compose.routes import RouteFollower, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
     from modelyard.grpc.server import GrpcServer
+    from modelyard.mcp.page import McpPage
     from modelyard.registry.kept import KeptRegistry
 
 log = logging.getLogger(__name__)
@@ -130,8 +132,9 @@ class Process:
         cors, endpoint = Cors(self._settings.cors_origins), None
         if self._transport is not None:
             endpoint = self._make_endpoint(self._transport, cors)
-        self._server = self._make_server(endpoint, cors)
-        async with self._following(endpoint), self._grpc(endpoint):
+        mcp = open_mcp(self._settings, self.catalog, endpoint)
+        self._server = self._make_server(endpoint, cors, mcp)
+        async with self._following(endpoint), self._grpc(endpoint), running(mcp):
             spare_the_collector()
             if self.is_draining:
                 self.stop(is_forced=False)
@@ -146,7 +149,9 @@ class Process:
             if server is not None:
                 server.stop(is_forced=is_forced)
 
-    def _make_server(self, endpoint: PredictEndpoint | None, cors: Cors) -> Server:
+    def _make_server(
+        self, endpoint: PredictEndpoint | None, cors: Cors, mcp: McpPage | None
+    ) -> Server:
         from modelyard.gateway.app import make_pages, make_worker_pages, refuse_page
         from modelyard.gateway.guard import Guard
         from modelyard.gateway.reader import Limits
@@ -170,6 +175,7 @@ class Process:
                 by_hand=self._changing(),
                 is_guarded=self._gate is not None,
                 registry=self._registry_routes(),
+                mcp=mcp,
             )
         if self._gate is not None:
             opened = settings.opened

@@ -57,6 +57,13 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
     deadlines: list[float] = []
 
 
+class Shared(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Pool to runner: a large ``Batch``, as MessagePack, is in the memory that they share."""
+
+    begin: int
+    size: int
+
+
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Pool to runner: unload the model and end."""
 
@@ -232,11 +239,12 @@ class Member(msgspec.Struct, frozen=True):
 
 FRAME_HEADER_BYTES = 4
 
-ToRunner = Batch | Stop | Begin | Leave | Grant
+ToRunner = Batch | Shared | Stop | Begin | Leave | Grant
 Reply = Answers | Done | Pieces
 ToPool = Ready | LoadFailed | Reply
 
 to_runner = msgspec.msgpack.Decoder(ToRunner)
+to_batch = msgspec.msgpack.Decoder(Batch)
 to_pool = msgspec.msgpack.Decoder(ToPool)
 _encoder = msgspec.msgpack.Encoder()
 
@@ -257,6 +265,12 @@ def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:
     """Return the frame of a batch in pieces. Large inputs are not copied: each is a piece."""
     if sum(map(len, batch.inputs)) < LARGE_BYTES:
         return [encode_frame(batch)]
+    pieces = pieces_of(batch)
+    return [sum(map(len, pieces)).to_bytes(FRAME_HEADER_BYTES, "big"), *pieces]
+
+
+def pieces_of(batch: Batch) -> list[bytes | bytearray | memoryview]:
+    """Return the MessagePack of a batch in pieces; each of its inputs is one."""
     rest = _encoder.encode(batch.forms) + _encoder.encode(batch.deadlines)
     pieces: list[bytes | bytearray | memoryview] = [
         b"%b\xdd%b" % (_BATCH_HEAD, len(batch.inputs).to_bytes(4, "big"))  # array 32, length
@@ -264,4 +278,4 @@ def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:
     for raw in batch.inputs:
         pieces += [b"\xc6" + len(raw).to_bytes(4, "big"), raw]  # bin 32, length
     pieces.append(rest)
-    return [sum(map(len, pieces)).to_bytes(FRAME_HEADER_BYTES, "big"), *pieces]
+    return pieces

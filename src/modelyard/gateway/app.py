@@ -22,6 +22,7 @@ from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.registry_pages import add_schemas
 from modelyard.gateway.routes import ByHand, Workers, make_router
+from modelyard.gateway.types import App
 from modelyard.gateway.v1_pages import make_v1_router
 from modelyard.gateway.v2_pages import make_v2_router
 
@@ -41,11 +42,12 @@ def make_pages(
     by_hand: ByHand | None = None,
     is_guarded: bool = False,
     registry: APIRouter | None = None,
+    mcp: App | None = None,
 ) -> FastAPI:
     """Return the FastAPI application: models, probes, metrics, documentation.
 
     ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
-    its routes, where there is one.
+    its routes, where there is one. ``mcp``: the page ``/mcp``, where there is one.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -77,6 +79,8 @@ def make_pages(
     pages.include_router(make_v1_router(catalog=catalog))
     if registry is not None:
         pages.include_router(registry)
+    if mcp is not None:
+        pages.add_route("/mcp", mcp, methods=["POST"])  # type: ignore[arg-type]
     _handle_errors(pages)
     without_predict = pages.openapi
     made: tuple[int, dict[str, Any]] = (-1, {})

@@ -1,9 +1,8 @@
 """One HTTP/1.1 connection: its requests are answered one after the other.
 
 Path of a request: received bytes go straight to the reader (``reader.py``), which calls
-``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``respond``
-when there is an answer. ``outbox.py`` writes the response. A request that is not a prediction is
-handed over to uvicorn (``handover.py``).
+``_on_request``; that calls ``PredictEndpoint.begin`` (``predict.py``), which calls ``respond`` when
+there is an answer. ``outbox.py`` writes the response. All else goes to uvicorn (``handover.py``).
 """
 
 from __future__ import annotations
@@ -129,10 +128,11 @@ class HttpConnection(asyncio.Protocol):
         """Decide how a request is answered; returns an error if it is refused."""
         if self.endpoint is not None:
             try:
-                head.plan = self.endpoint.plan(head, self._host)
-                if head.plan is not None:
-                    self.endpoint.admit(head.plan, self._host)
-                mark_streamed(head)
+                head.plan = plan = head.plan or self.endpoint.plan(head, self._host)
+                if plan is not None:
+                    self.endpoint.admit(plan, self._host)
+                else:
+                    mark_streamed(head)
             except RequestError as error:
                 return error
         most = self.limits.most_bytes(head)

@@ -7,11 +7,16 @@ body is copied twice. Here it is copied once at most, and not at all up to ``FIR
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Callable
 
 DIRECT_BYTES = 64 * 1024  # a body with more than this outstanding is read this way
 FIRST_BYTES = 1 << 20  # first size of the buffer; it then grows to twice the received size
 OTHER_BYTES = 16 * 1024  # size of a read for everything else
+
+# ``bytearray(n)`` writes n zeros, and what is received is written over each of them.
+_new_buffer = ctypes.pythonapi.PyByteArray_FromStringAndSize
+_new_buffer.restype, _new_buffer.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t)
 
 
 class DirectReader(asyncio.BufferedProtocol):
@@ -65,7 +70,7 @@ class DirectReader(asyncio.BufferedProtocol):
         if not self._reserve(room - len(self._body)):
             self.give_up()
             return
-        body = bytearray(room)
+        body = _new_buffer(None, room)
         body[: len(filled)] = filled
         self._body, self._rest = body, memoryview(body)[len(filled) :]
 

@@ -16,6 +16,7 @@ from modelyard.access.gate import Credential
 from modelyard.core.errors import Malformed, RequestError
 from modelyard.core.messages import Form
 from modelyard.core.routes import UNKNOWN, Who
+from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.inflate import Coding
 from modelyard.gateway.types import Headers
 
@@ -69,6 +70,7 @@ class Head:
         body_bytes: Length of the body that follows; None if it is chunked.
         is_last: Whether the connection is to be closed after the response.
         is_expecting: Whether the client waits for ``100 Continue`` before it sends the body.
+        is_large: Whether room has to be reserved for the body.
         is_streamed: Whether the body is handed on as it comes; set by the connection.
         plan: How it is answered, if it is a prediction; set by the endpoint.
     """
@@ -77,6 +79,7 @@ class Head:
         "body_bytes",
         "headers",
         "is_expecting",
+        "is_large",
         "is_last",
         "is_streamed",
         "method",
@@ -103,8 +106,10 @@ class Head:
         self.headers = headers
         length = headers.get(b"content-length")
         if length is not None:
-            self.body_bytes: int | None = int(length)
+            self.body_bytes: int | None = (size := int(length))
+            self.is_large = size > SMALL_BYTES
         else:
+            self.is_large = False
             self.body_bytes = None if b"transfer-encoding" in headers else 0
         self.is_last = is_last
         self.is_expecting = b"expect" in headers

@@ -169,11 +169,14 @@ class RequestReader:
         if recognised is not None:
             head, self.given_id = recognised
             size = head.body_bytes
-            if size == len(data) - end and not head.is_expecting:
+            if size == len(data) - end and not head.is_large:
                 if self._timer is not None:
                     self._disarm()
                 self.state = State.ANSWERING
                 self._on_request(head, data[end:], None)
+                return
+            if head.is_large:
+                self._await_body(head, data[end:], self._on_head(head))
                 return
         self._read_unknown_head(raw, data[end:])
 
@@ -202,6 +205,9 @@ class RequestReader:
             return
         size = head.body_bytes
         if size is None or size > len(rest) or head.is_expecting:
+            is_ordinary = head.plan is not None and not (refusal or head.is_expecting)
+            if is_ordinary and head.is_large:
+                self.known.learn(raw, head)
             self._await_body(head, rest, refusal)
             return
         if size > SMALL_BYTES:

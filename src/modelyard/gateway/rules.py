@@ -43,6 +43,7 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("POST", r"/v2/repository/index", "models"),
     ("GET", r"/v2/models/stats", "models"),
     ("GET", r"/v2/?", "key"),
+    ("POST", r"/mcp", "key"),
     ("GET", rf"/models/{_NAME}(/example)?", "see"),
     ("GET", rf"/v2/models/{_NAME}(/versions/[^/]+)?(/ready|/config|/stats)?", "see"),
     ("GET", rf"/v1/models/{_NAME}", "see"),

@@ -24,12 +24,12 @@ from modelyard.core.messages import (
     Ready,
     Reply,
     ToRunner,
-    encode_batch,
     encode_frame,
     to_pool,
 )
 from modelyard.equipment.equipper import Equipment
 from modelyard.pool.output import Line, RunnerOutput
+from modelyard.pool.shared_memory import SharedMemory
 
 EXIT_GRACE_S = 0.5
 
@@ -44,12 +44,16 @@ class RunnerProcess(asyncio.Protocol):
     ``opened`` holds the outcome of loading.
     """
 
-    def __init__(self, on_reply: OnReply, on_closed: Callable[[], None]) -> None:
+    def __init__(
+        self, on_reply: OnReply, on_closed: Callable[[], None], memory: SharedMemory
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Ready | LoadFailed] = loop.create_future()
         self._on_reply = on_reply
         self._on_closed = on_closed
         self._received = bytearray()
+        self._memory = memory
+        self._encode = memory.encode
         self._closed = asyncio.Event()
         self._is_gone = False
         self._give_back: Callable[[], None] = lambda: None
@@ -79,19 +83,21 @@ class RunnerProcess(asyncio.Protocol):
         """
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            self = cls(on_reply, on_closed)
+            memory = SharedMemory.open()
+            passed = [theirs.fileno(), *([] if memory.fd is None else [memory.fd])]
+            self = cls(on_reply, on_closed, memory)
             reading, writing = os.pipe()
             self._output = RunnerOutput(reading, on_line)
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     equipment.python,
                     *("-P", "-m", "modelyard.runner"),  # -P: nothing is imported from here
-                    *("--fd", str(theirs.fileno()), "--parent", str(os.getpid())),
+                    *("--fd", *map(str, passed), "--parent", str(os.getpid())),
                     *("--name", manifest.name, "--version", manifest.version),
                     *(["--show-errors"] if shows_errors else []),
                     *(["--signed"] if equipment.is_signed else []),
                     str(folder),
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=passed,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=writing,
                     stderr=writing,
@@ -100,6 +106,7 @@ class RunnerProcess(asyncio.Protocol):
                 )
             except BaseException:
                 self._output.close()
+                memory.close()
                 raise
             finally:
                 os.close(writing)
@@ -112,6 +119,7 @@ class RunnerProcess(asyncio.Protocol):
                 self.kill()
                 await self._process.wait()
                 self._output.close()
+                memory.close()
                 raise
         self._give_back = equipment.give_back
         return self
@@ -127,7 +135,7 @@ class RunnerProcess(asyncio.Protocol):
     def send(self, message: ToRunner) -> None:
         """Write a frame; does not wait."""
         if isinstance(message, Batch):
-            self._transport.writelines(encode_batch(message))
+            self._write(self._encode(message))
         else:
             self._transport.write(encode_frame(message))
 
@@ -156,6 +164,7 @@ class RunnerProcess(asyncio.Protocol):
             closed.cancel()
             self._transport.abort()
             self._output.close()
+            self._memory.close()
             self._give_back()
         if not self.opened.done():
             self.opened.cancel()
@@ -164,6 +173,7 @@ class RunnerProcess(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (called by the loop)."""
         self._transport = cast("asyncio.Transport", transport)
+        self._write = self._transport.writelines
 
     def data_received(self, data: bytes) -> None:
         """Split the data into messages (called by the loop)."""

@@ -25,6 +25,7 @@ from setproctitle import setproctitle
 
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
+    Batch,
     LoadFailed,
     Ready,
     Stop,
@@ -34,6 +35,7 @@ from modelyard.core.messages import (
 from modelyard.runner.host import HostedModel
 from modelyard.runner.loading import LoadError, foreign_cause
 from modelyard.runner.logs import report_to_owner
+from modelyard.runner.shared_batches import SharedBatches
 
 log = logging.getLogger("modelyard.runner")
 
@@ -47,8 +49,9 @@ def main() -> None:
     _die_with(arguments.parent)
     faulthandler.enable()  # so that the last lines before a crash say where it happened
     report_to_owner()
-    channel = socket.socket(fileno=arguments.fd)
-    channel.set_inheritable(False)
+    channel = socket.socket(fileno=arguments.fd[0])
+    for fd in arguments.fd:
+        os.set_inheritable(fd, False)
     folder = Path(arguments.folder)
     try:
         setproctitle(f"modelyard: runner {arguments.name} {arguments.version}")
@@ -66,12 +69,12 @@ def main() -> None:
 
         serve(channel, hosted, tidy_up=_tidy_up)
     else:
-        _serve(channel, hosted)
+        _serve(channel, hosted, SharedBatches(*arguments.fd[1:]))
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="modelyard.runner")
-    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--fd", type=int, nargs="+", required=True)  # socket, shared memory
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--version", required=True)
@@ -92,7 +95,7 @@ def _open(folder: Path, *, shows_errors: bool, is_signed: bool) -> tuple[HostedM
     return hosted, ready
 
 
-def _serve(channel: socket.socket, hosted: HostedModel) -> None:
+def _serve(channel: socket.socket, hosted: HostedModel, shared: SharedBatches) -> None:
     incoming = select.poll()  # select(2) is limited to file descriptors below 1024
     incoming.register(channel, select.POLLIN)
     is_tidy = False
@@ -103,8 +106,10 @@ def _serve(channel: socket.socket, hosted: HostedModel) -> None:
         if (frame := _read_frame(channel)) is None:
             break
         message = to_runner.decode(frame)
-        if isinstance(message, Stop):
-            break
+        if not isinstance(message, Batch):
+            if isinstance(message, Stop):
+                break
+            message = shared.read(message, is_copied=not hosted.contract.takes_arrays)
         answers = hosted.answer(message.inputs, message.forms, message.deadlines)
         channel.sendall(encode_frame(answers))
     hosted.unload()

@@ -92,6 +92,7 @@ def set_up_logs(*, form: LogFormat, level: str) -> None:
     root.setLevel(level.upper())
     logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))
     logging.getLogger("asyncio").setLevel(max(root.level, logging.WARNING))
+    logging.getLogger("mcp").setLevel(max(root.level, logging.WARNING))
     # It tells each step of looking at a schema.
     logging.getLogger("alembic").setLevel(max(root.level, logging.WARNING))
     # It warns of each malformed form, which its sender is told anyway.
