@@ -87,6 +87,11 @@ class Entry:
         """Whether requests may be sent. One for a sleeping target waits for a worker."""
         return self.is_serving or self.announcement.state == "asleep"
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may be sent now."""
+        return self.is_open and self.in_flight < self.announcement.limits.max_in_flight
+
     def why_not(self) -> RequestError:
         """Return the error for a request that comes while the target does not serve."""
         state, reason = self.announcement.state, self.announcement.reason
