@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import pytest
 
 from tests.support.broker import Broker
@@ -25,7 +26,7 @@ from tests.support.releases import (
     wait_for_versions,
     with_stores_away,
 )
-from tests.support.server import complaint_of
+from tests.support.server import complaint_of, wait_until
 
 
 class Released(NamedTuple):
@@ -76,9 +77,19 @@ async def test_a_canary_is_shifted_promoted_and_rolled_back_under_load(released:
         await load.wait_for("1", "2")
         await route("rollback", MODEL)
         await load.wait_for("2")
+        await route("promote", MODEL, "1", "--keep-warm", "1h")
+        await load.wait_for("1")
         load.end()
     assert not load.wrong
     assert min(load.versions().values()) > 50
+    first = released.urls[0]
+    await asyncio.to_thread(wait_until, lambda: demand(first, "1") == 0, what="nothing to do")
+    assert demand(first, "2") > 0  # so no autoscaler takes its last worker
+
+
+def demand(url: str, version: str) -> float:
+    answer = httpx.get(f"{url}/models/{MODEL}/versions/{version}/demand")
+    return float(answer.json()["runners"])
 
 
 async def test_row_32_what_starts_while_the_stores_are_away_fails_no_request(

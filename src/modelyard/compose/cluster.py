@@ -119,6 +119,7 @@ class ClusterGateway:
             transport=self._transport,
             watcher=self._watcher,
             clock=time.monotonic,
+            wall_clock=time.time,
         )
 
     async def run(self, listener: socket.socket) -> None:

@@ -6,9 +6,11 @@ ready, stop accepting, finish the requests in flight, stop the runners.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from modelyard.compose.access import OpenGate
@@ -26,6 +28,8 @@ from modelyard.registry.kept import KeptRegistry
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
+
+WARM_EVERY_S = 1.0
 
 
 class Embedded:
@@ -102,7 +106,7 @@ class Embedded:
         with stop_on_signals(self._process.stop):
             try:
                 await self._served.start(self._models, self._unusable)
-                async with background(self._settle(on_settled)):
+                async with background(self._settle(on_settled), self._keep_warm()):
                     await self._process.serve(listener)
             finally:
                 await self._served.stop()
@@ -113,6 +117,13 @@ class Embedded:
         on_settled()
         if self._is_watching:
             await Reloader(self._served).run()
+
+    async def _keep_warm(self) -> None:
+        """Let versions keep their runners as long as routes say, until cancelled."""
+        while True:
+            snapshot, now = self._process.catalog.router.snapshot, time.time()
+            self._served.keep_warm(partial(snapshot.is_warm, now=now))
+            await asyncio.sleep(WARM_EVERY_S)
 
     def _verdict(self) -> Verdict:
         entries = self._process.catalog.entries()

@@ -83,6 +83,11 @@ class Models:
         if self._leaving:
             await asyncio.wait(self._leaving)
 
+    def keep_warm(self, is_warm: Callable[[Target], bool]) -> None:
+        """Let models keep their runners though nobody asks, and others no longer."""
+        for hosted in self._hosted.values():
+            hosted.pool.keep_warm(is_warm=is_warm(hosted.target))
+
     async def look(self) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
         """Read the folders again; return what can be served of them, and what cannot."""
         found, unusable = await asyncio.to_thread(self._scan)
