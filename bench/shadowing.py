@@ -89,10 +89,12 @@ def _measure(shape: str, server: Server, state: Path) -> Iterator[Row]:
     load(None)
     for version, what in enumerate(SHADOWS, start=2):
         is_limited = what == next(iter(SHADOWS))
-        alone, beside = [], []
+        alone: list[Seen] = []
+        beside: list[Seen] = []
         for number in range(ROUNDS if is_limited else ROUNDS // 3):
             tell(f"{shape}: a shadow that {what}, round {number + 1}")
-            for seen, shadow in ((alone, None), (beside, Shadow(str(version)))):
+            both = [(alone, None), (beside, Shadow(str(version)))]
+            for seen, shadow in reversed(both) if number % 2 else both:
                 seen.append(load(shadow))
         if is_limited:
             copied = _same(server) / sum(one.answers for one in beside)

@@ -16,7 +16,9 @@ from pathlib import Path
 from modelyard.compose.access import OpenGate
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models, Scan
+from modelyard.compose.named import NamedModels
 from modelyard.compose.process import OnChange, OnStopping, Process
+from modelyard.compose.registry import NamedIn
 from modelyard.compose.reloading import Reloader
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.manifest import Manifest
@@ -45,6 +47,8 @@ class Embedded:
         is_watching: Whether folders that change, come or go are served as they are then.
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
+        named_in: The registry whose routes are followed, and whose versions that they name are
+            served beside the models; None for the folders alone.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Embedded:
         is_watching: bool,
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
+        named_in: NamedIn | None = None,
     ) -> None:
         self._unusable = unusable
         self._transport = LocalTransport()
@@ -72,6 +77,7 @@ class Embedded:
             metrics=metrics,
             gate=gate,
             registry=registry,
+            routes=None if named_in is None else named_in.routes,
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models
@@ -98,6 +104,16 @@ class Embedded:
             scan=scan,
         )
         self._process.by_hand = self._served
+        self._named = None
+        if named_in is not None:
+            self._named = NamedModels(
+                named_in.settings,
+                self._served,
+                snapshot=lambda: self._process.catalog.router.snapshot,
+                actor=named_in.actor,
+                clock=time.monotonic,
+                wall_clock=time.time,
+            )
 
     async def run(self, listener: socket.socket, *, on_settled: Callable[[], None]) -> None:
         """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
@@ -106,17 +122,27 @@ class Embedded:
         with stop_on_signals(self._process.stop):
             try:
                 await self._served.start(self._models, self._unusable)
-                async with background(self._settle(on_settled), self._keep_warm()):
+                async with background(
+                    self._settle(on_settled), self._keep_warm(), self._serve_named()
+                ):
                     await self._process.serve(listener)
             finally:
                 await self._served.stop()
 
     async def _settle(self, on_settled: Callable[[], None]) -> None:
+        if self._named is not None:
+            await self._process.has_routes.wait()
+            await self._named.settled()
         await self._served.settled()
         spare_the_collector()
         on_settled()
         if self._is_watching:
             await Reloader(self._served).run()
+
+    async def _serve_named(self) -> None:
+        if self._named is not None:
+            await self._process.has_routes.wait()
+            await self._named.run()
 
     async def _keep_warm(self) -> None:
         """Let versions keep their runners as long as routes say, until cancelled."""

@@ -67,6 +67,14 @@ class Models:
         for one in unusable:
             self.refuse(one)
 
+    def targets(self) -> set[Target]:
+        """Return what is served, or is loading."""
+        return {hosted.target for hosted in self._hosted.values()}
+
+    def up(self) -> set[Target]:
+        """Return what takes requests now."""
+        return {hosted.target for hosted in self._hosted.values() if hosted.is_up}
+
     async def settled(self) -> None:
         """Wait until each first load has ended, well or not."""
         await asyncio.gather(*(hosted.pool.settled() for hosted in self._hosted.values()))

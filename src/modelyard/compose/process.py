@@ -17,7 +17,8 @@ from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
-from modelyard.compose.routes import RouteFollower, sticky_header_of
+from modelyard.compose.registry import make_routes
+from modelyard.compose.routes import RouteFollower, RouteReader, StoreRoutes, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
@@ -61,6 +62,7 @@ class Process:
         on_stopping: Called on the first stop signal, with the number of requests in flight.
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
+        routes: Where they are; None for the store.
     """
 
     def __init__(
@@ -77,8 +79,11 @@ class Process:
         on_stopping: OnStopping | None = None,
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
+        routes: RouteReader | None = None,
     ) -> None:
         self._registry = registry
+        self._routes = routes or StoreRoutes(settings)
+        self.has_routes = asyncio.Event()  # or there are none that could be read
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
         self._settings = settings
@@ -199,8 +204,11 @@ class Process:
         if self._secured is not None:
             runs.append(renew(*self._secured))
         if endpoint is not None:
-            follower = RouteFollower(self._settings, partial(self._reroute, endpoint))
+            replace = partial(self._reroute, endpoint)
+            state = self._settings.state
+            follower = RouteFollower(self._routes, state=state, replace=replace)
             await follower.start()
+            self.has_routes.set()
             runs.append(follower.run())
         async with background(*runs):
             yield
@@ -252,19 +260,10 @@ class Process:
         """Return the routes of the registry; None if there is none."""
         if self._registry is None:
             return None
-        from modelyard.gateway.registry_pages import make_registry_router
-
-        return make_registry_router(
-            self._registry.knowing(self._in_use),
-            most_bytes=self._settings.max_artefact_mb * 1_000_000,
-            may_change=self._is_safe(),
+        may_change = self._is_safe()
+        return make_routes(
+            self._registry, self.catalog, settings=self._settings, may_change=may_change
         )
-
-    def _in_use(self) -> set[Target]:
-        """Return the versions that workers run, or that the settings name."""
-        named = self._settings.versions_by_default
-        running = {entry.target for entry in self.catalog.entries()}
-        return running | {Target(name, version) for name, version in named.items()}
 
     def _changing(self) -> ByHand | None:
         """Return what loads and unloads models, where somebody may."""

@@ -1,26 +1,32 @@
-"""Lets a gateway follow the routes in the store."""
+"""Lets a gateway follow the routes in the store, or those of another gateway."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from modelyard.compose.keeping import load, save
+from modelyard.core.errors import RequestError
 from modelyard.core.routes import Snapshot
+from modelyard.registry.errors import RegistryError
 from modelyard.settings import Settings, SettingsError
 from modelyard.store.errors import StoreError
 
 if TYPE_CHECKING:
+    from modelyard.registry.remote import RemoteRegistry
     from modelyard.store.routes import RouteStore
     from modelyard.store.schema import Engine
 
 REFRESH_S = 0.5
 _LIBRARIES = ("sqlalchemy", "alembic")
 _KEPT = "routes.json"
+_AWAY = (StoreError, RegistryError, RequestError, OSError)
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +46,80 @@ def sticky_header_of(settings: Settings) -> str:
     return name.lower()
 
 
-class RouteFollower:
-    """Reads snapshots of routes from the store, as soon as there is one.
+class RouteReader(Protocol):
+    """Where routes are."""
 
-    The last snapshot is kept in the folder for state, for a start while the database is away.
+    def read(self) -> Snapshot | None:
+        """Return them if they have changed since the last call. Blocks.
+
+        Raises:
+            StoreError, RegistryError, RequestError, OSError: They cannot be read.
+        """
+        ...
+
+
+class StoreRoutes:
+    """The routes in the store, as soon as there is one. See ``RouteReader``.
 
     Args:
         settings: Say where the store is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine: Engine | None = None
+        self._store: RouteStore | None = None
+
+    def read(self) -> Snapshot | None:
+        """See ``RouteReader``."""
+        if self._store is None:
+            settings = self._settings
+            if not (settings.has_store and all(map(find_spec, _LIBRARIES))):
+                return None
+            from modelyard.store.routes import RouteStore
+            from modelyard.store.schema import check_revision, open_engine
+
+            if self._engine is None:  # one for all tries: each has connections of its own
+                self._engine = open_engine(settings.store_url)
+            check_revision(self._engine)
+            self._store = RouteStore(self._engine, wall_clock=time.time)
+        return self._store.read()
+
+
+class RegistryRoutes:
+    """The routes that another gateway follows. See ``RouteReader``."""
+
+    def __init__(self, registry: RemoteRegistry) -> None:
+        self._registry = registry
+        self._number = -1
+
+    def read(self) -> Snapshot | None:
+        """See ``RouteReader``."""
+        snapshot = self._registry.routes(after=self._number)
+        if snapshot is not None:
+            self._number = snapshot.number
+        return snapshot
+
+
+class RouteFollower:
+    """Reads snapshots of routes, and uses those that are new.
+
+    The last snapshot is kept in the folder for state, for a start while they cannot be read.
+
+    Args:
+        reader: Where they are.
+        state: The folder for state.
         replace: Called with each snapshot.
     """
 
-    def __init__(self, settings: Settings, replace: Callable[[Snapshot], None]) -> None:
-        self._settings = settings
+    def __init__(
+        self, reader: RouteReader, *, state: Path, replace: Callable[[Snapshot], None]
+    ) -> None:
+        self._reader = reader
         self._replace = replace
-        self._engine: Engine | None = None
-        self._store: RouteStore | None = None
-        self._kept = settings.state / _KEPT
+        self._kept = state / _KEPT
         self._is_well = True
+        self._hurried = asyncio.Event()
 
     async def start(self) -> None:
         """Read for the first time: before a request is answered."""
@@ -68,14 +131,17 @@ class RouteFollower:
     async def run(self) -> None:
         """Follow until cancelled."""
         while True:
-            await asyncio.sleep(REFRESH_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await self._hurried.wait()
+            self._hurried.clear()
             await self._follow()
 
     async def _follow(self) -> bool:
         """Read, and use what has changed; returns whether it could be read."""
         try:
             snapshot = await asyncio.to_thread(self._read)
-        except (StoreError, OSError) as error:
+        except _AWAY as error:
             if self._is_well:
                 log.error("routes_not_read", extra={"why": str(error)})
             self._is_well = False
@@ -91,23 +157,7 @@ class RouteFollower:
         log.info("routes_read", extra=fields)
 
     def _read(self) -> Snapshot | None:
-        """Return the snapshot if it has changed.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
-        if self._store is None:
-            settings = self._settings
-            if not (settings.has_store and all(map(find_spec, _LIBRARIES))):
-                return None
-            from modelyard.store.routes import RouteStore
-            from modelyard.store.schema import check_revision, open_engine
-
-            if self._engine is None:  # one for all tries: each has connections of its own
-                self._engine = open_engine(settings.store_url)
-            check_revision(self._engine)
-            self._store = RouteStore(self._engine, wall_clock=time.time)
-        snapshot = self._store.read()
+        snapshot = self._reader.read()
         if snapshot is not None:
             save(self._kept, snapshot)
         return snapshot

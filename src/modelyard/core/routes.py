@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Annotated, Literal, NamedTuple
 
@@ -110,7 +110,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """All routes and aliases at one time. It is replaced as a whole.
 
     Attributes:
-        number: Grows with each change.
+        number: Grows with each change; -1 as long as none has been read.
         routes: By model.
         aliases: By model, then by alias: the version.
         settings: By model: how often its route has been set. One that is set again as it was is
@@ -119,7 +119,7 @@ class Snapshot(msgspec.Struct, frozen=True):
             time.
     """
 
-    number: int = 0
+    number: int = -1
     routes: Mapping[str, Route] = {}
     aliases: Mapping[str, Mapping[str, str]] = {}
     settings: Mapping[str, int] = {}
@@ -128,6 +128,24 @@ class Snapshot(msgspec.Struct, frozen=True):
     def is_warm(self, target: Target, *, now: float) -> bool:
         """Return whether a version is to stay up though it may get nothing."""
         return self.warm.get(target.name, {}).get(target.version, 0.0) > now
+
+    def of(self, may_see: Callable[[str], bool]) -> Snapshot:
+        """Return what it says of some models, by their names."""
+        kept = {
+            what: {name: it for name, it in getattr(self, what).items() if may_see(name)}
+            for what in ("routes", "aliases", "settings", "warm")
+        }
+        return msgspec.structs.replace(self, **kept)
+
+    def named(self, *, now: float) -> set[Target]:
+        """Return the versions that a route asks, shadows or keeps warm, or that an alias means."""
+        found = {Target(name, v) for name, of in self.aliases.items() for v in of.values()}
+        for name, route in self.routes.items():
+            found |= {Target(name, version) for version in route.asked}
+            if route.shadow is not None:
+                found.add(Target(name, route.shadow.version))
+        of_warm = (Target(name, v) for name, versions in self.warm.items() for v in versions)
+        return found | {target for target in of_warm if self.is_warm(target, now=now)}
 
     def tells_the_same(self, other: Snapshot, model: str) -> bool:
         """Return whether the model's route is that of another snapshot."""

@@ -49,7 +49,7 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("POST", rf"/v1/models/{_NAME}:explain", "see"),
     ("POST", rf"/models/{_NAME}/(load|unload)", "release"),
     ("POST", rf"/v2/repository/models/{_NAME}/(load|unload)", "release"),
-    ("GET", r"/registry/models", "key"),
+    ("GET", r"/registry/(models|routes)", "key"),
     ("GET", rf"/registry/models/{_NAME}(/audit|/versions/[^/]+(/files/.+)?)?", "see"),
     ("PUT", rf"/registry/models/{_NAME}/(versions|aliases)/[^/]+", "release"),
     ("DELETE", rf"/registry/models/{_NAME}/aliases/[^/]+", "release"),
