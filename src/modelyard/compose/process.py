@@ -9,7 +9,6 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -63,6 +62,7 @@ class Process:
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
         routes: Where they are; None for the store.
+        tell_routes: Called with routes that other gateways may not know yet.
     """
 
     def __init__(
@@ -80,9 +80,16 @@ class Process:
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
         routes: RouteReader | None = None,
+        tell_routes: Callable[[Snapshot], None] = lambda _: None,
     ) -> None:
         self._registry = registry
-        self._routes = routes or StoreRoutes(settings)
+        self.follower = RouteFollower(
+            routes or StoreRoutes(settings),
+            state=settings.state,
+            replace=self._reroute,
+            tell=tell_routes,
+        )
+        self._endpoint: PredictEndpoint | None = None
         self.has_routes = asyncio.Event()  # or there are none that could be read
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
@@ -204,23 +211,23 @@ class Process:
         if self._secured is not None:
             runs.append(renew(*self._secured))
         if endpoint is not None:
-            replace = partial(self._reroute, endpoint)
-            state = self._settings.state
-            follower = RouteFollower(self._routes, state=state, replace=replace)
-            await follower.start()
+            self._endpoint = endpoint
+            self._reroute(self.catalog.router.snapshot)  # which another gateway may have told
+            await self.follower.start()
             self.has_routes.set()
-            runs.append(follower.run())
+            runs.append(self.follower.run())
         async with background(*runs):
             yield
 
-    def _reroute(self, endpoint: PredictEndpoint, snapshot: Snapshot) -> None:
+    def _reroute(self, snapshot: Snapshot) -> None:
         """Follow another snapshot of routes; only guards need to see answers."""
         from modelyard.gateway.watched import Watched
 
         self.catalog.router.replace(snapshot)
         has_guards = any(route.guard for route in snapshot.routes.values())
         watched = Watched(self.catalog.router, time.monotonic)
-        endpoint.watched = watched if has_guards else None
+        if self._endpoint is not None:
+            self._endpoint.watched = watched if has_guards else None
 
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:

@@ -49,8 +49,8 @@ def sticky_header_of(settings: Settings) -> str:
 class RouteReader(Protocol):
     """Where routes are."""
 
-    def read(self) -> Snapshot | None:
-        """Return them if they have changed since the last call. Blocks.
+    def read(self, *, is_anew: bool) -> Snapshot | None:
+        """Return them if they have changed since the last call, or ``is_anew``. Blocks.
 
         Raises:
             StoreError, RegistryError, RequestError, OSError: They cannot be read.
@@ -70,7 +70,7 @@ class StoreRoutes:
         self._engine: Engine | None = None
         self._store: RouteStore | None = None
 
-    def read(self) -> Snapshot | None:
+    def read(self, *, is_anew: bool) -> Snapshot | None:
         """See ``RouteReader``."""
         if self._store is None:
             settings = self._settings
@@ -83,7 +83,7 @@ class StoreRoutes:
                 self._engine = open_engine(settings.store_url)
             check_revision(self._engine)
             self._store = RouteStore(self._engine, wall_clock=time.time)
-        return self._store.read()
+        return self._store.read(is_anew=is_anew)
 
 
 class RegistryRoutes:
@@ -93,9 +93,9 @@ class RegistryRoutes:
         self._registry = registry
         self._number = -1
 
-    def read(self) -> Snapshot | None:
+    def read(self, *, is_anew: bool) -> Snapshot | None:
         """See ``RouteReader``."""
-        snapshot = self._registry.routes(after=self._number)
+        snapshot = self._registry.routes(after=-1 if is_anew else self._number)
         if snapshot is not None:
             self._number = snapshot.number
         return snapshot
@@ -104,29 +104,50 @@ class RegistryRoutes:
 class RouteFollower:
     """Reads snapshots of routes, and uses those that are new.
 
-    The last snapshot is kept in the folder for state, for a start while they cannot be read.
+    While they cannot be read, those that another gateway tells are used, and at the start those
+    that were kept in the folder for state, whichever are newer.
 
     Args:
         reader: Where they are.
         state: The folder for state.
         replace: Called with each snapshot.
+        tell: Called with each that was read here and that no other gateway has told.
     """
 
     def __init__(
-        self, reader: RouteReader, *, state: Path, replace: Callable[[Snapshot], None]
+        self,
+        reader: RouteReader,
+        *,
+        state: Path,
+        replace: Callable[[Snapshot], None],
+        tell: Callable[[Snapshot], None] = lambda _: None,
     ) -> None:
         self._reader = reader
         self._replace = replace
+        self._tell = tell
         self._kept = state / _KEPT
-        self._is_well = True
+        self._is_well: bool | None = None  # None: before the first reading
+        self._number = self._told = -1  # of what is used, and of what another gateway follows
+        self._is_borrowed = False
         self._hurried = asyncio.Event()
 
     async def start(self) -> None:
         """Read for the first time: before a request is answered."""
         if not await self._follow():
             snapshot = await asyncio.to_thread(load, self._kept, Snapshot)
-            if snapshot is not None:
+            if snapshot is not None and snapshot.number > self._number:
                 self._use(snapshot)
+
+    def hear(self, snapshot: Snapshot) -> None:
+        """Take notice of what another gateway follows: look at once, or where that cannot be, use
+        it if it is newer.
+        """
+        self._told = snapshot.number
+        if self._is_well:
+            self._hurried.set()
+        elif snapshot.number > self._number:
+            self._is_borrowed = True
+            self._use(snapshot)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -142,22 +163,25 @@ class RouteFollower:
         try:
             snapshot = await asyncio.to_thread(self._read)
         except _AWAY as error:
-            if self._is_well:
+            if self._is_well is not False:
                 log.error("routes_not_read", extra={"why": str(error)})
             self._is_well = False
             return False
-        self._is_well = True
+        self._is_well, self._is_borrowed = True, False
         if snapshot is not None:
             self._use(snapshot)
+            if snapshot.number != self._told:
+                self._tell(snapshot)
         return True
 
     def _use(self, snapshot: Snapshot) -> None:
+        self._number = snapshot.number
         self._replace(snapshot)
         fields = {"routes": len(snapshot.routes), "number": snapshot.number}
         log.info("routes_read", extra=fields)
 
     def _read(self) -> Snapshot | None:
-        snapshot = self._reader.read()
+        snapshot = self._reader.read(is_anew=self._is_borrowed)
         if snapshot is not None:
             save(self._kept, snapshot)
         return snapshot

@@ -97,14 +97,14 @@ class RouteStore:
                 told = {"what": tell(route), "was": tell(now.route), "why": why}
                 connection.execute(AUDIT.insert().values(**act, subject=was.model, **told))
 
-    def read(self) -> Snapshot | None:
+    def read(self, *, is_anew: bool = False) -> Snapshot | None:
         """Return routes and aliases for a gateway; None if they have not changed since the last
-        call.
+        call, unless ``is_anew``.
         """
         counters = sa.select(CHANGES.c.what, CHANGES.c.number).where(CHANGES.c.what.in_(_READ))
         with telling(self._engine), self._engine.connect() as connection:
             numbers = sorted((row.what, row.number) for row in connection.execute(counters))
-            if numbers == self._known:
+            if numbers == self._known and not is_anew:
                 return None
             rows = connection.execute(ROUTES.select()).all()
             aliases: dict[str, dict[str, str]] = {}

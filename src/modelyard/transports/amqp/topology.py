@@ -22,12 +22,14 @@ CATALOG = "modelyard.catalog"
 """Workers' statuses, to all gateways."""
 
 CARDS = "modelyard.cards"
-"""Workers' cards, to all gateways; with the key ``KEPT`` also to the queue that keeps them."""
+"""Workers' cards, to all gateways; with the key ``KEPT`` also to the queue that keeps them. With
+``ROUTES``, what gateways tell each other: users' rights are to exchanges, and these suffice.
+"""
 
 HELLO = "modelyard.hello"
 """Gateways' hellos, to all workers."""
 
-SENT, KEPT = "sent", "kept"
+SENT, KEPT, ROUTES = "sent", "kept", "routes"
 _EXCHANGES = {
     REQUESTS: "direct",
     REPLIES: "direct",
