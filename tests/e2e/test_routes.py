@@ -46,6 +46,10 @@ class Routed:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def models(self) -> str:
+        """Run `modelyard models`."""
+        return self.run("models", "--url", self.server.url).stdout
+
     def version(self, **more: str) -> str:
         """Ask once without a version, or with an alias; the version that answered."""
         body = {"model_name": MODEL, "input_data": [{"nonce": 1}]}
@@ -97,6 +101,10 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     routed.wait_for("1", "2")
     listed = json.loads(routed.route("show", MODEL, "--json"))
     assert listed[0]["route"]["weights"] == {"1": 50, "2": 50}
+    routed.route("set", MODEL, "1=10", "2=90")
+    wait_until(lambda: " 90 %" in routed.models(), what="what each version gets")
+    assert f"{MODEL}  2* 90 %" in routed.models()
+    assert f"{MODEL}  1 10 % " in routed.models()
     (line,) = [line for line in routed.run("audit").stdout.splitlines() if "a new model" in line]
     assert re.search(rf"route set  {MODEL}  +1=50 2=50  +1=100 ", line)
 

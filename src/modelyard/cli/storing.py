@@ -136,7 +136,12 @@ def _used_cells(used: Used) -> tuple[str, ...]:
 
 def audit(options: argparse.Namespace) -> None:
     """Show the audit."""
-    acts = _usage(options).acts()
+    acts = _usage(options).acts(
+        model=options.model or "",
+        owner=options.owner or "",
+        act=options.act or "",
+        since=_since(options.since) if options.since else 0.0,
+    )
     if options.json:
         print(json.dumps([act._asdict() for act in acts], indent=2))
     else:
@@ -245,6 +250,18 @@ def _moment(text: str) -> float:
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a valid time; write 90d, 12h or 2027-01-31") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _since(text: str) -> float:
+    """Return the Unix time that a date means, or so long ago as ``24h``."""
+    seconds = duration_s(text)
+    if seconds is not None:
+        return time.time() - seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a valid time; write 24h, 7d or 2027-01-31") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

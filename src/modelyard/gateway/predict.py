@@ -185,7 +185,7 @@ class PredictEndpoint:
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
-            plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
+            plan.door.check(self._dispatch.catalog.stable(ask.model_name, ask.model_version))
             answered: Answered = partial(self._on_door_answered, asked, plan.door, ask)
         else:
             answered = partial(self._on_answered, asked)
