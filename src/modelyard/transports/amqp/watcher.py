@@ -141,7 +141,8 @@ class Watcher:
 
     async def _on_open(self, session: Session) -> None:
         connection, now = session.consuming, self._broker.clock()
-        bindings = [(CATALOG, ""), (CARDS, SENT), (CARDS, KEPT), (CARDS, ROUTES)]
+        bindings = [(CATALOG, ""), (CARDS, SENT), (CARDS, KEPT)]
+        bindings += [(CARDS, ROUTES)] if self._news is not None else []
         queue = await declare_own_queue(connection, self._broker.new_name("catalog"), bindings)
         await connection.consume(queue, self._on_message, no_ack=True)
         await self._tidy(connection)
