@@ -81,6 +81,7 @@ class Embedded:
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models
+        self._has_settled = False
         self._is_watching = is_watching
 
         def make_pool(
@@ -135,6 +136,7 @@ class Embedded:
             await self._named.settled()
         await self._served.settled()
         spare_the_collector()
+        self._has_settled = True
         on_settled()
         if self._is_watching:
             await Reloader(self._served).run()
@@ -153,7 +155,8 @@ class Embedded:
 
     def _verdict(self) -> Verdict:
         entries = self._process.catalog.entries()
-        if any(entry.announcement.state == "starting" for entry in entries):
+        is_starting = any(entry.announcement.state == "starting" for entry in entries)
+        if is_starting and not self._has_settled:  # one that comes later disturbs nobody
             return Verdict("starting", is_ready=False)
         is_ready = any(entry.is_open for entry in entries)
         return Verdict("ready" if is_ready else "no model is up", is_ready=is_ready)
