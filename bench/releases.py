@@ -1,4 +1,4 @@
-"""``python -m bench.releases``: a release under load, stores that go away, and 1,000 models.
+"""``python -m bench.releases``: releases under load, stores away, 1,000 models, shadows.
 
 PostgreSQL, an S3 server, RabbitMQ, gateways, workers and the client share the machine. The exit
 code is 1 if a limit is missed.
@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from bench.many_models import measure_many_models
 from bench.report import describe_machine, make_table
 from bench.rows import Limit, Row, row, tell
+from bench.shadowing import measure_shadows
 from modelyard.store.schema import open_engine
 from modelyard.store.tables import AUDIT
 from tests.support.broker import Broker
@@ -220,12 +221,14 @@ def _measure(folder: Path, options: argparse.Namespace) -> Iterator[Row]:
         yield from asyncio.run(_away(folder / "away", seconds=options.away_s))
     if "many" in options.only:
         yield from measure_many_models(folder)
+    if "shadows" in options.only:
+        yield from measure_shadows(folder)
 
 
 def main() -> int:
     """Measure; give the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.releases", description=__doc__)
-    parts = ("release", "away", "many")
+    parts = ("release", "away", "many", "shadows")
     parser.add_argument("--only", action="append", choices=parts, help="this part alone")
     parser.add_argument("--away-s", type=float, default=AWAY_S, help="how long stores are away")
     options = parser.parse_args()

@@ -24,6 +24,7 @@ from modelyard.telemetry.logs import set_up_logs
 
 if TYPE_CHECKING:
     from modelyard.compose.models import Scan
+    from modelyard.compose.registry import NamedIn
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,9 +45,11 @@ def serve_embedded(
     scan: Scan,
     bad: Sequence[Unusable] = (),
     is_watching: bool = False,
+    named_in: NamedIn | None = None,
 ) -> None:
     """Serve everything on ``listener`` until a signal says stop.
 
+    ``named_in``: see ``Embedded``.
     ``scan`` reads the folders again. ``bad``: models that cannot be used; they are shown as failed.
     ``is_watching``: whether folders that change, come or go are served as they are then.
     """
@@ -68,6 +71,7 @@ def serve_embedded(
         gate=gate,
         registry=registry,
         is_watching=is_watching,
+        named_in=named_in,
     )
     url = _url(listener, settings)
     settle = functools.partial(shown.settle, url, wants_key=gate is not None)

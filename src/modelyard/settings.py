@@ -114,6 +114,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         redis_username: The cache's user, where ``redis_url`` names none.
         redis_password: That user's password.
         queue_type: Of the models' queues; ``quorum`` where the broker has three nodes or more.
+        unload_after_s: How long ``serve --registry`` keeps a version that no route or alias names
+            any more.
         forget_model_s: How long a gateway remembers a version that no worker announces any more;
             one that sleeps is always remembered.
         expected_model: ``name/version`` that a worker must find in its folder; empty for any.
@@ -177,6 +179,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     redis_username: str = ""
     redis_password: str = ""
     queue_type: Literal["classic", "quorum"] = "classic"
+    unload_after_s: Annotated[float, msgspec.Meta(ge=0)] = 300
     forget_model_s: Annotated[float, msgspec.Meta(gt=0)] = 3600
     expected_model: str = ""
     sticky_header: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*\Z")] = ""

@@ -14,7 +14,7 @@ from modelyard.access.keyring import Key, Principal
 from modelyard.access.keys import digest_of
 from modelyard.access.limits import Limit, Used
 from modelyard.access.usage import Bookkeeper, DayOfUsage
-from modelyard.compose.routes import RouteFollower
+from modelyard.compose.routes import RouteFollower, StoreRoutes
 from modelyard.core.errors import Conflict, RateLimited
 from modelyard.core.routes import Guard, Route, Snapshot
 from modelyard.settings import Settings
@@ -315,7 +315,8 @@ async def test_a_gateway_follows_routes_once_its_older_schema_is_upgraded(
     upgrade(engine, to="0004")
     snapshots: list[Snapshot] = []
     settings = Settings(state_folder=str(tmp_path), database_url="sqlite:///ours")
-    follower = RouteFollower(settings, snapshots.append)
+    reader = StoreRoutes(settings)
+    follower = RouteFollower(reader, state=settings.state, replace=snapshots.append)
     for _ in range(3):
         await follower.start()
     assert snapshots == []

@@ -13,7 +13,7 @@ from tests.deploy.charts import Manifest
 from tests.deploy.workloads import Complaints, check_workloads, is_rolling
 
 _VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral"} | {
-    *("persistentVolumeClaim", "projected", "secret"),
+    *("image", "persistentVolumeClaim", "projected", "secret"),  # image: from 1.33 on
 }
 _WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
 

@@ -98,6 +98,8 @@ def _toml(line: str) -> str:
         (MODEL, "autoscaling.demand.service=gateway.platform", "at '/autoscaling/demand/service'"),
         (MODEL, "worker.loadAttempts=-1", "at '/worker/loadAttempts'"),
         (MODEL, "broker.cluster=", "at '/broker/existingSecret'"),
+        (MODEL, "artefact.claim=a,artefact.image=b", "the model has one place: registry.digest,"),
+        (MODEL, "artefact.mountPath=/etc", "at '/artefact/mountPath'"),
         (MODEL, "broker.queueType=stream", "must be one of 'quorum', 'classic'"),
     ],
 )
@@ -123,6 +125,31 @@ def test_a_pod_has_what_the_model_asks_for() -> None:
     mount = {"name": "weights", "mountPath": "/weights", "readOnly": True}
     assert mount in container["volumeMounts"]
     assert only(manifests, "ConfigMap", "big-labels")["metadata"]["namespace"] == "modelyard"
+
+
+@pytest.mark.parametrize(
+    ("values", "volume"),
+    [
+        (
+            "artefact.claim=weights",
+            {"persistentVolumeClaim": {"claimName": "weights", "readOnly": True}},
+        ),
+        (
+            "artefact.image=registry.example/iris@sha256:0f,artefact.pullPolicy=Always",
+            {"image": {"reference": "registry.example/iris@sha256:0f", "pullPolicy": "Always"}},
+        ),
+    ],
+)
+def test_the_model_comes_from_where_values_say(values: str, volume: Manifest) -> None:
+    where = "artefact.path=iris/1,artefact.mountPath=/opt/model/assets"
+    pod = only(render(MODEL, "--set", f"{values},{where}"), "Deployment")["spec"]["template"][
+        "spec"
+    ]
+    (container,) = pod["containers"]
+    assert container["args"] == ["worker", "/opt/model"]
+    assert {"name": "artefact", **volume} in pod["volumes"]
+    mount = {"mountPath": "/opt/model/assets", "subPath": "iris/1", "readOnly": True}
+    assert {"name": "artefact", **mount} in container["volumeMounts"]
 
 
 def test_a_model_that_asks_for_no_device_gets_none() -> None:

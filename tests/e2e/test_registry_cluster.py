@@ -71,6 +71,21 @@ def test_who_may_push_look_and_collect(yard: Yard, tmp_path: Path) -> None:
     assert "model" in yard.as_("stranger").refuse("show", "answers@1")
     assert "lacks" in yard.as_("releaser").refuse("gc")
     assert "lacks" in yard.as_("reader").refuse("alias", "answers@1", "prod")
+    other = write_answers(tmp_path / "other", "1", "another answer")
+    assert "answers/1" in yard.as_("releaser").refuse("push", other)
+
+    def audited(*options: str) -> str:
+        return yard.keys.run("audit", *options)
+
+    for act in ("collect", "aliases/prod", "versions/1", "HEAD /registry/blobs"):
+        wait_until(lambda act=act: act in audited("--act", "refused"), what=act)  # type: ignore[misc]
+    conflict = audited("--model", "answers", "--owner", "releaser", "--act", "refused:")
+    assert "PUT /registry/models/answers/versions/1" in conflict
+    assert len(conflict.splitlines()) == 2
+    assert "releaser" not in audited("--owner", "stranger", "--since", "1h")
+    assert "releaser" in audited("--owner", "team", "--since", "1h")  # whose key that is
+    assert audited("--since", "2999-01-01").splitlines()[1:] == []
+    assert "refused" not in audited("--act", "key create")
 
 
 def test_a_stranger_is_refused_before_its_artefact_is_read(yard: Yard) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,10 @@ class Routed:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def models(self) -> str:
+        """Run `modelyard models`."""
+        return self.run("models", "--url", self.server.url).stdout
+
     def version(self, **more: str) -> str:
         """Ask once without a version, or with an alias; the version that answered."""
         body = {"model_name": MODEL, "input_data": [{"nonce": 1}]}
@@ -65,6 +70,8 @@ class Routed:
 def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routed]:
     folder = tmp_path_factory.mktemp("routes")
     models = [copy_trick(folder, version=version) for version in ("1", "2", "3")]
+    with (models[1] / "model.toml").open("a") as manifest:  # the others are always up
+        manifest.write("\n[scaling]\nscale_to_zero = true\nidle_s = 0.2\n")
     settings = {
         "MODELYARD_STATE_FOLDER": str(folder / "state"),
         "MODELYARD_STICKY_HEADER": "X-User",
@@ -94,6 +101,10 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     routed.wait_for("1", "2")
     listed = json.loads(routed.route("show", MODEL, "--json"))
     assert listed[0]["route"]["weights"] == {"1": 50, "2": 50}
+    routed.route("set", MODEL, "1=10", "2=90")
+    wait_until(lambda: " 90 %" in routed.models(), what="what each version gets")
+    assert f"{MODEL}  2* 90 %" in routed.models()
+    assert f"{MODEL}  1 10 % " in routed.models()
     (line,) = [line for line in routed.run("audit").stdout.splitlines() if "a new model" in line]
     assert re.search(rf"route set  {MODEL}  +1=50 2=50  +1=100 ", line)
 
@@ -114,6 +125,29 @@ def test_a_shadow_is_asked_too_and_answers_nobody(routed: Routed) -> None:
     routed.route("shadow", MODEL, "off")
 
 
+def test_the_version_that_was_stays_up_as_long_as_a_promotion_says(routed: Routed) -> None:
+    def state_of(version: str) -> str:
+        versions = routed.server.http.get(f"/models/{MODEL}").json()["versions"]
+        (state,) = (one["state"] for one in versions if one["version"] == version)
+        return str(state)
+
+    routed.route("promote", MODEL, "2")
+    routed.wait_for("2")
+    said = routed.route("promote", MODEL, "1", "--keep-warm", "1h")
+    assert said.startswith(f"{MODEL}: 1=100 keep-warm=1h (was: 2=100)\nkept warm: 2 until 20")
+    routed.wait_for("1")
+    wait_until(lambda: state_of("2") == "ready", what="the version that was, though nobody asks")
+    listed = json.loads(routed.route("show", MODEL, "--json"))
+    assert 3500 < listed[0]["warm"]["2"] - time.time() < 3601
+    assert "2 until" in routed.route("show")
+    routed.route("rollback", MODEL)
+    assert json.loads(routed.route("show", MODEL, "--json"))[0]["warm"] == {}
+    routed.wait_for("2")
+    routed.route("promote", MODEL, "1", "--keep-warm", "1h")
+    routed.route("promote", MODEL, "1", "--keep-warm", "0s")
+    wait_until(lambda: state_of("2") == "asleep", what="the sleep of one that is kept no more")
+
+
 def test_a_dry_run_changes_nothing(routed: Routed) -> None:
     said = routed.route("promote", MODEL, "1", "--dry-run")
     assert said == f"{MODEL}: would be: 1=100 (was: no route)\n"
@@ -125,6 +159,8 @@ def test_a_dry_run_changes_nothing(routed: Routed) -> None:
     ("arguments", "says"),
     [
         (["set", MODEL, "1=50", "2=40"], "add up to 100, not to 90"),
+        (["promote", MODEL, "1", "--keep-warm", "soon"], "'soon' is not a valid time"),
+        (["promote", MODEL, "1", "--keep-warm", "1h"], "would say what to keep warm"),
         (["set", MODEL, "1=x"], "1=x: a weight is a number from 0 to 100"),
         (["set", MODEL, "1=-5", "2=105"], "1=-5: a weight is a number from 0 to 100"),
         (["set", MODEL, "1"], "'1': expected something like 1=95 2=5"),

@@ -24,6 +24,7 @@ from modelyard.transports.amqp.topology import (
     KEPT,
     REPLIES,
     REQUESTS,
+    ROUTES,
     SENT,
 )
 from tests.support.cluster import QUEUE, Cluster, sessions_lost
@@ -35,9 +36,11 @@ PLACES = [
     (CATALOG, ""),
     (CARDS, SENT),
     (CARDS, KEPT),
+    (CARDS, ROUTES),
     (HELLO, ""),
 ]
 KINDS = ["BUNDLE", "ANSWERS", "REFUSAL", "STATUS", "CARD", "HELLO", "PING"]
+KINDS += ["ROUTES", "ROUTES_WANTED"]
 TYPES = [*(str(getattr(envelope, name)) for name in KINDS), "modelyard.bundle.99", "", None]
 NAMES = ["trick_model", "../../etc/passwd", "a\nb", "x" * 5_000, "", '"}', "other"]
 WILD = [math.nan, math.inf, -math.inf, -1.0, 1e300, "1", None, [], 2**63]

@@ -6,15 +6,23 @@ Numbers in names are the rows of the table of faults in ``docs/reliability.md``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+import aio_pika
+import httpx
 import pytest
+from aio_pika.exceptions import ChannelPreconditionFailed
 
+from modelyard.core.routes import Route, Snapshot
+from modelyard.transports.amqp import envelope
+from modelyard.transports.amqp.topology import CARDS, ROUTES
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick
+from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 from tests.support.releases import (
     MODEL,
@@ -25,12 +33,13 @@ from tests.support.releases import (
     wait_for_versions,
     with_stores_away,
 )
-from tests.support.server import complaint_of
+from tests.support.server import Member, complaint_of, wait_until
 
 
 class Released(NamedTuple):
     """Two gateways, and a worker for each of two versions."""
 
+    cluster: Cluster
     urls: list[str]
     settings: dict[str, str]
 
@@ -59,7 +68,7 @@ def released(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             cluster.start_worker(folder=folder_of_version)
         gateways = [cluster.gateway, other]
         wait_for_versions(gateways, models)
-        yield Released([gateway.url for gateway in gateways], settings)
+        yield Released(cluster, [gateway.url for gateway in gateways], settings)
 
 
 async def test_a_canary_is_shifted_promoted_and_rolled_back_under_load(released: Released) -> None:
@@ -76,9 +85,71 @@ async def test_a_canary_is_shifted_promoted_and_rolled_back_under_load(released:
         await load.wait_for("1", "2")
         await route("rollback", MODEL)
         await load.wait_for("2")
+        await route("promote", MODEL, "1", "--keep-warm", "1h")
+        await load.wait_for("1")
         load.end()
     assert not load.wrong
     assert min(load.versions().values()) > 50
+    first = released.urls[0]
+    await asyncio.to_thread(wait_until, lambda: demand(first, "1") == 0, what="nothing to do")
+    assert demand(first, "2") > 0  # so no autoscaler takes its last worker
+
+
+@pytest.mark.own_broker
+async def test_a_gateway_that_cannot_read_the_store_gets_its_routes_from_another(
+    released: Released, tmp_path: Path
+) -> None:
+    route, broker = released.route, released.cluster.broker
+    settings = {
+        "MODELYARD_AMQP_URL": broker.url,
+        "MODELYARD_DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing",
+        "MODELYARD_STATE_FOLDER": str(tmp_path),
+    }
+    await route("promote", MODEL, "1")
+    with Member("gateway", settings=settings) as cut_off:
+
+        def answers(version: str) -> bool:
+            asked = [cut_off.predict(MODEL, [{"nonce": 1}]) for _ in range(10)]
+            return {one.json()["model_version"] for one in asked} == {version}
+
+        async def wait_for(condition: Callable[[], Any], what: str) -> None:
+            await asyncio.to_thread(wait_until, condition, what=what)
+
+        await wait_for(lambda: cut_off.http.get("/readyz").is_success, "the gateway")
+        await wait_for(lambda: answers("1"), "the routes of another")
+        await route("promote", MODEL, "2")
+        await wait_for(lambda: answers("2"), "what has changed since")
+        await forge(broker, Snapshot(1 << 40, {MODEL: Route({"1": 100})}))
+        await wait_for(lambda: cut_off.events("routes_not_believed"), "a word of it")
+        assert answers("2")
+        await route("promote", MODEL, "1")
+        await wait_for(lambda: answers("1"), "that it still believes the others")
+
+
+async def forge(broker: Broker, snapshot: Snapshot) -> None:
+    """Tell routes as another user of the broker, who may publish wherever a gateway may."""
+    user = "a-worker"
+    await asyncio.to_thread(broker.control, "add_user", user, user)
+    await asyncio.to_thread(broker.control, "set_permissions", user, ".*", ".*", ".*")
+    parts = urlsplit(broker.url)
+    url = f"amqp://{user}:{user}@{parts.hostname}:{parts.port}{parts.path}"
+    async with await aio_pika.connect(url) as connection:
+        for claimed in (None, user, parts.username or "guest"):
+            channel = await connection.channel()
+            place = await channel.get_exchange(CARDS, ensure=False)
+            message = aio_pika.Message(
+                bytes(envelope.encode(snapshot)), type=envelope.ROUTES, user_id=claimed
+            )
+            if claimed in (None, user):
+                await place.publish(message, ROUTES, mandatory=False)
+                continue
+            with pytest.raises(ChannelPreconditionFailed):
+                await place.publish(message, ROUTES, mandatory=False)
+
+
+def demand(url: str, version: str) -> float:
+    answer = httpx.get(f"{url}/models/{MODEL}/versions/{version}/demand")
+    return float(answer.json()["runners"])
 
 
 async def test_row_32_what_starts_while_the_stores_are_away_fails_no_request(

@@ -195,7 +195,7 @@ class Member:
             self._lines.append(line)
 
     def _address(self) -> str | None:
-        found = re.search(r" at (https?://\S+)", self.output)
+        found = re.search(r"^[^{\n]* at (https?://\S+)", self.output, re.MULTILINE)  # no log
         return found[1] if found else None
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.core.errors import VersionNotFound
+from modelyard.core.errors import ModelNotFound, VersionNotFound
 from modelyard.core.messages import State
 from modelyard.core.names import Target
 from modelyard.core.routes import UNKNOWN, Guard, Route, Snapshot, Who
@@ -62,6 +62,20 @@ def test_a_version_gets_nothing_before_it_is_ready() -> None:
     assert asked(made, 100) == {"2": 100}
     announce(made, "2", "failed")
     assert len(asked(made, 10)) == 1  # the default answers why it does not serve
+
+
+def test_a_model_is_described_by_the_version_that_gets_most() -> None:
+    made = catalog("1", "2", "3", route=Route({"1": 20, "2": 80}), prod="1")
+    assert {made.stable("iris", None).target.version for _ in range(50)} == {"2"}
+    assert made.stable("iris", "prod").target.version == "1"
+    shares = {entry.target.version: entry.share for entry in made.entries()}
+    assert shares == pytest.approx({"1": 0.2, "2": 0.8, "3": 0})
+    announce(made, "2", "failed")
+    assert made.stable("iris", None).target.version == "1"
+    made.router.replace(Snapshot(2))
+    assert [entry.share for entry in made.entries()] == [1, 0, 0]
+    with pytest.raises(ModelNotFound):
+        made.stable("tulip", None)
 
 
 @given(st.text(max_size=20), st.floats(1, 99), st.floats(1, 99))

@@ -57,6 +57,7 @@ def test_the_defaults() -> None:
         "redis_username": "",
         "redis_password": "",
         "queue_type": "classic",
+        "unload_after_s": 300,
         "forget_model_s": 3600,
         "expected_model": "",
         "load_attempts": 0,

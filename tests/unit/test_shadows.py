@@ -82,6 +82,14 @@ async def test_a_copy_for_which_there_is_no_room_is_dropped(asking: Asking) -> N
     assert all(task.done() for task in tasks)
 
 
+async def test_a_request_for_which_there_is_no_room_is_not_copied(asking: Asking) -> None:
+    asking.catalog.announce(announcement(MAIN, ttl_s=0, max_in_flight=1))
+    await asking.ask(b"[1]")
+    refused = await asking.ask(b"[2]")
+    assert isinstance(refused.exception(), Overloaded)
+    assert sent_to(asking) == ["2", "1"]
+
+
 async def test_a_share_of_requests_is_copied(asking: Asking) -> None:
     shadowing(asking, percent=20)
     for number in range(500):

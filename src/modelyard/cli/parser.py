@@ -67,10 +67,16 @@ def _add_serving(commands: Commands) -> None:
         "folders",
         nargs="*",
         type=Path,
-        default=[Path("models")],
+        default=[],
         metavar="PATH",
         help="a model's folder, one that holds models (models/), an artefact, as iris.onnx, or "
         "MODEL@VERSION, from the registry",
+    )
+    serve.add_argument(
+        "--registry",
+        metavar="URL",
+        help="serve the versions that routes and aliases name in the registry of the gateway at "
+        "URL, or with `store` in that of the settings; beside PATHs, if there are any",
     )
     serve.add_argument(
         "--strict",

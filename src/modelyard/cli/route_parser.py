@@ -65,11 +65,18 @@ def add_routes(commands: Commands) -> None:
         "apply",
         help="make the routes those of a file",
         description="Make all routes those of a file in TOML, with a table [routes.MODEL] for "
-        "each: weights, and if wanted sticky and guard. With --dry-run it shows what differs.",
+        "each: weights, and if wanted sticky, guard, shadow and keep_warm. With --dry-run it shows "
+        "what differs.",
     )
     applying.add_argument("-f", "--file", type=Path, required=True, metavar="FILE")
     applying.set_defaults(run=routing.apply)
 
+    for command in (setting, promote):
+        command.add_argument(
+            "--keep-warm",
+            metavar="TIME",
+            help="how long the versions that were stay up, for a rollback: 1h; 0s ends it",
+        )
     for command in (setting, shadow, promote, rollback, clear, applying):
         command.add_argument("--dry-run", action="store_true", help="only say what would change")
         command.add_argument("--why", default="", help="for the audit")

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 import tomllib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,8 @@ import msgspec
 from modelyard.cli.asking import gateway_url
 from modelyard.cli.mistakes import UsageError
 from modelyard.cli.storing import open_engine, user
-from modelyard.cli.telling import print_table
+from modelyard.cli.telling import print_table, tell_moment
+from modelyard.core.durations import duration_s
 from modelyard.core.errors import Conflict
 from modelyard.core.routes import ALL, Guard, Route, Shadow
 
@@ -42,8 +44,11 @@ def show(options: argparse.Namespace) -> None:
         return
     from modelyard.store.routes import tell
 
-    rows = [(one.model, tell(one.route), f"back to: {tell(one.before)}") for one in found]
-    print_table([("MODEL", "ROUTE", "A ROLLBACK LEADS"), *rows])
+    rows = [
+        (one.model, tell(one.route), f"back to: {tell(one.before)}", _tell_warm(one.warm))
+        for one in found
+    ]
+    print_table([("MODEL", "ROUTE", "A ROLLBACK LEADS", "KEPT WARM"), *rows])
 
 
 def set_route(options: argparse.Namespace) -> None:
@@ -55,7 +60,8 @@ def set_route(options: argparse.Namespace) -> None:
         form = "errors=0.05,slower=2,over=200"
         guard = _convert(_pairs(options.guard, form), Guard, of=f"--guard {options.guard}: ")
     weights = _weights(options.weight)
-    route = _convert({"weights": weights, "sticky": options.sticky, "guard": guard}, Route)
+    said = {"weights": weights, "sticky": options.sticky, "guard": guard}
+    route = _convert({**said, "keep_warm": _keep_warm(options, was)}, Route)
     _change(options, store, [(was, route)])
 
 
@@ -77,7 +83,9 @@ def shadow(options: argparse.Namespace) -> None:
 def promote(options: argparse.Namespace) -> None:
     """Send all requests to one version."""
     store = _open(options)
-    _change(options, store, [(store.find(options.model), Route({options.version: ALL}))])
+    was = store.find(options.model)
+    route = Route({options.version: ALL}, keep_warm=_keep_warm(options, was))
+    _change(options, store, [(was, route)])
 
 
 def rollback(options: argparse.Namespace) -> None:
@@ -136,6 +144,9 @@ def _change(
             raise UsageError(str(error)) from error
     for was, route in changes:
         print(f"{was.model}: {would}{tell(route)} (was: {tell(was.route)})")
+    for was, _ in changes if not options.dry_run else ():
+        if warm := _tell_warm(store.find(was.model).warm):
+            print(f"kept warm: {warm}")
 
 
 def _see_that_versions_are_there(
@@ -174,6 +185,28 @@ def _at_gateway(url: str, model: str) -> set[str]:
     except CallError:
         return set()
     return {v.version for one in found if one.name == model for v in one.versions}
+
+
+def _keep_warm(options: argparse.Namespace, was: StoredRoute) -> str:
+    """Return for how long the versions that were are to stay up; empty if nothing was said.
+
+    Raises:
+        UsageError: It is no time, or there is no route before that would say which versions.
+    """
+    text: str = options.keep_warm or ""
+    if text and duration_s(text) is None:
+        raise UsageError(f"{text!r} is not a valid time; write 30m, 1h or 2d")
+    if text and was.route is None:
+        raise UsageError(
+            f"{was.model} has no route, which would say what to keep warm: give it one first, as "
+            "by `modelyard route promote`"
+        )
+    return text
+
+
+def _tell_warm(warm: Mapping[str, float]) -> str:
+    still = {version: until for version, until in warm.items() if until > time.time()}
+    return ", ".join(f"{version} until {tell_moment(until)}" for version, until in still.items())
 
 
 def _weights(given: list[str]) -> dict[str, float]:
@@ -219,8 +252,8 @@ def _convert(given: object, kind: Any, *, of: str = "") -> Any:
 
 def _as_document(found: StoredRoute) -> dict[str, Any]:
     routes = {"route": found.route, "before": found.before}
-    return {"model": found.model, "number": found.number} | {
-        name: None if route is None else msgspec.to_builtins(route)
+    return {"model": found.model, "number": found.number, "warm": found.warm} | {
+        name: None if route is None else msgspec.to_builtins(msgspec.structs.asdict(route))
         for name, route in routes.items()
     }
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.storing import need_store, user
@@ -25,6 +26,9 @@ from modelyard.folder import (
 from modelyard.settings import Settings, load_settings
 from modelyard.settings_shown import ignored_variables
 
+if TYPE_CHECKING:
+    from modelyard.compose.registry import NamedIn
+
 _GRPC = ("grpc", "grpc_health", "grpc_reflection")
 
 # What serving needs is imported only where something is served.
@@ -34,9 +38,11 @@ def serve(options: argparse.Namespace) -> None:
     """Serve models on this machine."""
     settings = _settings(options)
     _check_auth(settings)
-    with _folders_of(options.folders, settings) as folders:
-        models, bad = _scan(folders)
-        if bad and (options.strict or not models):
+    named_in = None if options.registry is None else _registry_at(options.registry, settings)
+    typed = options.folders or ([Path("models")] if named_in is None else [])
+    with _folders_of(typed, settings) as folders:
+        models, bad = _scan(folders) if folders else ([], [])
+        if bad and (options.strict or not (models or named_in)):
             raise _last_of(bad)
         from modelyard.display import make_display
         from modelyard.serve import serve_embedded
@@ -49,7 +55,16 @@ def serve(options: argparse.Namespace) -> None:
             scan=partial(_scan_again, folders),
             bad=bad,
             is_watching=options.reload,
+            named_in=named_in,
         )
+
+
+def _registry_at(place: str, settings: Settings) -> NamedIn:
+    from modelyard.compose.registry import STORE, follow_registry
+
+    if place == STORE:
+        need_store()
+    return follow_registry(settings, place, actor=user())
 
 
 def gateway(options: argparse.Namespace) -> None:

@@ -110,6 +110,12 @@ def _add_reading(commands: Commands) -> list[argparse.ArgumentParser]:
         help="show who changed what, and who tried to and might not",
         description="Administrative acts, and those that were refused, from the store.",
     )
+    audit.add_argument("--model", metavar="MODEL", help="acts that change this model")
+    audit.add_argument("--owner", metavar="WHO", help="acts by somebody, or with a key of theirs")
+    audit.add_argument(
+        "--act", metavar="TEXT", help="acts that say so, as `route set`, alias or refused"
+    )
+    audit.add_argument("--since", metavar="WHEN", help="24h, 7d, or 2027-01-31 (the beginning)")
     audit.add_argument("--json", action="store_true", help="the same for programs")
     audit.set_defaults(run=storing.audit)
     return [usage, audit]

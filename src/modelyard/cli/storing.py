@@ -26,6 +26,7 @@ from modelyard.access.limits import AMOUNTS, Limit, Used
 from modelyard.access.scopes import ScopeError, check_scope
 from modelyard.cli.mistakes import UsageError
 from modelyard.cli.telling import print_table, tell_moment
+from modelyard.core.durations import duration_s
 from modelyard.settings import load_settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from modelyard.store.usage import UsageStore
 
 USAGE_DAYS = 30
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LIBRARIES = ("sqlalchemy", "alembic")
 _KEY_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
@@ -98,7 +98,7 @@ def list_keys(options: argparse.Namespace) -> None:
 
 def rotate(options: argparse.Namespace) -> None:
     """Make a new key in place of one."""
-    grace_s = _duration_s(options.grace)
+    grace_s = duration_s(options.grace)
     if grace_s is None:
         raise UsageError(f"{options.grace!r} is not a valid time; write 30m, 24h or 7d")
     key = _open(options).rotate(options.id, grace_s=grace_s)
@@ -136,7 +136,12 @@ def _used_cells(used: Used) -> tuple[str, ...]:
 
 def audit(options: argparse.Namespace) -> None:
     """Show the audit."""
-    acts = _usage(options).acts()
+    acts = _usage(options).acts(
+        model=options.model or "",
+        owner=options.owner or "",
+        act=options.act or "",
+        since=_since(options.since) if options.since else 0.0,
+    )
     if options.json:
         print(json.dumps([act._asdict() for act in acts], indent=2))
     else:
@@ -236,20 +241,27 @@ def _as_id(owner: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", owner.lower()).strip("-")[:40] or "key"
 
 
-def _duration_s(text: str) -> float | None:
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    return None if found is None else float(found[1]) * _UNITS_S[found[2]]
-
-
 def _moment(text: str) -> float:
     """Return the Unix time that ``90d`` or a date means."""
-    seconds = _duration_s(text)
+    seconds = duration_s(text)
     try:
         if seconds is not None:
             return (datetime.now(UTC) + timedelta(seconds=seconds)).timestamp()
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
         raise UsageError(f"{text!r} is not a valid time; write 90d, 12h or 2027-01-31") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _since(text: str) -> float:
+    """Return the Unix time that a date means, or so long ago as ``24h``."""
+    seconds = duration_s(text)
+    if seconds is not None:
+        return time.time() - seconds
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a valid time; write 24h, 7d or 2027-01-31") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -24,14 +24,17 @@ def table_of(models: Sequence[ModelInfo]) -> list[str]:
         for version in model.versions:
             rows.append(_version_row(model.name, version))
             rows += [_worker_row(worker) for worker in version.workers if worker.state != "ready"]
-    return [*lay_out(rows), "* answers requests that name no version"]
+    is_routed = any(0 < version.share < 1 for model in models for version in model.versions)
+    by_route = ", or as many of them as it says" if is_routed else ""
+    return [*lay_out(rows), f"* answers requests that name no version{by_route}"]
 
 
 def _version_row(name: str, version: VersionInfo) -> tuple[str, ...]:
     capacity = version.capacity
+    share = f" {100 * version.share:.3g} %" if 0 < version.share < 1 else ""
     return (
         name,
-        version.version + ("*" if version.is_default else ""),
+        version.version + ("*" if version.is_default else "") + share,
         version.state,
         str(capacity.workers),
         f"{capacity.runners_ready}/{capacity.runners}",

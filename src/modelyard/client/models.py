@@ -55,7 +55,8 @@ class VersionInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         version: Its name.
         state: starting, ready, recovering, failed, stopped or asleep.
-        is_default: Whether it answers requests that name no version.
+        is_default: Whether it answers most of the requests that name no version.
+        share: Of these requests, from 0 to 1.
         reason: Why it is not ready.
         reload_failed: Why its folder as it is now is not served.
         description: From the model's folder.
@@ -69,6 +70,7 @@ class VersionInfo(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     state: str
     is_default: bool = False
+    share: float = 0.0
     reason: str = ""
     reload_failed: str = ""
     description: str = ""

@@ -9,30 +9,30 @@ import socket
 import time
 from functools import partial
 from pathlib import Path
-from random import SystemRandom
 
 import msgspec
 
 from modelyard.caches.redis import RedisCache
 from modelyard.compose.access import OpenGate, share_limits
+from modelyard.compose.broker import make_broker
 from modelyard.compose.demands import Demands
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import OnChange, OnStopping, Process
-from modelyard.compose.running import background, own_name, spare_the_collector, stop_on_signals
+from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Member
 from modelyard.core.names import Target
+from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import Verdict
 from modelyard.pool.pool import Pool
 from modelyard.registry.kept import KeptRegistry
 from modelyard.settings import Settings, SettingsError
 from modelyard.telemetry.metrics import Metrics
-from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.announcer import Announcer
 from modelyard.transports.amqp.consumer import AmqpConsumer
 from modelyard.transports.amqp.lanes import Capacity
-from modelyard.transports.amqp.session import Broker
+from modelyard.transports.amqp.news import RouteNews
 from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.amqp.watcher import Watcher
 
@@ -43,21 +43,6 @@ log = logging.getLogger(__name__)
 
 class LoadError(Exception):
     """The model has failed to load ``load_attempts`` times; the text says why."""
-
-
-def _broker(settings: Settings, metrics: Metrics) -> Broker:
-    try:
-        addresses = parse_addresses(settings.broker_url)
-    except (ValueError, OSError) as error:
-        raise SettingsError(f"amqp_url: {error}") from error
-    return Broker(
-        addresses=addresses,
-        owner=own_name(),
-        metrics=metrics,
-        clock=time.monotonic,
-        wall_clock=time.time,
-        chance=SystemRandom(),
-    )
 
 
 class ClusterGateway:
@@ -81,7 +66,12 @@ class ClusterGateway:
         registry: KeptRegistry | None = None,
     ) -> None:
         metrics = Metrics()
-        broker = _broker(settings, metrics)
+        broker = make_broker(settings, metrics)
+        self._news = RouteNews(
+            broker,
+            snapshot=lambda: self._process.catalog.router.snapshot,
+            hear=self._hear,
+        )
         self._watcher = Watcher(
             broker,
             queue_type=settings.queue_type,
@@ -90,6 +80,7 @@ class ClusterGateway:
             is_blocked=lambda: self._transport.is_blocked,
             on_queue_lost=lambda target, at: self._transport.resend(target, departed_before=at),
             forget_after_s=settings.forget_model_s,
+            news=self._news,
         )
         self._transport = AmqpTransport(
             broker,
@@ -112,6 +103,7 @@ class ClusterGateway:
             gate=gate,
             registry=registry,
             is_complete=lambda: self._watcher.knows_all,
+            tell_routes=self._news.tell,
         )
 
         self._demands = Demands(
@@ -119,6 +111,7 @@ class ClusterGateway:
             transport=self._transport,
             watcher=self._watcher,
             clock=time.monotonic,
+            wall_clock=time.time,
         )
 
     async def run(self, listener: socket.socket) -> None:
@@ -151,6 +144,9 @@ class ClusterGateway:
 
     def _announce(self, announcement: Announcement) -> None:
         self._process.announce(announcement)
+
+    def _hear(self, snapshot: Snapshot) -> None:
+        self._process.follower.hear(snapshot)
 
     def _forget(self, target: Target) -> None:
         self._transport.forget(target)
@@ -198,7 +194,7 @@ class ClusterWorker:
         self._gave_up = ""
         self._is_hurried = asyncio.Event()  # by a second signal
         metrics, target = Metrics(), manifest.target
-        broker = _broker(settings, metrics)
+        broker = make_broker(settings, metrics)
         self._process = Process(
             settings,
             verdict=self._verdict,

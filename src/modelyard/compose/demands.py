@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from modelyard.core.clock import Clock
-from modelyard.core.demand import Demand, Meter, Sample
+import msgspec
+
+from modelyard.core.clock import Clock, WallClock
+from modelyard.core.demand import LEAST, Demand, Meter, Sample
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Catalog
 from modelyard.transports.amqp.transport import AmqpTransport
@@ -22,15 +24,23 @@ class Demands:
         transport: Counts what goes to the workers.
         watcher: Knows what an instance takes.
         clock: Of the samples.
+        wall_clock: Unix time, in seconds.
     """
 
     def __init__(
-        self, catalog: Catalog, *, transport: AmqpTransport, watcher: Watcher, clock: Clock
+        self,
+        catalog: Catalog,
+        *,
+        transport: AmqpTransport,
+        watcher: Watcher,
+        clock: Clock,
+        wall_clock: WallClock,
     ) -> None:
         self._catalog = catalog
         self._transport = transport
         self._watcher = watcher
         self._clock = clock
+        self._wall_clock = wall_clock
         self._meters: dict[Target, Meter] = {}
 
     async def run(self) -> None:
@@ -40,7 +50,17 @@ class Demands:
             await asyncio.sleep(EVERY_S)
 
     def of(self, target: Target) -> Demand:
-        """Return the demand for a target."""
+        """Return the demand for a target. One that is kept warm wants as many runners as the
+        version that most is asked of, to take its place at once.
+        """
+        demand = self._asked_of(target)
+        if not self._catalog.router.snapshot.is_warm(target, now=self._wall_clock()):
+            return demand
+        others = (self._asked_of(entry.target) for entry in self._catalog.versions(target.name))
+        runners = max((one.runners for one in others), default=0.0)
+        return msgspec.structs.replace(demand, runners=max(runners, LEAST))
+
+    def _asked_of(self, target: Target) -> Demand:
         entry, meter = self._catalog.find(target), self._meters.get(target)
         known = self._watcher.known(target)
         instance_s = known.instance_s if known else 0.0

@@ -6,15 +6,19 @@ ready, stop accepting, finish the requests in flight, stop the runners.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from modelyard.compose.access import OpenGate
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models, Scan
+from modelyard.compose.named import NamedModels
 from modelyard.compose.process import OnChange, OnStopping, Process
+from modelyard.compose.registry import NamedIn
 from modelyard.compose.reloading import Reloader
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.manifest import Manifest
@@ -26,6 +30,8 @@ from modelyard.registry.kept import KeptRegistry
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.local import LocalTransport
+
+WARM_EVERY_S = 1.0
 
 
 class Embedded:
@@ -41,6 +47,8 @@ class Embedded:
         is_watching: Whether folders that change, come or go are served as they are then.
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
+        named_in: The registry whose routes are followed, and whose versions that they name are
+            served beside the models; None for the folders alone.
     """
 
     def __init__(
@@ -55,6 +63,7 @@ class Embedded:
         is_watching: bool,
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
+        named_in: NamedIn | None = None,
     ) -> None:
         self._unusable = unusable
         self._transport = LocalTransport()
@@ -68,9 +77,11 @@ class Embedded:
             metrics=metrics,
             gate=gate,
             registry=registry,
+            routes=None if named_in is None else named_in.routes,
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models
+        self._has_settled = False
         self._is_watching = is_watching
 
         def make_pool(
@@ -94,6 +105,16 @@ class Embedded:
             scan=scan,
         )
         self._process.by_hand = self._served
+        self._named = None
+        if named_in is not None:
+            self._named = NamedModels(
+                named_in.settings,
+                self._served,
+                snapshot=lambda: self._process.catalog.router.snapshot,
+                actor=named_in.actor,
+                clock=time.monotonic,
+                wall_clock=time.time,
+            )
 
     async def run(self, listener: socket.socket, *, on_settled: Callable[[], None]) -> None:
         """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
@@ -102,21 +123,40 @@ class Embedded:
         with stop_on_signals(self._process.stop):
             try:
                 await self._served.start(self._models, self._unusable)
-                async with background(self._settle(on_settled)):
+                async with background(
+                    self._settle(on_settled), self._keep_warm(), self._serve_named()
+                ):
                     await self._process.serve(listener)
             finally:
                 await self._served.stop()
 
     async def _settle(self, on_settled: Callable[[], None]) -> None:
+        if self._named is not None:
+            await self._process.has_routes.wait()
+            await self._named.settled()
         await self._served.settled()
         spare_the_collector()
+        self._has_settled = True
         on_settled()
         if self._is_watching:
             await Reloader(self._served).run()
 
+    async def _serve_named(self) -> None:
+        if self._named is not None:
+            await self._process.has_routes.wait()
+            await self._named.run()
+
+    async def _keep_warm(self) -> None:
+        """Let versions keep their runners as long as routes say, until cancelled."""
+        while True:
+            snapshot, now = self._process.catalog.router.snapshot, time.time()
+            self._served.keep_warm(partial(snapshot.is_warm, now=now))
+            await asyncio.sleep(WARM_EVERY_S)
+
     def _verdict(self) -> Verdict:
         entries = self._process.catalog.entries()
-        if any(entry.announcement.state == "starting" for entry in entries):
+        is_starting = any(entry.announcement.state == "starting" for entry in entries)
+        if is_starting and not self._has_settled:  # one that comes later disturbs nobody
             return Verdict("starting", is_ready=False)
         is_ready = any(entry.is_open for entry in entries)
         return Verdict("ready" if is_ready else "no model is up", is_ready=is_ready)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from modelyard.core.manifest import Limits, Manifest
-from modelyard.core.messages import Announcement
+from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target
 from modelyard.pool.pool import Pool
 
@@ -50,6 +50,11 @@ class Hosted:
         if self._said is None or self._said.state != "failed":
             return None
         return Refusal(self._said.reason, self._said.operator_reason)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it takes requests."""
+        return self._said is not None and self._said.state in (*SERVING, "asleep")
 
     def show(self) -> None:
         """Let the catalog know of it from now on."""

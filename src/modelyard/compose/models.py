@@ -67,6 +67,14 @@ class Models:
         for one in unusable:
             self.refuse(one)
 
+    def targets(self) -> set[Target]:
+        """Return what is served, or is loading."""
+        return {hosted.target for hosted in self._hosted.values()}
+
+    def up(self) -> set[Target]:
+        """Return what takes requests now."""
+        return {hosted.target for hosted in self._hosted.values() if hosted.is_up}
+
     async def settled(self) -> None:
         """Wait until each first load has ended, well or not."""
         await asyncio.gather(*(hosted.pool.settled() for hosted in self._hosted.values()))
@@ -82,6 +90,11 @@ class Models:
             task.cancel()
         if self._leaving:
             await asyncio.wait(self._leaving)
+
+    def keep_warm(self, is_warm: Callable[[Target], bool]) -> None:
+        """Let models keep their runners though nobody asks, and others no longer."""
+        for hosted in self._hosted.values():
+            hosted.pool.keep_warm(is_warm=is_warm(hosted.target))
 
     async def look(self) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
         """Read the folders again; return what can be served of them, and what cannot."""

@@ -9,7 +9,6 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,8 @@ from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
 from modelyard.compose.agents import open_mcp, running
-from modelyard.compose.routes import RouteFollower, sticky_header_of
+from modelyard.compose.registry import make_routes
+from modelyard.compose.routes import RouteFollower, RouteReader, StoreRoutes, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
@@ -63,6 +63,8 @@ class Process:
         on_stopping: Called on the first stop signal, with the number of requests in flight.
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
+        routes: Where they are; None for the store.
+        tell_routes: Called with routes that other gateways may not know yet.
     """
 
     def __init__(
@@ -79,8 +81,18 @@ class Process:
         on_stopping: OnStopping | None = None,
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
+        routes: RouteReader | None = None,
+        tell_routes: Callable[[Snapshot], None] = lambda _: None,
     ) -> None:
         self._registry = registry
+        self.follower = RouteFollower(
+            routes or StoreRoutes(settings),
+            state=settings.state,
+            replace=self._reroute,
+            tell=tell_routes,
+        )
+        self._endpoint: PredictEndpoint | None = None
+        self.has_routes = asyncio.Event()  # or there are none that could be read
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
         self._settings = settings
@@ -205,20 +217,23 @@ class Process:
         if self._secured is not None:
             runs.append(renew(*self._secured))
         if endpoint is not None:
-            follower = RouteFollower(self._settings, partial(self._reroute, endpoint))
-            await follower.start()
-            runs.append(follower.run())
+            self._endpoint = endpoint
+            self._reroute(self.catalog.router.snapshot)  # which another gateway may have told
+            await self.follower.start()
+            self.has_routes.set()
+            runs.append(self.follower.run())
         async with background(*runs):
             yield
 
-    def _reroute(self, endpoint: PredictEndpoint, snapshot: Snapshot) -> None:
+    def _reroute(self, snapshot: Snapshot) -> None:
         """Follow another snapshot of routes; only guards need to see answers."""
         from modelyard.gateway.watched import Watched
 
         self.catalog.router.replace(snapshot)
         has_guards = any(route.guard for route in snapshot.routes.values())
         watched = Watched(self.catalog.router, time.monotonic)
-        endpoint.watched = watched if has_guards else None
+        if self._endpoint is not None:
+            self._endpoint.watched = watched if has_guards else None
 
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
@@ -258,19 +273,10 @@ class Process:
         """Return the routes of the registry; None if there is none."""
         if self._registry is None:
             return None
-        from modelyard.gateway.registry_pages import make_registry_router
-
-        return make_registry_router(
-            self._registry.knowing(self._in_use),
-            most_bytes=self._settings.max_artefact_mb * 1_000_000,
-            may_change=self._is_safe(),
+        may_change = self._is_safe()
+        return make_routes(
+            self._registry, self.catalog, settings=self._settings, may_change=may_change
         )
-
-    def _in_use(self) -> set[Target]:
-        """Return the versions that workers run, or that the settings name."""
-        named = self._settings.versions_by_default
-        running = {entry.target for entry in self.catalog.entries()}
-        return running | {Target(name, version) for name, version in named.items()}
 
     def _changing(self) -> ByHand | None:
         """Return what loads and unloads models, where somebody may."""

@@ -6,18 +6,25 @@ import logging
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
+from modelyard.compose.routes import RegistryRoutes, RouteReader
+from modelyard.core.names import Target
 from modelyard.registry.errors import RegistryError
 from modelyard.settings import Settings, SettingsError
 from modelyard.store.errors import StoreError
 from modelyard.surroundings import read_api_key
 
 if TYPE_CHECKING:
+    from modelyard.dispatch.catalog import Catalog
+    from modelyard.gateway.registry_pages import Routes
     from modelyard.registry.interface import Registry
     from modelyard.registry.kept import KeptRegistry
     from modelyard.registry.signatures import Trust
 
+STORE = "store"
 _LIBRARIES = ("sqlalchemy", "alembic", "fsspec")
 
 log = logging.getLogger(__name__)
@@ -105,6 +112,53 @@ def open_registry(
 
         return RemoteRegistry(url or settings.registry_url, key=read_api_key())
     return open_kept(settings, actor=actor, makes=makes)
+
+
+def make_routes(
+    registry: KeptRegistry, catalog: Catalog, *, settings: Settings, may_change: bool
+) -> Routes:
+    """Return the registry's pages. What workers run, or settings or routes name, is in use."""
+    from modelyard.gateway.registry_pages import make_registry_router
+
+    def in_use() -> set[Target]:
+        found = {entry.target for entry in catalog.entries()}
+        found |= {Target(name, v) for name, v in settings.versions_by_default.items()}
+        return found | catalog.router.snapshot.named(now=time.time())
+
+    return make_registry_router(
+        registry.knowing(in_use),
+        snapshot=lambda: catalog.router.snapshot,
+        most_bytes=settings.max_artefact_mb * 1_000_000,
+        may_change=may_change,
+    )
+
+
+class NamedIn(NamedTuple):
+    """The registry whose routes are followed, and whose versions that they name are served.
+
+    Attributes:
+        settings: Say where it is.
+        routes: Its routes; None for those of the store.
+        actor: Who fetches.
+    """
+
+    settings: Settings
+    routes: RouteReader | None
+    actor: str
+
+
+def follow_registry(settings: Settings, place: str, *, actor: str) -> NamedIn:
+    """Return the registry at a place: a gateway's URL, or ``store`` for that of the settings.
+
+    Raises:
+        RegistryError: The place is neither.
+    """
+    if place == STORE:
+        return NamedIn(msgspec.structs.replace(settings, registry_url=""), None, actor)
+    from modelyard.registry.remote import RemoteRegistry
+
+    routes = RegistryRoutes(RemoteRegistry(place, key=read_api_key()))
+    return NamedIn(msgspec.structs.replace(settings, registry_url=place), routes, actor)
 
 
 def _artefacts_of(settings: Settings) -> str:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
+
+from modelyard.core.durations import PATTERN, duration_s
+from modelyard.core.names import Target
 
 ALL = 100.0
 _ROUNDING = 1e-6
@@ -48,7 +51,7 @@ class Shadow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     percent: Annotated[float, Meta(gt=0, le=ALL)] = ALL
 
 
-class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where requests go that name no version.
 
     Attributes:
@@ -57,12 +60,15 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             or by the header that the setting ``sticky_header`` names.
         guard: When a version is taken out; None for never.
         shadow: A version that is tried on real requests; None for none.
+        keep_warm: How long the versions of the route before stay up, such as ``1h``: see
+            ``warm_after``.
     """
 
     weights: dict[str, Share]
     sticky: Sticky = "no"
     guard: Guard | None = None
     shadow: Shadow | None = None
+    keep_warm: Annotated[str, Meta(pattern=f"^$|{PATTERN}")] = ""
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -76,22 +82,70 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The version that has the most weight."""
         return max(self.weights, key=lambda version: self.weights[version])
 
+    @property
+    def asked(self) -> frozenset[str]:
+        """The versions that get requests."""
+        return frozenset(version for version, weight in self.weights.items() if weight)
+
+
+def warm_after(
+    before: Route | None, route: Route | None, warm: Mapping[str, float], *, now: float
+) -> dict[str, float]:
+    """Return which versions stay up after a change of a route, though they get nothing, and until
+    when. ``warm``: those that did before it; ``now``: Unix time.
+
+    A route that says nothing of it changes nothing for those that are warm; ``0s`` ends it.
+    """
+    asked = route.asked if route is not None else frozenset()
+    kept = {v: until for v, until in warm.items() if until > now and v not in asked}
+    if route is None or not route.keep_warm:
+        return kept
+    if not (seconds := duration_s(route.keep_warm)):
+        return {}
+    was = before.asked if before is not None else frozenset()
+    return kept | dict.fromkeys(sorted(was - asked), now + seconds)
+
 
 class Snapshot(msgspec.Struct, frozen=True):
     """All routes and aliases at one time. It is replaced as a whole.
 
     Attributes:
-        number: Grows with each change.
+        number: Grows with each change; -1 as long as none has been read.
         routes: By model.
         aliases: By model, then by alias: the version.
         settings: By model: how often its route has been set. One that is set again as it was is
             another one: versions that a guard has taken out come back.
+        warm: By model, then by version: until when it stays up though it gets nothing, as Unix
+            time.
     """
 
-    number: int = 0
+    number: int = -1
     routes: Mapping[str, Route] = {}
     aliases: Mapping[str, Mapping[str, str]] = {}
     settings: Mapping[str, int] = {}
+    warm: Mapping[str, Mapping[str, float]] = {}
+
+    def is_warm(self, target: Target, *, now: float) -> bool:
+        """Return whether a version is to stay up though it may get nothing."""
+        return self.warm.get(target.name, {}).get(target.version, 0.0) > now
+
+    def of(self, may_see: Callable[[str], bool]) -> Snapshot:
+        """Return what it says of some models, by their names."""
+        kept = {
+            what: {name: it for name, it in getattr(self, what).items() if may_see(name)}
+            for what in ("routes", "aliases", "settings", "warm")
+        }
+        return msgspec.structs.replace(self, **kept)
+
+    def named(self, *, now: float) -> set[Target]:
+        """Return the versions that a route asks, shadows or keeps warm, or that an alias means."""
+        found = {Target(name, v) for name, of in self.aliases.items() for v in of.values()}
+        for name, route in self.routes.items():
+            found |= {Target(name, version) for version in route.asked}
+            if route.shadow is not None:
+                found.add(Target(name, route.shadow.version))
+        of_warm = (Target(name, v) for name, versions in self.warm.items() for v in versions)
+        return found | {target for target in of_warm if self.is_warm(target, now=now)}
 
     def tells_the_same(self, other: Snapshot, model: str) -> bool:
         """Return whether the model's route is that of another snapshot."""

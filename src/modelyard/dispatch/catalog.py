@@ -43,6 +43,7 @@ class Entry:
         "one_batch",
         "refused",
         "shadow",
+        "share",
         "target",
     )
 
@@ -53,6 +54,7 @@ class Entry:
         self._rate = 0.0  # answers per second
         self.refused = 0  # requests, since too many were in flight
         self.shadow: Shadow | None = None  # which gets copies
+        self.share = 0.0  # of the requests that name no version
         self.keys: KeySpace | None = None
         self.update(announcement)
 
@@ -88,6 +90,11 @@ class Entry:
         """Whether requests may be sent. One for a sleeping target waits for a worker."""
         return self.is_serving or self.announcement.state == "asleep"
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may be sent now."""
+        return self.is_open and self.in_flight < self.announcement.limits.max_in_flight
+
     def why_not(self) -> RequestError:
         """Return the error for a request that comes while the target does not serve."""
         state, reason = self.announcement.state, self.announcement.reason
@@ -121,6 +128,7 @@ class Catalog:
         self._entries: dict[Target, Entry] = {}
         self._versions: dict[str, list[Entry]] = {}
         self._defaults: dict[str, Entry] = {}
+        self._main: dict[str, Entry] = {}  # by model: which gets most requests
         self._direct: dict[str, Entry] = {}  # by model, where there is nothing to choose
         self._spread: dict[str, Callable[[Who], Entry]] = {}  # where there is
 
@@ -150,7 +158,7 @@ class Catalog:
         if versions:
             self._choose_default(target.name)
         else:
-            del self._versions[target.name], self._defaults[target.name]
+            del self._versions[target.name], self._defaults[target.name], self._main[target.name]
             self._direct.pop(target.name, None)
             self._spread.pop(target.name, None)
 
@@ -160,7 +168,9 @@ class Catalog:
 
     def resolve(self, name: str, version: str | None, who: Who = UNKNOWN) -> Entry:
         """Return the target of a request for ``name``. Without a version it is the route's choice,
-        or else see ``is_default``.
+        or else the default: the version in the setting ``default_versions``, else the one marked in
+        its ``model.toml``, as long as it has workers or sleeps; else the newest version that
+        serves, else the newest that sleeps.
 
         ``version``: one, or an alias. ``who``: what a route may stick to.
 
@@ -183,6 +193,13 @@ class Catalog:
             raise VersionNotFound(f"{name} has no such version; it has {self._known(name)}")
         raise ModelNotFound(NO_MODEL)
 
+    def stable(self, name: str, version: str | None) -> Entry:
+        """Return the target that describes a model: the version or alias, or else the one that gets
+        most of the requests without one. Raises as ``resolve`` does.
+        """
+        main = self._main.get(name) if version is None else None
+        return self.resolve(name, version) if main is None else main
+
     def _by_alias(self, name: str, alias: str) -> Entry | None:
         meant = self.router.version_of(name, alias)
         return None if meant is None else self._entries.get(Target(name, meant))
@@ -203,13 +220,8 @@ class Catalog:
         return list(self._versions.get(name, ()))
 
     def is_default(self, entry: Entry) -> bool:
-        """Return whether requests that name no version go to this one.
-
-        The default is the version in the setting ``default_versions``, else the one marked in its
-        ``model.toml``, as long as it has workers or sleeps. Otherwise it is the newest version that
-        serves, else the newest that sleeps.
-        """
-        return self._defaults[entry.target.name] is entry
+        """Return whether requests that name no version go to this one, or most of them."""
+        return self._main[entry.target.name] is entry
 
     def _choose_default(self, name: str) -> None:
         versions = self._versions[name]
@@ -229,12 +241,15 @@ class Catalog:
             return
         routed = self.router.find(name)
         for entry in self._versions[name]:
-            entry.shadow = None if routed is None else routed.route.shadow
+            entry.shadow, entry.share = None if routed is None else routed.route.shadow, 0.0
         open_ = {e.target.version: e for e in self._versions[name] if e.is_open}
         chosen = [] if routed is None else routed.see_versions(open_)
+        self._main[name] = main = chosen[0] if chosen else default
+        main.share = 1.0
         if routed is not None and len(chosen) > 1:
+            routed.tell_shares()
             self._direct.pop(name, None)
             self._spread[name] = routed.choose
         else:  # there is nothing to choose
-            self._direct[name] = chosen[0] if chosen else default
+            self._direct[name] = main
             self._spread.pop(name, None)

@@ -146,7 +146,7 @@ class Dispatch:
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
         call = ClientCall(request, entry, on_answered)
         call.watch(self._on_settled)
-        if entry.shadow is not None:
+        if entry.shadow is not None and entry.has_room:
             self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
         try:
             if entry.keys is None or self._cache is None:

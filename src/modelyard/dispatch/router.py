@@ -81,6 +81,12 @@ class Routed:
         self._entries = [entries[version] for _, version in [*found, *found[-1:]]]  # ends round
         return self._entries[:-1]
 
+    def tell_shares(self) -> None:
+        """Note with each version of the route how much of the requests it gets."""
+        before = 0.0
+        for end, entry in zip(self._ends, self._entries, strict=False):
+            entry.share, before = end - before, end
+
     def choose(self, who: Who) -> Entry:
         """Return one of the route's versions, of which there has to be one that may be asked."""
         if self._sticks and (sticky := who.of(self.route)):

@@ -21,7 +21,7 @@ def cost_of(dispatch: Dispatch, ask: Ask, form: Form, count: Count) -> float:
     """
     if count == "requests":
         return 1
-    known = dispatch.catalog.resolve(ask.model_name, ask.model_version).announcement
+    known = dispatch.catalog.stable(ask.model_name, ask.model_version).announcement
     if count == "weight":
         return known.limits.weight
     instances = count_instances(memoryview(ask.input_data), form)

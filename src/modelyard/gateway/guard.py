@@ -11,11 +11,12 @@ from modelyard.access.keyring import Key, Principal
 from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.gateway.plans import credential_of
 from modelyard.gateway.problems import NotThere
-from modelyard.gateway.rules import PRINCIPAL, Rule, let_in, rule_of
-from modelyard.gateway.types import App, Receive, Scope, Send
+from modelyard.gateway.rules import ADMINISTRATIVE, PRINCIPAL, Rule, let_in, rule_of
+from modelyard.gateway.types import App, Message, Receive, Scope, Send
 
 Refuse = Callable[[Request, RequestError], Awaitable[Response]]
 
+_FIRST_ERROR = 400
 _STRANGER = Principal(Key(id="", digest="", owner="", scopes=()))
 
 
@@ -47,7 +48,22 @@ class Guard:
             response = await self._refuse(request, error)
             await response(scope, receive, send)
             return
+        if rule is not None and rule.need in ADMINISTRATIVE:
+            send = self._noting(request, rule, send)
         await self._pages(scope, receive, send)
+
+    def _noting(self, request: Request, rule: Rule, send: Send) -> Send:
+        """Return what sends an answer, and writes down whether it was done."""
+
+        async def note_and_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                is_refused = message["status"] >= _FIRST_ERROR
+                act = ("refused: " if is_refused else "") + _act_of(request)
+                actor = request.scope[PRINCIPAL].id
+                self._gate.audit.note(actor, act, rule.name, is_refused=is_refused)
+            await send(message)
+
+        return note_and_send
 
     def _let_in(self, request: Request, rule: Rule | None) -> Principal | None:
         """Return the caller; None for anybody, who may see everything.
@@ -66,10 +82,14 @@ class Guard:
             if not principal.scopes.is_admin:
                 raise NotThere("there is nothing here; /docs lists all routes")
             return principal
-        act = f"{request.method} {request.url.path}"
+        act = _act_of(request)
         try:
-            return let_in(self._gate, rule, credential, host=host, act=act)
+            return let_in(self._gate, rule, credential, host=host, act=act, is_answered_later=True)
         except Unauthenticated:
             if rule.need == "nothing":
                 return _STRANGER
             raise
+
+
+def _act_of(request: Request) -> str:
+    return f"{request.method} {request.url.path}"

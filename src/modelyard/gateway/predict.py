@@ -179,7 +179,7 @@ class PredictEndpoint:
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
-            entry = self._dispatch.catalog.resolve(ask.model_name, ask.model_version)
+            entry = self._dispatch.catalog.stable(ask.model_name, ask.model_version)
             plan.door.check(entry, ask)
             if isinstance(ask, Heard) and ask.written is not None:
                 return self._streams.start(asked, ask, ask.written, principal, self.watched)

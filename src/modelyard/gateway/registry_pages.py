@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Annotated, Any, TypeVar
 
@@ -15,8 +15,16 @@ from msgspec import Meta
 from starlette.requests import ClientDisconnect
 
 from modelyard.access.keyring import Principal
-from modelyard.core.errors import InvalidInput, Malformed, ModelNotFound, TooLarge, VersionNotFound
+from modelyard.core.errors import (
+    InvalidInput,
+    Malformed,
+    ModelNotFound,
+    TooLarge,
+    Unavailable,
+    VersionNotFound,
+)
 from modelyard.core.names import Name, Target
+from modelyard.core.routes import Snapshot
 from modelyard.core.versions import Change, Contents, VersionDetails, VersionSummary
 from modelyard.gateway.openapi import problem_responses
 from modelyard.gateway.rules import PRINCIPAL
@@ -67,7 +75,7 @@ class CollectQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _BODIES = (
     *(VersionList, VersionDetails, ChangeList, Contents, AliasQuestion, AliasAnswer),
-    *(CollectQuestion, Collected),
+    *(CollectQuestion, Collected, Snapshot),
 )
 
 
@@ -78,16 +86,24 @@ def add_schemas(document: dict[str, Any]) -> None:
     document["components"]["schemas"].update(schemas)
 
 
-def make_registry_router(registry: KeptRegistry, *, most_bytes: int, may_change: bool) -> Routes:
+def make_registry_router(
+    registry: KeptRegistry,
+    *,
+    snapshot: Callable[[], Snapshot],
+    most_bytes: int,
+    may_change: bool,
+) -> Routes:
     """Return the routes.
 
     Args:
         registry: What they tell of.
+        snapshot: Returns the routes and aliases of models that are followed here.
         most_bytes: How large an artefact may be.
         may_change: Whether callers may change anything.
     """
     router = APIRouter(tags=["registry"])
     _add_reading(router, registry)
+    _add_following(router, snapshot)
     if may_change:
         _add_artefacts(router, registry, most_bytes)
         _add_changing(router, registry)
@@ -151,6 +167,22 @@ def _add_reading(router: APIRouter, registry: KeptRegistry) -> None:
             headers={"content-length": str(file.size), "etag": f'"{file.digest}"'},
             media_type="application/octet-stream",
         )
+
+
+def _add_following(router: APIRouter, snapshot: Callable[[], Snapshot]) -> None:
+    unchanged: dict[int | str, dict[str, Any]] = {204: {"description": "The number is the same"}}
+    answers = _answers(Snapshot, "unavailable")
+    answers["responses"] |= unchanged
+
+    @router.get("/registry/routes", summary="Routes and aliases of all models", **answers)
+    def get_routes(request: Request, after: Annotated[int | None, Query()] = None) -> Response:
+        found = snapshot()
+        if found.number < 0:
+            raise Unavailable("this gateway has not read any routes yet")
+        if found.number == after:
+            return Response(status_code=status.HTTP_204_NO_CONTENT)
+        principal: Principal | None = request.scope.get(PRINCIPAL)
+        return _json(found if principal is None else found.of(principal.scopes.may_see))
 
 
 def _add_artefacts(router: APIRouter, registry: KeptRegistry, most_bytes: int) -> None:

@@ -168,7 +168,7 @@ def make_router(
         responses=problem_responses("model_not_found"),
     )
     async def get_example(name: str) -> Response:
-        entry = catalog.resolve(name, None)
+        entry = catalog.stable(name, None)
         schema = entry.announcement.schema
         if schema is None or schema.example == b"null":
             raise HTTPException(404, f"{entry.target} has no example, or has not been loaded yet")

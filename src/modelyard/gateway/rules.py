@@ -29,7 +29,9 @@ from modelyard.dispatch.catalog import Entry
 Need = Literal["nothing", "key", "see", "release", "push", "admin", "docs", "metrics", "models"]
 
 ADMINISTRATIVE: frozenset[Need] = frozenset(("release", "admin"))
-"""What is noted in the audit, also if it is refused."""
+"""What is noted in the audit, also if it is refused. Of ``push``, whose single artefacts would fill
+it, only what is refused is.
+"""
 
 PRINCIPAL = "modelyard.principal"
 """Where the scope of a request has its caller: None if nobody is known here, and so may all."""
@@ -50,7 +52,7 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("POST", rf"/v1/models/{_NAME}:explain", "see"),
     ("POST", rf"/models/{_NAME}/(load|unload)", "release"),
     ("POST", rf"/v2/repository/models/{_NAME}/(load|unload)", "release"),
-    ("GET", r"/registry/models", "key"),
+    ("GET", r"/registry/(models|routes)", "key"),
     ("GET", rf"/registry/models/{_NAME}(/audit|/versions/[^/]+(/files/.+)?)?", "see"),
     ("PUT", rf"/registry/models/{_NAME}/(versions|aliases)/[^/]+", "release"),
     ("DELETE", rf"/registry/models/{_NAME}/aliases/[^/]+", "release"),
@@ -89,10 +91,19 @@ def visible_to(principal: Principal | None, entries: Iterable[Entry]) -> list[En
     return [entry for entry in entries if principal.scopes.may_see(entry.target.name)]
 
 
-def let_in(gate: Gate, rule: Rule, credential: Credential, *, host: str, act: str) -> Principal:
+def let_in(
+    gate: Gate,
+    rule: Rule,
+    credential: Credential,
+    *,
+    host: str,
+    act: str,
+    is_answered_later: bool = False,
+) -> Principal:
     """Return who calls, if that may have what it asks for; write down what is administrative.
 
     ``credential`` and ``host``: see ``Gate.principal_of``. ``act``: what is asked for, in words.
+    ``is_answered_later``: whether the one that calls this writes down what it lets in.
 
     Raises:
         RequestError: It may not.
@@ -104,7 +115,8 @@ def let_in(gate: Gate, rule: Rule, credential: Credential, *, host: str, act: st
         check_need(rule.need, rule.name, principal)
         is_refused = False
     finally:
-        if rule.need in ADMINISTRATIVE:
+        is_told = is_refused or not is_answered_later
+        if (rule.need in ADMINISTRATIVE and is_told) or (is_refused and rule.need == "push"):
             said = f"refused: {act}" if is_refused else act
             gate.audit.note(actor, said, rule.name, is_refused=is_refused)
     return principal

@@ -69,7 +69,8 @@ class Version(BaseModel):
 
     version: str
     state: str = Field(description="starting, ready, recovering, failed, stopped or asleep")
-    is_default: bool
+    is_default: bool = Field(description="whether it answers most requests that name no version")
+    share: float = Field(description="of these requests, from 0 to 1")
     reason: str = Field(description="why it is not ready")
     reload_failed: str = Field(
         description="why the folder as it is now is not served; what answers is older"
@@ -137,6 +138,7 @@ def summary_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> dict[
         "version": entry.target.version,
         "state": known.state,
         "is_default": catalog.is_default(entry),
+        "share": entry.share,
         "reason": known.reason,
         "reload_failed": known.reload_failed,
         "description": known.description,

@@ -25,7 +25,7 @@ def make_v1_router(*, catalog: Catalog) -> APIRouter:
         responses={404: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}},
     )
     async def model(name: str) -> ModelStatus:
-        entry = catalog.resolve(name, None)
+        entry = catalog.stable(name, None)
         if not entry.is_open:
             raise entry.why_not()
         return ModelStatus(name=name, ready=True, id=name)

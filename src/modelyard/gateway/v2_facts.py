@@ -48,7 +48,7 @@ def metadata_document(catalog: Catalog, name: str, version: str | None) -> dict[
     Raises:
         RequestError: It is not there, or has not been loaded yet.
     """
-    entry = catalog.resolve(name, version)
+    entry = catalog.stable(name, version)
     return {
         "name": name,
         "versions": [found.target.version for found in catalog.versions(name)],
@@ -136,7 +136,7 @@ def stats_entries(catalog: Catalog, name: str, version: str | None) -> list[Entr
     Raises:
         RequestError: It is not there.
     """
-    entry = catalog.resolve(name, version)
+    entry = catalog.stable(name, version)
     return catalog.versions(name) if version is None else [entry]
 
 

@@ -104,14 +104,14 @@ def make_v2_router(
 
     @_both(router, "/ready", "Does a model take requests?", schemas.ModelReady)
     async def model_ready(name: str, version: str | None = None) -> Response:
-        entry = catalog.resolve(name, version)
+        entry = catalog.stable(name, version)
         if not entry.is_open:
             raise entry.why_not()
         return JSONResponse({"name": name, "ready": True})
 
     @_both(router, "/config", "A model's configuration, for Triton's clients", dict[str, Any])
     async def config(name: str, version: str | None = None) -> Response:
-        return JSONResponse(config_document(catalog.resolve(name, version)))
+        return JSONResponse(config_document(catalog.stable(name, version)))
 
     @_both(router, "/stats", "A model's statistics", schemas.ModelStatistics)
     async def statistics(name: str, version: str | None = None) -> schemas.ModelStatistics:

@@ -102,7 +102,7 @@ class Pages:
     async def _model_ready(self, asked: Any, caller: Caller) -> dict[str, Any]:
         try:
             self._check_sees(caller, asked.name)
-            entry = self._catalog.resolve(asked.name, asked.version or None)
+            entry = self._catalog.stable(asked.name, asked.version or None)
         except RequestError:  # Triton says of unknown models as well that they are not ready
             return {"ready": False}
         return {"ready": entry.is_open}
@@ -111,7 +111,7 @@ class Pages:
         return metadata_document(self._catalog, asked.name, asked.version or None)
 
     async def _config(self, asked: Any, _: Caller) -> dict[str, Any]:
-        entry = self._catalog.resolve(asked.name, asked.version or None)
+        entry = self._catalog.stable(asked.name, asked.version or None)
         return {"config": config_document(entry)}
 
     async def _statistics(self, asked: Any, caller: Caller) -> dict[str, Any]:

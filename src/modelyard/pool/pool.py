@@ -107,10 +107,14 @@ class Pool:
         self.stop()
         await self._runners.left()
 
+    def keep_warm(self, *, is_warm: bool) -> None:
+        """See ``Runners``."""
+        self._runners.keep_warm(is_warm=is_warm)
+        if not self._is_ticking:
+            self._tick()
+
     def stop(self) -> None:
-        """Accept no more calls, refuse those that wait, and let the runners unload and end. Does
-        not wait for them; ``__aexit__`` does.
-        """
+        """Refuse what waits and what comes, and let the runners end, without waiting for them."""
         if self._runners.state != "stopped":
             self._runners.stop()
             self._refuse_waiting()
@@ -140,9 +144,8 @@ class Pool:
     def submit(self, call: Call, *, is_suspect: bool = False) -> None:
         """Queue a call for a runner; the pool settles it.
 
-        A suspect runs alone, because it may have ended the process that ran it before. To drop a
-        call, settle it: if it waits it will not run, and if it runs its batch-mates are not
-        affected.
+        A suspect runs alone, because it may have ended the process that ran it before. A call that
+        is settled meanwhile does not run, or if it does its batch-mates are not affected.
         """
         if self._runners.state in ("failed", "stopped"):
             call.settle(self._runners.why_not())
@@ -192,9 +195,8 @@ class Pool:
         """Hand the only runner a second, full batch while it runs one. A model of 20 ms per batch
         then waits 0.2 ms between batches instead of 0.5 ms.
 
-        Not for longer batches, since an urgent request that comes later would wait for both. Not
-        for shorter ones, which would gain nothing. And not if there are other runners, since this
-        one may hang while another could take the batch.
+        Not for longer batches, for both of which an urgent request would wait. Not for shorter
+        ones, which gain nothing. And not if another runner could take it while this one hangs.
         """
         is_free = slot.is_ready and slot.batch and not slot.ahead
         is_worth_it = is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]
@@ -269,10 +271,8 @@ class Pool:
         self._after_batch()
 
     def on_left(self, slot: Slot) -> None:
-        """Forget a runner that ended because it should."""
+        """Forget a runner that has ended as it should."""
         self._runners.emptied(slot, is_work_waiting=bool(self._waiting))
-
-    # Expiry and shutdown.
 
     def _refuse_waiting(self) -> None:
         for call in list(self._waiting):

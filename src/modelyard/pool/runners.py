@@ -55,6 +55,7 @@ class Runners:
         self._may_sleep = may_sleep
         self._clock = clock
         self._least = 0 if may_sleep else manifest.scaling.min_runners
+        self._is_warm = False
         self._grows_from = 0.0
         self._reason = self._full_reason = ""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,6 +75,14 @@ class Runners:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self.publish()
+
+    def keep_warm(self, *, is_warm: bool) -> None:
+        """Keep the runners that are up, and one at least, though nobody asks; or no longer."""
+        if is_warm == self._is_warm:
+            return
+        self._is_warm = is_warm
+        if is_warm and not self.slots and self.state != "stopped":
+            self.add()
 
     def stop(self) -> None:
         """Let all runners unload and end; ``left`` waits for that."""
@@ -182,7 +191,7 @@ class Runners:
             if is_due and is_room and not is_starting:
                 log.info("pool_grows", extra={"model": str(self._target)})
                 self.add()
-        elif self.surplus > 0:
+        elif self.surplus > 0 and not self._is_warm:
             self._shrink(now)
 
     def _shrink(self, now: float) -> None:

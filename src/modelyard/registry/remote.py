@@ -14,6 +14,7 @@ import msgspec
 
 from modelyard.core.errors import Failure, Unavailable, from_failure
 from modelyard.core.names import Target
+from modelyard.core.routes import Snapshot
 from modelyard.core.versions import Change, Contents, VersionDetails, VersionSummary
 from modelyard.registry.errors import RegistryError
 from modelyard.registry.interface import Collected, pieces_of
@@ -62,6 +63,12 @@ class RemoteRegistry:
     def find(self, name: str, reference: str) -> VersionDetails:
         """See ``Registry``."""
         return self._ask("GET", _version(name, reference), VersionDetails)
+
+    def routes(self, *, after: int) -> Snapshot | None:
+        """Return routes and aliases; None if their number is still ``after``."""
+        with self._open("GET", f"/registry/routes?after={after}") as answer:
+            content = self._read(answer)
+        return self._decode(content, Snapshot) if content else None
 
     def missing(self, digests: Iterable[str]) -> list[str]:
         """See ``Registry``."""
@@ -117,14 +124,21 @@ class RemoteRegistry:
     def _ask(self, method: str, path: str, kind: type[T], *, body: bytes | None = None) -> T:
         headers = {} if body is None else {"content-type": "application/json"}
         with self._open(method, path, body=body, headers=headers) as answer:
-            try:
-                return msgspec.json.decode(answer.read(), type=kind)
-            except (OSError, HTTPException) as error:
-                raise self._breaking_off(error) from error
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise RegistryError(
-                    f"the server at {self._url} answers as no gateway does: {error}"
-                ) from error
+            return self._decode(self._read(answer), kind)
+
+    def _read(self, answer: HTTPResponse) -> bytes:
+        try:
+            return answer.read()
+        except (OSError, HTTPException) as error:
+            raise self._breaking_off(error) from error
+
+    def _decode(self, content: bytes, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(content, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RegistryError(
+                f"the server at {self._url} answers as no gateway does: {error}"
+            ) from error
 
     def _pieces(self, answer: HTTPResponse) -> Iterator[bytes]:
         pieces = pieces_of(answer)

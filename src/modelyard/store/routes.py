@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from modelyard.core.clock import Clock
 from modelyard.core.errors import Conflict
-from modelyard.core.routes import Route, Snapshot
+from modelyard.core.routes import Route, Snapshot, warm_after
 from modelyard.store.changing import changing, count_change
 from modelyard.store.errors import StoreError, telling
 from modelyard.store.tables import ALIASES, AUDIT, CHANGES, ROUTES
@@ -31,12 +31,14 @@ class StoredRoute(NamedTuple):
         number: Grows with each change; 0 if there was none.
         route: None if requests go to the default version.
         before: What a rollback brings back.
+        warm: Until when versions stay up though they get nothing, as Unix time, by version.
     """
 
     model: str
     number: int = 0
     route: Route | None = None
     before: Route | None = None
+    warm: Mapping[str, float] = {}
 
 
 class RouteStore:
@@ -79,42 +81,47 @@ class RouteStore:
                     raise Conflict(
                         f"the route of {was.model} has been changed meanwhile: look at it again"
                     )
+                at = self._wall_clock()
                 values = {
                     "number": now.number + 1,
                     "route": _encode(route),
                     "before": _encode(now.route),
+                    "warm": warm_after(now.route, route, now.warm, now=at) or None,
                 }
                 if now.number:
                     is_it = ROUTES.c.model == was.model
                     connection.execute(ROUTES.update().where(is_it).values(values))
                 else:
                     connection.execute(ROUTES.insert().values(model=was.model, **values))
-                act = {"at": self._wall_clock(), "actor": actor[:128], "action": "route set"}
+                act = {"at": at, "actor": actor[:128], "action": "route set"}
                 told = {"what": tell(route), "was": tell(now.route), "why": why}
                 connection.execute(AUDIT.insert().values(**act, subject=was.model, **told))
 
-    def read(self) -> Snapshot | None:
+    def read(self, *, is_anew: bool = False) -> Snapshot | None:
         """Return routes and aliases for a gateway; None if they have not changed since the last
-        call.
+        call, unless ``is_anew``.
         """
         counters = sa.select(CHANGES.c.what, CHANGES.c.number).where(CHANGES.c.what.in_(_READ))
         with telling(self._engine), self._engine.connect() as connection:
             numbers = sorted((row.what, row.number) for row in connection.execute(counters))
-            if numbers == self._known:
+            if numbers == self._known and not is_anew:
                 return None
-            routes = connection.execute(ROUTES.select().where(ROUTES.c.route.is_not(None))).all()
+            rows = connection.execute(ROUTES.select()).all()
             aliases: dict[str, dict[str, str]] = {}
             for row in connection.execute(ALIASES.select()):
                 aliases.setdefault(row.name, {})[row.alias] = row.version
         found: dict[str, Route] = {}
-        for row in routes:
+        for row in rows:
+            if row.route is None:
+                continue
             try:  # a newer release may have routes that we do not know
                 found[row.model] = msgspec.json.decode(row.route, type=Route)
             except msgspec.MsgspecError as error:
                 log.error("route_left_out", extra={"model": row.model, "why": str(error)})
         self._known = numbers
-        settings = {row.model: row.number for row in routes if row.model in found}
-        return Snapshot(sum(number for _, number in numbers), found, aliases, settings)
+        settings = {row.model: row.number for row in rows if row.model in found}
+        warm = {row.model: row.warm for row in rows if row.warm}
+        return Snapshot(sum(number for _, number in numbers), found, aliases, settings, warm)
 
 
 def tell(route: Route | None) -> str:
@@ -127,7 +134,8 @@ def tell(route: Route | None) -> str:
     shadow = ""
     if route.shadow is not None:
         shadow = f" shadow={route.shadow.version} ({route.shadow.percent:g} %)"
-    return f"{weights}{sticky}{guard}{shadow}"[:_MOST_SHOWN]
+    warm = f" keep-warm={route.keep_warm}" if route.keep_warm else ""
+    return f"{weights}{sticky}{guard}{shadow}{warm}"[:_MOST_SHOWN]
 
 
 def _found(connection: sa.Connection, model: str) -> StoredRoute:
@@ -135,14 +143,14 @@ def _found(connection: sa.Connection, model: str) -> StoredRoute:
     return StoredRoute(model) if row is None else _stored(row)
 
 
-def _stored(row: sa.Row[tuple[str, int, str | None, str | None]]) -> StoredRoute:
+def _stored(row: sa.Row[Any]) -> StoredRoute:
     try:
         route, before = map(_decode, (row.route, row.before))
     except msgspec.MsgspecError as error:
         raise StoreError(
             f"the route of {row.model} cannot be read, maybe it is of a newer release: {error}"
         ) from error
-    return StoredRoute(row.model, row.number, route, before)
+    return StoredRoute(row.model, row.number, route, before, row.warm or {})
 
 
 def _encode(route: Route | None) -> str | None:

@@ -105,4 +105,5 @@ ROUTES = sa.Table(
     sa.Column("number", sa.BigInteger, nullable=False),  # grows with each change
     sa.Column("route", sa.Text),  # JSON; none if requests go to the default version
     sa.Column("before", sa.Text),  # what a rollback brings back
+    sa.Column("warm", sa.JSON),  # until when versions stay up, by version
 )

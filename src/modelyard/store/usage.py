@@ -12,7 +12,7 @@ from modelyard.access.limits import Used
 from modelyard.access.usage import DayOfUsage
 from modelyard.store.changing import INSERTS
 from modelyard.store.errors import telling
-from modelyard.store.tables import AUDIT, USAGE
+from modelyard.store.tables import AUDIT, KEYS, USAGE
 
 _SUMS = ("requests", "instances", "weight", "model_s")
 
@@ -69,9 +69,23 @@ class UsageStore:
         names = Used._fields
         return [DayOfUsage(row.day, Used(*(row._mapping[n] for n in names))) for row in rows]
 
-    def acts(self) -> list[StoredAct]:
-        """Return the audit, the oldest first."""
+    def acts(
+        self, *, model: str = "", owner: str = "", act: str = "", since: float = 0.0
+    ) -> list[StoredAct]:
+        """Return the audit, the oldest first.
+
+        ``model``: of this alone; ``owner``: by this one, or with a key of theirs; ``act``: with
+        these letters in what was done; ``since``: Unix time.
+        """
+        query = AUDIT.select().where(AUDIT.c.at >= since).order_by(AUDIT.c.id)
+        if model:
+            query = query.where(AUDIT.c.subject == model)
+        if owner:
+            theirs = sa.select(KEYS.c.id).where(KEYS.c.owner == owner)
+            query = query.where((AUDIT.c.actor == owner) | AUDIT.c.actor.in_(theirs))
+        if act:
+            query = query.where(AUDIT.c.action.contains(act, autoescape=True))
         with telling(self._engine), self._engine.connect() as connection:
-            rows = connection.execute(AUDIT.select().order_by(AUDIT.c.id)).all()
+            rows = connection.execute(query).all()
         names = StoredAct._fields
         return [StoredAct(*(row._mapping[n] for n in names)) for row in rows]

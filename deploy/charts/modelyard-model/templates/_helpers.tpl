@@ -158,6 +158,24 @@ limits: # none on CPU: throttling would only add to the latency
 {{- add (mul $rounds (int64 $manifest.loadTimeout)) 300 }}
 {{- end }}
 
+{{/* The volume with the model's folder or weights, if values name one: the end of a list of volumes. */}}
+{{- define "model.artefact" -}}
+{{- $places := list .Values.registry.digest .Values.artefact.claim .Values.artefact.image | compact }}
+{{- if gt (len $places) 1 }}{{ fail "the model has one place: registry.digest, artefact.claim or artefact.image" }}{{ end }}
+{{- with .Values.artefact.claim }}
+- name: artefact
+  persistentVolumeClaim:
+    claimName: {{ . }}
+    readOnly: true
+{{- end }}
+{{- with .Values.artefact.image }}
+- name: artefact
+  image:
+    reference: {{ . }}
+    pullPolicy: {{ $.Values.artefact.pullPolicy }}
+{{- end }}
+{{- end }}
+
 {{/* What the Pod Security Standard "restricted" asks of a pod. */}}
 {{- define "model.podSecurity" -}}
 runAsNonRoot: true

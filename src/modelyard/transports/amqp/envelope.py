@@ -18,6 +18,7 @@ from modelyard.core.errors import Failure
 from modelyard.core.manifest import Count, Limits
 from modelyard.core.messages import Form, Schema, State
 from modelyard.core.names import Target
+from modelyard.core.routes import Snapshot
 
 T = TypeVar("T")
 ShortText = Annotated[str, Meta(max_length=1_000)]
@@ -36,6 +37,8 @@ STATUS = "modelyard.status.1"
 CARD = "modelyard.card.1"
 HELLO = "modelyard.hello.1"
 PING = "modelyard.ping.1"
+ROUTES = "modelyard.routes.1"
+ROUTES_WANTED = "modelyard.routes_wanted.1"
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
@@ -176,6 +179,7 @@ decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
 decode_status = partial(_decode, msgspec.msgpack.Decoder(Status))
 _decode_card = partial(_decode, msgspec.msgpack.Decoder(Card))
 decode_hello = partial(_decode, msgspec.msgpack.Decoder(Hello))
+decode_routes = partial(_decode, msgspec.msgpack.Decoder(Snapshot))
 
 
 def decode_card(body: bytes) -> Card:

@@ -26,14 +26,15 @@ _CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags of t
 _BASIC = 60
 # Flags of the properties that we use, in the order in which they are written (that of
 # ``Properties``). All of these are short strings. If other flags are set, pamqp reads the header.
-_ORDER = tuple(1 << bit for bit in (10, 9, 8, 7, 5, 3))
+_ORDER = tuple(1 << bit for bit in (10, 9, 8, 7, 5, 4, 3))
 _OURS = sum(_ORDER)
 _DELIVERY_MODE = 1 << 12
 
 
 class Properties(NamedTuple):
-    """The message properties that we use. ``expiration`` is in milliseconds. ``app_id`` is the
-    queue of a bundle, or the digest of the model folder that produced the answers.
+    """The message properties that we use. ``expiration`` is in milliseconds. ``user_id`` is that of
+    the sender, as the broker knows it. ``app_id`` is the queue of a bundle, the digest of the model
+    folder that produced the answers, or who tells of routes.
     """
 
     correlation_id: str | None = None
@@ -41,6 +42,7 @@ class Properties(NamedTuple):
     expiration: str | None = None
     message_id: str | None = None
     message_type: str | None = None
+    user_id: str | None = None
     app_id: str | None = None
 
 
@@ -156,5 +158,6 @@ def _read_others(data: bytes) -> Properties:
         found.expiration,
         found.message_id,
         found.message_type,
+        found.user_id,
         found.app_id,
     )

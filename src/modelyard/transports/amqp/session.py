@@ -72,9 +72,13 @@ class Broker(NamedTuple):
 
 
 class Session:
-    """Open connections, with the exchanges declared. ``lose`` ends it."""
+    """Open connections, with the exchanges declared. ``lose`` ends it.
 
-    def __init__(self) -> None:
+    ``user``: who we are at the broker.
+    """
+
+    def __init__(self, user: str) -> None:
+        self.user = user
         self.publishing: Connection
         self.consuming: Connection
         self.lost = asyncio.Event()
@@ -174,7 +178,7 @@ class Supervisor:
 
     @contextlib.asynccontextmanager
     async def _open(self, address: Address) -> AsyncIterator[Session]:
-        session = Session()
+        session = Session(address.user)
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if self._is_one_connection:

@@ -22,7 +22,9 @@ CATALOG = "modelyard.catalog"
 """Workers' statuses, to all gateways."""
 
 CARDS = "modelyard.cards"
-"""Workers' cards, to all gateways; with the key ``KEPT`` also to the queue that keeps them."""
+"""Workers' cards, to all gateways; with the key ``KEPT`` also to the queue that keeps them. With
+``ROUTES``, what gateways tell each other: users' rights are to exchanges, and these suffice.
+"""
 
 HELLO = "modelyard.hello"
 """Gateways' hellos, to all workers."""
@@ -30,7 +32,7 @@ HELLO = "modelyard.hello"
 NOTICES = "modelyard.notices"
 """Gateways' notices, to the workers of a target, or to one of them."""
 
-SENT, KEPT = "sent", "kept"
+SENT, KEPT, ROUTES = "sent", "kept", "routes"
 _EXCHANGES = {
     REQUESTS: "direct",
     REPLIES: "direct",

@@ -29,6 +29,7 @@ from modelyard.transports.amqp.announcer import (
 from modelyard.transports.amqp.confirms import BlockedError
 from modelyard.transports.amqp.connection import Connection
 from modelyard.transports.amqp.known import Known
+from modelyard.transports.amqp.news import RouteNews
 from modelyard.transports.amqp.parser import Message
 from modelyard.transports.amqp.session import (
     ALL_RETURN_WITHIN_S,
@@ -41,6 +42,7 @@ from modelyard.transports.amqp.topology import (
     CARDS,
     CATALOG,
     KEPT,
+    ROUTES,
     SENT,
     QueueType,
     declare_kept_cards,
@@ -65,6 +67,7 @@ class Watcher:
         is_blocked: Whether the broker has an alarm, so that no worker can be heard.
         on_queue_lost: Called with a target whose queue was deleted, and when.
         forget_after_s: How long a target without workers is remembered, unless it sleeps.
+        news: What gateways tell each other; None for nothing.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Watcher:
         is_blocked: Callable[[], bool],
         on_queue_lost: Callable[[Target, float], None],
         forget_after_s: float,
+        news: RouteNews | None = None,
     ) -> None:
         self._broker = broker
         self._queue_type: QueueType = queue_type
@@ -85,6 +89,7 @@ class Watcher:
         self._is_blocked = is_blocked
         self._on_queue_lost = on_queue_lost
         self._forget_after_s = forget_after_s
+        self._news = news
         self._known: dict[Target, Known] = {}
         self._cards: dict[str, envelope.Card] = {}  # by id
         self._session: Session | None = None
@@ -137,6 +142,7 @@ class Watcher:
     async def _on_open(self, session: Session) -> None:
         connection, now = session.consuming, self._broker.clock()
         bindings = [(CATALOG, ""), (CARDS, SENT), (CARDS, KEPT)]
+        bindings += [(CARDS, ROUTES)] if self._news is not None else []
         queue = await declare_own_queue(connection, self._broker.new_name("catalog"), bindings)
         await connection.consume(queue, self._on_message, no_ack=True)
         await self._tidy(connection)
@@ -144,6 +150,8 @@ class Watcher:
         for known in self._known.values():
             known.excuse(now)
         self._session = session
+        if self._news is not None:
+            self._news.on_open(session)
         if self._first_heard is None:
             self._first_heard = now
             if self._supervisor.tries:  # the broker was away, so the workers are on their way back
@@ -151,6 +159,8 @@ class Watcher:
 
     def _on_lost(self) -> None:
         self._session = None
+        if self._news is not None:
+            self._news.on_lost()
 
     async def _tidy(self, connection: Connection) -> None:
         """Read the cards that the broker keeps, and drop all but the last one of each target.
@@ -189,6 +199,8 @@ class Watcher:
             elif kind == envelope.CARD:
                 card = envelope.decode_card(message.body)
                 self._on_card(card, envelope.card_id(message.body))
+            elif self._news is not None:
+                self._news.on_message(message)
         except msgspec.MsgspecError:
             return  # damaged, or not one of our messages; the next status comes soon
 
