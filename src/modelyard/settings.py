@@ -81,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         artefacts_url: Where the registry keeps artefacts: a folder, or ``s3://…``, ``gs://…``,
             ``az://…`` with the extra ``modelyard[s3]``, ``[gcs]`` or ``[azure]``. Empty for a
             folder in ``state_folder``, if the store is there too.
+        job_expires_s: No job is begun later than after so many seconds.
+        job_max_attempts: How often an attempt at a job may fail, unless the job says otherwise.
         registry_url: A gateway whose registry commands and workers use, instead of the store.
         max_artefact_mb: The largest artefact that the registry takes over HTTP, in MB.
         model_cache_mb: What models that were fetched from the registry may take on disk, in MB.
@@ -147,6 +149,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     state_folder: str = ""
     gateways: Annotated[int, msgspec.Meta(ge=1)] = 1
     artefacts_url: str = ""
+    job_expires_s: Seconds = 7 * 86_400
+    job_max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
     registry_url: str = ""
     max_artefact_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     model_cache_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000

@@ -151,6 +151,16 @@ class Account:
         used.instances += instances
         used.model_s += instances * call.instance_s
 
+    def admit(self, entered: Sequence[Entered], model: str, instances: int, weight: float) -> None:
+        """Count a request that is let in now and answered later as used already."""
+        for meter, cost in entered:
+            meter.in_flight -= 1
+            if not meter.is_exact:
+                meter.correct((weight if meter.limit.count == "weight" else instances) - cost)
+        used = self._used.setdefault((model, weight), _Sums(model, weight))
+        used.requests += 1
+        used.instances += instances
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in flight and all of what was used has been taken."""

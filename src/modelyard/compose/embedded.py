@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from modelyard.compose.access import OpenGate
+from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models, Scan
 from modelyard.compose.process import OnChange, OnStopping, Process
@@ -41,6 +42,7 @@ class Embedded:
         is_watching: Whether folders that change, come or go are served as they are then.
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
+        jobs: Are kept and run here; None if there is no store for them.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Embedded:
         is_watching: bool,
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
+        jobs: OpenJobs | None = None,
     ) -> None:
         self._unusable = unusable
         self._transport = LocalTransport()
@@ -68,6 +71,7 @@ class Embedded:
             metrics=metrics,
             gate=gate,
             registry=registry,
+            jobs=jobs,
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models

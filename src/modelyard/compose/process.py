@@ -17,6 +17,7 @@ from modelyard import __version__
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
+from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.routes import RouteFollower, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
@@ -61,6 +62,7 @@ class Process:
         on_stopping: Called on the first stop signal, with the number of requests in flight.
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
+        jobs: Are kept and run here; None if there is no store for them.
     """
 
     def __init__(
@@ -77,8 +79,10 @@ class Process:
         on_stopping: OnStopping | None = None,
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
+        jobs: OpenJobs | None = None,
     ) -> None:
         self._registry = registry
+        self._jobs = jobs
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
         self._settings = settings
@@ -142,6 +146,8 @@ class Process:
         if not self.is_draining and self._on_stopping is not None:
             self._on_stopping(sum(entry.in_flight for entry in self.catalog.entries()))
         self.is_draining = True
+        if self._jobs is not None:
+            self._jobs.close()
         for server in (self._server, self._grpc_server):
             if server is not None:
                 server.stop(is_forced=is_forced)
@@ -170,6 +176,7 @@ class Process:
                 by_hand=self._changing(),
                 is_guarded=self._gate is not None,
                 registry=self._registry_routes(),
+                jobs=None if self._jobs is None else self._jobs.desk,
             )
         if self._gate is not None:
             opened = settings.opened
@@ -202,6 +209,7 @@ class Process:
             follower = RouteFollower(self._settings, partial(self._reroute, endpoint))
             await follower.start()
             runs.append(follower.run())
+            runs += [] if self._jobs is None else self._jobs.runs()
         async with background(*runs):
             yield
 
@@ -311,4 +319,6 @@ class Process:
             sticky_header=self._sticky_header,
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
+        if self._jobs is not None:
+            endpoint.jobs = self._jobs.attach(dispatch, is_leaving=lambda: self.is_draining)
         return endpoint

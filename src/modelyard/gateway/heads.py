@@ -21,6 +21,7 @@ from modelyard.gateway.types import Headers
 
 if TYPE_CHECKING:
     from modelyard.gateway.door import Door
+    from modelyard.gateway.orders import Order
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 32 * 1024
@@ -41,6 +42,7 @@ class Plan(NamedTuple):
     names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
     the response. ``door``: translates, where it is not the protocol of ``/predict``.
     ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what a route may stick to.
+    ``order``: the job that is made of it; it has a door then. None if it is answered at once.
     """
 
     form: Form
@@ -54,6 +56,7 @@ class Plan(NamedTuple):
     door: Door | None = None
     credential: Credential = b""
     who: Who = UNKNOWN
+    order: Order | None = None
 
 
 class Head:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from modelyard.core.errors import RequestError, WrongMediaType
 from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
+from modelyard.gateway.job_door import PredictDoor
+from modelyard.gateway.orders import Order, job_id_of, order_of, wants_job
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import address_of, form_of
-from modelyard.gateway.uploads import is_upload
+from modelyard.gateway.uploads import is_upload, read_upload
 from modelyard.gateway.v1 import open_v1
 from modelyard.gateway.v2 import open_v2
 
@@ -36,12 +39,50 @@ def plan_of(head: Head) -> Plan | None:
         if door is None:
             address = address_of(head.path) if head.path.endswith(PATH) else None
             if address is None:
-                return None
-    return _make_plan(head, address) if door is None else _make_door_plan(head, door)
+                return _plan_of_named_job(head)
+    plan = _make_plan(head, address) if door is None else _make_door_plan(head, door)
+    if b"prefer" in head.headers and wants_job(head.headers[b"prefer"]):
+        return _with_order(plan, order_of(head.headers))
+    return plan
 
 
-def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
-    _check_method(head)
+def without_order(plan: Plan) -> Plan | None:
+    """Return the plan of a request of which no job can be made: it is answered at once, as if it
+    had not asked for one; None if it is of use as a job alone.
+    """
+    assert plan.order is not None
+    if plan.order.job_id:
+        return None
+    is_ours = isinstance(plan.door, PredictDoor)
+    return plan._replace(order=None, door=None if is_ours else plan.door)
+
+
+def _plan_of_named_job(head: Head) -> Plan | None:
+    """Return the plan of ``PUT /jobs/ID``; None for any other request."""
+    if head.method != b"PUT" or (job_id := job_id_of(head.path)) is None:
+        return None
+    return _with_order(_make_plan(head, None, method=b"PUT"), order_of(head.headers, job_id))
+
+
+def _with_order(plan: Plan, order: Order) -> Plan:
+    """Return the plan of a request that becomes a job. It has a door, as what is answered later."""
+    door = plan.door
+    if door is None:
+        name, version, upload = plan.name, plan.version, plan.upload
+        read = None
+        if upload and name is not None:
+            read = partial(
+                read_upload, content_type=upload, name=name, version=version, query=plan.query
+            )
+        door = PredictDoor(plan.form, read, name=name, version=version)
+    return plan._replace(order=order, door=door)
+
+
+def _make_plan(
+    head: Head, address: tuple[str, str | None] | None, *, method: bytes = b"POST"
+) -> Plan:
+    if head.method != method:
+        _check_method(head)
     name, version = address or (None, None)
     content_type = head.headers.get(b"content-type", b"")
     form, upload = form_of(content_type), b""

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from modelyard.access.gate import Gate
+from modelyard.access.keyring import Principal
 from modelyard.access.proxies import Proxies
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
@@ -28,14 +29,15 @@ from modelyard.gateway.counted import start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
-from modelyard.gateway.plans import NO_PLAN, plan_of
-from modelyard.gateway.preparing import Predicting, Preparing
+from modelyard.gateway.plans import NO_PLAN, plan_of, without_order
+from modelyard.gateway.preparing import Begun, Predicting, Preparing
 from modelyard.gateway.question import (
     INLINE_PARSE_BYTES,
     new_request_id,
     read_ask,
     request_id_of,
 )
+from modelyard.gateway.submitting import Submitter, Submitting
 from modelyard.gateway.types import GatewayMetrics, Respond
 from modelyard.gateway.uploads import read_upload
 from modelyard.gateway.watched import Answered, Watched
@@ -70,6 +72,7 @@ class PredictEndpoint:
     Attributes:
         sticky_header: See above.
         watched: Sees answers for the guards of routes; None if there are none.
+        jobs: Makes jobs of requests that want it; None if none are kept here.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class PredictEndpoint:
     ) -> None:
         self._note_answer = metrics.answered
         self.watched: Watched | None = None
+        self.jobs: Submitting | None = None
         self.sticky_header = sticky_header.encode("ascii")
         self.cors = cors
         self._gate = gate
@@ -112,6 +116,8 @@ class PredictEndpoint:
             return None
         plan = plan_of(head)
         if plan is None:
+            return None
+        if plan.order is not None and self.jobs is None and (plan := without_order(plan)) is None:
             return None
         if (proxies := self.proxies) is not None and isinstance(plan.credential, bytes):
             vouched = proxies.vouch(head.fields(), plan.credential, peer=host)
@@ -176,7 +182,7 @@ class PredictEndpoint:
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
 
-    def _start(self, asked: Asked, ask: Ask) -> ClientCall:
+    def _start(self, asked: Asked, ask: Ask) -> Begun:
         plan = asked.plan
         if ask.timeout_s is not None and ask.timeout_s > (cap_s := self._dispatch.timeout_cap_s):
             respond = partial(_respond_with, b"x-timeout-s: %g\r\n" % cap_s, asked.respond)
@@ -185,6 +191,8 @@ class PredictEndpoint:
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
+            if plan.order is not None:
+                return self._submit(asked, ask, principal)
             plan.door.check(self._dispatch.catalog.resolve(ask.model_name, ask.model_version))
             answered: Answered = partial(self._on_door_answered, asked, plan.door, ask)
         else:
@@ -203,6 +211,24 @@ class PredictEndpoint:
             form=plan.form,
             is_bypass=plan.is_bypass,
             who=plan.who,
+        )
+
+    def _submit(self, asked: Asked, ask: Ask, principal: Principal | None) -> Begun:
+        """Make a job of a request."""
+        assert self.jobs is not None
+        submitter = Submitter()
+        if principal is not None and self._gate is not None:
+            account = principal.account or self._gate.open_account(principal)
+            submitter = Submitter(principal.tenant.hex(), account.owner, account)
+
+        def on_kept(answer: tuple[bytes, bytes] | RequestError) -> None:
+            if isinstance(answer, RequestError):
+                self._answer_problem(asked, answer, None)
+            else:
+                asked.respond(*answer)
+
+        return self.jobs.begin(
+            asked.plan, ask, submitter, request_id=asked.request_id, on_kept=on_kept
         )
 
     # Bodies that are compressed, or take long to parse.

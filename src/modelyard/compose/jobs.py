@@ -1,0 +1,115 @@
+"""From the settings to the jobs of a gateway."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from random import Random
+from typing import TYPE_CHECKING
+
+from modelyard.compose.running import own_name
+from modelyard.core.errors import InvalidInput
+from modelyard.dispatch.dispatch import Dispatch
+from modelyard.jobs.desk import Desk
+from modelyard.jobs.intake import Intake
+from modelyard.jobs.interfaces import JobBook
+from modelyard.jobs.pump import Pump
+from modelyard.jobs.watching import Watching
+from modelyard.settings import Settings
+from modelyard.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from modelyard.gateway.submitting import Submitting
+
+_LIBRARIES = ("sqlalchemy", "alembic")
+_READERS = 4
+_WRITERS = 4  # SQLite has one: the others would wait for it
+
+log = logging.getLogger(__name__)
+
+
+class OpenJobs:
+    """The jobs of one gateway.
+
+    Args:
+        settings: Say for how long jobs are kept.
+        book: Keeps them.
+        writers: How many may write at a time.
+    """
+
+    def __init__(self, settings: Settings, book: JobBook, *, writers: int) -> None:
+        self._settings = settings
+        self._book = book
+        self._writing = ThreadPoolExecutor(writers, thread_name_prefix="jobs-write")
+        self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="jobs-read")
+        self._watching = Watching(book, self._reading)
+        self._pump: Pump | None = None
+        self.desk = Desk(
+            book,
+            self._watching,
+            self._writing if writers == 1 else self._reading,
+            expires_s=settings.job_expires_s,
+            on_change=self._on_changed_by_hand,
+        )
+
+    def attach(self, dispatch: Dispatch, *, is_leaving: Callable[[], bool]) -> Submitting:
+        """Run jobs by ``dispatch``; returns what makes jobs of requests."""
+        from modelyard.gateway.submitting import Submitting, Terms
+
+        self._pump = pump = Pump(
+            self._book,
+            dispatch,
+            self._writing,
+            holder=own_name(),
+            is_leaving=is_leaving,
+            on_change=self._on_change,
+            wall_clock=time.time,
+            chance=Random(),
+        )
+        terms = Terms(
+            expires_s=self._settings.job_expires_s,
+            max_attempts=self._settings.job_max_attempts,
+            check_callback=_refuse_callback,
+        )
+        intake = Intake(self._book, self._writing, pump.wake)
+        return Submitting(intake, terms, dispatch=dispatch, wall_clock=time.time)
+
+    def runs(self) -> list[Coroutine[None, None, None]]:
+        """Return what runs jobs, and tells of them."""
+        assert self._pump is not None
+        return [self._pump.run(), self._watching.run()]
+
+    def close(self) -> None:
+        """Let nobody wait for a job any longer."""
+        self._watching.close()
+
+    def _on_change(self, uids: Sequence[str]) -> None:
+        self._watching.hurry(uids)
+
+    def _on_changed_by_hand(self, uid: str) -> None:
+        if self._pump is not None:
+            self._pump.look_at(uid)
+
+
+def open_jobs(settings: Settings) -> OpenJobs | None:
+    """Return the jobs of a gateway; None if there is no store, or it cannot be used."""
+    if not (settings.has_store and all(map(find_spec, _LIBRARIES))):
+        return None
+    from modelyard.store.job_queue import JobQueue
+    from modelyard.store.schema import check_revision, open_engine
+
+    try:
+        engine = open_engine(settings.store_url)
+        check_revision(engine, may_be_away=True)
+    except StoreError as error:
+        log.warning("jobs_not_kept", extra={"why": str(error)})
+        return None
+    writers = 1 if engine.dialect.name == "sqlite" else _WRITERS
+    return OpenJobs(settings, JobQueue(engine, wall_clock=time.time), writers=writers)
+
+
+def _refuse_callback(url: str) -> None:
+    raise InvalidInput("this server tells no callbacks")

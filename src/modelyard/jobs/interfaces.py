@@ -1,0 +1,91 @@
+"""What jobs depend on: a book that keeps them. Its methods block, and raise ``BookAway``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Place, Question
+
+
+class BookAway(Exception):
+    """The book does not answer now; the text says why."""
+
+
+class IntakeBook(Protocol):
+    """Takes new jobs."""
+
+    def accept(self, jobs: Sequence[NewJob]) -> list[Accepted]:
+        """Keep jobs, all or none; returns for each the one that is kept. No two of them have the
+        same id or idempotency key of one tenant.
+        """
+        ...
+
+
+class QueueBook(Protocol):
+    """Hands out jobs that are to run, and takes what came of them."""
+
+    def lease(self, wanted: Mapping[str, int], *, holder: str, until: float) -> list[Leased]:
+        """Return jobs that nobody else runs, at most so many of each model, and the first first.
+
+        ``holder``: who runs them. ``until``: when others may take them.
+        """
+        ...
+
+    def renew(self, held: Mapping[str, int], *, until: float) -> set[str]:
+        """Keep what is held, by uid and attempt; returns the uids of those that still are."""
+        ...
+
+    def finish(self, endings: Sequence[Ending]) -> set[str]:
+        """Keep what came of attempts; returns the uids of those that still held their job."""
+        ...
+
+    def sweep(self) -> None:
+        """Let jobs go on that are ready by now or whose holder is gone, and end those whose
+        deadline has passed.
+        """
+        ...
+
+
+class ReadingBook(Protocol):
+    """Tells of jobs."""
+
+    def revisions(self, uids: Sequence[str]) -> dict[str, int]:
+        """Return the revisions of jobs by uid, of those that are there."""
+        ...
+
+    def find(self, job_id: str, tenant: str | None) -> Job | None:
+        """Return a tenant's job; for None anybody's."""
+        ...
+
+    def list(self, question: Question) -> list[Job]:
+        """Return jobs."""
+        ...
+
+    def place_of(self, job: Job) -> Place:
+        """Return where a job that is queued stands."""
+        ...
+
+    def result_of(self, uid: str) -> bytes | None:
+        """Return the output of a job; None if it has none."""
+        ...
+
+
+class ChangingBook(Protocol):
+    """Changes jobs by hand."""
+
+    def cancel(self, uid: str) -> bool:
+        """End a job that is queued or runs; returns whether it was."""
+        ...
+
+    def retry(self, uid: str, *, deadline_in_s: float) -> bool:
+        """Queue a job again that failed, expired or was cancelled; returns whether it had."""
+        ...
+
+    def remove(self, uid: str) -> bool:
+        """Forget a job that has come to its end; returns whether it had."""
+        ...
+
+
+class JobBook(IntakeBook, QueueBook, ReadingBook, ChangingBook, Protocol):
+    """All of it."""
