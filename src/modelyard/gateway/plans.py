@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from modelyard.core.errors import RequestError, WrongMediaType
+from modelyard.core.errors import JobNotFound, RequestError, WrongMediaType
+from modelyard.core.messages import Form
 from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
@@ -46,13 +47,17 @@ def plan_of(head: Head) -> Plan | None:
     return plan
 
 
-def without_order(plan: Plan) -> Plan | None:
-    """Return the plan of a request of which no job can be made: it is answered at once, as if it
-    had not asked for one; None if it is of use as a job alone.
+def without_order(plan: Plan) -> Plan:
+    """Return the plan of a request of which no job can be made, as if it had not asked for one.
+
+    Raises:
+        JobNotFound: It is of use as a job alone.
     """
-    assert plan.order is not None
-    if plan.order.job_id:
-        return None
+    if plan.order is not None and plan.order.job_id:
+        raise JobNotFound(
+            "this server keeps no jobs: it has no store. Run `modelyard store upgrade` with its "
+            "settings, and start it again"
+        )
     is_ours = isinstance(plan.door, PredictDoor)
     return plan._replace(order=None, door=None if is_ours else plan.door)
 
@@ -86,15 +91,8 @@ def _make_plan(
     name, version = address or (None, None)
     content_type = head.headers.get(b"content-type", b"")
     form, upload = form_of(content_type), b""
-    if form is None and is_upload(content_type):
-        if name is None:
-            raise WrongMediaType("send files to the URL of a model: /models/NAME/predict")
-        form, upload = "raw", content_type
     if form is None:
-        raise WrongMediaType(
-            "content-type must be application/json or application/msgpack; at the URL of a model "
-            "also multipart/form-data, or the type of a file, such as image/png"
-        )
+        form, upload = _upload_of(content_type, name), content_type
     return Plan(
         form=form,
         is_bypass=_is_bypass(head),
@@ -105,6 +103,18 @@ def _make_plan(
         query=head.query if upload else b"",
         credential=credential_of(head.headers),
     )
+
+
+def _upload_of(content_type: bytes, name: str | None) -> Form:
+    """Return the form of a body that holds files."""
+    if not is_upload(content_type):
+        raise WrongMediaType(
+            "content-type must be application/json or application/msgpack; at the URL of a model "
+            "also multipart/form-data, or the type of a file, such as image/png"
+        )
+    if name is None:
+        raise WrongMediaType("send files to the URL of a model: /models/NAME/predict")
+    return "raw"
 
 
 def _make_door_plan(head: Head, door: Door) -> Plan:

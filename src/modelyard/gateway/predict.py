@@ -117,8 +117,6 @@ class PredictEndpoint:
         plan = plan_of(head)
         if plan is None:
             return None
-        if plan.order is not None and self.jobs is None and (plan := without_order(plan)) is None:
-            return None
         if (proxies := self.proxies) is not None and isinstance(plan.credential, bytes):
             vouched = proxies.vouch(head.fields(), plan.credential, peer=host)
             plan = plan._replace(credential=vouched)
@@ -214,8 +212,11 @@ class PredictEndpoint:
         )
 
     def _submit(self, asked: Asked, ask: Ask, principal: Principal | None) -> Begun:
-        """Make a job of a request."""
-        assert self.jobs is not None
+        """Make a job of a request. Where none are kept it is answered at once, as is allowed to
+        who does not know the preference (RFC 7240, 2).
+        """
+        if self.jobs is None:
+            return self._start(asked._replace(plan=without_order(asked.plan)), ask)
         submitter = Submitter()
         if principal is not None and self._gate is not None:
             account = principal.account or self._gate.open_account(principal)
