@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from modelyard.dispatch.dispatch import Dispatch
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.interfaces import JobBook
+from modelyard.jobs.job import Uids
 from modelyard.jobs.pump import Pump
 from modelyard.jobs.watching import Watching
 from modelyard.settings import Settings
@@ -75,7 +77,8 @@ class OpenJobs:
             check_callback=_refuse_callback,
         )
         intake = Intake(self._book, self._writing, pump.wake)
-        return Submitting(intake, terms, dispatch=dispatch, wall_clock=time.time)
+        uids = Uids(os.urandom)
+        return Submitting(intake, terms, dispatch=dispatch, uids=uids, wall_clock=time.time)
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what runs jobs, and tells of them."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
-from urllib.parse import quote
 
 import msgspec
 
@@ -26,7 +25,7 @@ from modelyard.gateway.orders import Order
 from modelyard.gateway.v1 import V1Door
 from modelyard.gateway.v2 import V2Door
 from modelyard.jobs.intake import Intake
-from modelyard.jobs.job import NewJob, new_uid
+from modelyard.jobs.job import NewJob, Uids
 
 _HEAD = (
     b"HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
@@ -90,12 +89,20 @@ class Submitting:
         intake: Keeps them.
         terms: On which.
         dispatch: Knows what is asked.
+        uids: Names jobs.
         wall_clock: Unix time, in seconds.
     """
 
     def __init__(
-        self, intake: Intake, terms: Terms, *, dispatch: Dispatch, wall_clock: WallClock
+        self,
+        intake: Intake,
+        terms: Terms,
+        *,
+        dispatch: Dispatch,
+        uids: Uids,
+        wall_clock: WallClock,
     ) -> None:
+        self._uids = uids
         self._intake = intake
         self._terms = terms
         self._dispatch = dispatch
@@ -118,8 +125,7 @@ class Submitting:
         """
         entry = self._dispatch.catalog.resolve(ask.model_name, ask.model_version)
         job = self._make(plan, ask, submitter)
-        instances = count_instances(memoryview(job.input), job.form)
-        counting = _Counting(submitter.account, entry, instances)
+        counting = _Counting(submitter.account, entry, job)
         counting.enter(ask, partial(cost_of, self._dispatch, ask, plan.form))
         submission = Submission()
 
@@ -144,7 +150,7 @@ class Submitting:
     def _make(self, plan: Plan, ask: Ask, submitter: Submitter) -> NewJob:
         order, now = plan.order, self._wall_clock()
         assert order is not None
-        uid = new_uid(now)
+        uid = self._uids.new(now)
         expires_s = self._terms.expires_s
         if order.expires_s is not None:
             expires_s = min(order.expires_s, expires_s)
@@ -181,10 +187,10 @@ class Submitting:
 class _Counting:
     """One submission in the account of its caller."""
 
-    def __init__(self, account: Account | None, entry: Entry, instances: int) -> None:
+    def __init__(self, account: Account | None, entry: Entry, job: NewJob) -> None:
         self._account = account
         self._entry = entry
-        self._instances = instances
+        self._job = job
         self._entered: Sequence[Entered] = ()
 
     def enter(self, ask: Ask, cost: Callable[[Count], float]) -> None:
@@ -201,13 +207,14 @@ class _Counting:
             account.undo(self._entered)
             return
         known = entry.announcement
-        instances = self._instances if self._instances < MANY else known.max_batch_size
+        counted = count_instances(memoryview(self._job.input), self._job.form)
+        instances = counted if counted < MANY else known.max_batch_size
         account.admit(self._entered, entry.target.name, instances, known.limits.weight)
 
 
 def _answer_of(job_id: str, plan: Plan, request_id: str) -> tuple[bytes, bytes]:
     body = b'{"id":"%b","state":"queued"}' % job_id.encode()
-    head = _HEAD % (len(body), quote(job_id, safe="").encode(), request_id.encode())
+    head = _HEAD % (len(body), job_id.encode(), request_id.encode())
     is_named = plan.order is not None and plan.order.job_id
     return (head if is_named else head + _APPLIED), body
 

@@ -1,5 +1,7 @@
 """Takes new jobs, and says of each when it is kept. Many are kept in one transaction: those that
-come while the last one is being written.
+come while the last one is being written, and for a moment after that. Without that moment, those
+who have just been answered and ask again would come too late for the next one, and each transaction
+would hold half of those who ask.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from modelyard.jobs.job import Accepted, NewJob
 MOST_WAITING = 4096
 MOST_AT_ONCE = 256
 MOST_BYTES_AT_ONCE = 16 << 20
+GATHER_S = 0.005
 RETRY_AFTER_S = 5
 
 Then = Callable[[str | RequestError], None]
@@ -47,6 +50,8 @@ class Intake:
         self._pending: set[tuple[str, str, str]] = set()
         self._is_busy = False
         self._is_well = True
+        self._expected = 0  # so many are waited for, if not for long
+        self._gathering: asyncio.TimerHandle | None = None
 
     def add(self, job: NewJob, then: Then) -> None:
         """Keep a job; ``then`` is called once, later, with the id of the job that is kept, or why
@@ -69,8 +74,22 @@ class Intake:
         if not self._is_busy:
             self._is_busy = True
             asyncio.get_running_loop().call_soon(self._keep_next)  # with those of the same turn
+        elif self._gathering is not None and len(self._waiting) >= self._expected:
+            self._keep_next()
+
+    def _gather(self, answered: int) -> None:
+        """Wait a moment for those who were just answered, if they were many."""
+        if answered == 1:
+            self._keep_next()
+            return
+        self._expected = min(answered + len(self._waiting), MOST_AT_ONCE)
+        loop = asyncio.get_running_loop()
+        self._gathering = loop.call_later(GATHER_S, self._keep_next)
 
     def _keep_next(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         if not self._waiting:
             self._is_busy = False
             return
@@ -85,7 +104,7 @@ class Intake:
         keeping.add_done_callback(lambda done: self._on_done(group, done))
 
     def _on_done(self, group: list[_Submission], done: asyncio.Future[list[Accepted]]) -> None:
-        self._keep_next()
+        self._gather(len(group))
         for one in group:
             self._pending.difference_update(_names_of(one.job))
         if done.cancelled():

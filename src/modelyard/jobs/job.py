@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -21,6 +20,7 @@ HIGHEST = 100
 
 _RANDOM_BYTES = 10
 _TIME_BYTES = 6  # milliseconds
+_AT_ONCE = 64  # each look at what the system has of randomness costs as much as all the rest
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -203,6 +203,20 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 Jobs = Sequence[Job]
 
 
-def new_uid(now: float) -> str:
-    """Return a uid: as UUID version 7, the time and then what nobody can guess."""
-    return (int(now * 1000).to_bytes(_TIME_BYTES, "big") + os.urandom(_RANDOM_BYTES)).hex()
+class Uids:
+    """Makes uids: as UUID version 7, the time and then what nobody can guess.
+
+    Args:
+        random_bytes: Returns so many random bytes, as ``os.urandom``.
+    """
+
+    def __init__(self, random_bytes: Callable[[int], bytes]) -> None:
+        self._random_bytes = random_bytes
+        self._random = b""
+
+    def new(self, now: float) -> str:
+        """Return a uid. ``now``: Unix time, in seconds."""
+        if not self._random:
+            self._random = self._random_bytes(_RANDOM_BYTES * _AT_ONCE)
+        mine, self._random = self._random[:_RANDOM_BYTES], self._random[_RANDOM_BYTES:]
+        return (int(now * 1000).to_bytes(_TIME_BYTES, "big") + mine).hex()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -15,9 +18,11 @@ DELAYED = "delayed"
 """The state, here, of a job that is queued and not to be run yet. It is in no index of those that
 may be, so that any number of them costs nothing."""
 
-_KEPT_AS_THEY_ARE = [
-    field.name for field in msgspec.structs.fields(NewJob) if field.name != "input"
-]
+_KEPT = [field.name for field in msgspec.structs.fields(NewJob) if field.name != "input"]
+_values_of = attrgetter(*_KEPT)
+_SIZES = (64, 16, 4, 1)  # of statements, so that there are few of them
+_OF_INPUT = ("uid", "content")
+_COLUMNS = (*_KEPT, "state", "revision", "attempt", "failures", "bytes")
 _READ_AS_THEY_ARE = [
     field.name
     for field in msgspec.structs.fields(Job)
@@ -31,19 +36,39 @@ OF_JOB = [column for column in JOBS.c if column.name not in ("bytes", "digest", 
 OF_LEASE = [*(JOBS.c[name] for name in _LEASED), JOBS.c.attempt]
 
 
-def row_of(job: NewJob, now: float) -> dict[str, Any]:
-    """Return the row of a new job."""
-    row = {name: getattr(job, name) for name in _KEPT_AS_THEY_ARE}
-    state = DELAYED if job.ready_at > now else "queued"
-    return row | {
-        **{"state": state, "revision": 1, "attempt": 0, "failures": 0},
-        "bytes": len(job.input),
-    }
+def insert_into(connection: sa.Connection, jobs: Sequence[NewJob], now: float) -> None:
+    """Add new jobs and their inputs, in the driver's own words: the library's are half of what a
+    row costs.
+    """
+    if connection.dialect.name != "sqlite":
+        rows = [_row_of(job, now) for job in jobs]
+        connection.exec_driver_sql(_inserting("jobs", _COLUMNS, "%s"), rows)
+        inputs = [(job.uid, job.input) for job in jobs]
+        connection.exec_driver_sql(_inserting("job_inputs", _OF_INPUT, "%s"), inputs)
+        return
+    # Many rows in one statement: its driver lets go of the interpreter's lock, and waits for it
+    # again, with each.
+    first = 0
+    while left := len(jobs) - first:
+        size = next(size for size in _SIZES if size <= left)
+        some = jobs[first : first + size]
+        first += size
+        values = tuple(value for job in some for value in _row_of(job, now))
+        connection.exec_driver_sql(_inserting("jobs", _COLUMNS, "?", size), values)
+        contents = tuple(value for job in some for value in (job.uid, job.input))
+        connection.exec_driver_sql(_inserting("job_inputs", _OF_INPUT, "?", size), contents)
 
 
-def input_of(job: NewJob) -> dict[str, Any]:
-    """Return the row of its input."""
-    return {"uid": job.uid, "content": job.input}
+def _row_of(job: NewJob, now: float) -> tuple[Any, ...]:
+    state = "queued" if job.ready_at <= now else DELAYED
+    return (*_values_of(job), state, 1, 0, 0, len(job.input))
+
+
+@cache
+def _inserting(table: str, columns: tuple[str, ...], mark: str, rows: int = 1) -> str:
+    row = f"({', '.join([mark] * len(columns))})"
+    names = ", ".join(columns)
+    return f"INSERT INTO {table} ({names}) VALUES {', '.join([row] * rows)}"  # noqa: S608
 
 
 def job_of(row: sa.Row[Any]) -> Job:

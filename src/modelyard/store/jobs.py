@@ -17,7 +17,7 @@ from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Accepted, Job, NewJob, Place, Question
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
-from modelyard.store.job_rows import OF_JOB, input_of, job_of, row_of
+from modelyard.store.job_rows import OF_JOB, insert_into, job_of
 from modelyard.store.tables import DELIVERIES, JOB_INPUTS, JOB_RESULTS, JOBS
 
 _MOST_COUNTED = 1000
@@ -60,8 +60,7 @@ class JobStore:
             return
         now = self.wall_clock()
         with begin(self.engine) as connection:
-            connection.execute(JOBS.insert(), [row_of(job, now) for job in jobs])
-            connection.execute(JOB_INPUTS.insert(), [input_of(job) for job in jobs])
+            insert_into(connection, jobs, now)
 
     def revisions(self, uids: Sequence[str]) -> dict[str, int]:
         """See ``ReadingBook``."""
