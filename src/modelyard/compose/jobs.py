@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from random import Random
@@ -49,6 +50,9 @@ class OpenJobs:
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="jobs-read")
         self._watching = Watching(book, self._reading)
         self._pump: Pump | None = None
+        self._is_closing = False
+        self._closed_at = 0.0
+        self._hurried = asyncio.Event()
         self.desk = Desk(
             book,
             self._watching,
@@ -57,7 +61,7 @@ class OpenJobs:
             on_change=self._on_changed_by_hand,
         )
 
-    def attach(self, dispatch: Dispatch, *, is_leaving: Callable[[], bool]) -> Submitting:
+    def attach(self, dispatch: Dispatch) -> Submitting:
         """Run jobs by ``dispatch``; returns what makes jobs of requests."""
         from modelyard.gateway.submitting import Submitting, Terms
 
@@ -66,7 +70,7 @@ class OpenJobs:
             dispatch,
             self._writing,
             holder=own_name(),
-            is_leaving=is_leaving,
+            is_leaving=lambda: self._is_closing,
             on_change=self._on_change,
             wall_clock=time.time,
             chance=Random(),
@@ -85,9 +89,28 @@ class OpenJobs:
         assert self._pump is not None
         return [self._pump.run(), self._watching.run()]
 
-    def close(self) -> None:
-        """Let nobody wait for a job any longer."""
+    def close(self, *, is_forced: bool) -> None:
+        """Begin no more jobs, and let nobody wait for one any longer. ``is_forced``: do not wait
+        for those that run either.
+        """
+        if not self._is_closing:
+            self._closed_at = time.monotonic()
+        self._is_closing = True
         self._watching.close()
+        if is_forced:
+            self._hurried.set()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until the jobs that run are at their ends, at most so long since ``close``."""
+        if self._pump is None:
+            return
+        left_s = max(0.0, self._closed_at + timeout_s - time.monotonic())
+        drained = asyncio.create_task(self._pump.drained())
+        hurried = asyncio.create_task(self._hurried.wait())
+        both = (drained, hurried)
+        await asyncio.wait(both, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        for one in both:
+            one.cancel()
 
     def _on_change(self, uids: Sequence[str]) -> None:
         self._watching.hurry(uids)

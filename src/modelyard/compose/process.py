@@ -140,6 +140,8 @@ class Process:
             if self.is_draining:
                 self.stop(is_forced=False)
             await self._server.serve(sockets=[listener])
+            if self._jobs is not None:
+                await self._jobs.drain(self._settings.drain_s)
 
     def stop(self, *, is_forced: bool) -> None:
         """Stop accepting, and finish the requests in flight; then ``serve`` returns."""
@@ -147,7 +149,7 @@ class Process:
             self._on_stopping(sum(entry.in_flight for entry in self.catalog.entries()))
         self.is_draining = True
         if self._jobs is not None:
-            self._jobs.close()
+            self._jobs.close(is_forced=is_forced)
         for server in (self._server, self._grpc_server):
             if server is not None:
                 server.stop(is_forced=is_forced)
@@ -225,36 +227,24 @@ class Process:
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
         """Serve gRPC as long as the block, and until its calls are finished, where that is set."""
-        settings = self._settings
-        if settings.grpc_port is None or endpoint is None:
+        if self._settings.grpc_port is None or endpoint is None:
             yield
             return
-        from modelyard.grpc.pages import Pages
-        from modelyard.grpc.server import GrpcServer
+        from modelyard.compose.grpc import make_grpc, serving
 
-        self._grpc_server = server = GrpcServer(
-            endpoint=endpoint,
-            pages=Pages(
-                catalog=self.catalog,
-                version=__version__,
-                render_metrics=self._render_metrics,
-                verdict=self._full_verdict,
-                by_hand=self._changing(),
-                gate=None if self._gate is None else self._gate.gate,
-            ),
+        gate = None if self._gate is None else self._gate.gate
+        self._grpc_server = make_grpc(
+            self._settings,
+            endpoint,
+            catalog=self.catalog,
+            render_metrics=self._render_metrics,
             verdict=self._full_verdict,
-            gate=None if self._gate is None else self._gate.gate,
-            max_message_bytes=settings.max_body_bytes,
-            drain_s=settings.drain_s,
+            by_hand=self._changing(),
+            gate=gate,
         )
         tls = None if self._secured is None else self._secured.tls
-        port = await server.start(settings.host, settings.grpc_port, tls=tls)
-        log.info("grpc_listening", extra={"host": settings.host, "port": port})
-        try:
+        async with serving(self._grpc_server, self._settings, tls):
             yield
-        finally:
-            server.stop()
-            await server.stopped()
 
     def _registry_routes(self) -> Routes | None:
         """Return the routes of the registry; None if there is none."""
@@ -320,5 +310,5 @@ class Process:
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         if self._jobs is not None:
-            endpoint.jobs = self._jobs.attach(dispatch, is_leaving=lambda: self.is_draining)
+            endpoint.jobs = self._jobs.attach(dispatch)
         return endpoint

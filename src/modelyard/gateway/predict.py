@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
@@ -30,29 +29,14 @@ from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
 from modelyard.gateway.plans import NO_PLAN, plan_of, without_order
-from modelyard.gateway.preparing import Begun, Predicting, Preparing
-from modelyard.gateway.question import (
-    INLINE_PARSE_BYTES,
-    new_request_id,
-    read_ask,
-    request_id_of,
-)
-from modelyard.gateway.submitting import Submitter, Submitting
+from modelyard.gateway.preparing import Asked, Begun, Predicting, Preparing
+from modelyard.gateway.question import INLINE_PARSE_BYTES, new_request_id, read_ask, request_id_of
+from modelyard.gateway.submitting import Submitting, submitter_of
 from modelyard.gateway.types import GatewayMetrics, Respond
 from modelyard.gateway.uploads import read_upload
 from modelyard.gateway.watched import Answered, Watched
 
 log = logging.getLogger(__name__)
-
-
-class Asked(NamedTuple):
-    """One request, and how it is answered."""
-
-    plan: Plan
-    request_id: str
-    started: float
-    respond: Respond
-    host: str
 
 
 class PredictEndpoint:
@@ -217,20 +201,8 @@ class PredictEndpoint:
         """
         if self.jobs is None:
             return self._start(asked._replace(plan=without_order(asked.plan)), ask)
-        submitter = Submitter()
-        if principal is not None and self._gate is not None:
-            account = principal.account or self._gate.open_account(principal)
-            submitter = Submitter(principal.tenant.hex(), account.owner, account)
-
-        def on_kept(answer: tuple[bytes, bytes] | RequestError) -> None:
-            if isinstance(answer, RequestError):
-                self._answer_problem(asked, answer, None)
-            else:
-                asked.respond(*answer)
-
-        return self.jobs.begin(
-            asked.plan, ask, submitter, request_id=asked.request_id, on_kept=on_kept
-        )
+        submitter = submitter_of(principal, self._gate)
+        return self.jobs.begin(asked, ask, submitter, partial(self._answer_problem, asked))
 
     # Bodies that are compressed, or take long to parse.
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from modelyard.core.call import Outcome
 from modelyard.core.errors import RequestError
+from modelyard.gateway.heads import Plan
+from modelyard.gateway.types import Respond
+
+
+class Asked(NamedTuple):
+    """One request, and how it is answered."""
+
+    plan: Plan
+    request_id: str
+    started: float
+    respond: Respond
+    host: str
 
 
 class Predicting(Protocol):

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import msgspec
 
 from modelyard.access.accounts import Account, Entered
+from modelyard.access.gate import Gate
+from modelyard.access.keyring import Principal
 from modelyard.access.limits import Count
 from modelyard.core.batch import Priority
 from modelyard.core.call import Outcome
@@ -22,6 +24,7 @@ from modelyard.gateway.counted import cost_of
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.job_door import PredictDoor
 from modelyard.gateway.orders import Order
+from modelyard.gateway.preparing import Asked
 from modelyard.gateway.v1 import V1Door
 from modelyard.gateway.v2 import V2Door
 from modelyard.jobs.intake import Intake
@@ -78,8 +81,16 @@ class Submission:
         self._watchers.append(watcher)
 
 
-OnKept = Callable[[tuple[bytes, bytes] | RequestError], None]
-"""Is told head and body of the answer, or why there is no job."""
+Refuse = Callable[[RequestError, None], None]
+"""Answers with an error; of which version is not known."""
+
+
+def submitter_of(principal: Principal | None, gate: Gate | None) -> Submitter:
+    """Return whose job it is that a caller submits."""
+    if principal is None or gate is None:
+        return Submitter()
+    account = principal.account or gate.open_account(principal)
+    return Submitter(principal.tenant.hex(), account.owner, account)
 
 
 class Submitting:
@@ -108,25 +119,22 @@ class Submitting:
         self._dispatch = dispatch
         self._wall_clock = wall_clock
 
-    def begin(
-        self, plan: Plan, ask: Ask, submitter: Submitter, *, request_id: str, on_kept: OnKept
-    ) -> Submission:
+    def begin(self, asked: Asked, ask: Ask, submitter: Submitter, refuse: Refuse) -> Submission:
         """Begin to keep a job.
 
         Args:
-            plan: Of the request, with an order.
+            asked: The request; its plan has an order.
             ask: What it asks.
             submitter: Who asks.
-            request_id: Of the request.
-            on_kept: Called once, later, unless the submission is settled before.
+            refuse: Answers with an error, if it cannot be kept after all.
 
         Raises:
             RequestError: It cannot be kept.
         """
         entry = self._dispatch.catalog.resolve(ask.model_name, ask.model_version)
-        job = self._make(plan, ask, submitter)
+        job = self._make(asked.plan, ask, submitter)
         counting = _Counting(submitter.account, entry, job)
-        counting.enter(ask, partial(cost_of, self._dispatch, ask, plan.form))
+        counting.enter(ask, partial(cost_of, self._dispatch, ask, asked.plan.form))
         submission = Submission()
 
         def then(verdict: str | RequestError) -> None:
@@ -136,9 +144,9 @@ class Submitting:
             if not is_awaited:
                 return
             if isinstance(verdict, str):
-                on_kept(_answer_of(verdict, plan, request_id))
+                asked.respond(*_answer_of(verdict, asked))
             else:
-                on_kept(verdict)
+                refuse(verdict, None)
 
         try:
             self._intake.add(job, then)
@@ -212,10 +220,11 @@ class _Counting:
         account.admit(self._entered, entry.target.name, instances, known.limits.weight)
 
 
-def _answer_of(job_id: str, plan: Plan, request_id: str) -> tuple[bytes, bytes]:
+def _answer_of(job_id: str, asked: Asked) -> tuple[bytes, bytes]:
     body = b'{"id":"%b","state":"queued"}' % job_id.encode()
-    head = _HEAD % (len(body), job_id.encode(), request_id.encode())
-    is_named = plan.order is not None and plan.order.job_id
+    head = _HEAD % (len(body), job_id.encode(), asked.request_id.encode())
+    order = asked.plan.order
+    is_named = order is not None and order.job_id
     return (head if is_named else head + _APPLIED), body
 
 
