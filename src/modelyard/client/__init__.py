@@ -19,10 +19,12 @@ from __future__ import annotations
 from .async_client import AsyncClient
 from .client import Client
 from .errors import (
+    Conflict,
     ConnectionFailed,
     DeadlineExceeded,
     Forbidden,
     InvalidInput,
+    JobNotFound,
     Malformed,
     ModelCrashed,
     ModelFailed,
@@ -51,10 +53,12 @@ __all__ = [
     "AsyncClient",
     "Capacity",
     "Client",
+    "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
     "Forbidden",
     "InvalidInput",
+    "JobNotFound",
     "Malformed",
     "ModelCrashed",
     "ModelDetails",

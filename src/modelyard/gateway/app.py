@@ -18,6 +18,7 @@ from modelyard.gateway.answer import error_body
 from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
 from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
+from modelyard.gateway.openapi_jobs import add_jobs
 from modelyard.gateway.probes import make_probes_router
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
@@ -96,6 +97,8 @@ def make_pages(
                 if jobs is not None:
                     add_job_schemas(document)
             document = _add_operations(without_predict(), catalog)
+            if jobs is not None:
+                add_jobs(document)
             made = (catalog.revision, add_keys(document) if is_guarded else document)
         return made[1]
 
