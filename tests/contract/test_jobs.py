@@ -14,7 +14,8 @@ import sqlalchemy as sa
 from modelyard.core.errors import Failure
 from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Question, Uids
-from modelyard.store.job_queue import MOST_ATTEMPTS, JobQueue
+from modelyard.store.job_queue import MOST_ATTEMPTS
+from modelyard.store.job_retention import Jobs
 from modelyard.store.schema import open_engine, upgrade
 from modelyard.store.tables import DELIVERIES, JOB_INPUTS, JOB_RESULTS, JOBS
 from tests.contract.conftest import Now
@@ -24,9 +25,9 @@ UIDS = Uids(os.urandom)
 
 
 @pytest.fixture
-def book(engine: sa.Engine, now: Now) -> JobQueue:
+def book(engine: sa.Engine, now: Now) -> Jobs:
     upgrade(engine)
-    return JobQueue(engine, wall_clock=now)
+    return Jobs(engine, wall_clock=now)
 
 
 def new_job(**changes: Any) -> NewJob:
@@ -56,7 +57,7 @@ def new_job(**changes: Any) -> NewJob:
     return msgspec.structs.replace(job, **changes)
 
 
-def lease(book: JobQueue, most: int = 10, *, until: float = 1030.0, **models: int) -> list[Leased]:
+def lease(book: Jobs, most: int = 10, *, until: float = 1030.0, **models: int) -> list[Leased]:
     return book.lease(models or {"iris": most}, holder="me", until=until)
 
 
@@ -64,7 +65,7 @@ def succeed(job: Leased, output: bytes = b"[0]") -> Ending:
     return Ending(uid=job.uid, attempt=job.attempt, state="succeeded", output=output, version="1")
 
 
-def found(book: JobQueue, job: NewJob) -> Job:
+def found(book: Jobs, job: NewJob) -> Job:
     known = book.find(job.id, job.tenant)
     assert known is not None
     return known
@@ -74,7 +75,7 @@ def uids(jobs: Iterable[Leased | NewJob | Job]) -> list[str]:
     return [job.uid for job in jobs]
 
 
-def test_a_job_is_kept_leased_and_finished_once(book: JobQueue, now: Now) -> None:
+def test_a_job_is_kept_leased_and_finished_once(book: Jobs, now: Now) -> None:
     job = new_job(input=b"\x00\xff", form="msgpack", version="1", timeout_s=2.5, key="k")
     assert book.accept([job]) == [Accepted(job.id, "d")]
     assert found(book, job).state == "queued"
@@ -93,7 +94,7 @@ def test_a_job_is_kept_leased_and_finished_once(book: JobQueue, now: Now) -> Non
     assert book.result_of(job.uid) == b"[0]"
 
 
-def test_whoever_lost_its_lease_brings_no_result(book: JobQueue, now: Now) -> None:
+def test_whoever_lost_its_lease_brings_no_result(book: Jobs, now: Now) -> None:
     book.accept([job := new_job()])
     (first,) = lease(book)
     now.time = 1031.0
@@ -109,7 +110,7 @@ def test_whoever_lost_its_lease_brings_no_result(book: JobQueue, now: Now) -> No
     assert book.result_of(job.uid) == b"[2]"
 
 
-def test_a_lease_that_is_renewed_is_not_taken_back(book: JobQueue, now: Now) -> None:
+def test_a_lease_that_is_renewed_is_not_taken_back(book: Jobs, now: Now) -> None:
     book.accept([new_job()])
     (leased,) = lease(book)
     assert book.renew({leased.uid: 1}, until=1100.0) == {leased.uid}
@@ -118,7 +119,7 @@ def test_a_lease_that_is_renewed_is_not_taken_back(book: JobQueue, now: Now) -> 
     assert lease(book) == []
 
 
-def test_the_first_of_the_highest_priority_goes_first(book: JobQueue, now: Now) -> None:
+def test_the_first_of_the_highest_priority_goes_first(book: Jobs, now: Now) -> None:
     low, old, urgent = new_job(rank=5), new_job(created=999.0, ready_at=999.0), new_job(rank=-5)
     other = new_job(model="sentiment")
     now.time = 1001.0
@@ -129,7 +130,7 @@ def test_the_first_of_the_highest_priority_goes_first(book: JobQueue, now: Now) 
     assert uids(lease(book, iris=3, sentiment=3)) == [other.uid]
 
 
-def test_nothing_is_leased_before_its_time_or_after_its_deadline(book: JobQueue, now: Now) -> None:
+def test_nothing_is_leased_before_its_time_or_after_its_deadline(book: Jobs, now: Now) -> None:
     early, late = new_job(ready_at=1010.0), new_job(deadline=1005.0, callback="https://a.example")
     book.accept([early, late])
     assert found(book, early).state == "queued"
@@ -144,7 +145,7 @@ def test_nothing_is_leased_before_its_time_or_after_its_deadline(book: JobQueue,
     assert uids(lease(book)) == [early.uid]
 
 
-def test_an_attempt_that_failed_waits_and_counts(book: JobQueue, now: Now) -> None:
+def test_an_attempt_that_failed_waits_and_counts(book: Jobs, now: Now) -> None:
     book.accept([job := new_job(max_attempts=2)])
     (leased,) = lease(book)
     error = Failure("model_failed", "it raised ValueError")
@@ -166,9 +167,7 @@ def test_an_attempt_that_failed_waits_and_counts(book: JobQueue, now: Now) -> No
     assert [one.state for one in book.list(Question(tenant="", state="failed"))] == ["failed"]
 
 
-def test_a_dead_job_is_tried_again_or_forgotten(
-    book: JobQueue, engine: sa.Engine, now: Now
-) -> None:
+def test_a_dead_job_is_tried_again_or_forgotten(book: Jobs, engine: sa.Engine, now: Now) -> None:
     book.accept([job := new_job(callback="https://a.example/hook")])
     assert not book.retry(job.uid, deadline_in_s=10)
     assert not book.remove(job.uid)
@@ -193,7 +192,7 @@ def test_a_dead_job_is_tried_again_or_forgotten(
             assert connection.execute(table.select()).all() == []
 
 
-def test_what_is_cancelled_gets_no_result(book: JobQueue) -> None:
+def test_what_is_cancelled_gets_no_result(book: Jobs) -> None:
     book.accept([queued := new_job(), running := new_job(rank=-1)])
     (leased,) = lease(book, 1)
     assert leased.uid == running.uid
@@ -208,7 +207,7 @@ def test_what_is_cancelled_gets_no_result(book: JobQueue) -> None:
 
 
 def test_a_job_whose_holders_are_always_gone_fails_at_last(
-    book: JobQueue, engine: sa.Engine, now: Now
+    book: Jobs, engine: sa.Engine, now: Now
 ) -> None:
     book.accept([job := new_job()])
     lease(book)
@@ -221,7 +220,7 @@ def test_a_job_whose_holders_are_always_gone_fails_at_last(
     assert (known.state, known.error.code) == ("failed", "unavailable")
 
 
-def test_a_name_is_taken_once_by_each_tenant(book: JobQueue) -> None:
+def test_a_name_is_taken_once_by_each_tenant(book: Jobs) -> None:
     first = new_job(id="mine", idempotency_key="key")
     assert book.accept([first]) == [Accepted("mine", "d")]
     same = new_job(id="mine", digest="other")
@@ -238,7 +237,7 @@ def test_a_name_is_taken_once_by_each_tenant(book: JobQueue) -> None:
     assert set(uids(book.list(Question(tenant=None)))) == {first.uid, theirs.uid, fresh.uid}
 
 
-def test_jobs_are_listed_from_the_newest_page_by_page(book: JobQueue) -> None:
+def test_jobs_are_listed_from_the_newest_page_by_page(book: Jobs) -> None:
     jobs = [new_job(created=1000.0 + n, tenant="t", model=f"m{n % 2}") for n in range(6)]
     book.accept([*jobs, new_job(tenant="u")])
     newest = uids(reversed(jobs))
@@ -253,7 +252,7 @@ def test_jobs_are_listed_from_the_newest_page_by_page(book: JobQueue) -> None:
     assert book.list(Question(tenant="t", state="running")) == []
 
 
-def test_a_place_is_counted_and_the_rate_is_that_of_late(book: JobQueue, now: Now) -> None:
+def test_a_place_is_counted_and_the_rate_is_that_of_late(book: Jobs, now: Now) -> None:
     jobs = [new_job(created=1000.0 + n, ready_at=1000.0 + n) for n in range(4)]
     now.time = 1010.0
     book.accept([*jobs, new_job(model="other")])
@@ -263,7 +262,7 @@ def test_a_place_is_counted_and_the_rate_is_that_of_late(book: JobQueue, now: No
     assert (place.before, place.is_exact, place.per_s) == (0, True, 3 / 60)
 
 
-def test_two_holders_never_get_the_same_job(book: JobQueue) -> None:
+def test_two_holders_never_get_the_same_job(book: Jobs) -> None:
     jobs = [new_job() for _ in range(200)]
     book.accept(jobs)
 
@@ -283,7 +282,7 @@ def test_two_holders_never_get_the_same_job(book: JobQueue) -> None:
     assert {book.find(job.id, "").state for job in jobs} == {"succeeded"}  # type: ignore[union-attr]
 
 
-def test_changes_are_seen_by_revision(book: JobQueue) -> None:
+def test_changes_are_seen_by_revision(book: Jobs) -> None:
     book.accept([job := new_job()])
     assert book.revisions([job.uid, "gone"]) == {job.uid: 1}
     lease(book)
@@ -291,9 +290,7 @@ def test_changes_are_seen_by_revision(book: JobQueue) -> None:
 
 
 def test_a_book_that_is_away_says_so() -> None:
-    away = JobQueue(
-        open_engine("postgresql://nobody@127.0.0.1:1/nothing"), wall_clock=lambda: 1000.0
-    )
+    away = Jobs(open_engine("postgresql://nobody@127.0.0.1:1/nothing"), wall_clock=lambda: 1000.0)
     for ask in (
         lambda: away.accept([new_job()]),
         lambda: away.lease({"iris": 1}, holder="me", until=1.0),
@@ -304,7 +301,7 @@ def test_a_book_that_is_away_says_so() -> None:
             ask()
 
 
-def deliveries(book: JobQueue) -> list[tuple[str, str]]:
+def deliveries(book: Jobs) -> list[tuple[str, str]]:
     query = sa.select(DELIVERIES.c.kind, DELIVERIES.c.uid).order_by(DELIVERIES.c.id)
     with book.engine.connect() as connection:
         return [(row.kind, row.uid) for row in connection.execute(query)]

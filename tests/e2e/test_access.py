@@ -105,7 +105,8 @@ def routes(server: Server) -> list[tuple[str, str]]:
 
 
 def of(path: str, name: str) -> str:
-    values = {"name": name, "version": "1", "alias": "prod", "digest": "0" * 64, "id": "none"}
+    values = {"name": name, "version": "1", "alias": "prod", "digest": "0" * 64}
+    values |= {"id": "none", "delivery": "none"}
     return path.format(**values, path="model.toml")
 
 
@@ -222,14 +223,17 @@ def test_a_job_is_seen_by_its_owner_as_far_as_the_key_may_ask_and_by_an_admin(
             for key in (texts["reader"], texts["releaser"], texts["stranger"], narrow):
                 if method == "PUT":
                     continue
-                theirs = ask(server, method, path.format(id=job), key)
-                nobodys = ask(server, method, path.format(id="none"), key)
+                theirs = ask(server, method, path.format(id=job, delivery="x"), key)
+                nobodys = ask(server, method, path.format(id="none", delivery="x"), key)
                 assert told(theirs, "") == told(nobodys, ""), (method, path)
                 assert theirs.status_code == 404, (method, path)
                 listed = ask(server, "GET", "/jobs", key).json()["jobs"]
                 assert job not in [one["id"] for one in listed]
-            done = ask(server, method, path.format(id=job), texts[holder])
-            assert done.status_code not in REFUSED | {404}, (method, path, done.text)
+            done = ask(server, method, path.format(id=job, delivery="x"), texts[holder])
+            if "{delivery}" in path:
+                assert "delivery" in done.json()["detail"]
+            else:
+                assert done.status_code not in REFUSED | {404}, (method, path, done.text)
     assert ask(server, "PUT", "/jobs/mine", texts["reader"]).status_code == 403
     for key in (texts["own"], texts["stranger"]):  # each has one of this name
         assert ask(server, "PUT", "/jobs/mine", key).status_code == 202

@@ -12,14 +12,15 @@ from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING
 
+from modelyard.compose.callbacks import Callbacks
 from modelyard.compose.running import own_name
-from modelyard.core.errors import InvalidInput
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.intake import Intake
-from modelyard.jobs.interfaces import JobBook
+from modelyard.jobs.interfaces import DeliveryBook, JobBook
 from modelyard.jobs.job import Uids
 from modelyard.jobs.pump import Pump
+from modelyard.jobs.retention import Retention
 from modelyard.jobs.watching import Watching
 from modelyard.settings import Settings
 from modelyard.store.errors import StoreError
@@ -40,10 +41,16 @@ class OpenJobs:
     Args:
         settings: Say for how long jobs are kept.
         book: Keeps them.
+        deliveries: Keeps their callbacks.
         writers: How many may write at a time.
+
+    Raises:
+        SettingsError: A setting of callbacks cannot be used.
     """
 
-    def __init__(self, settings: Settings, book: JobBook, *, writers: int) -> None:
+    def __init__(
+        self, settings: Settings, book: JobBook, deliveries: DeliveryBook, *, writers: int
+    ) -> None:
         self._settings = settings
         self._book = book
         self._writing = ThreadPoolExecutor(writers, thread_name_prefix="jobs-write")
@@ -53,12 +60,22 @@ class OpenJobs:
         self._is_closing = False
         self._closed_at = 0.0
         self._hurried = asyncio.Event()
+        self._callbacks = Callbacks(settings, deliveries, self._writing)
+        self._retention = Retention(
+            book,
+            self._writing,
+            keep_s=settings.job_keep_s,
+            keep_bytes=settings.job_keep_mb * 1_000_000,
+            wall_clock=time.time,
+        )
         self.desk = Desk(
             book,
             self._watching,
             self._writing if writers == 1 else self._reading,
             expires_s=settings.job_expires_s,
             on_change=self._on_changed_by_hand,
+            deliveries=deliveries,
+            signer=self._callbacks.signer,
         )
 
     def attach(self, dispatch: Dispatch) -> Submitting:
@@ -78,7 +95,7 @@ class OpenJobs:
         terms = Terms(
             expires_s=self._settings.job_expires_s,
             max_attempts=self._settings.job_max_attempts,
-            check_callback=_refuse_callback,
+            check_callback=self._callbacks.check,
         )
         intake = Intake(self._book, self._writing, pump.wake)
         uids = Uids(os.urandom)
@@ -87,7 +104,8 @@ class OpenJobs:
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what runs jobs, and tells of them."""
         assert self._pump is not None
-        return [self._pump.run(), self._watching.run()]
+        runs = [self._pump.run(), self._watching.run(), self._retention.run()]
+        return [*runs, *self._callbacks.runs()]
 
     def close(self, *, is_forced: bool) -> None:
         """Begin no more jobs, and let nobody wait for one any longer. ``is_forced``: do not wait
@@ -114,17 +132,20 @@ class OpenJobs:
 
     def _on_change(self, uids: Sequence[str]) -> None:
         self._watching.hurry(uids)
+        self._callbacks.wake()
 
     def _on_changed_by_hand(self, uid: str) -> None:
         if self._pump is not None:
             self._pump.look_at(uid)
+        self._callbacks.wake()
 
 
 def open_jobs(settings: Settings) -> OpenJobs | None:
     """Return the jobs of a gateway; None if there is no store, or it cannot be used."""
     if not (settings.has_store and all(map(find_spec, _LIBRARIES))):
         return None
-    from modelyard.store.job_queue import JobQueue
+    from modelyard.store.deliveries import DeliveryStore
+    from modelyard.store.job_retention import Jobs
     from modelyard.store.schema import check_revision, open_engine
 
     try:
@@ -134,8 +155,5 @@ def open_jobs(settings: Settings) -> OpenJobs | None:
         log.warning("jobs_not_kept", extra={"why": str(error)})
         return None
     writers = 1 if engine.dialect.name == "sqlite" else _WRITERS
-    return OpenJobs(settings, JobQueue(engine, wall_clock=time.time), writers=writers)
-
-
-def _refuse_callback(url: str) -> None:
-    raise InvalidInput("this server tells no callbacks")
+    deliveries = DeliveryStore(engine, wall_clock=time.time)
+    return OpenJobs(settings, Jobs(engine, wall_clock=time.time), deliveries, writers=writers)

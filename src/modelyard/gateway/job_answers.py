@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from fastapi import Response
 
@@ -10,6 +12,7 @@ from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.gateway.door import Door, Told
 from modelyard.gateway.job_door import PredictDoor
+from modelyard.gateway.openapi import problem_responses
 from modelyard.gateway.v1 import V1Door
 from modelyard.gateway.v2 import V2Door
 from modelyard.jobs.job import Job, JobState, Place
@@ -129,3 +132,18 @@ def _door_of(kind: str, model: str, form: Form) -> Door:
 
 def _error_of(failure: Failure | None) -> JobError | None:
     return None if failure is None else JobError(failure.code, failure.detail, failure.where)
+
+
+def json_answer(answer: msgspec.Struct) -> Response:
+    """Return an answer in JSON."""
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def answers(kind: type[msgspec.Struct], *codes: str) -> dict[str, Any]:
+    """Return what the document says of a route that answers so, or with a problem of ``codes``."""
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    answer = {
+        "description": (kind.__doc__ or "").splitlines()[0],
+        "content": {"application/json": {"schema": schema}},
+    }
+    return {"response_class": Response, "responses": {200: answer, **problem_responses(*codes)}}

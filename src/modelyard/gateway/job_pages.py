@@ -1,8 +1,7 @@
 """Jobs over HTTP: looked at, waited for, cancelled, tried again, forgotten.
 
-They are made by ``POST /predict`` and ``PUT /jobs/ID``, which are no pages (``submitting.py``). A
-job is seen by its owner, as far as the key may ask the model, and by ``admin``; for all others it
-is not there.
+They are made by ``POST /predict`` and ``PUT /jobs/ID``, which are no pages (``submitting.py``). Who
+may see one is said in ``job_access.py``.
 """
 
 from __future__ import annotations
@@ -16,12 +15,21 @@ from fastapi import APIRouter, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from modelyard.access.keyring import Principal
-from modelyard.core.errors import Conflict, DeadlineExceeded, JobNotFound, from_failure
+from modelyard.core.errors import Conflict, DeadlineExceeded, from_failure
 from modelyard.core.names import NAME_PATTERN
-from modelyard.gateway.job_answers import JobAnswer, JobError, JobList, answer_of, result_of
+from modelyard.gateway.delivery_pages import BODIES, add_callbacks
+from modelyard.gateway.job_access import find_job, may_see, principal_of, tenant_of, unknown
+from modelyard.gateway.job_answers import (
+    JobAnswer,
+    JobError,
+    JobList,
+    answer_of,
+    answers,
+    json_answer,
+    result_of,
+)
 from modelyard.gateway.openapi import problem_responses
 from modelyard.gateway.question import request_id_of
-from modelyard.gateway.rules import PRINCIPAL
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.job import Job, JobState, Question
 
@@ -36,7 +44,7 @@ Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)]
 def add_job_schemas(document: dict[str, Any]) -> None:
     """Add what the operations of jobs refer to."""
     template = "#/components/schemas/{name}"
-    bodies = (JobAnswer, JobError, JobList)
+    bodies = (JobAnswer, JobError, JobList, *BODIES)
     _, schemas = msgspec.json.schema_components(bodies, ref_template=template)
     document["components"]["schemas"].update(schemas)
 
@@ -47,11 +55,12 @@ def make_jobs_router(desk: Desk) -> APIRouter:
     _add_reading(router, desk)
     _add_events(router, desk)
     _add_changing(router, desk)
+    add_callbacks(router, desk)
     return router
 
 
 def _add_reading(router: APIRouter, desk: Desk) -> None:
-    @router.get("/jobs", summary="Jobs, the newest first", **_answers(JobList, "unavailable"))
+    @router.get("/jobs", summary="Jobs, the newest first", **answers(JobList, "unavailable"))
     async def list_jobs(
         request: Request,
         state: JobState | None = None,
@@ -59,21 +68,19 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 100,
         after: Annotated[str | None, Query(max_length=32)] = None,
     ) -> Response:
-        principal = _principal(request)
+        principal = principal_of(request)
         asked = Question(
-            tenant=_tenant_of(principal), state=state, model=model, before=after, most=limit
+            tenant=_listed(principal), state=state, model=model, before=after, most=limit
         )
         found = await _list(desk, asked, principal)
         following = found[-1].uid if len(found) == limit else None
-        return _json(JobList([answer_of(job) for job in found], following))
+        return json_answer(JobList([answer_of(job) for job in found], following))
 
-    @router.get(
-        "/jobs/{id}", summary="A job", **_answers(JobAnswer, "job_not_found", "unavailable")
-    )
+    @router.get("/jobs/{id}", summary="A job", **answers(JobAnswer, "job_not_found", "unavailable"))
     async def get_job(id: str, request: Request, wait: Wait = 0) -> Response:  # noqa: A002
-        job = await _waited(desk, await _find(desk, id, request), wait)
+        job = await _waited(desk, await find_job(desk, id, request), wait)
         place = await desk.place_of(job) if job.state == "queued" else None
-        return _json(answer_of(job, place))
+        return json_answer(answer_of(job, place))
 
     @router.get(
         "/jobs/{id}/result",
@@ -85,7 +92,7 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         },
     )
     async def get_result(id: str, request: Request, wait: Wait = 0) -> Response:  # noqa: A002
-        job = await _waited(desk, await _find(desk, id, request), wait)
+        job = await _waited(desk, await find_job(desk, id, request), wait)
         if job.is_open:
             raise Conflict(f"the job is {job.state}; wait for its end", retry_after_s=1)
         if job.state == "cancelled":
@@ -97,8 +104,8 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
             raise from_failure(job.error)
         output = await desk.result_of(job)
         if output is None:
-            raise _unknown()
-        return result_of(job, output, _request_id(request))
+            raise unknown()
+        return result_of(job, output, request_id_of(_given_id(request)))
 
 
 def _add_events(router: APIRouter, desk: Desk) -> None:
@@ -113,7 +120,7 @@ def _add_events(router: APIRouter, desk: Desk) -> None:
         },
     )
     async def get_events(id: str, request: Request) -> Response:  # noqa: A002
-        job = await _find(desk, id, request)
+        job = await find_job(desk, id, request)
         seen = request.headers.get("last-event-id", "")
         revision = int(seen) if seen.isdecimal() and len(seen) < 10 else 0
         if not job.is_open and job.revision <= revision:
@@ -144,24 +151,24 @@ def _add_changing(router: APIRouter, desk: Desk) -> None:
     @router.post(
         "/jobs/{id}/cancel",
         summary="End a job; one that runs is told to stop",
-        **_answers(JobAnswer, "conflict", "job_not_found", "unavailable"),
+        **answers(JobAnswer, "conflict", "job_not_found", "unavailable"),
     )
     async def cancel(id: str, request: Request) -> Response:  # noqa: A002
-        job = await _find(desk, id, request)
+        job = await find_job(desk, id, request)
         if not await desk.cancel(job):
             raise Conflict("the job has come to its end already")
-        return _json(answer_of(await _find(desk, id, request)))
+        return json_answer(answer_of(await find_job(desk, id, request)))
 
     @router.post(
         "/jobs/{id}/retry",
         summary="Queue a job again that failed, expired or was cancelled",
-        **_answers(JobAnswer, "conflict", "job_not_found", "unavailable"),
+        **answers(JobAnswer, "conflict", "job_not_found", "unavailable"),
     )
     async def retry(id: str, request: Request) -> Response:  # noqa: A002
-        job = await _find(desk, id, request)
+        job = await find_job(desk, id, request)
         if not await desk.retry(job):
             raise Conflict(f"the job is {job.state}: it did not fail, expire or be cancelled")
-        return _json(answer_of(await _find(desk, id, request)))
+        return json_answer(answer_of(await find_job(desk, id, request)))
 
     @router.delete(
         "/jobs/{id}",
@@ -170,25 +177,9 @@ def _add_changing(router: APIRouter, desk: Desk) -> None:
         responses=problem_responses("conflict", "job_not_found", "unavailable"),
     )
     async def delete(id: str, request: Request) -> None:  # noqa: A002
-        job = await _find(desk, id, request)
+        job = await find_job(desk, id, request)
         if not await desk.remove(job):
             raise Conflict(f"the job is {job.state}: cancel it first")
-
-
-async def _find(desk: Desk, job_id: str, request: Request) -> Job:
-    """Return the caller's job.
-
-    Raises:
-        JobNotFound: There is none that it may see.
-    """
-    principal = _principal(request)
-    own = None if principal is None else principal.tenant.hex()
-    job = await desk.find(job_id, own)
-    if job is None and principal is not None and principal.scopes.is_admin:
-        job = await desk.find(job_id, None)
-    if job is None or not _may_see(principal, job):
-        raise _unknown()
-    return job
 
 
 async def _waited(desk: Desk, job: Job, wait_s: float) -> Job:
@@ -198,7 +189,7 @@ async def _waited(desk: Desk, job: Job, wait_s: float) -> Job:
     while job.is_open and not desk.is_closing and (left_s := until - loop.time()) > 0:
         changed = await desk.changed(job, left_s)
         if changed is None:
-            raise _unknown()
+            raise unknown()
         job = changed
     return job
 
@@ -207,46 +198,19 @@ async def _list(desk: Desk, asked: Question, principal: Principal | None) -> lis
     """Return those jobs that the caller may see."""
     found: list[Job] = []
     for _ in range(_PAGES_LOOKED_AT):
-        page = await desk.list(asked)
-        found += [job for job in page if _may_see(principal, job)]
+        page = await desk.listed(asked)
+        found += [job for job in page if may_see(principal, job)]
         if len(page) < asked.most or len(found) >= asked.most:
             break
         asked = msgspec.structs.replace(asked, before=page[-1].uid)
     return found[: asked.most]
 
 
-def _may_see(principal: Principal | None, job: Job) -> bool:
-    if principal is None or principal.scopes.is_admin:
-        return True
-    return principal.tenant.hex() == job.tenant and principal.scopes.may_predict(job.model)
+def _listed(principal: Principal | None) -> str | None:
+    """Return whose jobs are listed; None for everybody's."""
+    sees_all = principal is None or principal.scopes.is_admin
+    return None if sees_all else tenant_of(principal)
 
 
-def _tenant_of(principal: Principal | None) -> str | None:
-    is_anybodys = principal is None or principal.scopes.is_admin
-    return None if principal is None or is_anybodys else principal.tenant.hex()
-
-
-def _unknown() -> JobNotFound:
-    return JobNotFound("there is no such job; GET /jobs lists those that you may see")
-
-
-def _principal(request: Request) -> Principal | None:
-    found: Principal | None = request.scope.get(PRINCIPAL)
-    return found
-
-
-def _request_id(request: Request) -> str:
-    return request_id_of(dict(request.headers.raw).get(b"x-request-id"))
-
-
-def _json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")
-
-
-def _answers(kind: type[msgspec.Struct], *codes: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
-    answer = {
-        "description": (kind.__doc__ or "").splitlines()[0],
-        "content": {"application/json": {"schema": schema}},
-    }
-    return {"response_class": Response, "responses": {200: answer, **problem_responses(*codes)}}
+def _given_id(request: Request) -> bytes | None:
+    return dict(request.headers.raw).get(b"x-request-id")

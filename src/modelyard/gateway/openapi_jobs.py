@@ -77,7 +77,10 @@ def _accepted() -> dict[str, Any]:
     }
     return {
         "description": "The job is kept, whatever happens now",
-        "headers": {"Location": {"description": "`/jobs/ID`", **_TEXT}, "Preference-Applied": _TEXT},
+        "headers": {
+            "Location": {"description": "`/jobs/ID`", **_TEXT},
+            "Preference-Applied": _TEXT,
+        },
         "content": {"application/json": {"schema": schema}},
     }
 

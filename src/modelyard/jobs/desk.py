@@ -9,8 +9,10 @@ from functools import partial
 from typing import TypeVar
 
 from modelyard.core.errors import Unavailable
-from modelyard.jobs.interfaces import BookAway, JobBook
+from modelyard.jobs.delivery import Delivery
+from modelyard.jobs.interfaces import BookAway, DeliveryBook, JobBook
 from modelyard.jobs.job import Job, Place, Question
+from modelyard.jobs.signing import Signer
 from modelyard.jobs.watching import Watching
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ class Desk:
         executor: Runs what blocks.
         expires_s: How long a job may wait that is queued again.
         on_change: Called with the uid of a job that was changed by hand.
+        deliveries: Has the callbacks.
+        signer: Signs them.
     """
 
     def __init__(
@@ -37,7 +41,11 @@ class Desk:
         *,
         expires_s: float,
         on_change: Callable[[str], None],
+        deliveries: DeliveryBook,
+        signer: Signer,
     ) -> None:
+        self._deliveries = deliveries
+        self._signer = signer
         self._book = book
         self._watching = watching
         self._executor = executor
@@ -58,7 +66,7 @@ class Desk:
         await self._watching.changed(job.uid, job.revision, timeout_s)
         return await self.find(job.id, job.tenant)
 
-    async def list(self, question: Question) -> list[Job]:
+    async def listed(self, question: Question) -> list[Job]:
         """Return jobs, the newest first."""
         return await self._ask(partial(self._book.list, question))
 
@@ -82,6 +90,18 @@ class Desk:
     async def remove(self, job: Job) -> bool:
         """Forget a job; returns whether it was at its end."""
         return await self._change(job, partial(self._book.remove, job.uid))
+
+    async def deliveries_of(self, job: Job) -> list[Delivery]:
+        """Return the callbacks that tell of a job."""
+        return await self._ask(partial(self._deliveries.deliveries_of, job.uid))
+
+    async def replay(self, job: Job, delivery: Delivery) -> None:
+        """Send a callback again."""
+        await self._change(job, partial(self._deliveries.replay, delivery.id))
+
+    def secrets_of(self, tenant: str) -> list[str]:
+        """Return the secrets with which a tenant checks callbacks; none where there are none."""
+        return self._signer.secrets_of(tenant)
 
     async def _change(self, job: Job, change: Callable[[], bool]) -> bool:
         is_changed = await self._ask(change)

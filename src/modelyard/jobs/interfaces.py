@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from modelyard.jobs.delivery import Attempt, Delivery, Parcel
 from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Place, Question
 
 
@@ -87,5 +88,47 @@ class ChangingBook(Protocol):
         ...
 
 
-class JobBook(IntakeBook, QueueBook, ReadingBook, ChangingBook, Protocol):
+class RetentionBook(Protocol):
+    """Forgets jobs that are at their ends, and whose callbacks are as well."""
+
+    def purge(self, before: float, most: int) -> int:
+        """Forget jobs that came to their ends before that, at most so many; returns how many."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Return how many bytes the inputs and results of finished jobs take, by model."""
+        ...
+
+    def trim(self, model: str, excess: int, most: int) -> int:
+        """Forget the oldest jobs of a model, until so many bytes are freed, and at most so many
+        jobs; returns how many bytes that were.
+        """
+        ...
+
+
+class JobBook(IntakeBook, QueueBook, ReadingBook, ChangingBook, RetentionBook, Protocol):
     """All of it."""
+
+
+class DeliveryBook(Protocol):
+    """Keeps callbacks."""
+
+    def due(
+        self, most: int, *, hosts: Collection[str], tenants: Collection[str], until: float
+    ) -> list[Parcel]:
+        """Return callbacks that are to be sent now, the longest due first, but none for these hosts
+        and tenants: they have enough. Nobody else gets them until ``until``.
+        """
+        ...
+
+    def note(self, attempt: Attempt) -> None:
+        """Keep what came of an attempt."""
+        ...
+
+    def deliveries_of(self, uid: str) -> list[Delivery]:
+        """Return the callbacks of a job, the first first."""
+        ...
+
+    def replay(self, delivery_id: str) -> bool:
+        """Send a callback again, as if for the first time; returns whether it is there."""
+        ...

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from modelyard.core.errors import Failure
 from modelyard.jobs.job import Ending, Leased
+from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
 from modelyard.store.job_rows import DELAYED, ENDED, INPUTS, OF_LEASE, ended_row, leased_of
-from modelyard.store.jobs import JobStore, away
+from modelyard.store.jobs import JobStore
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
 
 MOST_ATTEMPTS = 1000

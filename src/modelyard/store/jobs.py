@@ -6,8 +6,7 @@ millions is as fast as an empty one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from modelyard.core.clock import WallClock
 from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Accepted, Job, NewJob, Place, Question
+from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
 from modelyard.store.job_rows import OF_JOB, insert_into, job_of
@@ -44,12 +44,13 @@ class JobStore:
         for _ in range(_TRIES):
             new = [job for job in jobs if job.uid not in kept]
             try:
-                self._insert(new)
-            except sa.exc.IntegrityError:  # one was there already
+                with away(self.engine):
+                    self._insert(new)
+            except BookAway as error:
+                if not isinstance(error.__cause__, sa.exc.IntegrityError):
+                    raise
                 with away(self.engine), self.engine.connect() as connection:
-                    kept |= _find_kept(connection, new)
-            except sa.exc.SQLAlchemyError as error:
-                raise _away(self.engine, error) from error
+                    kept |= _find_kept(connection, new)  # one was there already
             else:
                 kept |= {job.uid: Accepted(job.id, job.digest) for job in new}
                 return [kept[job.uid] for job in jobs]
@@ -162,20 +163,6 @@ def remove_jobs(connection: sa.Connection, uids: Sequence[str]) -> None:
     """Forget jobs, and all that belongs to them."""
     for table in (JOB_INPUTS, JOB_RESULTS, DELIVERIES, JOBS):
         connection.execute(table.delete().where(table.c.uid.in_(uids)))
-
-
-@contextmanager
-def away(engine: sa.Engine) -> Iterator[None]:
-    """Say that the book is away where the database does not do as it is told."""
-    try:
-        yield
-    except sa.exc.SQLAlchemyError as error:
-        raise _away(engine, error) from error
-
-
-def _away(engine: sa.Engine, error: Exception) -> BookAway:
-    where = engine.url.render_as_string(hide_password=True)
-    return BookAway(f"{where}: {str(error).splitlines()[0]}")
 
 
 def _find_kept(connection: sa.Connection, jobs: Iterable[NewJob]) -> dict[str, Accepted]:

@@ -153,7 +153,7 @@ _WHERE = {
     ("jobs_running", "lease_until"): JOBS.c.state == "running",
     ("jobs_failed", "tenant", "uid"): JOBS.c.state == "failed",
     ("jobs_deadline", "deadline"): _IS_OPEN,
-    ("jobs_finished", "finished"): JOBS.c.finished.is_not(None),
+    ("jobs_finished", "finished", "model", "bytes"): JOBS.c.finished.is_not(None),
 }
 for (_name, *_columns), _is in _WHERE.items():
     sa.Index(
@@ -188,6 +188,7 @@ DELIVERIES = sa.Table(
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("tenant", sa.String(32), nullable=False),
     sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),  # with the port: of those that wait for it
     sa.Column("state", sa.String(10), nullable=False),  # pending, delivered, failed
     sa.Column("created", sa.Double, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
@@ -195,6 +196,7 @@ DELIVERIES = sa.Table(
     sa.Column("finished", sa.Double),
     sa.Column("status", sa.Integer),  # of the last answer
     sa.Column("error", sa.Text),  # why the last attempt failed
+    sa.Index("deliveries_tenant", "tenant", "id"),
     sa.Index(
         "deliveries_due",
         "due",

@@ -21,7 +21,7 @@ def upgrade() -> None:
         ("jobs_running", ["lease_until"], False, "state = 'running'"),
         ("jobs_failed", ["tenant", "uid"], False, "state = 'failed'"),
         ("jobs_deadline", ["deadline"], False, "finished IS NULL"),
-        ("jobs_finished", ["finished"], False, "finished IS NOT NULL"),
+        ("jobs_finished", ["finished", "model", "bytes"], False, "finished IS NOT NULL"),
     ):
         _make_index(name, "jobs", columns, is_unique=is_unique, where=where)
     for name in ("job_inputs", "job_results"):
@@ -32,6 +32,7 @@ def upgrade() -> None:
         )
     _make_deliveries()
     _make_index("ix_deliveries_uid", "deliveries", ["uid"])
+    _make_index("deliveries_tenant", "deliveries", ["tenant", "id"])
     _make_index("deliveries_due", "deliveries", ["due"], where="due IS NOT NULL")
 
 
@@ -81,6 +82,7 @@ def _make_deliveries() -> None:
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("tenant", sa.String(32), nullable=False),
         sa.Column("url", sa.Text, nullable=False),
+        sa.Column("host", sa.String(255), nullable=False),
         sa.Column("state", sa.String(10), nullable=False),
         sa.Column("created", sa.Double, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
