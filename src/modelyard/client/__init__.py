@@ -44,6 +44,8 @@ from .errors import (
 )
 from .exchange import Retry
 from .forms import Answer
+from .job import AsyncJob, Job
+from .jobs import JobError, JobInfo
 from .models import Capacity, ModelDetails, ModelInfo, VersionDetails, VersionInfo, WorkerInfo
 
 __version__ = "0.1.0"
@@ -51,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer",
     "AsyncClient",
+    "AsyncJob",
     "Capacity",
     "Client",
     "Conflict",
@@ -58,6 +61,9 @@ __all__ = [
     "DeadlineExceeded",
     "Forbidden",
     "InvalidInput",
+    "Job",
+    "JobError",
+    "JobInfo",
     "JobNotFound",
     "Malformed",
     "ModelCrashed",
