@@ -45,7 +45,7 @@ def submit(gateway: Member, nonce: int, **trick: Any) -> httpx.Response:
     return gateway.http.put(f"/jobs/j{nonce}", json=body)
 
 
-def test_every_job_that_was_accepted_ends_with_one_right_result(
+def test_row_33_every_job_that_was_accepted_ends_with_one_right_result(
     cluster: Cluster, postgres: Postgres, tmp_path: Path
 ) -> None:
     """A gateway that runs jobs is killed, and a worker: others go on."""
@@ -92,7 +92,7 @@ def test_every_job_that_was_accepted_ends_with_one_right_result(
     assert set(results.values()) == {1}
 
 
-def test_without_the_database_no_job_is_accepted_and_all_others_are_answered(
+def test_row_34_without_the_database_no_job_is_accepted_and_all_others_are_answered(
     cluster: Cluster, postgres: Postgres, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"

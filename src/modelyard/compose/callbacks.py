@@ -11,7 +11,7 @@ from random import Random
 from modelyard.core.errors import InvalidInput
 from modelyard.jobs.addresses import Destinations
 from modelyard.jobs.courier import Courier
-from modelyard.jobs.interfaces import DeliveryBook
+from modelyard.jobs.interfaces import DeliveryBook, JobMetrics
 from modelyard.jobs.sending import Sender
 from modelyard.jobs.signing import Signer
 from modelyard.settings import Settings, SettingsError
@@ -45,6 +45,14 @@ class Callbacks:
             self._destinations = Destinations(settings.networks_of_callbacks)
         except ValueError as error:
             raise SettingsError(f"callback_networks: {error}") from error
+        self._book = book
+        self._executor = executor
+        self._courier: Courier | None = None
+
+    def attach(self, metrics: JobMetrics) -> None:
+        """Make what sends callbacks, if there are any."""
+        if not self._has_secrets:
+            return
         sender = Sender(
             self._destinations,
             timeout_s=TIMEOUT_S,
@@ -52,11 +60,12 @@ class Callbacks:
             lookups=ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="jobs-look-up"),
         )
         self._courier = Courier(
-            book,
+            self._book,
             sender,
             self.signer,
             self._destinations,
-            executor,
+            self._executor,
+            metrics=metrics,
             wall_clock=time.time,
             chance=Random(),
         )
@@ -73,8 +82,9 @@ class Callbacks:
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what sends callbacks."""
-        return [self._courier.run()] if self._has_secrets else []
+        return [] if self._courier is None else [self._courier.run()]
 
     def wake(self) -> None:
         """Look for callbacks that are to be sent."""
-        self._courier.wake()
+        if self._courier is not None:
+            self._courier.wake()

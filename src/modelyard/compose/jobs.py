@@ -8,22 +8,25 @@ import os
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from random import Random
 from typing import TYPE_CHECKING
 
+from modelyard.access.accounts import Accounts
 from modelyard.compose.callbacks import Callbacks
 from modelyard.compose.running import own_name
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.interfaces import DeliveryBook, JobBook
-from modelyard.jobs.job import Uids
+from modelyard.jobs.job import Leased, Uids
 from modelyard.jobs.pump import Pump
 from modelyard.jobs.retention import Retention
 from modelyard.jobs.watching import Watching
 from modelyard.settings import Settings
 from modelyard.store.errors import StoreError
+from modelyard.telemetry.jobs import JobMetrics
 
 if TYPE_CHECKING:
     from modelyard.gateway.submitting import Submitting
@@ -71,15 +74,20 @@ class OpenJobs:
         self.desk = Desk(
             book,
             self._watching,
-            self._writing if writers == 1 else self._reading,
+            reading=self._reading,
+            writing=self._writing,
             expires_s=settings.job_expires_s,
             on_change=self._on_changed_by_hand,
             deliveries=deliveries,
             signer=self._callbacks.signer,
         )
 
-    def attach(self, dispatch: Dispatch) -> Submitting:
-        """Run jobs by ``dispatch``; returns what makes jobs of requests."""
+    def attach(
+        self, dispatch: Dispatch, metrics: JobMetrics, accounts: Accounts | None
+    ) -> Submitting:
+        """Run jobs by ``dispatch``; returns what makes jobs of requests. ``accounts``: of callers,
+        where they are known.
+        """
         from modelyard.gateway.submitting import Submitting, Terms
 
         self._pump = pump = Pump(
@@ -89,15 +97,19 @@ class OpenJobs:
             holder=own_name(),
             is_leaving=lambda: self._is_closing,
             on_change=self._on_change,
+            on_ran=partial(_note_time, accounts),
+            metrics=metrics,
             wall_clock=time.time,
             chance=Random(),
         )
+        metrics.watch_running(lambda: pump.running)
+        self._callbacks.attach(metrics)
         terms = Terms(
             expires_s=self._settings.job_expires_s,
             max_attempts=self._settings.job_max_attempts,
             check_callback=self._callbacks.check,
         )
-        intake = Intake(self._book, self._writing, pump.wake)
+        intake = Intake(self._book, self._writing, on_kept=pump.wake, metrics=metrics)
         uids = Uids(os.urandom)
         return Submitting(intake, terms, dispatch=dispatch, uids=uids, wall_clock=time.time)
 
@@ -138,6 +150,11 @@ class OpenJobs:
         if self._pump is not None:
             self._pump.look_at(uid)
         self._callbacks.wake()
+
+
+def _note_time(accounts: Accounts | None, job: Leased, model_s: float) -> None:
+    if accounts is not None:
+        accounts.add_time(job.key, job.owner, job.model, model_s)
 
 
 def open_jobs(settings: Settings) -> OpenJobs | None:

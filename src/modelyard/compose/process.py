@@ -310,5 +310,6 @@ class Process:
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
         if self._jobs is not None:
-            endpoint.jobs = self._jobs.attach(dispatch)
+            accounts = None if self._gate is None else self._gate.accounts
+            endpoint.jobs = self._jobs.attach(dispatch, self.metrics.jobs, accounts)
         return endpoint

@@ -18,7 +18,7 @@ from modelyard.core.clock import WallClock
 from modelyard.core.errors import RequestError
 from modelyard.jobs.addresses import Destinations
 from modelyard.jobs.delivery import Attempt, Parcel
-from modelyard.jobs.interfaces import BookAway, DeliveryBook
+from modelyard.jobs.interfaces import BookAway, DeliveryBook, JobMetrics
 from modelyard.jobs.sending import Answer, NotSent, Sender
 from modelyard.jobs.signing import Signer
 
@@ -43,6 +43,7 @@ class Courier:
         signer: Signs them.
         destinations: Where they may go.
         executor: Runs what blocks.
+        metrics: Counts attempts.
         wall_clock: Unix time, in seconds.
         chance: For pauses, so that not all come back together.
     """
@@ -55,6 +56,7 @@ class Courier:
         destinations: Destinations,
         executor: Executor,
         *,
+        metrics: JobMetrics,
         wall_clock: WallClock,
         chance: Random,
     ) -> None:
@@ -63,6 +65,7 @@ class Courier:
         self._signer = signer
         self._destinations = destinations
         self._executor = executor
+        self._metrics = metrics
         self._wall_clock = wall_clock
         self._chance = chance
         self._hosts: Counter[str] = Counter()
@@ -108,6 +111,9 @@ class Courier:
                 log.error("callbacks_stand_still", extra={"why": str(error)})
             self._is_well = False
             return 0
+        except Exception:
+            log.exception("unexpected_error", extra={"id": "callbacks"})
+            return 0
         self._is_well = True
         for parcel in parcels:
             self._hosts[parcel.host] += 1
@@ -136,6 +142,10 @@ class Courier:
             attempt = Attempt(id=parcel.id, state="failed", error=error.detail)
         except NotSent as error:
             attempt = self._failed(parcel, str(error), is_final=error.is_final)
+        except Exception as error:
+            log.exception("unexpected_error", extra={"id": parcel.id})
+            attempt = self._failed(parcel, type(error).__name__)
+        self._metrics.told(attempt.state)
         note = partial(self._book.note, attempt)
         try:
             await asyncio.get_running_loop().run_in_executor(self._executor, note)

@@ -26,7 +26,8 @@ class Desk:
     Args:
         book: Where they are.
         watching: Tells of changes.
-        executor: Runs what blocks.
+        reading: Runs what reads, and so blocks.
+        writing: Runs what writes.
         expires_s: How long a job may wait that is queued again.
         on_change: Called with the uid of a job that was changed by hand.
         deliveries: Has the callbacks.
@@ -37,8 +38,9 @@ class Desk:
         self,
         book: JobBook,
         watching: Watching,
-        executor: Executor,
         *,
+        reading: Executor,
+        writing: Executor,
         expires_s: float,
         on_change: Callable[[str], None],
         deliveries: DeliveryBook,
@@ -48,7 +50,8 @@ class Desk:
         self._signer = signer
         self._book = book
         self._watching = watching
-        self._executor = executor
+        self._reading = reading
+        self._writing = writing
         self._expires_s = expires_s
         self._on_change = on_change
 
@@ -104,19 +107,19 @@ class Desk:
         return self._signer.secrets_of(tenant)
 
     async def _change(self, job: Job, change: Callable[[], bool]) -> bool:
-        is_changed = await self._ask(change)
+        is_changed = await self._ask(change, self._writing)
         self._watching.hurry([job.uid])
         self._on_change(job.uid)
         return is_changed
 
-    async def _ask(self, ask: Callable[[], T]) -> T:
+    async def _ask(self, ask: Callable[[], T], executor: Executor | None = None) -> T:
         """Ask the book.
 
         Raises:
             Unavailable: It is away.
         """
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, ask)
+            return await asyncio.get_running_loop().run_in_executor(executor or self._reading, ask)
         except BookAway as error:
             raise Unavailable(
                 "the database is away, so nothing can be told of jobs",

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 from modelyard.core.errors import Conflict, InvalidInput, Overloaded, RequestError, Unavailable
-from modelyard.jobs.interfaces import BookAway, IntakeBook
+from modelyard.jobs.interfaces import BookAway, IntakeBook, JobMetrics
 from modelyard.jobs.job import Accepted, NewJob
 
 MOST_WAITING = 4096
@@ -40,9 +40,18 @@ class Intake:
         book: Where they are kept.
         executor: Runs what blocks.
         on_kept: Called when there are new jobs to be run.
+        metrics: Counts what is accepted.
     """
 
-    def __init__(self, book: IntakeBook, executor: Executor, on_kept: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        book: IntakeBook,
+        executor: Executor,
+        *,
+        on_kept: Callable[[], None],
+        metrics: JobMetrics,
+    ) -> None:
+        self._metrics = metrics
         self._book = book
         self._executor = executor
         self._on_kept = on_kept
@@ -113,7 +122,10 @@ class Intake:
         if error is None:
             self._is_well = True
             for one, accepted in zip(group, done.result(), strict=True):
-                one.then(_verdict_on(one.job, accepted))
+                verdict = _verdict_on(one.job, accepted)
+                if isinstance(verdict, str):
+                    self._metrics.accepted(one.job.model)
+                one.then(verdict)
             self._on_kept()
             return
         if self._is_well or not isinstance(error, BookAway):

@@ -88,6 +88,22 @@ class ChangingBook(Protocol):
         ...
 
 
+class JobMetrics(Protocol):
+    """What is counted."""
+
+    def accepted(self, model: str) -> None:
+        """A job was accepted."""
+        ...
+
+    def ended(self, model: str, state: str) -> None:
+        """An attempt at a job came to its end; it is ``queued`` if there will be another."""
+        ...
+
+    def told(self, state: str) -> None:
+        """An attempt at a callback came to its end; it is ``pending`` if there will be another."""
+        ...
+
+
 class RetentionBook(Protocol):
     """Forgets jobs that are at their ends, and whose callbacks are as well."""
 

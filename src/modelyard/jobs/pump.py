@@ -19,7 +19,7 @@ from modelyard.core.clock import WallClock
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.jobs.finishing import Finishing
-from modelyard.jobs.interfaces import BookAway, QueueBook
+from modelyard.jobs.interfaces import BookAway, JobMetrics, QueueBook
 from modelyard.jobs.job import Ending, Leased
 from modelyard.jobs.verdicts import ending_of
 
@@ -33,6 +33,9 @@ MOST_BYTES = 64 << 20
 RELEASE_S = 5.0
 
 log = logging.getLogger(__name__)
+
+
+OnRan = Callable[[Leased, float], None]
 
 
 class _Held(msgspec.Struct):
@@ -51,6 +54,8 @@ class Pump:
         holder: Name of this process.
         is_leaving: Whether no more are to be begun.
         on_change: Called with the uids of jobs that were begun or came to an end here.
+        on_ran: Told how many seconds of the model's time a job has taken.
+        metrics: Counts attempts.
         wall_clock: Unix time, in seconds.
         chance: For pauses.
     """
@@ -64,6 +69,8 @@ class Pump:
         holder: str,
         is_leaving: Callable[[], bool],
         on_change: Callable[[Sequence[str]], None],
+        on_ran: OnRan,
+        metrics: JobMetrics,
         wall_clock: WallClock,
         chance: Random,
     ) -> None:
@@ -73,13 +80,15 @@ class Pump:
         self._holder = holder
         self._is_leaving = is_leaving
         self._on_change = on_change
+        self._on_ran = on_ran
+        self._metrics = metrics
         self._wall_clock = wall_clock
         self._chance = chance
         self._held: dict[str, _Held] = {}
         self._by_model: dict[str, int] = {}
         self._bytes = 0
         self._is_doubted = False
-        self._wakened = asyncio.Event()
+        self._wakened, self._finished = asyncio.Event(), asyncio.Event()
         self._finishing = Finishing(book, executor, self._on_finished)
         self._is_well = True
 
@@ -115,8 +124,8 @@ class Pump:
     async def drained(self) -> None:
         """Wait until none of those that were begun here still run."""
         while self._held:
-            self._wakened.clear()
-            await self._wakened.wait()
+            self._finished.clear()
+            await self._finished.wait()
 
     # From the book to dispatch.
 
@@ -180,11 +189,16 @@ class Pump:
             )
         except RequestError as error:
             self._end(held, error, None)
+        except Exception:  # a bug: it has to fail this job, and no other
+            log.exception("unexpected_error", extra={"id": job.uid})
+            self._end(held, RequestError("internal error; see the server's log for the job"), None)
 
     # And back.
 
     def _on_answered(self, held: _Held, call: ClientCall) -> None:
         assert call.outcome is not None
+        if call.instance_s and held.job.key:
+            self._on_ran(held.job, call.instance_s * call.instances)
         self._end(held, call.outcome, call.entry.target.version)
 
     def _end(self, held: _Held, outcome: bytes | RequestError, version: str | None) -> None:
@@ -196,13 +210,15 @@ class Pump:
 
     def _on_finished(self, endings: Sequence[Ending]) -> None:
         for ending in endings:
-            self._forget(ending.uid)
+            self._forget(ending)
         self._on_change([ending.uid for ending in endings])
+        self._finished.set()
         self.wake()
 
-    def _forget(self, uid: str) -> None:
-        held = self._held.pop(uid, None)
+    def _forget(self, ending: Ending) -> None:
+        held = self._held.pop(ending.uid, None)
         if held is not None:
+            self._metrics.ended(held.job.model, ending.state)
             self._by_model[held.job.model] -= 1
             self._bytes -= len(held.job.input)
 
@@ -252,6 +268,9 @@ class Pump:
             if self._is_well:
                 log.error("jobs_stand_still", extra={"why": str(error)})
             self._is_well = False
+            return 0
+        except Exception:  # a bug: other jobs, and all other requests, have to go on
+            log.exception("unexpected_error", extra={"id": "jobs"})
             return 0
         self._is_well = True
         return found

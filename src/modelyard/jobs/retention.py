@@ -55,6 +55,8 @@ class Retention:
                 await self.forget()
             except BookAway as error:
                 log.warning("jobs_not_forgotten", extra={"why": str(error)})
+            except Exception:
+                log.exception("unexpected_error", extra={"id": "jobs"})
             await asyncio.sleep(min(EVERY_S, max(1.0, self._keep_s / 10)))
 
     async def forget(self) -> None:

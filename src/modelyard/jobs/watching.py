@@ -80,6 +80,9 @@ class Watching:
             found = await loop.run_in_executor(self._executor, self._book.revisions, uids)
         except BookAway:
             return  # who waits does so until its time is up
+        except Exception:
+            log.exception("unexpected_error", extra={"id": "jobs"})
+            return
         for uid in uids:
             for change, revision in self._waiting.get(uid, {}).items():
                 if found.get(uid) != revision and not change.done():
