@@ -12,8 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from modelyard.core.errors import Failure
+from modelyard.jobs.delivery import Attempt
 from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Question, Uids
+from modelyard.store.deliveries import DeliveryStore
 from modelyard.store.job_queue import MOST_ATTEMPTS
 from modelyard.store.job_retention import Jobs
 from modelyard.store.schema import open_engine, upgrade
@@ -305,3 +307,58 @@ def deliveries(book: Jobs) -> list[tuple[str, str]]:
     query = sa.select(DELIVERIES.c.kind, DELIVERIES.c.uid).order_by(DELIVERIES.c.id)
     with book.engine.connect() as connection:
         return [(row.kind, row.uid) for row in connection.execute(query)]
+
+
+def test_what_is_old_or_too_large_is_forgotten_unless_its_callback_waits(
+    book: Jobs, engine: sa.Engine, now: Now
+) -> None:
+    hook = "https://a.example/hook"
+    untold, *old = new_job(callback=hook), new_job(), new_job(model="large", input=b"x" * 100)
+    book.accept([untold, *old])
+    book.finish([succeed(job, b"y" * 50) for job in lease(book, large=1, iris=2)])
+    now.time = 1100.0
+    book.accept([fresh := new_job(model="large", input=b"x" * 10, ready_at=1100.0)])
+    assert book.sizes() == {"iris": 106, "large": 150}
+    assert book.trim("large", 1, 10) == 150
+    assert book.trim("large", 1, 10) == 0
+    assert book.purge(1000.0, 10) == 0
+    assert book.purge(1050.0, 10) == 1
+    assert {job.uid for job in book.list(Question(tenant=None))} == {untold.uid, fresh.uid}
+    with engine.begin() as connection:
+        connection.execute(DELIVERIES.update().values(due=None))
+    assert book.purge(1050.0, 10) == 1
+    assert uids(book.list(Question(tenant=None))) == [fresh.uid]
+
+
+def test_callbacks_are_due_in_turn_and_pass_by_who_has_enough(
+    book: Jobs, engine: sa.Engine, now: Now
+) -> None:
+    hosts = ("a.example", "a.example:444", "b.example")
+    jobs = [new_job(callback=f"https://{host}/hook", tenant=host[0]) for host in hosts]
+    book.accept(jobs)
+    for job in jobs:
+        now.time += 1
+        book.cancel(job.uid)
+    kept = DeliveryStore(engine, wall_clock=now)
+
+    def due(most: int = 9, **but: list[str]) -> list[str]:
+        asked = {"hosts": [], "tenants": [], **but}
+        found = kept.due(most, until=now.time + 60, **asked)
+        return [parcel.host for parcel in found]
+
+    assert due(hosts=["a.example"], tenants=["b"]) == ["a.example:444"]
+    assert due(1) == ["a.example"]
+    assert due() == ["b.example"]
+    assert due() == []
+    now.time += 60  # whoever took them is gone
+    (parcel, *_) = kept.due(1, hosts=[], tenants=[], until=now.time + 60)
+    assert parcel.attempts == 2
+    kept.note(Attempt(id=parcel.id, state="pending", status=500, error="x", due=now.time + 5))
+    (told,) = kept.deliveries_of(parcel.id.split("_")[1])
+    assert (told.state, told.status, told.error, told.attempts) == ("pending", 500, "x", 2)
+    kept.note(Attempt(id=parcel.id, state="failed", error="gone"))
+    (told,) = kept.deliveries_of(parcel.id.split("_")[1])
+    assert (told.state, told.due, told.finished) == ("failed", None, now.time)
+    assert kept.replay(parcel.id)
+    assert not kept.replay("nothing")
+    assert parcel.host in due()
