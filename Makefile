@@ -328,6 +328,10 @@ chaos: setup-dev setup-test ## Faults at random in a cluster under load, for MIN
 	@exec $(BIN)/python -m tests.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) \
 	  $(if $(FAULTS),--faults $(FAULTS))
 
+.PHONY: chaos-jobs
+chaos-jobs: setup-dev setup-test ## JOBS (10000) jobs while gateways, workers, broker and PostgreSQL are killed, from SEED
+	@exec $(BIN)/python -m tests.chaos.jobs $(JOBS:%=--jobs %) $(SEED:%=--seed %)
+
 SEEDS ?= 1000
 FROM ?= 1
 

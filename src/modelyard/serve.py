@@ -55,6 +55,7 @@ def serve_embedded(
     """
     from modelyard.compose.access import open_gate
     from modelyard.compose.embedded import Embedded
+    from modelyard.compose.jobs import open_jobs
     from modelyard.compose.registry import open_served
 
     _become("gateway", settings)
@@ -70,6 +71,7 @@ def serve_embedded(
         scan=scan,
         gate=gate,
         registry=registry,
+        jobs=open_jobs(settings),
         is_watching=is_watching,
         named_in=named_in,
     )
@@ -82,6 +84,7 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     """Run a gateway until a stop signal."""
     from modelyard.compose.access import open_gate
     from modelyard.compose.cluster import ClusterGateway
+    from modelyard.compose.jobs import open_jobs
     from modelyard.compose.registry import open_served
 
     _become("gateway", settings)
@@ -94,6 +97,7 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
         on_stopping=_say_what_is_finished(settings),
         gate=gate,
         registry=registry,
+        jobs=open_jobs(settings),
     )
     _run(gateway.run(listener))
 

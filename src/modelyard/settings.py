@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -22,6 +21,9 @@ from modelyard.settings_sources import (
     SECRETS_VARIABLE,
     SettingsError,
     gather,
+    parts_of,
+    state_of_user,
+    with_user,
 )
 
 __all__ = [
@@ -83,6 +85,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         artefacts_url: Where the registry keeps artefacts: a folder, or ``s3://…``, ``gs://…``,
             ``az://…`` with the extra ``modelyard[s3]``, ``[gcs]`` or ``[azure]``. Empty for a
             folder in ``state_folder``, if the store is there too.
+        job_expires_s: No job is begun later than after so many seconds.
+        job_max_attempts: How often an attempt at a job may fail, unless the job says otherwise.
+        job_keep_s: How long jobs and their results are kept after their end, in seconds.
+        job_keep_mb: What inputs and results of finished jobs of one model may take, in MB; the
+            oldest go first.
+        callback_secrets: The secrets that sign callbacks of jobs, the newest first, separated by
+            commas: each ``whsec_`` and 24 to 64 random bytes in base64. Without any there are no
+            callbacks.
+        callback_networks: Networks that are not public and may be sent callbacks all the same, as
+            ``10.0.0.0/8``, separated by commas; there also without TLS.
         registry_url: A gateway whose registry commands and workers use, instead of the store.
         max_artefact_mb: The largest artefact that the registry takes over HTTP, in MB.
         model_cache_mb: What models that were fetched from the registry may take on disk, in MB.
@@ -152,6 +164,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     state_folder: str = ""
     gateways: Annotated[int, msgspec.Meta(ge=1)] = 1
     artefacts_url: str = ""
+    job_expires_s: Seconds = 7 * 86_400
+    job_max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    job_keep_s: Annotated[float, msgspec.Meta(gt=0)] = 7 * 86_400
+    job_keep_mb: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    callback_secrets: str = ""
+    callback_networks: str = ""
     registry_url: str = ""
     max_artefact_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     model_cache_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
@@ -199,14 +217,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return {name: version for name, version in pairs}  # noqa: C416
 
     @property
+    def secrets_of_callbacks(self) -> list[str]:
+        """What ``callback_secrets`` names."""
+        return parts_of(self.callback_secrets)
+
+    @property
+    def networks_of_callbacks(self) -> list[str]:
+        """What ``callback_networks`` names."""
+        return parts_of(self.callback_networks)
+
+    @property
     def opened(self) -> frozenset[str]:
         """What ``open_pages`` names."""
-        return frozenset(name for part in self.open_pages.split(",") if (name := part.strip()))
+        return frozenset(parts_of(self.open_pages))
 
     @property
     def proxy_networks(self) -> list[str]:
         """What ``trusted_proxies`` names."""
-        return [name for part in self.trusted_proxies.split(",") if (name := part.strip())]
+        return parts_of(self.trusted_proxies)
 
     @property
     def proxy_scopes(self) -> dict[str, list[str]]:
@@ -241,25 +269,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def state(self) -> Path:
         """The folder for what must last."""
-        folder = Path(self.state_folder) if self.state_folder else _state_of_user() / "modelyard"
+        folder = Path(self.state_folder) if self.state_folder else state_of_user() / "modelyard"
         return folder.absolute()
 
     @property
     def devices(self) -> list[str] | None:
         """What ``gpus`` names; None to look for them."""
-        if self.gpus == "auto":
-            return None
-        return [name for part in self.gpus.split(",") if (name := part.strip())]
+        return None if self.gpus == "auto" else parts_of(self.gpus)
 
     @property
     def broker_url(self) -> str:
         """``amqp_url`` with the user in it."""
-        return _with_user(self.amqp_url, self.amqp_username, self.amqp_password)
+        return with_user(self.amqp_url, self.amqp_username, self.amqp_password)
 
     @property
     def cache_url(self) -> str:
         """``redis_url`` with the user in it."""
-        return _with_user(self.redis_url, self.redis_username, self.redis_password)
+        return with_user(self.redis_url, self.redis_username, self.redis_password)
 
 
 def load_settings(
@@ -283,11 +309,6 @@ def setting_names() -> set[str]:
     return {field.name for field in msgspec.structs.fields(Settings)}
 
 
-def _state_of_user() -> Path:
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return named if named.is_absolute() else Path.home() / ".local" / "state"
-
-
 def convert(values: dict[str, Any], origin: dict[str, str]) -> Settings:
     """Return settings from what ``settings_sources.gather`` found.
 
@@ -300,14 +321,3 @@ def convert(values: dict[str, Any], origin: dict[str, str]) -> Settings:
         problem, _, place = str(error).rpartition(" - at ")
         name = place.strip("`").removeprefix("$.")
         raise SettingsError(f"{origin.get(name, name)}: {problem}") from error
-
-
-def _with_user(urls: str, username: str, password: str) -> str:
-    """Put the user into each of ``urls`` (they are separated by commas) that names none."""
-    if not urls or not (username or password):
-        return urls
-    user = f"{quote(username, safe='')}:{quote(password, safe='')}@"
-    return ",".join(
-        url if "@" in urlsplit(url).netloc else url.strip().replace("://", f"://{user}", 1)
-        for url in urls.split(",")
-    )

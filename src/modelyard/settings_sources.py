@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 PREFIX = "MODELYARD_"
 FILE_VARIABLE = "MODELYARD_CONFIG"
@@ -72,3 +74,25 @@ def _read_secrets(folder: Path, known: set[str]) -> dict[str, str]:
         return {name: (folder / name).read_text(encoding="utf-8").rstrip("\n") for name in present}
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{folder}: {error}") from error
+
+
+def parts_of(text: str) -> list[str]:
+    """Return what commas separate."""
+    return [part for piece in text.split(",") if (part := piece.strip())]
+
+
+def state_of_user() -> Path:
+    """Return the folder of this user for what must last."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return named if named.is_absolute() else Path.home() / ".local" / "state"
+
+
+def with_user(urls: str, username: str, password: str) -> str:
+    """Return each of ``urls`` (they are separated by commas), with the user where it names none."""
+    if not urls or not (username or password):
+        return urls
+    user = f"{quote(username, safe='')}:{quote(password, safe='')}@"
+    return ",".join(
+        url if "@" in urlsplit(url).netloc else url.strip().replace("://", f"://{user}", 1)
+        for url in urls.split(",")
+    )

@@ -30,6 +30,7 @@ SCOPES = {
     "reader": ("read",),
     "releaser": ("release:people",),
     "admin": ("admin",),
+    "stranger": ("predict:people", "read"),
 }
 OPEN = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 WITH_READ = {"/metrics"}
@@ -78,6 +79,8 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
     wanted = {"/predict": ("model_name", "input_data"), "/infer": ("inputs",)}
     if "/generate" in path:
         body = {"name": "Ada"}
+    if path.startswith("/jobs/"):
+        body = {"model_name": name, "input_data": ada}
     for end, fields in {**wanted, ":predict": ("instances",)}.items():
         if path.endswith(end):
             body = {field: body[field] for field in fields}
@@ -85,7 +88,7 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
     return httpx.request(
         method,
         server.url + path,
-        json=body if method == "POST" else None,
+        json=body if method == "POST" or (method == "PUT" and path.startswith("/jobs/")) else None,
         headers=headers,
         timeout=PATIENCE_S,
     )
@@ -106,6 +109,7 @@ def routes(server: Server) -> list[tuple[str, str]]:
 
 def of(path: str, name: str) -> str:
     values = {"name": name, "version": "1", "alias": "prod", "digest": "0" * 64}
+    values |= {"id": "none", "delivery": "none"}
     return path.format(**values, path="model.toml")
 
 
@@ -133,6 +137,8 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
     server: Server, texts: dict[str, str]
 ) -> None:
     for method, path in routes(server):
+        if "{id}" in path:
+            continue
         if "{name}" in path or path == "/predict":
             own = ask(server, method, of(path, OWN), texts["own"])
             if RELEASING.fullmatch(f"{method} {path}"):
@@ -148,8 +154,10 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
             assert theirs[0] == 404, (method, path)
         elif path in WITH_READ | {"/docs", "/openapi.json", WITH_ADMIN} or "blobs" in path:
             assert ask(server, method, of(path, OWN), texts["own"]).status_code == 403, path
+    assert ask(server, "PUT", "/jobs/listed", texts["own"]).status_code == 202
     for path in (
         "/models",
+        "/jobs",
         "/registry/models",
         "/v1/models",
         "/v2/models",
@@ -165,6 +173,8 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
 
 def test_who_reads_may_not_ask_nor_release(server: Server, texts: dict[str, str]) -> None:
     for method, path in routes(server):
+        if "{id}" in path:
+            continue
         status = ask(server, method, of(path, OWN), texts["reader"]).status_code
         line = f"{method} {path}"
         is_released = RELEASING.fullmatch(line) or WITH_A_RELEASE.fullmatch(line)
@@ -191,13 +201,47 @@ def test_who_releases_may_do_just_that(server: Server, texts: dict[str, str]) ->
 def test_an_admin_may_do_everything(server: Server, texts: dict[str, str]) -> None:
     for method, path in routes(server):
         line = f"{method} {path}"
-        if RELEASING.fullmatch(line) or WITH_A_RELEASE.fullmatch(line):
+        if RELEASING.fullmatch(line) or WITH_A_RELEASE.fullmatch(line) or "{id}" in path:
             continue
         if not path.endswith("/demand"):
             status = ask(server, method, of(path, OWN), texts["admin"]).status_code
             assert status not in REFUSED | {404}, (method, path)
     assert ask(server, "GET", "/nothing", texts["admin"]).status_code == 404
     assert ask(server, "GET", "/nothing", texts["reader"]).status_code == 404
+
+
+def test_a_job_is_seen_by_its_owner_as_far_as_the_key_may_ask_and_by_an_admin(
+    server: Server, texts: dict[str, str], keys: Keys
+) -> None:
+    """A key of the same owner that may not ask the model sees its jobs no more than a stranger."""
+    narrow = keys.create("narrow", f"predict:{OTHERS}", "read", owner="own")
+    wait_until_known(server, narrow)
+    found = [(method, path) for method, path in routes(server) if "{id}" in path]
+    assert len(found) >= 7
+    for number, (method, path) in enumerate(found):
+        for holder in ("own", "admin"):
+            job = f"job-{number}-{holder}"
+            made = ask(server, "PUT", f"/jobs/{job}", texts["own"])
+            assert made.status_code == 202, made.text
+            for key in (texts["reader"], texts["releaser"], texts["stranger"], narrow):
+                if method == "PUT":
+                    continue
+                theirs = ask(server, method, path.format(id=job, delivery="x"), key)
+                nobodys = ask(server, method, path.format(id="none", delivery="x"), key)
+                assert told(theirs, "") == told(nobodys, ""), (method, path)
+                assert theirs.status_code == 404, (method, path)
+                listed = ask(server, "GET", "/jobs", key).json()["jobs"]
+                assert job not in [one["id"] for one in listed]
+            done = ask(server, method, path.format(id=job, delivery="x"), texts[holder])
+            if "{delivery}" in path:
+                assert "delivery" in done.json()["detail"]
+            else:
+                assert done.status_code not in REFUSED | {404}, (method, path, done.text)
+    assert ask(server, "PUT", "/jobs/mine", texts["reader"]).status_code == 403
+    for key in (texts["own"], texts["stranger"]):  # each has one of this name
+        assert ask(server, "PUT", "/jobs/mine", key).status_code == 202
+    owners = {job["owner"] for job in ask(server, "GET", "/jobs", texts["admin"]).json()["jobs"]}
+    assert {"own", "stranger"} <= owners
 
 
 CALLS = [method.name for method in POOL.FindServiceByName(SERVICE).methods]

@@ -36,7 +36,14 @@ def _as_other_than_root() -> list[str]:
 
 
 class Postgres:
-    """Runs as long as the ``with`` block; ``url`` is that of an empty database."""
+    """Runs as long as the ``with`` block; ``url`` is that of an empty database.
+
+    Args:
+        is_durable: Whether it waits for the disk.
+    """
+
+    def __init__(self, *, is_durable: bool = False) -> None:
+        self._fsync = "on" if is_durable else "off"
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -65,6 +72,11 @@ class Postgres:
             self._process.send_signal(signal.SIGINT)  # fast: its sessions are ended
         self._process.wait(PATIENCE_S)
 
+    def kill(self) -> None:
+        """End it as a crash would; its sessions end as they notice."""
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+
     def restart(self) -> None:
         """Start it again with what it has kept."""
         self._start()
@@ -74,7 +86,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "port": str(self._port),
             "unix_socket_directories": "",
-            "fsync": "off",
+            "fsync": self._fsync,
         }
         settings = [part for pair in options.items() for part in ("-c", "=".join(pair))]
         log = (self._folder / "log").open("ab")

@@ -33,7 +33,10 @@ async def test_both_ways_say_the_same(origins: str, origin: str | None) -> None:
     assert lines.get(name) == asgi.get(name)
     if name in lines:
         exposed = "access-control-expose-headers"
-        own = "Inference-Header-Content-Length, Retry-After, X-Cache, X-Request-Id"
+        own = (
+            "Inference-Header-Content-Length, Location, Preference-Applied, Retry-After, "
+            "X-Cache, X-Request-Id"
+        )
         assert lines[exposed] == asgi[exposed] == own
         assert lines.get("vary") == asgi.get("vary")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
 from modelyard.access.audit import printable
-from modelyard.access.keyring import Principal
+from modelyard.access.keyring import Key, Principal
 from modelyard.access.limits import Count, Limit, Meter, Used
 from modelyard.core.call import Outcome
 from modelyard.core.clock import Clock
@@ -151,6 +151,20 @@ class Account:
         used.instances += instances
         used.model_s += instances * call.instance_s
 
+    def admit(self, entered: Sequence[Entered], model: str, instances: int, weight: float) -> None:
+        """Count a request that is let in now and answered later as used already."""
+        for meter, cost in entered:
+            meter.in_flight -= 1
+            if not meter.is_exact:
+                meter.correct((weight if meter.limit.count == "weight" else instances) - cost)
+        used = self._used.setdefault((model, weight), _Sums(model, weight))
+        used.requests += 1
+        used.instances += instances
+
+    def add_time(self, model: str, model_s: float) -> None:
+        """Count the time that a model took for a request that was counted when it was let in."""
+        self._used.setdefault(model, _Sums(model, 0.0)).model_s += model_s
+
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in flight and all of what was used has been taken."""
@@ -194,7 +208,7 @@ class Account:
     def add_used(self, used: Iterable[Used]) -> None:
         """Put back what could not be kept."""
         for one in used:
-            weight = one.weight / one.requests
+            weight = one.weight / max(1, one.requests)
             sums = self._used.setdefault((one.model, weight), _Sums(one.model, weight))
             sums.requests += one.requests
             sums.instances += one.instances
@@ -247,6 +261,16 @@ class Accounts:
         account.holders.add(principal)
         principal.account = account
         return account
+
+    def add_time(self, key: str, owner: str, model: str, model_s: float) -> None:
+        """Count the time that a model took for a request of a key, which may have come to another
+        gateway, or long ago.
+        """
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._make(Principal(Key(id=key, digest="", owner=owner, scopes=())))
+            self._accounts[key] = account
+        account.add_time(model, model_s)
 
     def forget_idle(self) -> None:
         """Forget who has nothing in flight and nothing to be told, if there are too many."""

@@ -19,10 +19,12 @@ from __future__ import annotations
 from .async_client import AsyncClient
 from .client import Client
 from .errors import (
+    Conflict,
     ConnectionFailed,
     DeadlineExceeded,
     Forbidden,
     InvalidInput,
+    JobNotFound,
     Malformed,
     ModelCrashed,
     ModelFailed,
@@ -42,6 +44,8 @@ from .errors import (
 )
 from .exchange import Retry
 from .forms import Answer
+from .job import AsyncJob, Job
+from .jobs import JobError, JobInfo
 from .models import Capacity, ModelDetails, ModelInfo, VersionDetails, VersionInfo, WorkerInfo
 
 __version__ = "0.1.0"
@@ -49,12 +53,18 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer",
     "AsyncClient",
+    "AsyncJob",
     "Capacity",
     "Client",
+    "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
     "Forbidden",
     "InvalidInput",
+    "Job",
+    "JobError",
+    "JobInfo",
+    "JobNotFound",
     "Malformed",
     "ModelCrashed",
     "ModelDetails",

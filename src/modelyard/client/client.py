@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,9 +18,11 @@ from .calls import Call, model_call, models_call, predict_call, ready_call
 from .errors import DeadlineExceeded, Unavailable
 from .exchange import Outcome, Reply, Retry, Send, Wait, advance
 from .forms import Answer, Priority
+from .job import Job
+from .jobs import EventReader, JobInfo, JobState, Terms, job_call, jobs_call, submit_call
 from .models import ModelDetails, ModelInfo
-from .shell import DEFAULT_URL, ONCE, Pool, begin
-from .wire import TimeLeft, asked, failure_of, options, reply_of
+from .shell import DEFAULT_URL, EVENTS_PAUSE_S, MOST_LISTED, ONCE, Pool, begin
+from .wire import TimeLeft, asked, failure_of, listening, options, reply_of
 
 T = TypeVar("T")
 
@@ -145,12 +147,94 @@ class Client:
         """
         return self._run(model_call(name), self._retry)
 
+    def submit(
+        self,
+        model: str,
+        instances: Any,
+        *,
+        version: str | None = None,
+        timeout_s: float | None = None,
+        id: str | None = None,  # noqa: A002
+        priority: int | None = None,
+        delay_s: float | None = None,
+        expires_s: float | None = None,
+        max_attempts: int | None = None,
+        callback: str | None = None,
+    ) -> Job:
+        """Let a gateway keep a request as a job, and return that. It is kept when this returns.
+
+        Args:
+            model: The model's name.
+            instances: As for ``predict``.
+            version: One of the model's versions; the one that is the default when the job is run
+                unless given.
+            timeout_s: Seconds that one attempt may take; the model's own unless given.
+            id: A name for the job; one is made unless given. Submitted again, it is the same job.
+            priority: From -100 to 100: of the jobs of a model the highest goes first.
+            delay_s: Seconds before which it is not run.
+            expires_s: Seconds after which it is not begun.
+            max_attempts: How often an attempt may fail.
+            callback: A URL that is told of its end.
+
+        Raises:
+            ModelyardError: It is not kept.
+            ValueError, TypeError, OverflowError: The arguments cannot be sent.
+        """
+        terms = Terms(
+            id=id,
+            priority=priority,
+            delay_s=delay_s,
+            expires_s=expires_s,
+            max_attempts=max_attempts,
+            callback=callback,
+        )
+        call = submit_call(model, instances, version=version, timeout_s=timeout_s, terms=terms)
+        return self.job(self._run(call, self._retry))
+
+    def job(self, id: str) -> Job:  # noqa: A002
+        """Return a job by its name. The gateway is not asked yet."""
+        return Job(id, self._retried, self._events)
+
+    def jobs(
+        self, *, state: JobState | None = None, model: str | None = None, limit: int = 100
+    ) -> list[JobInfo]:
+        """Return jobs, the newest first: those in a state, or of a model, if that is given."""
+        found: list[JobInfo] = []
+        after: str | None = None
+        while len(found) < limit:
+            most = min(limit - len(found), MOST_LISTED)
+            call = jobs_call(state=state, model=model, limit=most, after=after)
+            page = self._run(call, self._retry)
+            found += page.jobs
+            if (after := page.next) is None:
+                break
+        return found
+
     def ready(self) -> bool:
         """Return whether a gateway accepts requests; tries once."""
         try:
             return self._run(ready_call(), ONCE)
         except (Unavailable, DeadlineExceeded):
             return False
+
+    def _retried(self, call: Call[T], /) -> T:
+        return self._run(call, self._retry)
+
+    def _events(self, job_id: str) -> Iterator[JobInfo]:
+        """Yield a job at each change; a connection that is lost is made again."""
+        reader, info = EventReader(), None
+        while info is None or not info.is_over:
+            try:
+                with self._pool.http.stream(**listening(job_id, reader.last_id)) as response:
+                    if response.status_code != 200:
+                        self._retried(job_call(job_id))  # raises, if there is no such job
+                    for line in response.iter_lines():
+                        for info in reader.feed(line):
+                            yield info
+            except httpx2.RequestError as error:
+                failure_of(error)
+            if info is None or not info.is_over:
+                time.sleep(EVENTS_PAUSE_S)
 
     def _run(self, call: Call[T], retry: Retry) -> T:
         steps = begin(call, retry)

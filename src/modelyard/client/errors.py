@@ -4,7 +4,8 @@
     ├── Refused                  4xx: the same request would be refused again
     │   ├── Malformed · InvalidInput · TooLarge · WrongMediaType
     │   ├── Unauthenticated · Forbidden
-    │   ├── ModelNotFound · VersionNotFound
+    │   ├── ModelNotFound · VersionNotFound · JobNotFound
+    │   ├── Conflict             409: of a job, that it is in another state than it would have to be
     │   └── RateLimited          429: this client's own limit; ``retry_after_s`` says when
     ├── ModelFailed              502: the model raised, or broke its contract
     ├── ModelCrashed             502: the request took the model's process down, also alone
@@ -125,6 +126,18 @@ class VersionNotFound(Refused):
     default_code = "version_not_found"
 
 
+class JobNotFound(Refused):
+    """There is no such job, or none that this key may see."""
+
+    default_code = "job_not_found"
+
+
+class Conflict(Refused):
+    """A job is in another state than it would have to be, or another has its name."""
+
+    default_code = "conflict"
+
+
 class RateLimited(Refused):
     """This client asks more than it may."""
 
@@ -194,6 +207,7 @@ _BY_STATUS: dict[int, type[ModelyardError]] = {
     400: Malformed,
     401: Unauthenticated,
     403: Forbidden,
+    409: Conflict,
     413: TooLarge,
     415: WrongMediaType,
     422: InvalidInput,
@@ -203,7 +217,7 @@ _BY_STATUS: dict[int, type[ModelyardError]] = {
 }
 STATUS: dict[type[ModelyardError], int] = {
     **{error: status for status, error in _BY_STATUS.items()},
-    **dict.fromkeys((ModelNotFound, VersionNotFound), 404),
+    **dict.fromkeys((ModelNotFound, VersionNotFound, JobNotFound), 404),
     **dict.fromkeys((ModelFailed, ModelCrashed), 502),
     **dict.fromkeys((ModelNotReady, Overloaded, ShuttingDown, ConnectionFailed), 503),
 }

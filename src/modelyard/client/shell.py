@@ -16,6 +16,12 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 ONCE = Retry(attempts=1)
 
+EVENTS_PAUSE_S = 1.0
+"""Before a lost connection for events is made again."""
+
+MOST_LISTED = 1000
+"""Jobs in one page."""
+
 Http = TypeVar("Http")
 
 

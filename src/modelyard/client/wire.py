@@ -12,8 +12,10 @@ import httpx2
 
 from .calls import Request
 from .exchange import Lost, Reply, TimedOut
+from .jobs import events_path
 
 CONNECT_TIMEOUT_S = 5.0
+EVENTS_SILENT_S = 60.0  # a gateway sends something four times as often
 KEEP_ALIVE_S = 30.0
 """Less than gateways (75 s) and common proxies (60 s) keep a connection that is not used."""
 
@@ -119,6 +121,19 @@ def asked(request: Request, time_left: TimeLeft) -> Asked:
         "headers": request.headers,
         "content": request.body,
         "extensions": {"timeout": time_left},
+    }
+
+
+def listening(job_id: str, last_id: str) -> Asked:
+    """Return the request for a job's events, as keyword arguments of httpx2."""
+    silent_s = EVENTS_SILENT_S
+    timeout = {"pool": silent_s, "connect": CONNECT_TIMEOUT_S, "write": silent_s, "read": silent_s}
+    return {
+        "method": "GET",
+        "url": events_path(job_id),
+        "headers": {"last-event-id": last_id} if last_id else {},
+        "content": None,
+        "extensions": {"timeout": timeout},
     }
 
 

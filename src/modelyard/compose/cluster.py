@@ -16,6 +16,7 @@ from modelyard.caches.redis import RedisCache
 from modelyard.compose.access import OpenGate, share_limits
 from modelyard.compose.broker import make_broker
 from modelyard.compose.demands import Demands
+from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import OnChange, OnStopping, Process
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
@@ -54,6 +55,7 @@ class ClusterGateway:
         on_stopping: Called on the first stop signal, with the number of requests in flight.
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
+        jobs: Are kept and run here; None if there is no store for them.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ClusterGateway:
         on_stopping: OnStopping | None = None,
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
+        jobs: OpenJobs | None = None,
     ) -> None:
         metrics = Metrics()
         broker = make_broker(settings, metrics)
@@ -102,6 +105,7 @@ class ClusterGateway:
             workers=self,
             gate=gate,
             registry=registry,
+            jobs=jobs,
             is_complete=lambda: self._watcher.knows_all,
             tell_routes=self._news.tell,
         )

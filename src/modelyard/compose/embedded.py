@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from modelyard.compose.access import OpenGate
+from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models, Scan
 from modelyard.compose.named import NamedModels
@@ -49,6 +50,7 @@ class Embedded:
         registry: Is served beside the models; None if there is none.
         named_in: The registry whose routes are followed, and whose versions that they name are
             served beside the models; None for the folders alone.
+        jobs: Are kept and run here; None if there is no store for them.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Embedded:
         gate: OpenGate | None = None,
         registry: KeptRegistry | None = None,
         named_in: NamedIn | None = None,
+        jobs: OpenJobs | None = None,
     ) -> None:
         self._unusable = unusable
         self._transport = LocalTransport()
@@ -78,6 +81,7 @@ class Embedded:
             gate=gate,
             registry=registry,
             routes=None if named_in is None else named_in.routes,
+            jobs=jobs,
         )
         launcher = make_launcher(settings, [manifest for _, manifest in models])
         self._models = models

@@ -17,6 +17,7 @@ from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.access import OpenGate
 from modelyard.compose.agents import open_mcp, running
+from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.registry import make_routes
 from modelyard.compose.routes import RouteFollower, RouteReader, StoreRoutes, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
@@ -65,6 +66,7 @@ class Process:
         registry: Is served beside the models; None if there is none.
         routes: Where they are; None for the store.
         tell_routes: Called with routes that other gateways may not know yet.
+        jobs: Are kept and run here; None if there is no store for them.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class Process:
         registry: KeptRegistry | None = None,
         routes: RouteReader | None = None,
         tell_routes: Callable[[Snapshot], None] = lambda _: None,
+        jobs: OpenJobs | None = None,
     ) -> None:
         self._registry = registry
+        self._jobs = jobs
         self.follower = RouteFollower(
             routes or StoreRoutes(settings),
             state=settings.state,
@@ -151,12 +155,16 @@ class Process:
             if self.is_draining:
                 self.stop(is_forced=False)
             await self._server.serve(sockets=[listener])
+            if self._jobs is not None:
+                await self._jobs.drain(self._settings.drain_s)
 
     def stop(self, *, is_forced: bool) -> None:
         """Stop accepting, and finish the requests in flight; then ``serve`` returns."""
         if not self.is_draining and self._on_stopping is not None:
             self._on_stopping(sum(entry.in_flight for entry in self.catalog.entries()))
         self.is_draining = True
+        if self._jobs is not None:
+            self._jobs.close(is_forced=is_forced)
         for server in (self._server, self._grpc_server):
             if server is not None:
                 server.stop(is_forced=is_forced)
@@ -188,6 +196,7 @@ class Process:
                 is_guarded=self._gate is not None,
                 registry=self._registry_routes(),
                 mcp=mcp,
+                jobs=None if self._jobs is None else self._jobs.desk,
             )
         if self._gate is not None:
             opened = settings.opened
@@ -222,6 +231,7 @@ class Process:
             await self.follower.start()
             self.has_routes.set()
             runs.append(self.follower.run())
+            runs += [] if self._jobs is None else self._jobs.runs()
         async with background(*runs):
             yield
 
@@ -238,36 +248,24 @@ class Process:
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
         """Serve gRPC as long as the block, and until its calls are finished, where that is set."""
-        settings = self._settings
-        if settings.grpc_port is None or endpoint is None:
+        if self._settings.grpc_port is None or endpoint is None:
             yield
             return
-        from modelyard.grpc.pages import Pages
-        from modelyard.grpc.server import GrpcServer
+        from modelyard.compose.grpc import make_grpc, serving
 
-        self._grpc_server = server = GrpcServer(
-            endpoint=endpoint,
-            pages=Pages(
-                catalog=self.catalog,
-                version=__version__,
-                render_metrics=self._render_metrics,
-                verdict=self._full_verdict,
-                by_hand=self._changing(),
-                gate=None if self._gate is None else self._gate.gate,
-            ),
+        gate = None if self._gate is None else self._gate.gate
+        self._grpc_server = make_grpc(
+            self._settings,
+            endpoint,
+            catalog=self.catalog,
+            render_metrics=self._render_metrics,
             verdict=self._full_verdict,
-            gate=None if self._gate is None else self._gate.gate,
-            max_message_bytes=settings.max_body_bytes,
-            drain_s=settings.drain_s,
+            by_hand=self._changing(),
+            gate=gate,
         )
         tls = None if self._secured is None else self._secured.tls
-        port = await server.start(settings.host, settings.grpc_port, tls=tls)
-        log.info("grpc_listening", extra={"host": settings.host, "port": port})
-        try:
+        async with serving(self._grpc_server, self._settings, tls):
             yield
-        finally:
-            server.stop()
-            await server.stopped()
 
     def _registry_routes(self) -> Routes | None:
         """Return the routes of the registry; None if there is none."""
@@ -323,4 +321,7 @@ class Process:
             sticky_header=self._sticky_header,
         )
         self.metrics.watch_bodies(lambda: endpoint.budget.taken)
+        if self._jobs is not None:
+            accounts = None if self._gate is None else self._gate.accounts
+            endpoint.jobs = self._jobs.attach(dispatch, self.metrics.jobs, accounts)
         return endpoint

@@ -7,7 +7,7 @@
     ├── Unauthenticated          no valid key
     ├── Forbidden                a valid key, which may not do this
     ├── RateLimited              a valid key, which asks too much
-    ├── ModelNotFound · VersionNotFound
+    ├── ModelNotFound · VersionNotFound · JobNotFound
     ├── Conflict                 it is there already, and is another
     ├── ModelFailed              the model raised, or broke its contract
     ├── ModelCrashed             the model's process ended repeatedly while it ran the request
@@ -183,6 +183,12 @@ class VersionNotFound(RequestError):
     """The model exists, this version of it does not."""
 
     code = "version_not_found"
+
+
+class JobNotFound(RequestError):
+    """There is no such job, or none that the caller may see."""
+
+    code = "job_not_found"
 
 
 class Conflict(RequestError):

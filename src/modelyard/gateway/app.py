@@ -15,8 +15,10 @@ from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
+from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
 from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
+from modelyard.gateway.openapi_jobs import add_jobs
 from modelyard.gateway.probes import make_probes_router
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
@@ -25,6 +27,7 @@ from modelyard.gateway.routes import ByHand, Workers, make_router
 from modelyard.gateway.types import App
 from modelyard.gateway.v1_pages import make_v1_router
 from modelyard.gateway.v2_pages import make_v2_router
+from modelyard.jobs.desk import Desk
 
 # Settings of /docs: closed sections are not rendered, which takes seconds with many models.
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
@@ -43,11 +46,13 @@ def make_pages(
     is_guarded: bool = False,
     registry: APIRouter | None = None,
     mcp: App | None = None,
+    jobs: Desk | None = None,
 ) -> FastAPI:
     """Return the FastAPI application: models, probes, metrics, documentation.
 
     ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
-    its routes, where there is one. ``mcp``: the page ``/mcp``, where there is one.
+    its routes, where there is one. ``mcp``: the page ``/mcp``, where there is one. ``jobs``: tells
+    of jobs, where they are kept.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -81,6 +86,8 @@ def make_pages(
         pages.include_router(registry)
     if mcp is not None:
         pages.add_route("/mcp", mcp, methods=["POST"])  # type: ignore[arg-type]
+    if jobs is not None:
+        pages.include_router(make_jobs_router(jobs))
     _handle_errors(pages)
     without_predict = pages.openapi
     made: tuple[int, dict[str, Any]] = (-1, {})
@@ -92,7 +99,11 @@ def make_pages(
                 document = without_validation(without_predict())
                 if registry is not None:
                     add_schemas(document)
+                if jobs is not None:
+                    add_job_schemas(document)
             document = _add_operations(without_predict(), catalog)
+            if jobs is not None:
+                add_jobs(document)
             made = (catalog.revision, add_keys(document) if is_guarded else document)
         return made[1]
 

@@ -15,8 +15,12 @@ _FRAMING = "Inference-Header-Content-Length"  # of V2's binary tensors
 REQUEST_HEADERS = (
     *("Authorization", "Cache-Control", "Content-Type", _FRAMING),
     *("X-API-Key", "X-Request-Id"),
+    *("Idempotency-Key", "Last-Event-ID", "Prefer"),
+    *("Job-Callback", "Job-Delay", "Job-Expires", "Job-Max-Attempts", "Job-Priority"),
 )
-EXPOSED_HEADERS = (_FRAMING, "Retry-After", "X-Cache", "X-Request-Id")
+EXPOSED_HEADERS = (
+    *(_FRAMING, "Location", "Preference-Applied", "Retry-After", "X-Cache", "X-Request-Id"),
+)
 PREFLIGHT_MAX_AGE_S = 600
 _LINES = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: Origin\r\n"
 

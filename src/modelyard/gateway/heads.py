@@ -22,6 +22,7 @@ from modelyard.gateway.types import Headers
 
 if TYPE_CHECKING:
     from modelyard.gateway.door import Door
+    from modelyard.gateway.orders import Order
 
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 32 * 1024
@@ -43,6 +44,7 @@ class Plan(NamedTuple):
     the response. ``door``: translates, where it is not the protocol of ``/predict``.
     ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what a route may stick to.
     ``may_stream``: whether its door may answer in pieces.
+    ``order``: the job that is made of it; it has a door then. None if it is answered at once.
     """
 
     form: Form
@@ -57,6 +59,7 @@ class Plan(NamedTuple):
     credential: Credential = b""
     who: Who = UNKNOWN
     may_stream: bool = False
+    order: Order | None = None
 
 
 class Head:

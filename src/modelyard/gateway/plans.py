@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
-from modelyard.core.errors import RequestError, WrongMediaType
+from modelyard.core.errors import JobNotFound, RequestError, WrongMediaType
+from modelyard.core.messages import Form
 from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.formats import format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
+from modelyard.gateway.job_door import PredictDoor
+from modelyard.gateway.orders import Order, job_id_of, order_of, wants_job
 from modelyard.gateway.pieces import PiecesDoor
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import address_of, form_of
-from modelyard.gateway.uploads import is_upload
+from modelyard.gateway.uploads import is_upload, read_upload
 from modelyard.gateway.v1 import open_v1
 from modelyard.gateway.v2 import open_v2
 from modelyard.gateway.v2_generate import GenerateDoor, open_generate
@@ -39,24 +43,59 @@ def plan_of(head: Head) -> Plan | None:
         if door is None:
             address = address_of(head.path) if head.path.endswith(PATH) else None
             if address is None:
-                return None
-    return _make_plan(head, address) if door is None else _make_door_plan(head, door)
+                return _plan_of_named_job(head)
+    plan = _make_plan(head, address) if door is None else _make_door_plan(head, door)
+    if b"prefer" in head.headers and wants_job(head.headers[b"prefer"]):
+        return _with_order(plan, order_of(head.headers))
+    return plan
 
 
-def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
-    _check_method(head)
+def without_order(plan: Plan) -> Plan:
+    """Return the plan of a request of which no job can be made, as if it had not asked for one.
+
+    Raises:
+        JobNotFound: It is of use as a job alone.
+    """
+    if plan.order is not None and plan.order.job_id:
+        raise JobNotFound(
+            "this server keeps no jobs: it has no store. Run `modelyard store upgrade` with its "
+            "settings, and start it again"
+        )
+    is_ours = isinstance(plan.door, PredictDoor)
+    return plan._replace(order=None, door=None if is_ours else plan.door)
+
+
+def _plan_of_named_job(head: Head) -> Plan | None:
+    """Return the plan of ``PUT /jobs/ID``; None for any other request."""
+    if head.method != b"PUT" or (job_id := job_id_of(head.path)) is None:
+        return None
+    return _with_order(_make_plan(head, None, method=b"PUT"), order_of(head.headers, job_id))
+
+
+def _with_order(plan: Plan, order: Order) -> Plan:
+    """Return the plan of a request that becomes a job. It has a door, as what is answered later."""
+    door = plan.door
+    if door is None:
+        name, version, upload = plan.name, plan.version, plan.upload
+        read = None
+        if upload and name is not None:
+            read = partial(
+                read_upload, content_type=upload, name=name, version=version, query=plan.query
+            )
+        door = PredictDoor(plan.form, read, name=name, version=version)
+    return plan._replace(order=order, door=door)
+
+
+def _make_plan(
+    head: Head, address: tuple[str, str | None] | None, *, method: bytes = b"POST"
+) -> Plan:
+    if head.method != method:
+        _check_method(head)
     name, version = address or (None, None)
     content_type = head.headers.get(b"content-type", b"")
     form, upload = form_of(content_type), b""
-    if form is None and is_upload(content_type):
-        if name is None:
-            raise WrongMediaType("send files to the URL of a model: /models/NAME/predict")
-        form, upload = "raw", content_type
     if form is None:
-        raise WrongMediaType(
-            "content-type must be application/json or application/msgpack; at the URL of a model "
-            "also multipart/form-data, or the type of a file, such as image/png"
-        )
+        form, upload = _upload_of(content_type, name), content_type
     query = head.query if upload else b""
     plan = Plan(
         form=form,
@@ -73,6 +112,18 @@ def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:
         return plan
     door = PiecesDoor(form, written, address=(name, version), upload=upload, query=query)
     return plan._replace(door=door, may_stream=True)
+
+
+def _upload_of(content_type: bytes, name: str | None) -> Form:
+    """Return the form of a body that holds files."""
+    if not is_upload(content_type):
+        raise WrongMediaType(
+            "content-type must be application/json or application/msgpack; at the URL of a model "
+            "also multipart/form-data, or the type of a file, such as image/png"
+        )
+    if name is None:
+        raise WrongMediaType("send files to the URL of a model: /models/NAME/predict")
+    return "raw"
 
 
 def _make_door_plan(head: Head, door: Door) -> Plan:

@@ -14,6 +14,7 @@ from functools import partial
 import msgspec
 
 from modelyard.access.gate import Gate
+from modelyard.access.keyring import Principal
 from modelyard.access.proxies import Proxies
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
@@ -28,15 +29,11 @@ from modelyard.gateway.counted import start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
-from modelyard.gateway.plans import NO_PLAN, plan_of
-from modelyard.gateway.preparing import Predicting, Preparing
-from modelyard.gateway.question import (
-    INLINE_PARSE_BYTES,
-    new_request_id,
-    read_ask,
-    request_id_of,
-)
+from modelyard.gateway.plans import NO_PLAN, plan_of, without_order
+from modelyard.gateway.preparing import Begun, Predicting, Preparing
+from modelyard.gateway.question import INLINE_PARSE_BYTES, new_request_id, read_ask, request_id_of
 from modelyard.gateway.streams import StreamStarter
+from modelyard.gateway.submitting import Submitting, submitter_of
 from modelyard.gateway.types import GatewayMetrics, Respond
 from modelyard.gateway.uploads import read_upload
 from modelyard.gateway.watched import Answered, Watched
@@ -61,6 +58,7 @@ class PredictEndpoint:
     Attributes:
         sticky_header: See above.
         watched: Sees answers for the guards of routes; None if there are none.
+        jobs: Makes jobs of requests that want it; None if none are kept here.
     """
 
     def __init__(
@@ -78,6 +76,7 @@ class PredictEndpoint:
     ) -> None:
         self._note_answer = metrics.answered
         self.watched: Watched | None = None
+        self.jobs: Submitting | None = None
         self.sticky_header = sticky_header.encode("ascii")
         self.cors = cors
         self._gate = gate
@@ -170,7 +169,7 @@ class PredictEndpoint:
         asked = Asked(plan, request_id_of(given_id), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
 
-    def _start(self, asked: Asked, ask: Ask) -> ClientCall:
+    def _start(self, asked: Asked, ask: Ask) -> Begun:
         plan = asked.plan
         if ask.timeout_s is not None and ask.timeout_s > (cap_s := self._dispatch.timeout_cap_s):
             respond = with_lines(b"x-timeout-s: %g\r\n" % cap_s, asked.respond)
@@ -179,6 +178,8 @@ class PredictEndpoint:
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
+            if plan.order is not None:
+                return self._submit(asked, ask, principal)
             entry = self._dispatch.catalog.stable(ask.model_name, ask.model_version)
             plan.door.check(entry, ask)
             if isinstance(ask, Heard) and ask.written is not None:
@@ -201,6 +202,15 @@ class PredictEndpoint:
             is_bypass=plan.is_bypass,
             who=plan.who,
         )
+
+    def _submit(self, asked: Asked, ask: Ask, principal: Principal | None) -> Begun:
+        """Make a job of a request. Where none are kept it is answered at once, as is allowed to
+        who does not know the preference (RFC 7240, 2).
+        """
+        if self.jobs is None:
+            return self._start(asked._replace(plan=without_order(asked.plan)), ask)
+        submitter = submitter_of(principal, self._gate)
+        return self.jobs.begin(asked, ask, submitter, partial(self._answer_problem, asked))
 
     # Bodies that are compressed, or take long to parse.
 

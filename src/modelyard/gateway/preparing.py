@@ -7,7 +7,6 @@ from typing import Protocol
 
 from modelyard.core.call import Outcome
 from modelyard.core.errors import RequestError
-from modelyard.dispatch.dispatch import ClientCall
 
 
 class Predicting(Protocol):
@@ -23,6 +22,14 @@ class Predicting(Protocol):
         ...
 
 
+class Begun(Predicting, Protocol):
+    """One that has begun: a call, or a job that is being kept."""
+
+    def watch(self, watcher: Callable[[object], None], /) -> None:
+        """Call ``watcher`` when it has an outcome."""
+        ...
+
+
 class Preparing:
     """A request whose body is being decoded, and later the call that it becomes.
 
@@ -32,7 +39,7 @@ class Preparing:
 
     def __init__(self, on_given_up: Callable[[RequestError], None]) -> None:
         self._on_given_up = on_given_up
-        self._call: ClientCall | None = None
+        self._call: Begun | None = None
         self._outcome: RequestError | None = None
 
     @property
@@ -40,7 +47,7 @@ class Preparing:
         """See ``Predicting``."""
         return self._outcome if self._call is None else self._call.outcome
 
-    def become(self, call: ClientCall | RequestError) -> None:
+    def become(self, call: Begun | RequestError) -> None:
         """Note that it has become a call, or was refused."""
         if isinstance(call, RequestError):
             self._outcome = call

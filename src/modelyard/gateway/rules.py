@@ -2,7 +2,7 @@
 in ``access/gate.py``.
 
     nothing   open to everybody: probes, and the start page
-    key       any valid key
+    key       any valid key; of jobs it sees its owner's (``job_pages.py``)
     see       a key that may see the model that the path names
     release   a key that may load and unload it, and push versions of it
     push      a key that may do so with some model
@@ -53,6 +53,10 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("POST", rf"/models/{_NAME}/(load|unload)", "release"),
     ("POST", rf"/v2/repository/models/{_NAME}/(load|unload)", "release"),
     ("GET", r"/registry/(models|routes)", "key"),
+    ("GET", r"/jobs(/[^/]+(/result|/events|/deliveries)?)?", "key"),
+    ("POST", r"/jobs/[^/]+/(cancel|retry|deliveries/[^/]+/replay)", "key"),
+    ("GET", r"/callbacks/secrets", "key"),
+    ("DELETE", r"/jobs/[^/]+", "key"),
     ("GET", rf"/registry/models/{_NAME}(/audit|/versions/[^/]+(/files/.+)?)?", "see"),
     ("PUT", rf"/registry/models/{_NAME}/(versions|aliases)/[^/]+", "release"),
     ("DELETE", rf"/registry/models/{_NAME}/aliases/[^/]+", "release"),

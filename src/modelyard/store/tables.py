@@ -107,3 +107,102 @@ ROUTES = sa.Table(
     sa.Column("before", sa.Text),  # what a rollback brings back
     sa.Column("warm", sa.JSON),  # until when versions stay up, by version
 )
+
+JOBS = sa.Table(
+    "jobs",
+    METADATA,
+    sa.Column("uid", sa.String(32), primary_key=True),
+    sa.Column("id", sa.String(128), nullable=False),
+    sa.Column("tenant", sa.String(32), nullable=False),
+    sa.Column("owner", sa.String(400), nullable=False),
+    sa.Column("key", sa.String(400), nullable=False),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("version", sa.String(64)),
+    sa.Column("form", sa.String(8), nullable=False),
+    sa.Column("door", sa.String(8), nullable=False),
+    sa.Column("echo", sa.Text, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # delayed: queued, and not to be run yet
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("ready_at", sa.Double, nullable=False),
+    sa.Column("deadline", sa.Double, nullable=False),
+    sa.Column("started", sa.Double),
+    sa.Column("finished", sa.Double),
+    sa.Column("timeout_s", sa.Double),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("holder", sa.String(128)),  # who runs it
+    sa.Column("lease_until", sa.Double),
+    sa.Column("callback", sa.Text),
+    sa.Column("idempotency_key", sa.String(255)),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("answered_version", sa.String(64)),
+    sa.Column("error", sa.Text),  # JSON
+    sa.Column("progress", sa.Double),
+    sa.Column("bytes", sa.BigInteger, nullable=False),  # of input and result
+    sa.Index("jobs_id", "id", "tenant", unique=True),
+    sa.Index("jobs_tenant", "tenant", "uid"),
+)
+_IS_KEYED = JOBS.c.idempotency_key.is_not(None)
+_IS_OPEN = JOBS.c.finished.is_(None)
+_WHERE = {
+    ("jobs_key", "idempotency_key", "tenant"): _IS_KEYED,
+    ("jobs_queue", "model", "rank", "ready_at"): JOBS.c.state == "queued",
+    ("jobs_delayed", "ready_at"): JOBS.c.state == "delayed",
+    ("jobs_running", "lease_until"): JOBS.c.state == "running",
+    ("jobs_failed", "tenant", "uid"): JOBS.c.state == "failed",
+    ("jobs_deadline", "deadline"): _IS_OPEN,
+    ("jobs_finished", "finished", "model", "bytes"): JOBS.c.finished.is_not(None),
+}
+for (_name, *_columns), _is in _WHERE.items():
+    sa.Index(
+        _name,
+        *(JOBS.c[column] for column in _columns),
+        unique=_name == "jobs_key",
+        sqlite_where=_is,
+        postgresql_where=_is,
+    )
+
+JOB_INPUTS = sa.Table(
+    "job_inputs",
+    METADATA,
+    sa.Column("uid", sa.String(32), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+
+JOB_RESULTS = sa.Table(
+    "job_results",
+    METADATA,
+    sa.Column("uid", sa.String(32), primary_key=True),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+)
+"""Of each job that succeeded, one: written with its last state, by the attempt that held it."""
+
+DELIVERIES = sa.Table(
+    "deliveries",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("uid", sa.String(32), nullable=False, index=True),  # of the job
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("tenant", sa.String(32), nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("host", sa.String(255), nullable=False),  # with the port: of those that wait for it
+    sa.Column("state", sa.String(10), nullable=False),  # pending, delivered, failed
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due", sa.Double),  # None if nothing is to be done any more
+    sa.Column("finished", sa.Double),
+    sa.Column("status", sa.Integer),  # of the last answer
+    sa.Column("error", sa.Text),  # why the last attempt failed
+    sa.Index("deliveries_tenant", "tenant", "id"),
+    sa.Index(
+        "deliveries_due",
+        "due",
+        sqlite_where=sa.text("due IS NOT NULL"),
+        postgresql_where=sa.text("due IS NOT NULL"),
+    ),
+)
+"""Callbacks: one for each time that a job came to its end."""

@@ -23,6 +23,7 @@ from prometheus_client import (
 from modelyard.core.messages import Answers
 from modelyard.core.names import Target
 from modelyard.telemetry.collectors import Histograms, Tallies
+from modelyard.telemetry.jobs import JobMetrics
 from modelyard.telemetry.usage import UsageMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -169,6 +170,7 @@ class Metrics:
         )
 
         self.used = UsageMetrics(registry).used
+        self.jobs = JobMetrics(registry)
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""

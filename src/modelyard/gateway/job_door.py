@@ -1,0 +1,69 @@
+"""The door of a request that becomes a job: its body is read as without that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from modelyard.core.errors import RequestError
+from modelyard.core.messages import Form
+from modelyard.core.names import Target
+from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask
+from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
+from modelyard.gateway.door import Heard, Told
+from modelyard.gateway.question import read_ask
+
+Read = Callable[[bytes | bytearray], Ask]
+
+
+class PredictDoor:
+    """``POST /predict`` as a door, for what is read now and answered later.
+
+    Args:
+        form: Of the body.
+        read: Reads the body, if that is no plain one of this form.
+        name: Of the model; None if the body names it.
+        version: The same of the version.
+    """
+
+    def __init__(
+        self,
+        form: Form,
+        read: Read | None = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+    ) -> None:
+        self.form = form
+        self._read = read
+        self._name = name
+        self._version = version
+
+    def is_quick(self, body_bytes: int) -> bool:
+        """See ``Door``."""
+        return False
+
+    def read(self, body: bytes | bytearray) -> Heard:
+        """See ``Door``."""
+        if self._read is not None:
+            ask = self._read(body)
+        else:
+            ask = read_ask(body, self.form, name=self._name, version=self._version)
+        version, timeout_s = ask.model_version, ask.timeout_s
+        return Heard(ask.model_name, ask.input_data, version, timeout_s, ask.priority)
+
+    def check(self, entry: Entry, ask: Ask) -> None:
+        """See ``Door``: every target can be asked this way."""
+
+    def answer(
+        self, target: Target, output: bytes, echo: bytes, *, told: Told
+    ) -> tuple[bytes, bytes]:
+        """See ``Door``."""
+        body = prediction_body(target, output, self.form)
+        request_id, cache_use = told
+        head = prediction_head(self.form, len(body), request_id=request_id, cache_use=cache_use)
+        return head, body
+
+    def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:
+        """See ``Door``."""
+        return problem_answer(error, request_id)

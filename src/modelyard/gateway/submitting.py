@@ -1,0 +1,239 @@
+"""Makes jobs of requests: a 202 is sent when one is kept, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import NamedTuple
+
+import msgspec
+
+from modelyard.access.accounts import Account, Entered
+from modelyard.access.gate import Gate
+from modelyard.access.keyring import Principal
+from modelyard.access.limits import Count
+from modelyard.core.batch import Priority
+from modelyard.core.call import Outcome
+from modelyard.core.clock import WallClock
+from modelyard.core.errors import InvalidInput, RequestError
+from modelyard.core.instances import MANY, count_instances
+from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask, Dispatch
+from modelyard.gateway.asked import Asked
+from modelyard.gateway.counted import cost_of
+from modelyard.gateway.heads import Plan
+from modelyard.gateway.job_door import PredictDoor
+from modelyard.gateway.orders import Order
+from modelyard.gateway.v1 import V1Door
+from modelyard.gateway.v2 import V2Door
+from modelyard.jobs.intake import Intake
+from modelyard.jobs.job import NewJob, Uids
+
+_HEAD = (
+    b"HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"location: /jobs/%b\r\nx-request-id: %b\r\n"
+)
+_APPLIED = b"preference-applied: respond-async\r\n"
+_DOORS: dict[type, str] = {PredictDoor: "", V1Door: "v1", V2Door: "v2"}
+_RANKS: dict[Priority, int] = {"high": -50, "normal": 0, "low": 50}
+"""What the priority in a body means among jobs, which all run at the dispatch's lowest."""
+
+
+class Terms(NamedTuple):
+    """What jobs are kept on.
+
+    Attributes:
+        expires_s: No job is begun later than after so many seconds.
+        max_attempts: How often one that says nothing else may fail.
+        check_callback: Raises a RequestError if ends cannot be told to a URL.
+    """
+
+    expires_s: float
+    max_attempts: int
+    check_callback: Callable[[str], None]
+
+
+class Submitter(NamedTuple):
+    """Whose job it is. ``account``: None if callers are not known."""
+
+    tenant: str = ""
+    owner: str = ""
+    account: Account | None = None
+
+
+class Submission:
+    """A request that is becoming a job: in progress until that is kept."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        self._watchers: list[Callable[[object], None]] = []
+
+    def settle(self, outcome: Outcome) -> None:
+        """See ``Predicting``. Who leaves meanwhile has a job all the same."""
+        if self.outcome is None:
+            self.outcome = outcome
+            for watcher in self._watchers:
+                watcher(self)
+
+    def watch(self, watcher: Callable[[object], None]) -> None:
+        """Call ``watcher`` when it is kept or refused."""
+        self._watchers.append(watcher)
+
+
+Refuse = Callable[[RequestError, None], None]
+"""Answers with an error; of which version is not known."""
+
+
+def submitter_of(principal: Principal | None, gate: Gate | None) -> Submitter:
+    """Return whose job it is that a caller submits."""
+    if principal is None or gate is None:
+        return Submitter()
+    account = principal.account or gate.open_account(principal)
+    return Submitter(principal.tenant.hex(), account.owner, account)
+
+
+class Submitting:
+    """Makes jobs.
+
+    Args:
+        intake: Keeps them.
+        terms: On which.
+        dispatch: Knows what is asked.
+        uids: Names jobs.
+        wall_clock: Unix time, in seconds.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        terms: Terms,
+        *,
+        dispatch: Dispatch,
+        uids: Uids,
+        wall_clock: WallClock,
+    ) -> None:
+        self._uids = uids
+        self._intake = intake
+        self._terms = terms
+        self._dispatch = dispatch
+        self._wall_clock = wall_clock
+
+    def begin(self, asked: Asked, ask: Ask, submitter: Submitter, refuse: Refuse) -> Submission:
+        """Begin to keep a job.
+
+        Args:
+            asked: The request; its plan has an order.
+            ask: What it asks.
+            submitter: Who asks.
+            refuse: Answers with an error, if it cannot be kept after all.
+
+        Raises:
+            RequestError: It cannot be kept.
+        """
+        entry = self._dispatch.catalog.resolve(ask.model_name, ask.model_version)
+        job = self._make(asked.plan, ask, submitter)
+        counting = _Counting(submitter.account, entry, job)
+        counting.enter(ask, partial(cost_of, self._dispatch, ask, asked.plan.form))
+        submission = Submission()
+
+        def then(verdict: str | RequestError) -> None:
+            counting.leave(is_kept=isinstance(verdict, str))
+            is_awaited = submission.outcome is None
+            submission.settle(b"" if isinstance(verdict, str) else verdict)
+            if not is_awaited:
+                return
+            if isinstance(verdict, str):
+                asked.respond(*_answer_of(verdict, asked))
+            else:
+                refuse(verdict, None)
+
+        try:
+            self._intake.add(job, then)
+        except BaseException:
+            counting.leave(is_kept=False)
+            raise
+        return submission
+
+    def _make(self, plan: Plan, ask: Ask, submitter: Submitter) -> NewJob:
+        order, now = plan.order, self._wall_clock()
+        assert order is not None
+        uid = self._uids.new(now)
+        expires_s = self._terms.expires_s
+        if order.expires_s is not None:
+            expires_s = min(order.expires_s, expires_s)
+        if order.delay_s >= expires_s:
+            raise InvalidInput(f"a job that may begin in {order.delay_s:g} s expires before that")
+        if order.callback is not None:
+            self._terms.check_callback(order.callback)
+        door, input_ = _DOORS[type(plan.door)], bytes(ask.input_data)
+        echo = getattr(ask, "echo", b"").decode()
+        return NewJob(
+            uid=uid,
+            id=order.job_id or uid,
+            tenant=submitter.tenant,
+            owner=submitter.owner,
+            key="" if submitter.account is None else submitter.account.key,
+            model=ask.model_name,
+            version=ask.model_version,
+            form=plan.form,
+            door=door,
+            echo=echo,
+            input=input_,
+            timeout_s=ask.timeout_s,
+            rank=_RANKS[ask.priority] - order.priority,
+            created=now,
+            ready_at=now + order.delay_s,
+            deadline=now + expires_s,
+            max_attempts=order.max_attempts or self._terms.max_attempts,
+            callback=order.callback,
+            idempotency_key=order.idempotency_key,
+            digest=_digest_of(ask, order, (plan.form, door, echo), input_),
+        )
+
+
+class _Counting:
+    """One submission in the account of its caller."""
+
+    def __init__(self, account: Account | None, entry: Entry, job: NewJob) -> None:
+        self._account = account
+        self._entry = entry
+        self._job = job
+        self._entered: Sequence[Entered] = ()
+
+    def enter(self, ask: Ask, cost: Callable[[Count], float]) -> None:
+        """Count it; raises a RateLimited if that is too much."""
+        if self._account is not None and self._account.meters:
+            self._entered = self._account.enter(ask.model_name, cost)
+
+    def leave(self, *, is_kept: bool) -> None:
+        """Count it as used, or not at all."""
+        account, entry = self._account, self._entry
+        if account is None:
+            return
+        if not is_kept:
+            account.undo(self._entered)
+            return
+        known = entry.announcement
+        counted = count_instances(memoryview(self._job.input), self._job.form)
+        instances = counted if counted < MANY else known.max_batch_size
+        account.admit(self._entered, entry.target.name, instances, known.limits.weight)
+
+
+def _answer_of(job_id: str, asked: Asked) -> tuple[bytes, bytes]:
+    body = b'{"id":"%b","state":"queued"}' % job_id.encode()
+    head = _HEAD % (len(body), job_id.encode(), asked.request_id.encode())
+    order = asked.plan.order
+    is_named = order is not None and order.job_id
+    return (head if is_named else head + _APPLIED), body
+
+
+def _digest_of(ask: Ask, order: Order, form: tuple[str, str, str], input_: bytes) -> str:
+    """Return the digest of all that makes a request another one."""
+    said = (
+        *(ask.model_name, ask.model_version, ask.timeout_s, ask.priority, *form),
+        *order._replace(job_id="", idempotency_key=None),
+    )
+    digest = sha256(msgspec.json.encode(said))
+    digest.update(input_)
+    return digest.hexdigest()

@@ -1,0 +1,146 @@
+"""Jobs in the store as a queue: leased by those that run them, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from modelyard.core.errors import Failure
+from modelyard.jobs.job import Ending, Leased
+from modelyard.store.away import away
+from modelyard.store.changing import begin
+from modelyard.store.deliveries import add_deliveries
+from modelyard.store.job_rows import DELAYED, ENDED, INPUTS, OF_LEASE, ended_row, leased_of
+from modelyard.store.jobs import JobStore
+from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
+
+MOST_ATTEMPTS = 1000
+_AT_ONCE = 500
+_LOST = Failure(
+    "unavailable", f"whoever ran it was gone before it was finished, {MOST_ATTEMPTS} times"
+)
+_QUEUED, _RUNNING, _DELAYED = (
+    JOBS.c.state == sa.literal(state, literal_execute=True)
+    for state in ("queued", "running", DELAYED)
+)
+"""As they stand in the indexes, which databases use for what is written the same alone."""
+_MODELS = sa.text(
+    "WITH RECURSIVE found(model) AS (SELECT min(model) FROM jobs WHERE state = 'queued' UNION ALL "
+    "SELECT (SELECT min(model) FROM jobs WHERE state = 'queued' AND model > found.model) "
+    "FROM found WHERE found.model IS NOT NULL) SELECT model FROM found"
+)
+"""The models that have queued jobs: a step in the index for each, however many jobs there are."""
+
+
+class JobQueue(JobStore):
+    """The whole book of jobs: also those that are to run; see ``QueueBook``."""
+
+    def lease(self, wanted: Mapping[str, int], *, holder: str, until: float) -> list[Leased]:
+        """See ``QueueBook``."""
+        now = self.wall_clock()
+        with away(self.engine), self.engine.connect() as connection:
+            waiting = {model for (model,) in connection.execute(_MODELS) if model is not None}
+        if waiting.isdisjoint(wanted):
+            return []
+        with away(self.engine), begin(self.engine) as connection:
+            rows: list[sa.Row[Any]] = []
+            for model in waiting & wanted.keys():
+                most = wanted[model]
+                first = (
+                    sa.select(JOBS.c.uid)
+                    .where(_QUEUED, JOBS.c.model == model, JOBS.c.deadline > now)
+                    .order_by(JOBS.c.rank, JOBS.c.ready_at)
+                    .limit(most)
+                    .with_for_update(skip_locked=True)
+                )
+                taken = {
+                    **{"state": "running", "holder": holder, "lease_until": until},
+                    "attempt": JOBS.c.attempt + 1,
+                    "revision": JOBS.c.revision + 1,
+                    "started": sa.func.coalesce(JOBS.c.started, now),
+                }
+                change = JOBS.update().where(JOBS.c.uid.in_(first)).values(taken)
+                rows += connection.execute(change.returning(*OF_LEASE)).all()
+            if not rows:
+                return []
+            of = JOB_INPUTS.c.uid.in_([row.uid for row in rows])
+            contents = {row.uid: row.content for row in connection.execute(INPUTS.where(of))}
+        return [leased_of(row, contents[row.uid]) for row in rows]
+
+    def renew(self, held: Mapping[str, int], *, until: float) -> set[str]:
+        """See ``QueueBook``."""
+        with away(self.engine), begin(self.engine) as connection:
+            is_held = sa.and_(JOBS.c.uid.in_(list(held)), _RUNNING)
+            query = sa.select(JOBS.c.uid, JOBS.c.attempt).where(is_held).with_for_update()
+            still = {row.uid for row in connection.execute(query) if held[row.uid] == row.attempt}
+            change = JOBS.update().where(JOBS.c.uid.in_(still)).values(lease_until=until)
+            connection.execute(change)
+        return still
+
+    def finish(self, endings: Sequence[Ending]) -> set[str]:
+        """See ``QueueBook``. An attempt whose job runs no longer, or as another one, changes
+        nothing: so a job has one result, whoever else has run it.
+        """
+        now = self.wall_clock()
+        uids = [ending.uid for ending in endings]
+        query = sa.select(JOBS.c.uid, JOBS.c.attempt).where(JOBS.c.uid.in_(uids), _RUNNING)
+        with away(self.engine), begin(self.engine) as connection:
+            running = connection.execute(query.order_by(JOBS.c.uid).with_for_update()).all()
+            attempts = {row.uid: row.attempt for row in running}
+            mine = [one for one in endings if attempts.get(one.uid) == one.attempt]
+            if not mine:
+                return set()
+            connection.execute(ENDED, [ended_row(ending, now) for ending in mine])
+            results = [
+                {"uid": one.uid, "content": one.output} for one in mine if one.output is not None
+            ]
+            if results:
+                connection.execute(JOB_RESULTS.insert(), results)
+            add_deliveries(connection, [one.uid for one in mine if one.state != "queued"], now)
+        return {ending.uid for ending in mine}
+
+    def sweep(self) -> None:
+        """See ``QueueBook``."""
+        now = self.wall_clock()
+        with away(self.engine), begin(self.engine) as connection:
+            _promote(connection, now)
+            _take_back(connection, now)
+            _expire(connection, now)
+
+
+def _some(*where: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Return the condition of some rows that nobody else changes now."""
+    query = sa.select(JOBS.c.uid).where(*where).limit(_AT_ONCE).with_for_update(skip_locked=True)
+    return JOBS.c.uid.in_(query)
+
+
+def _promote(connection: sa.Connection, now: float) -> None:
+    ready = _some(_DELAYED, JOBS.c.ready_at <= now)
+    connection.execute(JOBS.update().where(ready).values(state="queued"))
+
+
+def _take_back(connection: sa.Connection, now: float) -> None:
+    """Queue what was leased by somebody who is gone."""
+    lost = _some(_RUNNING, JOBS.c.lease_until < now, JOBS.c.attempt < MOST_ATTEMPTS)
+    again = {"state": "queued", "lease_until": None, "holder": None}
+    connection.execute(JOBS.update().where(lost).values(**again, revision=JOBS.c.revision + 1))
+    hopeless = _some(_RUNNING, JOBS.c.lease_until < now)
+    end = {"state": "failed", "finished": now, "error": msgspec.json.encode(_LOST).decode()}
+    _end(connection, hopeless, end, now)
+
+
+def _expire(connection: sa.Connection, now: float) -> None:
+    is_waiting = JOBS.c.state.in_(("queued", DELAYED))
+    late = _some(JOBS.c.finished.is_(None), JOBS.c.deadline <= now, is_waiting)
+    _end(connection, late, {"state": "expired", "finished": now}, now)
+
+
+def _end(
+    connection: sa.Connection, which: sa.ColumnElement[bool], end: dict[str, object], now: float
+) -> None:
+    ended = {**end, "revision": JOBS.c.revision + 1, "lease_until": None, "holder": None}
+    change = JOBS.update().where(which).values(ended).returning(JOBS.c.uid)
+    add_deliveries(connection, list(connection.execute(change).scalars()), now)
