@@ -18,6 +18,7 @@ from modelyard.compose.broker import make_broker
 from modelyard.compose.demands import Demands
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import OnChange, OnStopping, Process
+from modelyard.compose.routes import name_of_store
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
@@ -69,6 +70,7 @@ class ClusterGateway:
         broker = make_broker(settings, metrics)
         self._news = RouteNews(
             broker,
+            store=name_of_store(settings),
             snapshot=lambda: self._process.catalog.router.snapshot,
             hear=self._hear,
         )
