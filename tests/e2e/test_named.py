@@ -58,7 +58,7 @@ class Following:
             wait_until(is_so, what=f"{answering} of {served}")
 
     def states(self, server: Member) -> dict[str, str]:
-        versions = server.http.get(f"/models/{NAME}").json()["versions"]
+        versions = server.http.get(f"/models/{NAME}").json().get("versions", ())
         return {one["version"]: one["state"] for one in versions}
 
 
@@ -104,6 +104,19 @@ def test_a_version_that_cannot_be_fetched_takes_nothing_from_the_one_that_was(
         assert "9" in event["why"]
     following.push("9")
     following.wait_for("9", served={"9"})
+
+
+def test_what_is_unloaded_by_hand_stays_so(following: Following) -> None:
+    server = following.servers[0]
+    following.route("promote", NAME, "2")
+    following.wait_for("2", served={"2"})
+    assert server.http.post(f"/models/{NAME}/unload").is_success
+    following.push("10")
+    following.route("promote", NAME, "10")
+    wait_until(lambda: following.states(server).get("10") == "ready", what="the next version")
+    assert "2" not in following.states(server)
+    assert server.http.post(f"/models/{NAME}/load").is_success
+    following.wait_for("10", served={"10"})
 
 
 def test_a_server_starts_with_what_it_had_while_the_registry_is_away(following: Following) -> None:

@@ -40,7 +40,7 @@ PLACES = [
     (HELLO, ""),
 ]
 KINDS = ["BUNDLE", "ANSWERS", "REFUSAL", "STATUS", "CARD", "HELLO", "PING"]
-KINDS += ["ROUTES", "ROUTES_WANTED"]
+KINDS += ["ROUTES"]
 TYPES = [*(str(getattr(envelope, name)) for name in KINDS), "modelyard.bundle.99", "", None]
 NAMES = ["trick_model", "../../etc/passwd", "a\nb", "x" * 5_000, "", '"}', "other"]
 WILD = [math.nan, math.inf, -math.inf, -1.0, 1e300, "1", None, [], 2**63]

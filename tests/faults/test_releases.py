@@ -18,11 +18,11 @@ import pytest
 from aio_pika.exceptions import ChannelPreconditionFailed
 
 from modelyard.core.routes import Route, Snapshot
+from modelyard.store.schema import place_of
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.topology import CARDS, ROUTES
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick
-from tests.support.ports import free_port
 from tests.support.postgres import Postgres
 from tests.support.releases import (
     MODEL,
@@ -102,7 +102,10 @@ async def test_a_gateway_that_cannot_read_the_store_gets_its_routes_from_another
     route, broker = released.route, released.cluster.broker
     settings = {
         "MODELYARD_AMQP_URL": broker.url,
-        "MODELYARD_DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/nothing",
+        # The same database, and a user whom it does not know.
+        "MODELYARD_DATABASE_URL": released.settings["MODELYARD_DATABASE_URL"].replace(
+            "modelyard@", "nobody@"
+        ),
         "MODELYARD_STATE_FOLDER": str(tmp_path),
     }
     await route("promote", MODEL, "1")
@@ -119,14 +122,15 @@ async def test_a_gateway_that_cannot_read_the_store_gets_its_routes_from_another
         await wait_for(lambda: answers("1"), "the routes of another")
         await route("promote", MODEL, "2")
         await wait_for(lambda: answers("2"), "what has changed since")
-        await forge(broker, Snapshot(1 << 40, {MODEL: Route({"1": 100})}))
+        store = place_of(settings["MODELYARD_DATABASE_URL"])
+        await forge(broker, envelope.Told(store, Snapshot(1 << 40, {MODEL: Route({"1": 100})})))
         await wait_for(lambda: cut_off.events("routes_not_believed"), "a word of it")
         assert answers("2")
         await route("promote", MODEL, "1")
         await wait_for(lambda: answers("1"), "that it still believes the others")
 
 
-async def forge(broker: Broker, snapshot: Snapshot) -> None:
+async def forge(broker: Broker, told: envelope.Told) -> None:
     """Tell routes as another user of the broker, who may publish wherever a gateway may."""
     user = "a-worker"
     await asyncio.to_thread(broker.control, "add_user", user, user)
@@ -138,7 +142,7 @@ async def forge(broker: Broker, snapshot: Snapshot) -> None:
             channel = await connection.channel()
             place = await channel.get_exchange(CARDS, ensure=False)
             message = aio_pika.Message(
-                bytes(envelope.encode(snapshot)), type=envelope.ROUTES, user_id=claimed
+                bytes(envelope.encode(told)), type=envelope.ROUTES, user_id=claimed
             )
             if claimed in (None, user):
                 await place.publish(message, ROUTES, mandatory=False)

@@ -19,6 +19,7 @@ from modelyard.compose.demands import Demands
 from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.process import OnChange, OnStopping, Process
+from modelyard.compose.routes import name_of_store
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.core.demand import Demand
 from modelyard.core.manifest import Manifest
@@ -72,6 +73,7 @@ class ClusterGateway:
         broker = make_broker(settings, metrics)
         self._news = RouteNews(
             broker,
+            store=name_of_store(settings),
             snapshot=lambda: self._process.catalog.router.snapshot,
             hear=self._hear,
         )

@@ -145,6 +145,7 @@ class Models:
     async def remove(self, folder: Path) -> None:
         """Serve a folder no longer."""
         self._clear(folder)
+        self._unloaded.pop(folder, None)
         hosted = self._hosted.pop(folder, None)
         if hosted is not None:
             self._drop(hosted)
@@ -185,8 +186,8 @@ class Models:
         if not chosen:
             raise ModelNotFound("no model of this name is loaded; GET /models lists those that are")
         for folder, hosted in chosen.items():
-            self._unloaded[folder] = hosted.manifest
             await self.remove(folder)
+            self._unloaded[folder] = hosted.manifest
             log.info("unloaded_by_hand", extra={"folder": folder.name, "model": name})
 
     async def _load(

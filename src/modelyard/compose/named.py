@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -39,13 +39,6 @@ log = logging.getLogger(__name__)
 
 class _Digests(msgspec.Struct):
     digests: dict[str, str]
-
-
-class _Held(NamedTuple):
-    """A version that is served; ``hold`` keeps its folder in the cache."""
-
-    folder: Path
-    hold: contextlib.ExitStack
 
 
 class NamedModels:
@@ -77,7 +70,8 @@ class NamedModels:
         self._actor = actor
         self._clock = clock
         self._wall_clock = wall_clock
-        self._held: dict[Target, _Held] = {}
+        self._held: dict[Target, contextlib.ExitStack] = {}  # what keeps a folder in the cache
+        self._folders: dict[Target, Path] = {}  # where versions are, also those that went
         self._refused: dict[Target, str] = {}  # why
         self._again: dict[Target, float] = {}  # when those are fetched anew
         self._named_at: dict[Target, float] = {}  # when something last named a version
@@ -96,8 +90,8 @@ class NamedModels:
                     self._look(group)
                     await asyncio.sleep(LOOK_EVERY_S)
         finally:
-            for held in self._held.values():
-                held.hold.close()
+            for hold in self._held.values():
+                hold.close()
 
     async def settled(self) -> None:
         """Wait until all that is named has loaded or failed."""
@@ -108,6 +102,8 @@ class NamedModels:
     def _look(self, group: asyncio.TaskGroup) -> None:
         now, named = self._clock(), self._named()
         self._named_at |= dict.fromkeys(named, now)
+        for target in self._folders.keys() & self._models.targets():
+            self._named_at.setdefault(target, now)  # one that went was loaded by hand
         for target in self._lacking():
             self._begin(group, target, self._take_up(target))
         for target, at in list(self._named_at.items()):
@@ -119,8 +115,8 @@ class NamedModels:
         return self._snapshot().named(now=self._wall_clock())
 
     def _lacking(self) -> set[Target]:
-        """Return what is to be fetched now."""
-        now, here = self._clock(), self._models.targets() | self._busy
+        """Return what is to be fetched now. What was unloaded by hand stays so."""
+        now, here = self._clock(), self._models.targets() | self._busy | self._held.keys()
         return {one for one in self._named() - here if self._again.get(one, now) <= now}
 
     def _is_needed(self, target: Target, named: set[Target]) -> bool:
@@ -139,12 +135,14 @@ class NamedModels:
         hold = contextlib.ExitStack()
         try:
             folder, manifest = await asyncio.to_thread(self._fetch, target, hold)
-        except _REFUSALS as error:
+        except Exception as error:  # whatever it is, other versions are served
             hold.close()
-            self._refuse(target, str(error))
+            if not isinstance(error, _REFUSALS):
+                log.exception("unexpected_error", extra={"model": str(target)})
+            self._refuse(target, str(error) or repr(error))
             return
         self._refused.pop(target, None)
-        self._held[target] = _Held(folder, hold)
+        self._held[target], self._folders[target] = hold, folder
         refusal = await self._models.put(folder, manifest)
         if refusal is None:
             log.info("version_loaded", extra={"model": str(target)})
@@ -174,11 +172,11 @@ class NamedModels:
         self._again.pop(target, None)
         if self._refused.pop(target, None) is not None:
             await self._models.remove(_shown_as(target))
-        held = self._held.pop(target, None)
-        if held is not None:
-            await self._models.remove(held.folder)
-            held.hold.close()
+        if target in self._folders:
+            await self._models.remove(self._folders[target])
             log.info("version_unloaded", extra={"model": str(target)})
+        if (hold := self._held.pop(target, None)) is not None:
+            hold.close()
 
 
 def _shown_as(target: Target) -> Path:

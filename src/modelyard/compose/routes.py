@@ -46,6 +46,17 @@ def sticky_header_of(settings: Settings) -> str:
     return name.lower()
 
 
+def name_of_store(settings: Settings) -> str:
+    """Return what names the store for other gateways, whose user there may be another one; empty if
+    there is none.
+    """
+    if not (settings.has_store and all(map(find_spec, _LIBRARIES))):
+        return ""
+    from modelyard.store.schema import place_of
+
+    return place_of(settings.store_url)
+
+
 class RouteReader(Protocol):
     """Where routes are."""
 

@@ -20,6 +20,7 @@ from modelyard.registry.errors import RegistryError
 from modelyard.registry.interface import Collected, pieces_of
 
 TIMEOUT_S = 60.0  # of silence
+ROUTES_TIMEOUT_S = 5.0  # for what is asked twice a second
 _NOT_FOUND = 404
 T = TypeVar("T")
 
@@ -66,7 +67,8 @@ class RemoteRegistry:
 
     def routes(self, *, after: int) -> Snapshot | None:
         """Return routes and aliases; None if their number is still ``after``."""
-        with self._open("GET", f"/registry/routes?after={after}") as answer:
+        path = f"/registry/routes?after={after}"
+        with self._open("GET", path, timeout_s=ROUTES_TIMEOUT_S) as answer:
             content = self._read(answer)
         return self._decode(content, Snapshot) if content else None
 
@@ -158,6 +160,7 @@ class RemoteRegistry:
         *,
         body: bytes | IO[bytes] | None = None,
         headers: dict[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> HTTPResponse:
         """Ask, and return the answer, which is to be closed.
 
@@ -169,7 +172,7 @@ class RemoteRegistry:
             self._url + path, method=method, data=body, headers={**self._headers, **(headers or {})}
         )
         try:
-            answer: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+            answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310
             return answer
         except HTTPError as error:
             if method == "HEAD":

@@ -75,6 +75,12 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
 
+def place_of(url: str) -> str:
+    """Return where a database is: neither who asks nor how."""
+    found = sa.make_url(url)
+    return f"{found.get_backend_name()}://{found.host}:{found.port}/{found.database}"
+
+
 def revision_of(engine: Engine) -> str | None:
     """Return the revision of a database's schema; None if it has none yet. A file of SQLite that is
     not there is not made.

@@ -38,7 +38,15 @@ CARD = "modelyard.card.1"
 HELLO = "modelyard.hello.1"
 PING = "modelyard.ping.1"
 ROUTES = "modelyard.routes.1"
-ROUTES_WANTED = "modelyard.routes_wanted.1"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What one gateway tells another of routes; ``store``: which they are of. No snapshot: it asks
+    for one.
+    """
+
+    store: ShortText
+    snapshot: Snapshot | None = None
 
 
 class Item(msgspec.Struct, frozen=True, array_like=True):
@@ -179,7 +187,7 @@ decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
 decode_status = partial(_decode, msgspec.msgpack.Decoder(Status))
 _decode_card = partial(_decode, msgspec.msgpack.Decoder(Card))
 decode_hello = partial(_decode, msgspec.msgpack.Decoder(Hello))
-decode_routes = partial(_decode, msgspec.msgpack.Decoder(Snapshot))
+decode_told = partial(_decode, msgspec.msgpack.Decoder(Told))
 
 
 def decode_card(body: bytes) -> Card:
