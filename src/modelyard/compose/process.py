@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,7 @@ class Process:
         self._gate = gate
         self._secured = open_tls(settings)
         self._sticky_header = sticky_header_of(settings)
+        self.inner_socket: Path | None = None  # where models of this process tree ask for others
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -128,6 +130,7 @@ class Process:
         # start, and workers and gateways connect to the broker.
         await asyncio.to_thread(importlib.import_module, "modelyard.gateway.app")
         from modelyard.gateway.cors import Cors
+        from modelyard.gateway.inner import listening_inside
 
         cors, endpoint = Cors(self._settings.cors_origins), None
         if self._transport is not None:
@@ -138,7 +141,8 @@ class Process:
             spare_the_collector()
             if self.is_draining:
                 self.stop(is_forced=False)
-            await self._server.serve(sockets=[listener])
+            async with listening_inside(self._server, self.inner_socket):
+                await self._server.serve(sockets=[listener])
 
     def stop(self, *, is_forced: bool) -> None:
         """Stop accepting, and finish the requests in flight; then ``serve`` returns."""

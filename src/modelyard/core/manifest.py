@@ -187,6 +187,18 @@ class Environment(_Table, frozen=True):
     ] = []
 
 
+class Calls(_Table, frozen=True):
+    """Other models that this one asks."""
+
+    models: Annotated[
+        list[Name],
+        Meta(
+            description="Models that this one may call, see `docs/composition.md`. With these "
+            "`[cache] ttl_s` is 0 unless it is given: an answer depends on theirs."
+        ),
+    ] = []
+
+
 class Checks(_Table, frozen=True):
     """What is checked in addition to the inputs, which always are."""
 
@@ -251,6 +263,7 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     scaling: Scaling = Scaling()
     resources: Resources = Resources()
     environment: Environment = Environment()
+    calls: Calls = Calls()
     checks: Checks = Checks()
     signature: Signature = Signature()
     artefacts: Annotated[
@@ -290,6 +303,8 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
         raise ManifestError(problem) from error
     for keys, problem in _contradictions(manifest):
         raise ManifestError(f"{source}:{line_of(keys, text)}: {problem}")
+    if manifest.calls.models and "ttl_s" not in table.get("cache", {}):
+        return msgspec.structs.replace(manifest, cache=Cache(ttl_s=0))
     return manifest
 
 
@@ -309,6 +324,8 @@ def _contradictions(manifest: Manifest) -> Iterator[tuple[list[str], str]]:
         yield ["signature"], "signature: it belongs to a runtime; a class has annotations"
     if manifest.scaling.max_runners < manifest.scaling.min_runners:
         yield ["scaling", "max_runners"], "max_runners: expected at least min_runners"
+    if manifest.name in manifest.calls.models:
+        yield ["calls", "models"], "calls: a model cannot call itself"
     both = sorted(set(manifest.environment.variables) & set(manifest.environment.secrets))
     if both:
         yield (

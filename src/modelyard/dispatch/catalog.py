@@ -6,6 +6,7 @@ target, so that a request finds everything with one look-up.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -23,10 +24,14 @@ from modelyard.core.fingerprint import KeySpace
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
 from modelyard.core.routes import UNKNOWN, Shadow, Who
+from modelyard.core.trail import find_circle
 from modelyard.dispatch.router import Router
 
 LONGEST_WAIT_S = 60
 RATE_OVER_S = 1.0
+CIRCLE = "models call each other in a circle: %s; take one of them out of [calls]"
+
+log = logging.getLogger(__name__)
 
 
 class Entry:
@@ -37,6 +42,8 @@ class Entry:
         "_rate",
         "announcement",
         "answered",
+        "calls",
+        "circle",
         "in_flight",
         "is_serving",
         "keys",
@@ -53,13 +60,16 @@ class Entry:
         self._rate = 0.0  # answers per second
         self.refused = 0  # requests, since too many were in flight
         self.shadow: Shadow | None = None  # which gets copies
+        self.calls: tuple[str, ...] = ()  # models that it may call
+        self.circle = ""  # of calls that it is in: then it is not asked
         self.keys: KeySpace | None = None
         self.update(announcement)
 
     def update(self, announcement: Announcement) -> None:
         """Replace the announcement."""
         self.announcement = announcement
-        self.is_serving = announcement.state in SERVING
+        self.calls = announcement.calls
+        self.is_serving = announcement.state in SERVING and not self.circle
         # Instances that run at once when all runners are busy.
         at_once = max(1, announcement.runners_ready) * max(1, announcement.concurrency)
         self.one_batch = announcement.max_batch_size * at_once
@@ -86,11 +96,13 @@ class Entry:
     @property
     def is_open(self) -> bool:
         """Whether requests may be sent. One for a sleeping target waits for a worker."""
-        return self.is_serving or self.announcement.state == "asleep"
+        return self.is_serving or (self.announcement.state == "asleep" and not self.circle)
 
     def why_not(self) -> RequestError:
         """Return the error for a request that comes while the target does not serve."""
         state, reason = self.announcement.state, self.announcement.reason
+        if self.circle:
+            state, reason = "failed", CIRCLE % self.circle
         return ModelNotReady(f"{self.target} is {state}" + (f": {reason}" if reason else ""))
 
 
@@ -104,6 +116,7 @@ class Catalog:
         chance: For models whose requests are spread over versions.
 
     Attributes:
+        has_calls: Whether some model may call others.
         router: Follows routes and aliases.
     """
 
@@ -116,6 +129,7 @@ class Catalog:
     ) -> None:
         self.router = Router(chance or Random(), on_change=self._reroute)
         self.revision = 0
+        self.has_calls = False
         self._is_complete = is_complete
         self._chosen = dict(defaults or {})
         self._entries: dict[Target, Entry] = {}
@@ -131,11 +145,14 @@ class Catalog:
         if entry is not None and entry.announcement == announcement:
             return entry
         self.revision += 1
+        calls = entry.calls if entry is not None else ()
         if entry is not None:
             entry.update(announcement)
         else:
             entry = self._entries[target] = Entry(announcement)
             self._versions.setdefault(target.name, []).append(entry)
+        if entry.calls != calls:
+            self._see_circles()
         self._choose_default(target.name)
         return entry
 
@@ -147,6 +164,8 @@ class Catalog:
         self.revision += 1
         versions = self._versions[target.name]
         versions.remove(entry)
+        if entry.calls:
+            self._see_circles()
         if versions:
             self._choose_default(target.name)
         else:
@@ -210,6 +229,23 @@ class Catalog:
         serves, else the newest that sleeps.
         """
         return self._defaults[entry.target.name] is entry
+
+    def _see_circles(self) -> None:
+        """Let no model be asked that waits for itself, over whichever others."""
+        calls = {
+            name: {called for entry in entries for called in entry.calls}
+            for name, entries in self._versions.items()
+        }
+        self.has_calls = any(calls.values())
+        for name, entries in self._versions.items():
+            circle = " → ".join(find_circle(name, calls)) if calls[name] else ""
+            for entry in entries:
+                if entry.circle != circle and entry.calls:
+                    entry.circle = circle
+                    entry.update(entry.announcement)
+                    if circle:
+                        log.error("calls_in_a_circle", extra={"model": str(entry.target)})
+            self._choose_default(name)
 
     def _choose_default(self, name: str) -> None:
         versions = self._versions[name]

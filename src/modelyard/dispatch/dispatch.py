@@ -21,6 +21,7 @@ from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Un
 from modelyard.core.fingerprint import NOBODY
 from modelyard.core.messages import Form, Request
 from modelyard.core.routes import UNKNOWN, Who
+from modelyard.core.trail import trail_of
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.dispatch.expiry import Expiry
 from modelyard.dispatch.flights import Flight, Flights
@@ -131,10 +132,11 @@ class Dispatch:
             is_bypass: Whether to skip the cache look-up.
             tenant: Whose request it is (``core/fingerprint.py``): nobody else gets its answer.
             caller: Who takes turns with others (``turns.py``); empty if that is not known.
-            who: What a route may stick to.
+            who: What the request says of who asks.
 
         Raises:
-            RequestError: There is no such model, or the timeout is invalid; ``on_answered`` is not
+            RequestError: There is no such model, the timeout is invalid, or models call each other
+                without end; ``on_answered`` is not
                 called. Any later error settles the call instead.
         """
         entry = self.catalog.resolve(ask.model_name, ask.model_version, who)
@@ -144,6 +146,9 @@ class Dispatch:
         raw = memoryview(ask.input_data)
         deadline = self._clock() + timeout_s
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
+        if entry.calls:
+            trail = trail_of(entry.target.name, chain=who.chain, trace=who.trace)
+            request = msgspec.structs.replace(request, trail=trail)
         call = ClientCall(request, entry, on_answered)
         call.watch(self._on_settled)
         if entry.shadow is not None:

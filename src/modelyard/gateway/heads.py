@@ -41,8 +41,8 @@ class Plan(NamedTuple):
     ``coding``: how the body is compressed. ``name`` and ``version``: from the URL; None if the body
     names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
     the response. ``door``: translates, where it is not the protocol of ``/predict``.
-    ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what a route may stick to.
-    ``may_stream``: whether its door may answer in pieces.
+    ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what else the headers say
+    of that. ``may_stream``: whether its door may answer in pieces.
     """
 
     form: Form

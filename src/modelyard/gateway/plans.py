@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelyard.core.errors import RequestError, WrongMediaType
+from modelyard.core.routes import UNKNOWN, Who
+from modelyard.core.trail import CALLED_BY, LONGEST_TRACE
 from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.formats import format_of
 from modelyard.gateway.heads import Head, Plan
@@ -21,6 +23,7 @@ NO_PLAN = Plan("json", is_bypass=False, coding="")
 """Plan of a request that is refused before its plan is known."""
 
 PATH = b"/predict"
+CHAIN_HEADER = CALLED_BY.encode()
 _CODINGS: dict[bytes, Coding] = {
     **{b"identity": "", b"gzip": "gzip", b"x-gzip": "gzip"},
     b"deflate": "deflate",
@@ -98,6 +101,21 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
 def credential_of(headers: Mapping[bytes, bytes]) -> bytes:
     """Return the header that tells who asks; empty if there is none."""
     return headers.get(b"x-api-key") or headers.get(b"authorization", b"")
+
+
+def who_of(head: Head, sticky_header: bytes) -> Who:
+    """Return what the headers say of who asks, beside the credential."""
+    named = head.headers.get(sticky_header, b"") if sticky_header else b""
+    chain = head.headers.get(CHAIN_HEADER, b"")
+    if not (named or chain):
+        return UNKNOWN
+    return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"))
+
+
+def traced(plan: Plan, trace: bytes) -> Plan:
+    """Note the trace of a request, for the model that passes it on."""
+    text = trace[:LONGEST_TRACE].decode("latin-1").strip()
+    return plan._replace(who=plan.who._replace(trace=text))
 
 
 def _check_method(head: Head) -> None:

@@ -18,7 +18,6 @@ from modelyard.access.proxies import Proxies
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
-from modelyard.core.routes import Who
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.asked import Asked, with_lines
@@ -28,7 +27,8 @@ from modelyard.gateway.counted import start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
-from modelyard.gateway.plans import NO_PLAN, plan_of
+from modelyard.gateway.known import Given
+from modelyard.gateway.plans import CHAIN_HEADER, NO_PLAN, plan_of, traced, who_of
 from modelyard.gateway.preparing import Predicting, Preparing
 from modelyard.gateway.question import (
     INLINE_PARSE_BYTES,
@@ -112,8 +112,8 @@ class PredictEndpoint:
             plan = plan._replace(credential=vouched)
         if self.cors.is_on and (lines := self.cors.lines_for(head.headers.get(b"origin"))):
             plan = plan._replace(cors=lines)
-        if self.sticky_header and (named := head.headers.get(self.sticky_header)):
-            plan = plan._replace(who=Who(header=named.decode("latin-1")))
+        if self.sticky_header or CHAIN_HEADER in head.headers:
+            plan = plan._replace(who=who_of(head, self.sticky_header))
         return plan
 
     def admit(self, plan: Plan, host: str) -> None:
@@ -131,15 +131,21 @@ class PredictEndpoint:
         body: bytes | bytearray,
         respond: Respond,
         *,
-        given_id: bytes | None,
+        given: Given | None,
         host: str = "",
     ) -> Predicting | None:
         """Begin to answer; ``respond`` is called once, maybe at once.
 
-        Returns what is then in progress. ``given_id``: the client's own request id. ``host``: the
-        client's address.
+        Returns what is then in progress. ``given``: what tells the request from others. ``host``:
+        the client's address.
         """
-        request_id = request_id_of(given_id) if given_id else new_request_id()
+        if given is None:
+            request_id = new_request_id()
+        else:
+            given_id, trace = given
+            request_id = request_id_of(given_id)
+            if trace and self._dispatch.catalog.has_calls:
+                plan = traced(plan, trace)
         if plan.cors:
             respond = with_lines(plan.cors, respond)
         asked = Asked(plan, request_id, self._clock(), respond, host)
@@ -159,7 +165,7 @@ class PredictEndpoint:
         error: RequestError,
         respond: Respond,
         *,
-        given_id: bytes | None,
+        given: Given | None,
         door: Door | None = None,
         origin: bytes | None = None,
     ) -> None:
@@ -167,7 +173,7 @@ class PredictEndpoint:
         if lines := self.cors.lines_for(origin):
             respond = with_lines(lines, respond)
         plan = NO_PLAN._replace(door=door)
-        asked = Asked(plan, request_id_of(given_id), self._clock(), respond, "")
+        asked = Asked(plan, request_id_of(given and given[0]), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:
