@@ -33,7 +33,10 @@ SCOPES = {
 }
 OPEN = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 WITH_READ = {"/metrics"}
-PREDICTING = re.compile(r".*(/predict|/infer|/generate|/generate_stream|:predict)")
+PREDICTING = re.compile(
+    r".*(/predict|/infer|/generate|/generate_stream|:predict|/completions|/embeddings)"
+)
+BY_BODY = {"/predict", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
 RELEASING = re.compile(r".*/(load|unload)|(PUT|DELETE) /registry/models/.*")
 WITH_A_RELEASE = re.compile(r".* /registry/blobs/.*")  # of whatever model
 WITH_ADMIN = "/registry/collect"
@@ -74,8 +77,10 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
     )
     tensor = {"name": "name", "datatype": "BYTES", "shape": [1], "data": ["Ada"]}
     ada = [{"name": "Ada"}]
-    body = {"inputs": [tensor], "instances": ada, "model_name": name, "input_data": ada}
+    body: dict[str, Any] = {"inputs": [tensor], "instances": ada, "input_data": ada}
+    body |= {"model_name": name, "model": name, "messages": [], "input": "Ada"}
     wanted = {"/predict": ("model_name", "input_data"), "/infer": ("inputs",)}
+    wanted |= {"/completions": ("model", "messages"), "/embeddings": ("model", "input")}
     if "/generate" in path:
         body = {"name": "Ada"}
     for end, fields in {**wanted, ":predict": ("instances",)}.items():
@@ -133,7 +138,7 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
     server: Server, texts: dict[str, str]
 ) -> None:
     for method, path in routes(server):
-        if "{name}" in path or path == "/predict":
+        if "{name}" in path or path in BY_BODY:
             own = ask(server, method, of(path, OWN), texts["own"])
             if RELEASING.fullmatch(f"{method} {path}"):
                 assert own.status_code == 403, path

@@ -8,9 +8,11 @@ from modelyard.core.errors import RequestError, WrongMediaType
 from modelyard.core.routes import UNKNOWN, Who
 from modelyard.core.trail import CALLED_BY, LONGEST_TRACE
 from modelyard.gateway.door import Door, RefusingDoor
+from modelyard.gateway.embeddings import open_embeddings
 from modelyard.gateway.formats import format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
+from modelyard.gateway.openai import open_completions
 from modelyard.gateway.pieces import PiecesDoor
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import address_of, form_of
@@ -38,12 +40,20 @@ def plan_of(head: Head) -> Plan | None:
     """
     door = address = None
     if head.path != PATH:
-        door = open_v2(head) or open_v1(head) or open_generate(head)
+        door = _open(head)
         if door is None:
             address = address_of(head.path) if head.path.endswith(PATH) else None
             if address is None:
                 return None
     return _make_plan(head, address) if door is None else _make_door_plan(head, door)
+
+
+def _open(head: Head) -> Door | None:
+    """Return the door of a request; None if it needs none, or is no prediction."""
+    for open_door in (open_v2, open_v1, open_generate, open_completions, open_embeddings):
+        if (door := open_door(head)) is not None:
+            return door
+    return None
 
 
 def _make_plan(head: Head, address: tuple[str, str | None] | None) -> Plan:

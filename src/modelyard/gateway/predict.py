@@ -151,7 +151,7 @@ class PredictEndpoint:
         asked = Asked(plan, request_id, self._clock(), respond, host)
         if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
-        if len(body) > INLINE_PARSE_BYTES and plan.form != "msgpack":
+        if len(body) > INLINE_PARSE_BYTES and (plan.door or plan.form != "msgpack"):
             is_slow = plan.door is None or not plan.door.is_quick(len(body))
             return self._prepare(asked, body, is_slow=is_slow)
         try:
@@ -293,7 +293,11 @@ class PredictEndpoint:
             return
         assert isinstance(ask, Heard)
         target, told = call.entry.target, Told(asked.request_id, call.cache_use)
-        head, body = door.answer(target, call.outcome, ask.echo, told=told)
+        try:
+            head, body = door.answer(target, call.outcome, ask.echo, told=told)
+        except RequestError as error:
+            self._answer_problem(asked, error, target)
+            return
         asked.respond(head, body)
         self._note(target, "ok", self._clock() - asked.started, asked.request_id)
 
