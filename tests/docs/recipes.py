@@ -10,7 +10,7 @@ from tests.docs.pages import blocks_of, run_python, write_files
 from tests.support.server import Server, wait_until
 
 PAGE = "recipes.md"
-IN_THE_SUITE = {"iris", "digits", "colours", "prices"}
+IN_THE_SUITE = {"iris", "digits", "colours", "letters", "prices"}
 IN_AN_ENVIRONMENT_OF_THEIR_OWN = {"net", "embeddings"}
 
 
