@@ -5,7 +5,15 @@
             return [ChatCompletion.of(request.messages[-1].text) for request in instances]
 
 A model with these types answers ``POST /v1/chat/completions`` or ``/v1/completions``; the gateway
-adds id, time and the model's name. Fields that are not here are ignored, so a newer client does not
+adds id, time and the model's name. In pieces it answers by a stream, beside ``predict`` or alone::
+
+    class Parrot(Model):
+        def stream(self, instance: ChatRequest) -> Iterator[ChatChunk]:
+            for word in instance.messages[-1].text.split():
+                yield ChatChunk.of(word + " ")
+            yield ChatChunk.end("stop")
+
+ Fields that are not here are ignored, so a newer client does not
 fail. See https://platform.openai.com/docs/api-reference for what each means.
 """
 
@@ -18,17 +26,24 @@ from msgspec import UNSET, Meta, UnsetType
 
 __all__ = [
     "ChatChoice",
+    "ChatChunk",
+    "ChatChunkChoice",
     "ChatCompletion",
+    "ChatDelta",
     "ChatMessage",
     "ChatRequest",
     "Completion",
     "CompletionChoice",
+    "CompletionChunk",
+    "CompletionChunkChoice",
     "CompletionRequest",
     "ContentPart",
     "FinishReason",
     "FunctionCall",
+    "FunctionDelta",
     "StreamOptions",
     "ToolCall",
+    "ToolCallDelta",
     "Usage",
 ]
 
@@ -207,4 +222,89 @@ class Completion(msgspec.Struct):
     ) -> Completion:
         """Return the answer that is one text."""
         choice = CompletionChoice(text, finish_reason=finish_reason)
+        return cls([choice], UNSET if usage is None else usage)
+
+
+class FunctionDelta(msgspec.Struct, omit_defaults=True):
+    """The next piece of a ``FunctionCall``; ``arguments`` are put together from all pieces."""
+
+    name: str | None = None
+    arguments: str | None = None
+
+
+class ToolCallDelta(msgspec.Struct):
+    """The next piece of a ``ToolCall``: its first has ``id`` and the function's name."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    function: FunctionDelta | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+
+
+class ChatDelta(msgspec.Struct, omit_defaults=True):
+    """What a piece adds to a ``ChatMessage``."""
+
+    content: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    refusal: str | None = None
+    role: Role | None = None
+
+
+class ChatChunkChoice(msgspec.Struct):
+    """The next piece of one of the answers; the last one has a ``finish_reason``."""
+
+    delta: ChatDelta
+    index: int = 0
+    finish_reason: FinishReason | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class ChatChunk(msgspec.Struct):
+    """A piece of the answer to a ``ChatRequest``. ``usage`` belongs into the last one; clients see
+    it who have asked for it.
+    """
+
+    choices: Annotated[list[ChatChunkChoice], Meta(extra_json_schema=CHAT)]
+    usage: Usage | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, text: str, *, index: int = 0) -> ChatChunk:
+        """Return the piece that adds a text."""
+        return cls([ChatChunkChoice(ChatDelta(text), index)])
+
+    @classmethod
+    def end(
+        cls, finish_reason: FinishReason = "stop", *, usage: Usage | None = None, index: int = 0
+    ) -> ChatChunk:
+        """Return the last piece of an answer."""
+        choice = ChatChunkChoice(ChatDelta(), index, finish_reason)
+        return cls([choice], UNSET if usage is None else usage)
+
+
+class CompletionChunkChoice(msgspec.Struct):
+    """The next piece of a continuation; the last one has a ``finish_reason``."""
+
+    text: str
+    index: int = 0
+    finish_reason: FinishReason | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class CompletionChunk(msgspec.Struct):
+    """A piece of the answer to a ``CompletionRequest``; see ``ChatChunk``."""
+
+    choices: Annotated[list[CompletionChunkChoice], Meta(extra_json_schema=TEXT)]
+    usage: Usage | UnsetType = UNSET
+
+    @classmethod
+    def of(cls, text: str, *, index: int = 0) -> CompletionChunk:
+        """Return the piece that adds a text."""
+        return cls([CompletionChunkChoice(text, index)])
+
+    @classmethod
+    def end(
+        cls, finish_reason: FinishReason = "stop", *, usage: Usage | None = None, index: int = 0
+    ) -> CompletionChunk:
+        """Return the last piece of a continuation."""
+        choice = CompletionChunkChoice("", index, finish_reason)
         return cls([choice], UNSET if usage is None else usage)

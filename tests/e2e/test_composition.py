@@ -52,6 +52,7 @@ def test_the_models_tell_whom_they_call_and_cache_nothing(chain: Server) -> None
     assert {name: version["calls"] for name, version in found.items()} == {
         "front": ["middle"],
         "middle": ["leaf"],
+        "waiter": ["leaf"],
         "leaf": [],
     }
     assert found["front"]["cache_ttl_s"] == 0
@@ -77,6 +78,39 @@ def test_what_goes_wrong_in_a_called_model_is_told_with_its_name(
     if status != 504:  # the gateway's own answer may be the first
         assert f"{called}, which middle calls" in answer.json()["detail"]
     wait_until(lambda: chain.predict("leaf", [{"nonce": 2}]).status_code == 200, what="leaf")
+
+
+def test_an_async_model_waits_for_many_answers_at_once(chain: Server) -> None:
+    def ask(number: int) -> Any:
+        return chain.predict("waiter", [{"nonce": number, "seconds": 0.05}]).json()
+
+    with ThreadPoolExecutor(32) as threads:
+        answers = list(threads.map(ask, range(64)))
+    assert [a["prediction"][0]["nonce"] for a in answers] == list(range(64))
+    assert {tuple(a["prediction"][0]["by"]) for a in answers} == {("waiter", "leaf")}
+    bad = chain.predict("waiter", [{"nonce": 1, "do": "raise"}])
+    assert bad.status_code == 502
+    assert "leaf, which waiter calls: the model raised ValueError" in bad.json()["detail"]
+    late = chain.predict("waiter", [{"nonce": 1, "seconds": 5}], timeout_s=0.3)
+    assert late.status_code == 504
+    wait_until(lambda: chain.predict("leaf", [{"nonce": 2}]).status_code == 200, what="leaf")
+
+
+def test_a_stream_calls_others_for_longer_than_its_first_piece_may_take(chain: Server) -> None:
+    body = {
+        "model_name": "waiter",
+        "timeout_s": 2,
+        "input_data": [{"nonce": 1, "do": "go on", "seconds": 0.1}],
+    }
+    sse = {"accept": "text/event-stream"}
+    with chain.http.stream("POST", "/predict", json=body, headers=sse) as answer:
+        assert answer.status_code == 200
+        pieces = 0
+        for line in answer.iter_lines():
+            assert not line.startswith("event: error"), line
+            pieces += line.startswith("data:")
+            if pieces == 25:
+                break
 
 
 def test_a_bad_instance_does_not_spoil_those_of_others(chain: Server) -> None:

@@ -90,7 +90,7 @@ def test_embeddings_come_as_numbers_and_in_base64(client: OpenAI, model: str) ->
 
 def test_models_are_listed(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
-    assert names == ["embedder", "lister", "parrot", "writer"]
+    assert names == ["embedder", "lister", "parrot", "teller", "typist", "writer"]
     assert client.models.retrieve("parrot").id == "parrot"
 
 
@@ -169,19 +169,107 @@ async def test_the_async_client_works_too(server: Server) -> None:
         assert [model.id async for model in client.models.list()][-1] == "writer"
 
 
+def said(text: str) -> Any:
+    return [{"role": "user", "content": text}]
+
+
+def test_a_chat_comes_in_pieces(client: OpenAI) -> None:
+    chat = client.chat.completions
+    chunks = list(chat.create(model="teller", messages=said("one two three"), stream=True))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == "one two three"
+    assert [c.choices[0].delta.role for c in chunks[:2]] == ["assistant", None]
+    assert [c.choices[0].finish_reason for c in chunks][-2:] == [None, "length"]
+    assert len({(c.id, c.created, c.model, c.object) for c in chunks}) == 1
+    assert (chunks[0].model, chunks[0].object) == ("teller", "chat.completion.chunk")
+    assert all(c.usage is None for c in chunks)
+    told: Any = {"include_usage": True}
+    *_, last = chat.create(model="teller", messages=said("a b"), stream=True, stream_options=told)
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.total_tokens == 3 + 2
+    *_, last = chat.create(model="teller", messages=said("abrupt"), stream=True)
+    assert last.choices[0].finish_reason == "stop"
+
+
+def test_what_is_only_made_in_pieces_can_be_had_as_a_whole(client: OpenAI) -> None:
+    chat = client.chat.completions
+    whole = chat.create(model="teller", messages=said("one two three"))
+    assert whole.choices[0].message.content == "one two three"
+    assert whole.choices[0].finish_reason == "length"
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens == 3
+    tool: Any = {"type": "function", "function": {"name": "look_up", "parameters": {}}}
+    called = chat.create(model="teller", messages=said("one"), tools=[tool])
+    call = (called.choices[0].message.tool_calls or [])[0]
+    assert call.type == "function"
+    assert (call.function.name, call.function.arguments) == ("look_up", '{"word":"one"}')
+    with chat.stream(model="teller", messages=said("one"), tools=[tool]) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].finish_reason == "tool_calls"
+    call = (final.choices[0].message.tool_calls or [])[0]
+    assert (call.id, call.function.arguments) == ("call_1", '{"word":"one"}')
+
+
+def test_a_text_comes_in_pieces_or_as_a_whole(client: OpenAI) -> None:
+    chunks = list(client.completions.create(model="typist", prompt="abc", stream=True))
+    assert [c.choices[0].text for c in chunks] == ["c", "b", "a", ""]
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert client.completions.create(model="typist", prompt="abc").choices[0].text == "cba"
+
+
+def test_a_stream_that_cannot_begin_has_a_status_and_one_that_breaks_says_so(
+    client: OpenAI,
+) -> None:
+    chat = client.chat.completions
+    with pytest.raises(openai.UnprocessableEntityError, match="not that word"):
+        chat.create(model="teller", messages=said("refuse"), stream=True)
+    with pytest.raises(openai.APIStatusError, match="as a whole") as refused:
+        chat.create(model="parrot", messages=said("hello"), stream=True)
+    assert (refused.value.status_code, refused.value.code) == (406, "not_acceptable")
+    words: list[Any] = []
+    stream = chat.create(model="teller", messages=said("one two raise"), stream=True)
+    with pytest.raises(openai.APIError, match="the model raised ValueError") as broken:
+        words.extend(chunk.choices[0].delta.content for chunk in stream)
+    assert words[-2:] == ["one", " two"]
+    assert broken.value.code == "model_failed"
+
+
+async def test_a_client_that_leaves_ends_the_stream(server: Server) -> None:
+    before = server.metric("modelyard_requests_total", code="client_gone")
+    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
+        stream = await client.chat.completions.create(
+            model="teller", messages=said("forever"), stream=True
+        )
+        heard = 0
+        async for chunk in stream:
+            heard += chunk.choices[0].delta.content == "on and "
+            if heard == 3:
+                break
+        await stream.close()
+
+    def has_ended() -> bool:
+        gone = server.metric("modelyard_requests_total", code="client_gone") > before
+        found = server.http.get("/models/teller").json()["versions"][0]
+        return gone and found["capacity"]["in_flight"] == 0
+
+    wait_until(has_ended, what="the end")
+
+
 def test_keys_count_as_everywhere(broker: Broker, stack: ExitStack, tmp_path: Path) -> None:
     models = write_chatting(tmp_path / "models")
     keys = Keys(tmp_path / "state")
-    key = keys.create("mine", "predict:parrot", "predict:embedder")
+    key = keys.create("mine", "predict:parrot", "predict:embedder", "predict:teller")
     settings: Any = keys.settings
     cluster = Cluster(broker, stack, **settings)
-    for name in ("parrot", "embedder"):
+    for name in ("parrot", "embedder", "teller"):
         cluster.start_worker(folder=models / name)
     client = stack.enter_context(client_of(cluster.gateway, api_key=key))
-    wait_until(lambda: len(list(client.models.list())) == 2, what="both models")
+    wait_until(lambda: len(list(client.models.list())) == 3, what="the models")
     answer = client.chat.completions.create(model="parrot", messages=HELLO)
     assert answer.choices[0].message.content == "one two three"
     assert client.embeddings.create(model="embedder", input="a").data[0].embedding == [1, 1, 0.5]
+    chunks = client.chat.completions.create(model="teller", messages=said("a b"), stream=True)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == "a b"
     with client_of(cluster.gateway, api_key="wrong") as stranger:
         for ask in (
             lambda: stranger.chat.completions.create(model="parrot", messages=HELLO),

@@ -52,6 +52,32 @@ class Calling(Model):
         return [Answer(a.nonce, ["{name}", *a.by], a.together) for a in answers]
 """
 
+ASYNC = """
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from leaf_types import Answer, Ask
+from modelyard import Model
+
+
+class Calling(Model):
+    async def predict(self, instances: list[Ask]) -> list[Answer]:
+        first, second = await asyncio.gather(
+            self.acall("{called}", instances), self.acall("{called}", instances)
+        )
+        answers = msgspec.convert(second, list[Answer])
+        return [Answer(a.nonce, ["{name}", *a.by], len(first)) for a in answers]
+
+    async def stream(self, instance: Ask) -> AsyncIterator[Answer]:
+        while True:
+            for answer in await self.acall("{called}", [instance]):
+                yield msgspec.convert(answer, Answer)
+            if instance.do != "go on":
+                return
+"""
+
 TYPES = """
 import msgspec
 
@@ -80,9 +106,17 @@ def write_calling(folder: Path, name: str, called: str, *, more: str = "") -> Pa
     return _write(folder / name, manifest, CALLING.format(name=name, called=called))
 
 
+def write_async(folder: Path, name: str, called: str) -> Path:
+    """Write a model that asks twice at once, and many times in a stream; gives its folder."""
+    manifest = f'name = "{name}"\nclass = "model:Calling"\n[calls]\nmodels = ["{called}"]\n'
+    manifest += "[batching]\nconcurrency = 64\nmax_batch_size = 1\n"
+    return _write(folder / name, manifest, ASYNC.format(name=name, called=called))
+
+
 def write_chain(folder: Path) -> Path:
-    """Write all three; gives the folder that holds them."""
+    """Write all three, and an async one; gives the folder that holds them."""
     write_leaf(folder)
+    write_async(folder, "waiter", "leaf")
     write_calling(folder, "middle", "leaf")
     write_calling(folder, "front", "middle")
     return folder

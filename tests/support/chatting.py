@@ -86,7 +86,70 @@ class Lister(Model):
         return [[len(text), text.count("a"), 0.5] for text in instances]
 """
 
-_MODELS = {"parrot": PARROT, "writer": WRITER, "embedder": EMBEDDER, "lister": LISTER}
+TELLER = '''
+import asyncio
+from collections.abc import AsyncIterator
+
+from modelyard import InvalidInput, Model
+from modelyard.openai import (
+    ChatChunk,
+    ChatChunkChoice,
+    ChatDelta,
+    ChatRequest,
+    FunctionDelta,
+    ToolCallDelta,
+    Usage,
+)
+
+
+class Teller(Model):
+    """Only gives pieces."""
+
+    async def stream(self, instance: ChatRequest) -> AsyncIterator[ChatChunk]:
+        words = instance.messages[-1].text.split()
+        if words[0] == "refuse":
+            raise InvalidInput("not that word")
+        if instance.tools:
+            name = instance.tools[0]["function"]["name"]
+            call = ToolCallDelta(0, "call_1", FunctionDelta(name, ""), "function")
+            yield ChatChunk([ChatChunkChoice(ChatDelta(tool_calls=[call]))])
+            for piece in ('{"word":', '"one"}'):
+                call = ToolCallDelta(0, function=FunctionDelta(arguments=piece))
+                yield ChatChunk([ChatChunkChoice(ChatDelta(tool_calls=[call]))])
+            yield ChatChunk.end("tool_calls")
+            return
+        for number, word in enumerate(words):
+            if word == "raise":
+                raise ValueError("secret")
+            while word == "forever":
+                yield ChatChunk.of("on and ")
+                await asyncio.sleep(0.02)
+            yield ChatChunk.of(word if not number else f" {word}")
+        if words[0] != "abrupt":
+            yield ChatChunk.end("length", usage=Usage(3, len(words)))
+'''
+
+TYPIST = """
+from collections.abc import Iterator
+
+from modelyard import Model
+from modelyard.openai import Completion, CompletionChunk, CompletionRequest
+
+
+class Typist(Model):
+    def predict(self, instances: list[CompletionRequest]) -> list[Completion]:
+        return [Completion.of(request.prompts[0][::-1]) for request in instances]
+
+    def stream(self, instance: CompletionRequest) -> Iterator[CompletionChunk]:
+        for letter in reversed(instance.prompts[0]):
+            yield CompletionChunk.of(letter)
+"""
+
+_MODELS = {
+    **{"parrot": PARROT, "writer": WRITER, "embedder": EMBEDDER, "lister": LISTER},
+    **{"teller": TELLER, "typist": TYPIST},
+}
+_CONCURRENT = ("teller", "typist")
 
 
 def write_chatting(folder: Path) -> Path:
@@ -101,6 +164,7 @@ def write_model(folder: Path, name: str, code: str) -> Path:
     (folder / name / "src").mkdir(parents=True)
     manifest = f'name = "{name}"\nversion = "1"\nclass = "model:{name.title()}"\n'
     manifest += "[cache]\nttl_s = 0\n"
+    manifest += "[batching]\nconcurrency = 16\n" if name in _CONCURRENT else ""
     (folder / name / "model.toml").write_text(manifest, encoding="utf-8")
     (folder / name / "src" / "model.py").write_text(code, encoding="utf-8")
     return folder / name

@@ -29,8 +29,14 @@ class _Error(msgspec.Struct):
 def openai_problem(error: RequestError, request_id: str) -> tuple[bytes, bytes]:
     """Return an error response: its status is that of ``/predict``, and so is its code."""
     problem = problem_of(error, request_id=request_id)
+    body = error_document(error, request_id)
+    return error_head(error, problem, "application/json", len(body)), body
+
+
+def error_document(error: RequestError, request_id: str) -> bytes:
+    """Return the document of an error, in JSON."""
+    problem = problem_of(error, request_id=request_id)
     usual = "server_error" if problem.status >= 500 else "invalid_request_error"
     where = _INSTANCE.sub("", problem.where or "")
     told = _Error(problem.detail, _TYPES.get(problem.status, usual), where or None, problem.code)
-    body = msgspec.json.encode({"error": told})
-    return error_head(error, problem, "application/json", len(body)), body
+    return msgspec.json.encode({"error": told})

@@ -12,7 +12,7 @@ from modelyard.gateway.embeddings import open_embeddings
 from modelyard.gateway.formats import format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
-from modelyard.gateway.openai import open_completions
+from modelyard.gateway.openai import CompletionsDoor, open_completions
 from modelyard.gateway.pieces import PiecesDoor
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import address_of, form_of
@@ -105,6 +105,7 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
         door=door,
         may_stream=isinstance(door, GenerateDoor),
         credential=credential_of(head.headers),
+        may_stream=isinstance(door, CompletionsDoor),
     )
 
 
