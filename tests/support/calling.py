@@ -72,6 +72,7 @@ class Calling(Model):
 
     async def stream(self, instance: Ask) -> AsyncIterator[Answer]:
         while True:
+            instance.nonce += 1  # else the answers would come from the cache
             for answer in await self.acall("{called}", [instance]):
                 yield msgspec.convert(answer, Answer)
             if instance.do != "go on":
