@@ -9,7 +9,6 @@ differ. A look-up costs a fifth of parsing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from modelyard.gateway.heads import Head
@@ -35,12 +34,6 @@ def may_differ(name: str) -> bool:
 
 Given = tuple[bytes | None, bytes | None]
 """What tells a request from others: the client's own id of it, and its ``traceparent``."""
-
-
-def given_in(headers: Mapping[bytes, bytes]) -> Given | None:
-    """Return what the headers of a request give; None for nothing."""
-    given_id, trace = headers.get(b"x-request-id"), headers.get(b"traceparent")
-    return (given_id, trace) if given_id or trace else None
 
 
 class Recognised(NamedTuple):

@@ -24,7 +24,7 @@ from modelyard.core.errors import RequestError, TooSlow
 from modelyard.gateway.body import BodyReader
 from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.heads import END, MAX_HEAD_BYTES, Head, HeadParser, HeadTooLargeError
-from modelyard.gateway.known import Given, KnownHeads, given_in
+from modelyard.gateway.known import Given, KnownHeads
 
 MOST_AHEAD_BYTES = 64 * 1024  # pipelined bytes that may wait before we stop reading
 
@@ -195,7 +195,8 @@ class RequestReader:
             if rest := rest.lstrip(b"\r\n"):
                 self._read_head(rest)
             return
-        self.given = given_in(head.headers)
+        headers = head.headers
+        self.given = headers.get(b"x-request-id"), headers.get(b"traceparent")
         refusal = self._on_head(head)
         if head.is_streamed and refusal is None:
             self._disarm()

@@ -15,7 +15,6 @@ import grpc
 
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.gateway.heads import Plan
-from modelyard.gateway.known import given_in
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
 from modelyard.grpc.callers import fields_of, host_of, vouched, who_in
@@ -53,7 +52,8 @@ class Inference:
         self._plan = Plan(
             "v2", is_bypass=is_bypass, coding="", door=door, credential=credential, who=who
         )
-        self._given = given_in(dict(fields_of(pairs)))
+        fields = dict(fields_of(pairs))
+        self._given = fields.get(b"x-request-id"), fields.get(b"traceparent")
         self._host = host_of(context.peer())
         self.answer: asyncio.Future[tuple[bytes, bytes]] = (
             asyncio.get_running_loop().create_future()
