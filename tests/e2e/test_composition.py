@@ -30,6 +30,15 @@ def is_ready(server: Server) -> bool:
     return server.http.get("/readyz").status_code == 200
 
 
+def wait_for_leaf(server: Server) -> None:
+    """Wait until the leaf is free again, which may have to be killed for that."""
+    fresh = {"cache-control": "no-cache"}
+    wait_until(
+        lambda: server.predict("leaf", [{"nonce": 2}], headers=fresh).status_code == 200,
+        what="leaf",
+    )
+
+
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """front → middle → leaf, each with one runner."""
@@ -77,7 +86,7 @@ def test_what_goes_wrong_in_a_called_model_is_told_with_its_name(
     called = "stranger" if instance.get("do") == "stranger" else "leaf"
     if status != 504:  # the gateway's own answer may be the first
         assert f"{called}, which middle calls" in answer.json()["detail"]
-    wait_until(lambda: chain.predict("leaf", [{"nonce": 2}]).status_code == 200, what="leaf")
+    wait_for_leaf(chain)
 
 
 def test_an_async_model_waits_for_many_answers_at_once(chain: Server) -> None:
@@ -93,7 +102,7 @@ def test_an_async_model_waits_for_many_answers_at_once(chain: Server) -> None:
     assert "leaf, which waiter calls: the model raised ValueError" in bad.json()["detail"]
     late = chain.predict("waiter", [{"nonce": 1, "seconds": 5}], timeout_s=0.3)
     assert late.status_code == 504
-    wait_until(lambda: chain.predict("leaf", [{"nonce": 2}]).status_code == 200, what="leaf")
+    wait_for_leaf(chain)
 
 
 def test_a_stream_calls_others_for_longer_than_its_first_piece_may_take(chain: Server) -> None:
@@ -104,7 +113,7 @@ def test_a_stream_calls_others_for_longer_than_its_first_piece_may_take(chain: S
     }
     sse = {"accept": "text/event-stream"}
     with chain.http.stream("POST", "/predict", json=body, headers=sse) as answer:
-        assert answer.status_code == 200
+        assert answer.status_code == 200, answer.read()
         pieces = 0
         for line in answer.iter_lines():
             assert not line.startswith("event: error"), line
@@ -168,6 +177,21 @@ def test_a_chain_that_does_not_end_is_refused(chain: Server, called_by: str, tex
     answer = chain.predict("front", [{"nonce": 1}], headers={"x-called-by": called_by})
     assert (answer.status_code, answer.json()["code"]) == (508, "calls_too_deep")
     assert text in answer.json()["detail"]
+
+
+def test_a_stopping_server_lets_the_models_in_flight_call_others(tmp_path: Path) -> None:
+    with Server(write_chain(tmp_path)) as server, ThreadPoolExecutor(3) as threads:
+        wait_until(lambda: is_ready(server), what="the models")
+        asked = [
+            threads.submit(server.predict, "front", [{"nonce": nonce, "seconds": 0.7}])
+            for nonce in range(3)
+        ]
+        wait_until(
+            lambda: server.http.get("/models/leaf").json()["versions"][0]["capacity"]["in_flight"],
+            what="the leaf to be asked",
+        )
+        assert server.stop() == 0
+        assert [one.result().status_code for one in asked] == [200] * 3
 
 
 def test_models_that_would_wait_for_themselves_are_not_served(tmp_path: Path) -> None:

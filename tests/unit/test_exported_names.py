@@ -44,7 +44,7 @@ def test_the_public_names_for_tests() -> None:
     "module",
     [
         *("modelyard", "modelyard.arrays", "modelyard.testing", "modelyard.runner.__main__"),
-        "modelyard.cli",
+        *("modelyard.cli", "modelyard.openai", "modelyard.calling.caller"),
     ],
 )
 def test_importing_it_pulls_in_nothing_heavy(module: str) -> None:

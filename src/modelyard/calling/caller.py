@@ -13,12 +13,11 @@ import random
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from modelyard.calling.address import parse_address
-from modelyard.calling.awaited import AwaitedHttp
 from modelyard.calling.blocking import BlockingHttp
 from modelyard.client.calls import Call, predict_call
 from modelyard.client.errors import ModelyardError
@@ -29,6 +28,9 @@ from modelyard.core.called import CallFailed
 from modelyard.core.errors import DeadlineExceeded
 from modelyard.core.messages import Origin
 from modelyard.core.trail import CALLED_BY, Trail, merge_chains
+
+if TYPE_CHECKING:
+    from modelyard.calling.awaited import AwaitedHttp
 
 MARGIN_S = 0.05
 """The gateway's answer that the time is over has to come before it is over here."""
@@ -75,10 +77,9 @@ class Caller:
         self._retry = USUAL
         self._only: Origin | None = None  # of the batch that runs, for threads of the model's own
         self._current: ContextVar[Origin | None] = ContextVar("origin", default=None)
-        self._blocking = self._awaited = None
-        if url:
-            address = parse_address(url)
-            self._blocking, self._awaited = BlockingHttp(address), AwaitedHttp(address)
+        self._address = parse_address(url) if url else None
+        self._blocking = None if self._address is None else BlockingHttp(self._address)
+        self._awaited: AwaitedHttp | None = None  # made when it is used: it needs asyncio
 
     def asked_by(self, origins: Sequence[Origin]) -> None:
         """Note for which requests the model is asked now: those of one batch."""
@@ -137,7 +138,11 @@ class Caller:
         import asyncio
 
         asked = self._ask(model, instances, version, timeout_s)
-        assert self._awaited is not None
+        if self._awaited is None:
+            from modelyard.calling.awaited import AwaitedHttp
+
+            assert self._address is not None
+            self._awaited = AwaitedHttp(self._address)
         try:
             step = advance(asked.steps, None)
             while not isinstance(step, Reply):
@@ -164,7 +169,7 @@ class Caller:
             known = ", ".join(self._models) or "none"
             text = f"[calls] models in model.toml of {self._name} does not name it, but {known}"
             raise CallFailed(text, caller=self._name, model=model, code="undeclared")
-        if self._blocking is None:
+        if self._address is None:
             text = "no gateway is known here; set gateway_url (MODELYARD_GATEWAY_URL)"
             raise CallFailed(text, caller=self._name, model=model, code="unconfigured")
         origin, now = self._current.get() or self._only, time.monotonic()
