@@ -46,6 +46,7 @@ class Entry:
         "circle",
         "in_flight",
         "is_serving",
+        "is_special",
         "keys",
         "one_batch",
         "refused",
@@ -69,6 +70,7 @@ class Entry:
         """Replace the announcement."""
         self.announcement = announcement
         self.calls = announcement.calls
+        self.is_special = bool(self.calls) or self.shadow is not None
         self.is_serving = announcement.state in SERVING and not self.circle
         # Instances that run at once when all runners are busy.
         at_once = max(1, announcement.runners_ready) * max(1, announcement.concurrency)
@@ -77,6 +79,11 @@ class Entry:
         if digest != (self.keys.digest if self.keys else ""):
             model = str(self.target)
             self.keys = KeySpace(model=model, digest=digest) if digest else None
+
+    def copy_to(self, shadow: Shadow | None) -> None:
+        """Copy requests to a shadow from now on, or to none."""
+        self.shadow = shadow
+        self.is_special = bool(self.calls) or shadow is not None
 
     def left(self, _: object) -> None:
         """Note that a request is no longer in flight."""
@@ -265,7 +272,7 @@ class Catalog:
             return
         routed = self.router.find(name)
         for entry in self._versions[name]:
-            entry.shadow = None if routed is None else routed.route.shadow
+            entry.copy_to(None if routed is None else routed.route.shadow)
         open_ = {e.target.version: e for e in self._versions[name] if e.is_open}
         chosen = [] if routed is None else routed.see_versions(open_)
         if routed is not None and len(chosen) > 1:

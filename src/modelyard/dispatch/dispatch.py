@@ -146,13 +146,10 @@ class Dispatch:
         raw = memoryview(ask.input_data)
         deadline = self._clock() + timeout_s
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
-        if entry.calls:
-            trail = trail_of(entry.target.name, chain=who.chain, trace=who.trace)
-            request = msgspec.structs.replace(request, trail=trail)
         call = ClientCall(request, entry, on_answered)
         call.watch(self._on_settled)
-        if entry.shadow is not None:
-            self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
+        if entry.is_special:
+            self._follow(entry, call, who)
         try:
             if entry.keys is None or self._cache is None:
                 self._check_room(entry)
@@ -178,6 +175,18 @@ class Dispatch:
             self._send(call.entry, call)
         except Exception as error:
             _fail(call, error)
+
+    def _follow(self, entry: Entry, call: ClientCall, who: Who) -> None:
+        """Do what only some targets need: copies for a shadow, a trail for calls of other models.
+
+        Raises:
+            CallsTooDeep: See ``core/trail.py``.
+        """
+        if entry.calls:
+            trail = trail_of(entry.target.name, chain=who.chain, trace=who.trace)
+            call.request = msgspec.structs.replace(call.request, trail=trail)
+        if entry.shadow is not None:
+            self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
 
     def _on_found(self, call: ClientCall, key: bytes, known: bytes | None) -> None:
         """Answer from the cache, or ask the model."""

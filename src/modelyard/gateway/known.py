@@ -32,8 +32,15 @@ def may_differ(name: str) -> bool:
     return _FREE_OF_ONE.fullmatch(f"{name}:".encode()) is not None
 
 
-Given = tuple[bytes | None, bytes | None]
-"""What tells a request from others: the client's own id of it, and its ``traceparent``."""
+Given = bytes | tuple[bytes | None, bytes | None]
+"""What tells a request from others: the client's own id of it, or with that its ``traceparent``, as
+far as the plan does not have it.
+"""
+
+
+def id_in(given: Given | None) -> bytes | None:
+    """Return the client's own id of a request."""
+    return given[0] if isinstance(given, tuple) else given
 
 
 class Recognised(NamedTuple):

@@ -12,6 +12,7 @@ from modelyard.gateway.embeddings import open_embeddings
 from modelyard.gateway.formats import format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
+from modelyard.gateway.known import Given
 from modelyard.gateway.openai import CompletionsDoor, open_completions
 from modelyard.gateway.pieces import PiecesDoor
 from modelyard.gateway.problems import MethodNotAllowed
@@ -25,7 +26,7 @@ NO_PLAN = Plan("json", is_bypass=False, coding="")
 """Plan of a request that is refused before its plan is known."""
 
 PATH = b"/predict"
-CHAIN_HEADER = CALLED_BY.encode()
+CHAIN_HEADER, TRACE_HEADER = CALLED_BY.encode(), b"traceparent"
 _CODINGS: dict[bytes, Coding] = {
     **{b"identity": "", b"gzip": "gzip", b"x-gzip": "gzip"},
     b"deflate": "deflate",
@@ -117,16 +118,20 @@ def credential_of(headers: Mapping[bytes, bytes]) -> bytes:
 def who_of(head: Head, sticky_header: bytes) -> Who:
     """Return what the headers say of who asks, beside the credential."""
     named = head.headers.get(sticky_header, b"") if sticky_header else b""
-    chain = head.headers.get(CHAIN_HEADER, b"")
-    if not (named or chain):
+    chain, trace = head.headers.get(CHAIN_HEADER, b""), head.headers.get(TRACE_HEADER, b"")
+    if not (named or chain or trace):
         return UNKNOWN
-    return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"))
+    return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"), trace=_text_of(trace))
 
 
-def traced(plan: Plan, trace: bytes) -> Plan:
+def traced(plan: Plan, given: Given) -> Plan:
     """Note the trace of a request, for the model that passes it on."""
-    text = trace[:LONGEST_TRACE].decode("latin-1").strip()
-    return plan._replace(who=plan.who._replace(trace=text))
+    trace = given[1] if isinstance(given, tuple) else None
+    return plan._replace(who=plan.who._replace(trace=_text_of(trace))) if trace else plan
+
+
+def _text_of(trace: bytes) -> str:
+    return trace[:LONGEST_TRACE].decode("latin-1").strip()
 
 
 def _check_method(head: Head) -> None:

@@ -27,7 +27,7 @@ from modelyard.gateway.counted import start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
-from modelyard.gateway.known import Given
+from modelyard.gateway.known import Given, id_in
 from modelyard.gateway.plans import CHAIN_HEADER, NO_PLAN, plan_of, traced, who_of
 from modelyard.gateway.preparing import Predicting, Preparing
 from modelyard.gateway.question import (
@@ -112,7 +112,7 @@ class PredictEndpoint:
             plan = plan._replace(credential=vouched)
         if self.cors.is_on and (lines := self.cors.lines_for(head.headers.get(b"origin"))):
             plan = plan._replace(cors=lines)
-        if self.sticky_header or CHAIN_HEADER in head.headers:
+        if self.sticky_header or self._dispatch.catalog.has_calls or CHAIN_HEADER in head.headers:
             plan = plan._replace(who=who_of(head, self.sticky_header))
         return plan
 
@@ -139,13 +139,12 @@ class PredictEndpoint:
         Returns what is then in progress. ``given``: what tells the request from others. ``host``:
         the client's address.
         """
-        if given is None:
-            request_id = new_request_id()
+        if given:
+            request_id = request_id_of(id_in(given))
+            if self._dispatch.catalog.has_calls:
+                plan = traced(plan, given)
         else:
-            given_id, trace = given
-            request_id = request_id_of(given_id)
-            if trace and self._dispatch.catalog.has_calls:
-                plan = traced(plan, trace)
+            request_id = new_request_id()
         if plan.cors:
             respond = with_lines(plan.cors, respond)
         asked = Asked(plan, request_id, self._clock(), respond, host)
@@ -173,7 +172,7 @@ class PredictEndpoint:
         if lines := self.cors.lines_for(origin):
             respond = with_lines(lines, respond)
         plan = NO_PLAN._replace(door=door)
-        asked = Asked(plan, request_id_of(given and given[0]), self._clock(), respond, "")
+        asked = Asked(plan, request_id_of(id_in(given)), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> ClientCall:

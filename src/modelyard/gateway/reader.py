@@ -195,8 +195,7 @@ class RequestReader:
             if rest := rest.lstrip(b"\r\n"):
                 self._read_head(rest)
             return
-        headers = head.headers
-        self.given = headers.get(b"x-request-id"), headers.get(b"traceparent")
+        self.given = head.headers.get(b"x-request-id")  # its trace is in the plan
         refusal = self._on_head(head)
         if head.is_streamed and refusal is None:
             self._disarm()
