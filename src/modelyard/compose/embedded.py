@@ -72,7 +72,7 @@ class Embedded:
             registry=registry,
         )
         self._inside = TemporaryDirectory(prefix="modelyard-", ignore_cleanup_errors=True)
-        self._process.inner_socket = socket_path = Path(self._inside.name, "calls")
+        self._process.inner_socket = socket_path = f"{self._inside.name}/calls"
         manifests = [manifest for _, manifest in models]
         launcher = make_launcher(settings, manifests, gateway_url=f"{UNIX}{socket_path}")
         self._models = models

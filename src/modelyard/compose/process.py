@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -88,18 +87,16 @@ class Process:
         self._verdict = verdict
         self._on_change = on_change
         self.metrics = metrics
-        self.catalog = Catalog(
-            is_complete=is_complete, defaults=settings.versions_by_default, chance=Random()
-        )
+        defaults = settings.versions_by_default
+        self.catalog = Catalog(is_complete=is_complete, defaults=defaults, chance=Random())
         self.is_draining = False
-        self._transport = transport
-        self._workers = workers
+        self._transport, self._workers = transport, workers
         self._server: Server | None = None
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
         self._secured = open_tls(settings)
         self._sticky_header = sticky_header_of(settings)
-        self.inner_socket: Path | None = None  # where models of this process tree ask for others
+        self.inner_socket = ""  # where models of this process tree ask for others
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -130,7 +127,6 @@ class Process:
         # start, and workers and gateways connect to the broker.
         await asyncio.to_thread(importlib.import_module, "modelyard.gateway.app")
         from modelyard.gateway.cors import Cors
-        from modelyard.gateway.inner import listening_inside
 
         cors, endpoint = Cors(self._settings.cors_origins), None
         if self._transport is not None:
@@ -141,8 +137,7 @@ class Process:
             spare_the_collector()
             if self.is_draining:
                 self.stop(is_forced=False)
-            async with listening_inside(self._server, self.inner_socket):
-                await self._server.serve(sockets=[listener])
+            await self._server.serve(sockets=[listener])
 
     def stop(self, *, is_forced: bool) -> None:
         """Stop accepting, and finish the requests in flight; then ``serve`` returns."""
@@ -194,6 +189,7 @@ class Process:
                 max_body_bytes=settings.max_body_bytes,
             ),
             drain_s=settings.drain_s,
+            inside=self.inner_socket,
             tls=None if self._secured is None else self._secured.context,
         )
 

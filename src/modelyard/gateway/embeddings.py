@@ -20,6 +20,7 @@ from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.core.packed import read_packed, to_lists
 from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head
 from modelyard.gateway.nesting import check_nesting
@@ -74,7 +75,7 @@ class EmbeddingsDoor:
         raw, echo = msgspec.Raw(_pack(texts)), asked.encoding_format.encode()
         return Heard(name, raw, version, asked.timeout_s, asked.priority, echo)
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``."""
         schema = entry.announcement.schema
         if schema is not None and not _embeds(schema.input, schema.output):

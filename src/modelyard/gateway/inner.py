@@ -9,27 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
+import uvicorn
 from uvicorn.server import ServerState
 
 from modelyard.gateway.connection import HttpConnection
-from modelyard.gateway.server import Server
 
 
 @contextlib.asynccontextmanager
-async def listening_inside(server: Server, path: Path | None) -> AsyncIterator[None]:
-    """Answer at ``path`` as ``server`` does, as long as the block; None for no such socket."""
-    if path is None:
+async def listening_inside(config: uvicorn.Config, path: str) -> AsyncIterator[None]:
+    """Answer at ``path`` as a server of this configuration does, as long as the block; empty for no
+    such socket.
+    """
+    if not path:
         yield
         return
-    config, state = server.config, ServerState()
+    state = ServerState()
     if not config.loaded:
         config.load()
     kind = config.http_protocol_class
     assert issubclass(kind, HttpConnection)
     listener = await asyncio.get_running_loop().create_unix_server(
-        lambda: kind(config, state, {}), str(path)
+        lambda: kind(config, state, {}), path
     )
     try:
         yield

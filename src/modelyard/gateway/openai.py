@@ -19,6 +19,7 @@ from modelyard.core.errors import InvalidInput, ModelFailed, RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head
 from modelyard.gateway.nesting import check_nesting
@@ -161,7 +162,7 @@ class CompletionsDoor:
             has_usage=options is not None and bool(options.include_usage),
         )
 
-    def check(self, entry: Entry) -> None:
+    def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``."""
         schema = entry.announcement.schema
         if schema is None:

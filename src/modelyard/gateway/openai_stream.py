@@ -62,7 +62,7 @@ class OpenAIStream:
         self._has_usage = has_usage
         self._usage = b""
 
-    def piece(self, piece: bytes) -> bytes:
+    def piece(self, target: Target, piece: bytes) -> bytes:
         """See ``StreamFormat``."""
         choices = piece[len(b'{"choices":') : -1]
         if _HAS_USAGE in piece:  # in one piece of each answer

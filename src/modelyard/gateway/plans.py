@@ -104,9 +104,8 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
         is_bypass=_is_bypass(head),
         coding=coding,
         door=door,
-        may_stream=isinstance(door, GenerateDoor),
+        may_stream=isinstance(door, GenerateDoor | CompletionsDoor),
         credential=credential_of(head.headers),
-        may_stream=isinstance(door, CompletionsDoor),
     )
 
 

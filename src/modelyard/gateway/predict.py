@@ -80,9 +80,8 @@ class PredictEndpoint:
         self.watched: Watched | None = None
         self.sticky_header = sticky_header.encode("ascii")
         self.cors = cors
-        self._gate = gate
+        self._gate, self._dispatch = gate, dispatch
         self.budget = Budget(max_bodies_bytes)
-        self._dispatch = dispatch
         self._max_body_bytes = max_body_bytes
         self._is_access_logged = is_access_logged
         self._clock = clock
