@@ -76,6 +76,8 @@ class Cluster:
         """
         redis = make_redis(self._folder, self._redis_port)
         epmd, rabbitmq = make_rabbitmq(self._folder, self._amqp_port)
+        ports = [port or free_port() for port in ports]
+        self.settings["MODELYARD_GATEWAY_URL"] = f"http://{host}:{ports[0]}"
         environment = {"MODELYARD_LOG_FORMAT": "text", **os.environ, **self.settings}
         workers = [
             Member(

@@ -5,10 +5,19 @@ web framework nor an event loop.
 """
 
 from modelyard.core.arrays import Tensor
+from modelyard.core.called import CallFailed
 from modelyard.core.columns import Columns
 from modelyard.core.errors import InvalidInput
 from modelyard.model import Model, StreamingModel
 
-__all__ = ["Columns", "InvalidInput", "Model", "StreamingModel", "Tensor", "__version__"]
+__all__ = [
+    "CallFailed",
+    "Columns",
+    "InvalidInput",
+    "Model",
+    "StreamingModel",
+    "Tensor",
+    "__version__",
+]
 
 __version__ = "0.1.0"

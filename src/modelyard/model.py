@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
+
+
+class Calls(Protocol):
+    """Asks other models for one: over HTTP where it is served, or in a test as that says."""
+
+    def call(
+        self, model: str, instances: Any, *, version: str | None, timeout_s: float | None
+    ) -> Any:
+        """See ``Model.call``."""
+        ...
+
+    async def acall(
+        self, model: str, instances: Any, *, version: str | None, timeout_s: float | None
+    ) -> Any:
+        """See ``Model.acall``."""
+        ...
 
 
 class Model(ABC):
@@ -37,6 +53,7 @@ class Model(ABC):
 
     assets: Path
     example: ClassVar[Any] = None
+    _other_models: Calls | None = None  # set before load, where model.toml has [calls]
 
     def load(self) -> None:  # noqa: B027  (optional)
         """Read the artefacts. Raise to say that the model cannot be served."""
@@ -68,6 +85,54 @@ class Model(ABC):
         raise NotImplementedError
 
     predict.is_missing = True  # type: ignore[attr-defined]
+
+    def call(
+        self,
+        model: str,
+        instances: Any,
+        *,
+        version: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Ask another model, which ``[calls]`` in ``model.toml`` names, and wait for its answer.
+
+        The call has the deadline, priority, request id and trace of the request that it is made
+        for. For a batch it is one request: pass all instances at once.
+
+        Args:
+            model: Its name.
+            instances: A list of what it takes, or an array with axis 0 the batch.
+            version: One of its versions; the default one unless given.
+            timeout_s: Seconds until the answer is worthless, if that is before the deadline.
+
+        Returns:
+            One prediction per instance: a list, or an array where an array was asked with and the
+            model gives one.
+
+        Raises:
+            CallFailed: There is no answer. Not caught, it is what the caller gets: see there.
+        """
+        return self._others().call(model, instances, version=version, timeout_s=timeout_s)
+
+    async def acall(
+        self,
+        model: str,
+        instances: Any,
+        *,
+        version: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Ask another model as ``call`` does, without blocking: for an async ``predict``."""
+        others = self._others()
+        return await others.acall(model, instances, version=version, timeout_s=timeout_s)
+
+    def _others(self) -> Calls:
+        if self._other_models is None:
+            raise RuntimeError(
+                "this model calls nobody: name the models under [calls] in model.toml; in a test "
+                "pass ServedModel(folder, calls={…})"
+            )
+        return self._other_models
 
     def unload(self) -> None:  # noqa: B027  (optional)
         """Release what the end of the process does not free."""

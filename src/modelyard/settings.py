@@ -136,6 +136,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ``iris=2,sentiment=1``. They go before what ``model.toml`` says.
         load_attempts: After so many failed loads in a row a worker that never served ends, with the
             reason as its last line; 0 tries for ever.
+        gateway_url: The gateway by which models call others (``[calls]``); ``serve`` is its own.
+        call_key: The key that they send there.
         show_model_errors: Whether callers are told what a model's exceptions say. They may hold
             paths and secrets; the log has them in any case.
         gpus: The devices that runners may be given, separated by commas: numbers as `nvidia-smi -L`
@@ -205,6 +207,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, msgspec.Meta(pattern=r"^(\s*[a-z0-9][a-z0-9._-]*=[a-z0-9][a-z0-9._-]*\s*(,|\Z))*\Z")
     ] = ""
     load_attempts: Annotated[int, msgspec.Meta(ge=0)] = 0
+    gateway_url: str = ""
+    call_key: str = ""
     show_model_errors: bool = False
     gpus: str = "auto"
     make_environments: bool = True

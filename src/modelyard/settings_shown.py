@@ -58,7 +58,7 @@ def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]
 
 
 def _mask(name: str, value: Any) -> Any:
-    if name.endswith(("_password", "_secrets")) and value:
+    if name.endswith(("_password", "_secrets", "call_key")) and value:
         return MASK
     if name.endswith("_url") and isinstance(value, str):
         return _PASSWORD_IN_URL.sub(lambda found: (found[1] or found[2]) + MASK, value)

@@ -7,6 +7,7 @@ def test_setosa():
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from modelyard.arrays import ext_hook, pack_array
+from modelyard.core.called import CallFailed
 from modelyard.core.columns import Columns
 from modelyard.core.errors import Failure, from_failure
 from modelyard.core.messages import Form
@@ -23,21 +25,48 @@ from modelyard.runner.loading import LoadError
 __all__ = ["LoadError", "ServedModel"]
 
 
+class _StandIns:
+    """Answers in place of the models that a model calls."""
+
+    def __init__(self, models: Mapping[str, Callable[[Any], Any]]) -> None:
+        self._models = models
+
+    def call(
+        self, model: str, instances: Any, *, version: str | None, timeout_s: float | None
+    ) -> Any:
+        """See ``Model.call``: answers at once, whatever the version."""
+        if model not in self._models:
+            text = f"ServedModel(folder, calls=…) has no {model!r}"
+            raise CallFailed(text, caller="this model", model=model, code="undeclared")
+        return self._models[model](instances)
+
+    async def acall(
+        self, model: str, instances: Any, *, version: str | None, timeout_s: float | None
+    ) -> Any:
+        """See ``Model.acall``."""
+        return self.call(model, instances, version=version, timeout_s=timeout_s)
+
+
 class ServedModel:
     """A model folder, loaded in this process.
 
     Args:
         folder: The model's folder: the one that holds ``model.toml``.
+        calls: Functions in place of the models that it calls, by their names: each gets instances,
+            and returns predictions.
 
     Raises:
         LoadError: On entry, if the model could not be served; the text says why.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, *, calls: Mapping[str, Callable[[Any], Any]] | None = None
+    ) -> None:
         self._folder = Path(folder).resolve()
+        self._calls = None if calls is None else _StandIns(calls)
 
     def __enter__(self) -> ServedModel:
-        self._hosted = HostedModel.open(self._folder, shows_errors=True)
+        self._hosted = HostedModel.open(self._folder, shows_errors=True, calls=self._calls)
         self._ready = self._hosted.warm_up()
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -181,6 +182,6 @@ def test_no_try_begins_after_the_deadline_and_none_is_one_too_many(
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"base_s": -1.0}, {"longest_s": -1.0}])
-def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, int]) -> None:
+def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Retry"):
         Retry(**wrong)

@@ -10,8 +10,9 @@ from tests.docs.pages import blocks_of, run_python, write_files
 from tests.support.server import Server, wait_until
 
 PAGE = "recipes.md"
-IN_THE_SUITE = {"iris", "digits", "colours", "prices"}
+IN_THE_SUITE = {"iris", "digits", "colours", "letters", "prices"}
 IN_AN_ENVIRONMENT_OF_THEIR_OWN = {"net", "embeddings"}
+WITH_A_SERVICE = {"forecast"}
 
 
 def run_recipe(name: str, folder: Path) -> None:
@@ -36,4 +37,8 @@ def run_recipe(name: str, folder: Path) -> None:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
         example = server.http.get(f"/models/{name}/example").json()
         answer = server.http.post("/predict", json=example).json()
+        if name == "embeddings":  # by the way that OpenAI's clients take as well
+            asked = {"model": name, "input": example["input_data"]}
+            (made,) = server.http.post("/v1/embeddings", json=asked).json()["data"]
+            assert len(made["embedding"]) == 384
     assert len(answer["prediction"]) == len(example["input_data"]), answer

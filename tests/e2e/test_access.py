@@ -34,7 +34,10 @@ SCOPES = {
 }
 OPEN = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 WITH_READ = {"/metrics"}
-PREDICTING = re.compile(r".*(/predict|/infer|/generate|/generate_stream|:predict)")
+PREDICTING = re.compile(
+    r".*(/predict|/infer|/generate|/generate_stream|:predict|/completions|/embeddings)"
+)
+BY_BODY = {"/predict", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
 RELEASING = re.compile(r".*/(load|unload)|(PUT|DELETE) /registry/models/.*")
 WITH_A_RELEASE = re.compile(r".* /registry/blobs/.*")  # of whatever model
 WITH_ADMIN = "/registry/collect"
@@ -75,8 +78,10 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
     )
     tensor = {"name": "name", "datatype": "BYTES", "shape": [1], "data": ["Ada"]}
     ada = [{"name": "Ada"}]
-    body = {"inputs": [tensor], "instances": ada, "model_name": name, "input_data": ada}
+    body: dict[str, Any] = {"inputs": [tensor], "instances": ada, "input_data": ada}
+    body |= {"model_name": name, "model": name, "messages": [], "input": "Ada"}
     wanted = {"/predict": ("model_name", "input_data"), "/infer": ("inputs",)}
+    wanted |= {"/completions": ("model", "messages"), "/embeddings": ("model", "input")}
     if "/generate" in path:
         body = {"name": "Ada"}
     if path.startswith("/jobs/"):
@@ -139,7 +144,7 @@ def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
     for method, path in routes(server):
         if "{id}" in path:
             continue
-        if "{name}" in path or path == "/predict":
+        if "{name}" in path or path in BY_BODY:
             own = ask(server, method, of(path, OWN), texts["own"])
             if RELEASING.fullmatch(f"{method} {path}"):
                 assert own.status_code == 403, path

@@ -65,7 +65,7 @@ class Door:
             Plan(form=ask.form, is_bypass=ask.is_bypass, coding=""),
             _body(ask, model),
             partial(self._respond, asked),
-            given_id=ask.id.encode(),
+            given=(ask.id.encode(), None),
         )
 
     def _respond(self, asked: Asked, head: bytes, body: bytes) -> None:

@@ -16,6 +16,7 @@ HEAVY = {"asyncio", "fastapi", "httpx2", "numpy", "prometheus_client"}
 
 def test_the_public_names() -> None:
     assert modelyard.__all__ == [
+        "CallFailed",
         "Columns",
         "InvalidInput",
         "Model",
@@ -43,7 +44,7 @@ def test_the_public_names_for_tests() -> None:
     "module",
     [
         *("modelyard", "modelyard.arrays", "modelyard.testing", "modelyard.runner.__main__"),
-        "modelyard.cli",
+        *("modelyard.cli", "modelyard.openai", "modelyard.calling.caller"),
     ],
 )
 def test_importing_it_pulls_in_nothing_heavy(module: str) -> None:

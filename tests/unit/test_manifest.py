@@ -272,7 +272,7 @@ def test_threads_are_the_cpus_rounded_up(cpu: str, threads: int) -> None:
 
 def test_every_key_is_described_with_its_default() -> None:
     found = {(key.table, key.name): key for key in keys()}
-    assert len(found) == 37
+    assert len(found) == 38
     assert all(len(key.meaning) > 10 for key in found.values())
     assert found["", "name"].default is None
     assert found["cache", "ttl_s"].default == "300"

@@ -69,6 +69,8 @@ def test_the_defaults() -> None:
         "load_attempts": 0,
         "sticky_header": "",
         "default_versions": "",
+        "gateway_url": "",
+        "call_key": "",
         "show_model_errors": False,
         "gpus": "auto",
         "make_environments": True,

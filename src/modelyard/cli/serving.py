@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.storing import need_store, user
+from modelyard.compose.circles import set_aside_circles
 from modelyard.core.manifest import Manifest, ManifestError
 from modelyard.core.names import is_loopback
 from modelyard.core.references import parse_reference
@@ -141,7 +142,8 @@ def _folders_of(typed: list[Path], settings: Settings) -> Iterator[list[Path]]:
 def _scan(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:
     found, bad = read_manifests(find_models(folders))
     models, copies = set_aside_copies(found)
-    return models, [*bad, *copies]
+    models, circling = set_aside_circles(models)
+    return models, [*bad, *copies, *circling]
 
 
 def _scan_again(folders: list[Path]) -> tuple[list[tuple[Path, Manifest]], list[Unusable]]:

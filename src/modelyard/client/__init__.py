@@ -16,8 +16,8 @@ it. So its modules import each other relatively.
 
 from __future__ import annotations
 
-from .async_client import AsyncClient
-from .client import Client
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     Conflict,
     ConnectionFailed,
@@ -47,6 +47,10 @@ from .forms import Answer
 from .job import AsyncJob, Job
 from .jobs import JobError, JobInfo
 from .models import Capacity, ModelDetails, ModelInfo, VersionDetails, VersionInfo, WorkerInfo
+
+if TYPE_CHECKING:
+    from .async_client import AsyncClient
+    from .client import Client
 
 __version__ = "0.1.0"
 
@@ -89,3 +93,16 @@ __all__ = [
     "WrongMediaType",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a client when it is used: models in their runners need the rest alone."""
+    if name == "Client":
+        from .client import Client
+
+        return Client
+    if name == "AsyncClient":
+        from .async_client import AsyncClient
+
+        return AsyncClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -42,11 +42,14 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         attempts: Tries in all; 1 never retries.
         base_s: Upper bound, in seconds, of the first pause.
         longest_s: Upper bound of any pause.
+        also_unavailable: Whether a 503 is tried again as well, and not only a connection that was
+            lost.
     """
 
     attempts: int = 5
     base_s: float = 0.1
     longest_s: float = 5.0
+    also_unavailable: bool = True
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.base_s < 0 or self.longest_s < 0:
@@ -140,7 +143,11 @@ def exchange(
             return outcome
         error = _error_of(outcome, attempt, now() - started)
         pause_s = retry.pause_s(attempt, after_s=error.retry_after_s, chance=chance())
-        if not _is_retried(outcome) or attempt >= retry.attempts or now() + pause_s >= deadline:
+        if (
+            not _is_retried(outcome, retry)
+            or attempt >= retry.attempts
+            or now() + pause_s >= deadline
+        ):
             break
         yield Wait(pause_s)
         remaining_s = deadline - now()
@@ -159,9 +166,9 @@ def advance(steps: Steps, outcome: Outcome) -> Step | Reply:
         return reply
 
 
-def _is_retried(outcome: Outcome) -> bool:
+def _is_retried(outcome: Outcome, retry: Retry) -> bool:
     return isinstance(outcome, Lost) or (
-        isinstance(outcome, Reply) and outcome.status == RETRIED_STATUS
+        isinstance(outcome, Reply) and outcome.status == RETRIED_STATUS and retry.also_unavailable
     )
 
 

@@ -63,6 +63,7 @@ class VersionInfo(msgspec.Struct, frozen=True, kw_only=True):
         digest: Of the model's folder.
         timeout_s: What a request without ``timeout_s`` gets, in seconds.
         cache_ttl_s: For how long answers are cached, in seconds.
+        calls: The models that it may call.
         capacity: What serves it.
         workers: In a cluster; those that serve come first.
     """
@@ -77,6 +78,7 @@ class VersionInfo(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     timeout_s: float | None = None
     cache_ttl_s: float | None = None
+    calls: tuple[str, ...] = ()
     capacity: Capacity = Capacity()
     workers: tuple[WorkerInfo, ...] = ()
 

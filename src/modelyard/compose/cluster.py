@@ -195,6 +195,11 @@ class ClusterWorker:
                 f"{settings.expected_model} (MODELYARD_EXPECTED_MODEL): the release's image and "
                 "model.toml do not belong together; name the image of that version (image.tag)"
             )
+        if manifest.calls.models and not settings.gateway_url:
+            raise SettingsError(
+                f"{manifest.target} calls other models, and nothing says where the gateway is that "
+                "it asks; set gateway_url (MODELYARD_GATEWAY_URL)"
+            )
         self._settings = settings
         self._on_change = on_change
         self._gave_up = ""

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from modelyard.calling.address import UNIX
 from modelyard.compose.access import OpenGate
 from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.launching import make_launcher
@@ -83,7 +85,10 @@ class Embedded:
             routes=None if named_in is None else named_in.routes,
             jobs=jobs,
         )
-        launcher = make_launcher(settings, [manifest for _, manifest in models])
+        self._inside = TemporaryDirectory(prefix="modelyard-", ignore_cleanup_errors=True)
+        self._process.inner_socket = socket_path = f"{self._inside.name}/calls"
+        manifests = [manifest for _, manifest in models]
+        launcher = make_launcher(settings, manifests, gateway_url=f"{UNIX}{socket_path}")
         self._models = models
         self._has_settled = False
         self._is_watching = is_watching
@@ -124,7 +129,7 @@ class Embedded:
         """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
         loaded or failed.
         """
-        with stop_on_signals(self._process.stop):
+        with stop_on_signals(self._process.stop), self._inside:
             try:
                 await self._served.start(self._models, self._unusable)
                 async with background(

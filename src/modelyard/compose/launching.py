@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelyard.compose.registry import open_trust
 from modelyard.core.manifest import Manifest, ManifestError
+from modelyard.core.trail import CALL_KEY, GATEWAY_URL
 from modelyard.equipment import NotEquipped
 from modelyard.equipment.devices import Devices
 from modelyard.equipment.environments import Environments
@@ -20,8 +21,13 @@ from modelyard.settings import Settings
 from modelyard.surroundings import read_surroundings
 
 
-def make_equipper(settings: Settings, models: Iterable[Manifest]) -> Equipper:
-    """Return the Equipper for the runners of ``models``."""
+def make_equipper(
+    settings: Settings, models: Iterable[Manifest], *, gateway_url: str = ""
+) -> Equipper:
+    """Return the Equipper for the runners of ``models``.
+
+    ``gateway_url``: by which they call others, unless the settings name another.
+    """
     variables, secrets, reserved, caches = read_surroundings()
     environments: Environments | None = None
     if settings.make_environments:
@@ -33,6 +39,7 @@ def make_equipper(settings: Settings, models: Iterable[Manifest]) -> Equipper:
         environments=environments,
         models=models,
         check=_check_of(settings),
+        gateway={GATEWAY_URL: settings.gateway_url or gateway_url, CALL_KEY: settings.call_key},
     )
 
 
@@ -51,9 +58,11 @@ def _check_of(settings: Settings) -> Callable[[Path], None] | None:
     return check
 
 
-def make_launcher(settings: Settings, models: Iterable[Manifest]) -> Launcher:
-    """Return the Launcher that starts the runners of ``models``."""
-    equipper = make_equipper(settings, models)
+def make_launcher(
+    settings: Settings, models: Iterable[Manifest], *, gateway_url: str = ""
+) -> Launcher:
+    """Return the Launcher that starts the runners of ``models``; see ``make_equipper``."""
+    equipper = make_equipper(settings, models, gateway_url=gateway_url)
     return Launcher(equipper, shows_errors=settings.show_model_errors)
 
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from modelyard.compose.circles import set_aside_circles
 from modelyard.compose.hosted import Announce, Hosted, MakePool, Refusal, failed
 from modelyard.core.errors import NO_MODEL, ModelNotFound, ModelNotReady
 from modelyard.core.manifest import Manifest, ManifestError
@@ -101,7 +102,8 @@ class Models:
         found, unusable = await asyncio.to_thread(self._scan)
         served = {folder: hosted.target for folder, hosted in self._hosted.items()}
         models, copies = set_aside_copies(found, served=served)
-        return models, [*unusable, *copies]
+        models, circling = set_aside_circles(models)
+        return models, [*unusable, *copies, *circling]
 
     async def put(self, folder: Path, manifest: Manifest) -> Refusal | None:
         """Serve a folder as it is now, in place of what was served from it.

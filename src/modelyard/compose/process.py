@@ -103,17 +103,16 @@ class Process:
         self._verdict = verdict
         self._on_change = on_change
         self.metrics = metrics
-        self.catalog = Catalog(
-            is_complete=is_complete, defaults=settings.versions_by_default, chance=Random()
-        )
+        defaults = settings.versions_by_default
+        self.catalog = Catalog(is_complete=is_complete, defaults=defaults, chance=Random())
         self.is_draining = False
-        self._transport = transport
-        self._workers = workers
+        self._transport, self._workers = transport, workers
         self._server: Server | None = None
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
         self._secured = open_tls(settings)
         self._sticky_header = sticky_header_of(settings)
+        self.inner_socket = ""  # where models of this process tree ask for others
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -211,6 +210,7 @@ class Process:
                 max_body_bytes=settings.max_body_bytes,
             ),
             drain_s=settings.drain_s,
+            inside=self.inner_socket,
             tls=None if self._secured is None else self._secured.context,
         )
 

@@ -14,6 +14,7 @@
     ├── StreamBroken             the answer ended after some pieces; the rest cannot be had
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
     ├── DeadlineExceeded
+    ├── CallsTooDeep             models call each other in a circle, or too many in a row
     └── GivenUp                  nobody waits for the answer any more
 
 Codes become HTTP statuses in one place, ``gateway/problems.py``. An error crosses a socket or a
@@ -249,6 +250,12 @@ class DeadlineExceeded(RequestError):
     """The deadline passed before there was an answer."""
 
     code = "deadline_exceeded"
+
+
+class CallsTooDeep(RequestError):
+    """Models call each other in a circle, or too many in a row."""
+
+    code = "calls_too_deep"
 
 
 class GivenUp(RequestError):

@@ -8,14 +8,15 @@ file, line and what was expected there. The type of each key carries its descrip
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from modelyard.core.artefacts import Runtime
+from modelyard.core.calls import Calls
 from modelyard.core.demand import WAIT_SHARE
+from modelyard.core.manifest_checks import contradictions
 from modelyard.core.manifest_errors import explain, explain_toml, line_of
 from modelyard.core.names import Name, Target
 from modelyard.core.signature import Signature
@@ -251,6 +252,7 @@ class Manifest(_Table, frozen=True, rename={"class_": "class"}):
     scaling: Scaling = Scaling()
     resources: Resources = Resources()
     environment: Environment = Environment()
+    calls: Calls = Calls()
     checks: Checks = Checks()
     signature: Signature = Signature()
     artefacts: Annotated[
@@ -288,30 +290,8 @@ def parse_manifest(text: str, *, source: str) -> Manifest:
     except msgspec.ValidationError as error:
         problem = explain(error, text=text, table=table, source=source, struct=Manifest)
         raise ManifestError(problem) from error
-    for keys, problem in _contradictions(manifest):
+    for keys, problem in contradictions(manifest):
         raise ManifestError(f"{source}:{line_of(keys, text)}: {problem}")
+    if manifest.calls.models and "ttl_s" not in table.get("cache", {}):
+        return msgspec.structs.replace(manifest, cache=Cache(ttl_s=0))
     return manifest
-
-
-def _contradictions(manifest: Manifest) -> Iterator[tuple[list[str], str]]:
-    """Give each key that does not fit the others, and what is wrong."""
-    if manifest.class_ is None and manifest.runtime is None:
-        yield (
-            ["class"],
-            'class: it is missing; expected class = "module:Class", for example "model:FastIris" '
-            'for src/model.py; or, for an artefact without a class, runtime = "onnx" or the like',
-        )
-    if manifest.class_ is not None and manifest.runtime is not None:
-        yield ["runtime"], "runtime: class is there too; a model has one of them"
-    if manifest.runtime is None and manifest.artefact:
-        yield ["artefact"], "artefact: it belongs to a runtime; a class reads self.assets"
-    if manifest.runtime is None and manifest.signature != Signature():
-        yield ["signature"], "signature: it belongs to a runtime; a class has annotations"
-    if manifest.scaling.max_runners < manifest.scaling.min_runners:
-        yield ["scaling", "max_runners"], "max_runners: expected at least min_runners"
-    both = sorted(set(manifest.environment.variables) & set(manifest.environment.secrets))
-    if both:
-        yield (
-            ["environment", "variables", both[0]],
-            f"environment: {both[0]} is both a variable and a secret",
-        )

@@ -15,6 +15,7 @@ from modelyard.core.batch import Priority
 from modelyard.core.errors import Failure
 from modelyard.core.manifest import Limits
 from modelyard.core.names import Target
+from modelyard.core.trail import Trail
 
 State = Literal["starting", "ready", "recovering", "failed", "stopped", "asleep"]
 """State of a target. ``asleep``: nothing of it is up, but a request will wake it."""
@@ -33,7 +34,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """One caller's instances for one target.
 
     ``input`` is ``input_data`` as received; ``deadline`` is a ``time.monotonic()`` reading;
-    ``caller`` is the id of a key, as far as callers are known.
+    ``caller`` is the id of a key, as far as callers are known; ``trail`` is for a model that calls
+    others.
     """
 
     id: str
@@ -43,6 +45,16 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     priority: Priority = "normal"
     form: Form = "json"
     caller: str = ""
+    trail: Trail | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """What the runner of a model that calls others has to know of a request: see ``Request``."""
+
+    id: str
+    deadline: float
+    priority: Priority
+    trail: Trail
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -50,11 +62,13 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     ``forms``: of each input; empty if all are JSON. ``deadlines``: of each input, if the batch is
     handed over while another one runs, so that requests may expire before it starts; else empty.
+    ``origins``: of each input, if the model calls others; else empty.
     """
 
     inputs: list[memoryview]
     forms: list[Form] = []
     deadlines: list[float] = []
+    origins: list[Origin] = []
 
 
 class Shared(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -79,6 +93,7 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag=True):
     inputs: list[memoryview]
     forms: list[Form] = []
     is_stream: bool = False
+    origins: list[Origin] = []
 
 
 class Leave(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -193,7 +208,8 @@ class Announcement(msgspec.Struct, frozen=True):
 
     ``concurrency``: how many batches or streams a runner has under way; 0 for one batch at a time.
     ``is_default``: whether ``model.toml`` says that it answers requests that name no version;
-    ``target_wait_s``: the time in which a backlog should be gone; ``workers``: how many serve it.
+    ``target_wait_s``: the time in which a backlog should be gone; ``workers``: how many serve it;
+    ``calls``: the models that it may call.
     """
 
     target: Target
@@ -214,6 +230,7 @@ class Announcement(msgspec.Struct, frozen=True):
     full_reason: str = ""
     reload_failed: str = ""
     concurrency: int = 0
+    calls: tuple[str, ...] = ()
 
     @property
     def gives_pieces(self) -> bool:
@@ -258,7 +275,7 @@ def encode_frame(message: ToRunner | ToPool) -> bytearray:
 
 
 LARGE_BYTES = 64 * 1024
-_BATCH_HEAD = _encoder.encode(Batch([]))[:-3]  # without its three empty lists, one byte each
+_BATCH_HEAD = _encoder.encode(Batch([]))[:-4]  # without its four empty lists, one byte each
 
 
 def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:
@@ -271,7 +288,7 @@ def encode_batch(batch: Batch) -> list[bytes | bytearray | memoryview]:
 
 def pieces_of(batch: Batch) -> list[bytes | bytearray | memoryview]:
     """Return the MessagePack of a batch in pieces; each of its inputs is one."""
-    rest = _encoder.encode(batch.forms) + _encoder.encode(batch.deadlines)
+    rest = b"".join(map(_encoder.encode, (batch.forms, batch.deadlines, batch.origins)))
     pieces: list[bytes | bytearray | memoryview] = [
         b"%b\xdd%b" % (_BATCH_HEAD, len(batch.inputs).to_bytes(4, "big"))  # array 32, length
     ]

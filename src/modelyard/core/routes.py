@@ -154,15 +154,19 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Who(NamedTuple):
-    """What may name a caller.
+    """What a request says of who asks.
 
     Attributes:
         owner: Of its key.
-        header: What it sent in the header for this.
+        header: What it sent in the header that routes may stick to.
+        chain: If a model asks, the models that called each other; see ``core/trail.py``.
+        trace: Its ``traceparent``, if somebody needs it.
     """
 
     owner: str = ""
     header: str = ""
+    chain: str = ""
+    trace: str = ""
 
     def of(self, route: Route) -> str:
         """Return what a route sticks to; empty for nothing."""

@@ -6,6 +6,7 @@ target, so that a request finds everything with one look-up.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -23,10 +24,14 @@ from modelyard.core.fingerprint import KeySpace
 from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
 from modelyard.core.routes import UNKNOWN, Shadow, Who
+from modelyard.core.trail import find_circle
 from modelyard.dispatch.router import Router
 
 LONGEST_WAIT_S = 60
 RATE_OVER_S = 1.0
+CIRCLE = "models call each other in a circle: %s; take one of them out of [calls]"
+
+log = logging.getLogger(__name__)
 
 
 class Entry:
@@ -37,8 +42,11 @@ class Entry:
         "_rate",
         "announcement",
         "answered",
+        "calls",
+        "circle",
         "in_flight",
         "is_serving",
+        "is_special",
         "keys",
         "one_batch",
         "refused",
@@ -55,13 +63,17 @@ class Entry:
         self.refused = 0  # requests, since too many were in flight
         self.shadow: Shadow | None = None  # which gets copies
         self.share = 0.0  # of the requests that name no version
+        self.calls: tuple[str, ...] = ()  # models that it may call
+        self.circle = ""  # of calls that it is in: then it is not asked
         self.keys: KeySpace | None = None
         self.update(announcement)
 
     def update(self, announcement: Announcement) -> None:
         """Replace the announcement."""
         self.announcement = announcement
-        self.is_serving = announcement.state in SERVING
+        self.calls = announcement.calls
+        self.is_special = bool(self.calls) or self.shadow is not None
+        self.is_serving = announcement.state in SERVING and not self.circle
         # Instances that run at once when all runners are busy.
         at_once = max(1, announcement.runners_ready) * max(1, announcement.concurrency)
         self.one_batch = announcement.max_batch_size * at_once
@@ -69,6 +81,11 @@ class Entry:
         if digest != (self.keys.digest if self.keys else ""):
             model = str(self.target)
             self.keys = KeySpace(model=model, digest=digest) if digest else None
+
+    def copy_to(self, shadow: Shadow | None) -> None:
+        """Copy requests to a shadow from now on, or to none."""
+        self.shadow = shadow
+        self.is_special = bool(self.calls) or shadow is not None
 
     def left(self, _: object) -> None:
         """Note that a request is no longer in flight."""
@@ -88,7 +105,7 @@ class Entry:
     @property
     def is_open(self) -> bool:
         """Whether requests may be sent. One for a sleeping target waits for a worker."""
-        return self.is_serving or self.announcement.state == "asleep"
+        return self.is_serving or (self.announcement.state == "asleep" and not self.circle)
 
     @property
     def has_room(self) -> bool:
@@ -98,6 +115,8 @@ class Entry:
     def why_not(self) -> RequestError:
         """Return the error for a request that comes while the target does not serve."""
         state, reason = self.announcement.state, self.announcement.reason
+        if self.circle:
+            state, reason = "failed", CIRCLE % self.circle
         return ModelNotReady(f"{self.target} is {state}" + (f": {reason}" if reason else ""))
 
 
@@ -111,6 +130,7 @@ class Catalog:
         chance: For models whose requests are spread over versions.
 
     Attributes:
+        has_calls: Whether some model may call others.
         router: Follows routes and aliases.
     """
 
@@ -123,6 +143,7 @@ class Catalog:
     ) -> None:
         self.router = Router(chance or Random(), on_change=self._reroute)
         self.revision = 0
+        self.has_calls = False
         self._is_complete = is_complete
         self._chosen = dict(defaults or {})
         self._entries: dict[Target, Entry] = {}
@@ -139,11 +160,14 @@ class Catalog:
         if entry is not None and entry.announcement == announcement:
             return entry
         self.revision += 1
+        calls = entry.calls if entry is not None else ()
         if entry is not None:
             entry.update(announcement)
         else:
             entry = self._entries[target] = Entry(announcement)
             self._versions.setdefault(target.name, []).append(entry)
+        if entry.calls != calls:
+            self._see_circles()
         self._choose_default(target.name)
         return entry
 
@@ -155,6 +179,8 @@ class Catalog:
         self.revision += 1
         versions = self._versions[target.name]
         versions.remove(entry)
+        if entry.calls:
+            self._see_circles()
         if versions:
             self._choose_default(target.name)
         else:
@@ -223,6 +249,23 @@ class Catalog:
         """Return whether requests that name no version go to this one, or most of them."""
         return self._main[entry.target.name] is entry
 
+    def _see_circles(self) -> None:
+        """Let no model be asked that waits for itself, over whichever others."""
+        calls = {
+            name: {called for entry in entries for called in entry.calls}
+            for name, entries in self._versions.items()
+        }
+        self.has_calls = any(calls.values())
+        for name, entries in self._versions.items():
+            circle = " → ".join(find_circle(name, calls)) if calls[name] else ""
+            for entry in entries:
+                if entry.circle != circle and entry.calls:
+                    entry.circle = circle
+                    entry.update(entry.announcement)
+                    if circle:
+                        log.error("calls_in_a_circle", extra={"model": str(entry.target)})
+            self._choose_default(name)
+
     def _choose_default(self, name: str) -> None:
         versions = self._versions[name]
         versions.sort(key=lambda entry: version_order(entry.target.version), reverse=True)
@@ -241,7 +284,8 @@ class Catalog:
             return
         routed = self.router.find(name)
         for entry in self._versions[name]:
-            entry.shadow, entry.share = None if routed is None else routed.route.shadow, 0.0
+            entry.share = 0.0
+            entry.copy_to(None if routed is None else routed.route.shadow)
         open_ = {e.target.version: e for e in self._versions[name] if e.is_open}
         chosen = [] if routed is None else routed.see_versions(open_)
         self._main[name] = main = chosen[0] if chosen else default

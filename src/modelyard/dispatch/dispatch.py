@@ -21,6 +21,7 @@ from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Un
 from modelyard.core.fingerprint import NOBODY
 from modelyard.core.messages import Form, Request
 from modelyard.core.routes import UNKNOWN, Who
+from modelyard.core.trail import trail_of
 from modelyard.dispatch.catalog import Catalog, Entry
 from modelyard.dispatch.expiry import Expiry
 from modelyard.dispatch.flights import Flight, Flights
@@ -131,10 +132,11 @@ class Dispatch:
             is_bypass: Whether to skip the cache look-up.
             tenant: Whose request it is (``core/fingerprint.py``): nobody else gets its answer.
             caller: Who takes turns with others (``turns.py``); empty if that is not known.
-            who: What a route may stick to.
+            who: What the request says of who asks.
 
         Raises:
-            RequestError: There is no such model, or the timeout is invalid; ``on_answered`` is not
+            RequestError: There is no such model, the timeout is invalid, or models call each other
+                without end; ``on_answered`` is not
                 called. Any later error settles the call instead.
         """
         entry = self.catalog.resolve(ask.model_name, ask.model_version, who)
@@ -146,8 +148,8 @@ class Dispatch:
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
         call = ClientCall(request, entry, on_answered)
         call.watch(self._on_settled)
-        if entry.shadow is not None and entry.has_room:
-            self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
+        if entry.is_special:
+            self._follow(entry, call, who)
         try:
             if entry.keys is None or self._cache is None:
                 self._check_room(entry)
@@ -173,6 +175,18 @@ class Dispatch:
             self._send(call.entry, call)
         except Exception as error:
             _fail(call, error)
+
+    def _follow(self, entry: Entry, call: ClientCall, who: Who) -> None:
+        """Do what only some targets need: copies for a shadow, a trail for calls of other models.
+
+        Raises:
+            CallsTooDeep: See ``core/trail.py``.
+        """
+        if entry.calls:
+            trail = trail_of(entry.target.name, chain=who.chain, trace=who.trace)
+            call.request = msgspec.structs.replace(call.request, trail=trail)
+        if entry.shadow is not None and entry.has_room:
+            self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
 
     def _on_found(self, call: ClientCall, key: bytes, known: bytes | None) -> None:
         """Answer from the cache, or ask the model."""

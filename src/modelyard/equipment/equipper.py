@@ -54,6 +54,7 @@ class Equipper:
             others.
         check: Called with a folder before its model is started; raises if it may not be. It may
             block. None if all may.
+        gateway: Variables that say by which gateway models call others.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Equipper:
         environments: Environments | None,
         models: Iterable[Manifest] = (),
         check: Callable[[Path], None] | None = None,
+        gateway: Mapping[str, str] | None = None,
     ) -> None:
+        self._gateway = dict(gateway or {})
         self._check = check
         self._variables = variables
         self._secrets = secrets
@@ -102,6 +105,8 @@ class Equipper:
             on_step("")
             python, variables = python_in(environment), _activated(environment, variables)
         variables |= manifest.environment.variables | secrets
+        if manifest.calls.models:
+            variables |= self._gateway
         resources = manifest.resources
         taken = await self._devices.take(
             resources.gpu, kind=resources.gpu_kind, may_lack=resources.without_gpu == "cpu"

@@ -56,7 +56,7 @@ def problem_answer(error: RequestError, request_id: str) -> tuple[bytes, bytes]:
     document as body.
     """
     problem = problem_of(error, request_id=request_id)
-    return _error_head(error, problem, MEDIA_TYPE, len(problem.body)), problem.body
+    return error_head(error, problem, MEDIA_TYPE, len(problem.body)), problem.body
 
 
 def error_answer(error: RequestError, request_id: str, *, input_name: str) -> tuple[bytes, bytes]:
@@ -66,7 +66,7 @@ def error_answer(error: RequestError, request_id: str, *, input_name: str) -> tu
     """
     problem = problem_of(error, request_id=request_id)
     body = error_body(problem, input_name=input_name)
-    return _error_head(error, problem, "application/json", len(body)), body
+    return error_head(error, problem, "application/json", len(body)), body
 
 
 def error_body(problem: Problem, *, input_name: str) -> bytes:
@@ -80,7 +80,8 @@ def sentence_of(problem: Problem, *, input_name: str) -> str:
     return f"{problem.detail} (at {where})" if where not in ("", "$") else problem.detail
 
 
-def _error_head(error: RequestError, problem: Problem, media_type: str, body_bytes: int) -> bytes:
+def error_head(error: RequestError, problem: Problem, media_type: str, body_bytes: int) -> bytes:
+    """Return the status line and headers of an error response, without the blank line."""
     headers = [
         (b"content-type", media_type.encode()),
         (b"content-length", b"%d" % body_bytes),

@@ -19,6 +19,7 @@ from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
 from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.openapi_jobs import add_jobs
+from modelyard.gateway.openapi_openai import add_openai
 from modelyard.gateway.probes import make_probes_router
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
@@ -134,7 +135,8 @@ def _handle_errors(pages: FastAPI) -> None:
 
 def _add_operations(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Return the document with the operations that are not pages."""
-    return add_predict(add_doors(copy.deepcopy(document), catalog), catalog)
+    document = add_doors(copy.deepcopy(document), catalog)
+    return add_predict(add_openai(document, catalog), catalog)
 
 
 async def refuse_page(request: Request, error: Exception) -> Response:

@@ -148,9 +148,9 @@ class HttpConnection(asyncio.Protocol):
             self._is_leaving = True
         plan, endpoint = head.plan, self.endpoint
         if plan is not None and endpoint is not None and refusal is None:
-            given_id = self._reader.given_id
+            given = self._reader.given
             respond = self._stream_writer(head) if plan.may_stream else self.respond
-            work = endpoint.begin(plan, body, respond, given_id=given_id, host=self._host)
+            work = endpoint.begin(plan, body, respond, given=given, host=self._host)
             if work is not None and work.outcome is None:
                 self._work = work
         elif refusal is not None:
@@ -237,11 +237,11 @@ class HttpConnection(asyncio.Protocol):
         if self.endpoint is None:
             respond(*problem_answer(error, new_request_id()))
             return
-        given_id = door = origin = None
+        given = door = origin = None
         if head is not None:
-            given_id, origin = self._reader.given_id, head.headers.get(b"origin")
+            given, origin = self._reader.given, head.headers.get(b"origin")
             door = None if head.plan is None else head.plan.door
-        self.endpoint.refuse(error, respond, given_id=given_id, door=door, origin=origin)
+        self.endpoint.refuse(error, respond, given=given, door=door, origin=origin)
 
     def _refuse(self, error: RequestError, head: Head | None) -> None:
         """Answer a request of which not all has been read, and close the connection. The rest is

@@ -54,7 +54,7 @@ def start_counted(
             is_bypass=plan.is_bypass,
             tenant=account.tenant,
             caller=account.key,
-            who=account.who if plan.who is UNKNOWN else Who(account.owner, plan.who.header),
+            who=account.who if plan.who is UNKNOWN else plan.who._replace(owner=account.owner),
         )
     except BaseException:
         account.undo(entered)
@@ -78,7 +78,7 @@ def start_counted_stream(
     entered: Sequence[Entered] = ()
     if account.meters:
         entered = account.enter(ask.model_name, partial(cost_of, dispatch, ask, plan.form))
-    who = account.who if plan.who is UNKNOWN else Who(account.owner, plan.who.header)
+    who = account.who if plan.who is UNKNOWN else plan.who._replace(owner=account.owner)
     try:
         call = begin(account.key, who)
     except BaseException:

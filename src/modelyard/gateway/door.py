@@ -63,7 +63,11 @@ class Door(Protocol):
     def answer(
         self, target: Target, output: bytes, echo: bytes, *, told: Told
     ) -> tuple[bytes, bytes]:
-        """Return a prediction's status line and headers without the blank line, and its body."""
+        """Return a prediction's status line and headers without the blank line, and its body.
+
+        Raises:
+            ModelFailed: The protocol has no answer that says this.
+        """
         ...
 
     def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:

@@ -42,9 +42,9 @@ class Plan(NamedTuple):
     ``coding``: how the body is compressed. ``name`` and ``version``: from the URL; None if the body
     names them. ``upload``: content type of a body that holds files. ``cors``: CORS header lines of
     the response. ``door``: translates, where it is not the protocol of ``/predict``.
-    ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what a route may stick to.
-    ``may_stream``: whether its door may answer in pieces.
-    ``order``: the job that is made of it; it has a door then. None if it is answered at once.
+    ``credential``: what tells who asks; see ``access/gate.py``. ``who``: what else the headers say
+    of that. ``may_stream``: whether its door may answer in pieces. ``order``: the job that is made
+    of it; it has a door then. None if it is answered at once.
     """
 
     form: Form

@@ -16,12 +16,13 @@ from modelyard.gateway.heads import Head
 MOST_KNOWN = 1024  # lines, and heads
 LONGEST_KNOWN_BYTES = 2048
 
-_ID = b"x-request-id:"
 _FREE = (
-    rb"(?:x-request-id|x-correlation-id|traceparent|tracestate|b3|x-b3-[a-z]+|x-amzn-trace-id"
+    rb"(?:(x-request-id)|(traceparent)|x-correlation-id|tracestate|b3|x-b3-[a-z]+|x-amzn-trace-id"
     rb"|x-cloud-trace-context|x-datadog-[a-z-]+|uber-trace-id|x-real-ip"
     rb"|x-request-start|date%b):[\t -~]*"
 )
+_ID = 1  # the group that has matched
+_ID_BYTES, _TRACE_BYTES = len(b"x-request-id:"), len(b"traceparent:")
 _FREE_OF_ONE = re.compile(_FREE % b"|x-forwarded-for", re.IGNORECASE)
 _FREE_OF_MANY = re.compile(_FREE % b"", re.IGNORECASE)
 
@@ -31,11 +32,22 @@ def may_differ(name: str) -> bool:
     return _FREE_OF_ONE.fullmatch(f"{name}:".encode()) is not None
 
 
+Given = bytes | tuple[bytes | None, bytes | None]
+"""What tells a request from others: the client's own id of it, or with that its ``traceparent``, as
+far as the plan does not have it.
+"""
+
+
+def id_in(given: Given | None) -> bytes | None:
+    """Return the client's own id of a request."""
+    return given[0] if isinstance(given, tuple) else given
+
+
 class Recognised(NamedTuple):
-    """A known head, and the request id of the received one."""
+    """A known head, and what the received one says of its request alone."""
 
     head: Head
-    given_id: bytes | None
+    given: Given | None
 
 
 class _Form(NamedTuple):
@@ -62,14 +74,19 @@ class KnownHeads:
         form = self._forms.get(tuple(map(self._lines.get, lines)))
         if form is None:
             return None
-        given_id = None
+        if not form.free:
+            return Recognised(form.head, None)
+        given_id = trace = None
         for number in form.free:
             line = lines[number]
-            if self._match_free(line) is None:
+            if (found := self._match_free(line)) is None:
                 return None
-            if line[: len(_ID)].lower() == _ID:
-                given_id = line[len(_ID) :].strip()
-        return Recognised(form.head, given_id)
+            if kind := found.lastindex:
+                if kind == _ID:
+                    given_id = line[_ID_BYTES:].strip()
+                else:
+                    trace = line[_TRACE_BYTES:]
+        return Recognised(form.head, (given_id, trace))
 
     def learn(self, raw: bytes, head: Head) -> None:
         """Remember a head that was parsed."""

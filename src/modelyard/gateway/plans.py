@@ -7,11 +7,16 @@ from functools import partial
 
 from modelyard.core.errors import JobNotFound, RequestError, WrongMediaType
 from modelyard.core.messages import Form
+from modelyard.core.routes import UNKNOWN, Who
+from modelyard.core.trail import CALLED_BY, LONGEST_TRACE
 from modelyard.gateway.door import Door, RefusingDoor
+from modelyard.gateway.embeddings import open_embeddings
 from modelyard.gateway.formats import format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
 from modelyard.gateway.job_door import PredictDoor
+from modelyard.gateway.known import Given
+from modelyard.gateway.openai import CompletionsDoor, open_completions
 from modelyard.gateway.orders import Order, job_id_of, order_of, wants_job
 from modelyard.gateway.pieces import PiecesDoor
 from modelyard.gateway.problems import MethodNotAllowed
@@ -25,6 +30,7 @@ NO_PLAN = Plan("json", is_bypass=False, coding="")
 """Plan of a request that is refused before its plan is known."""
 
 PATH = b"/predict"
+CHAIN_HEADER, TRACE_HEADER = CALLED_BY.encode(), b"traceparent"
 _CODINGS: dict[bytes, Coding] = {
     **{b"identity": "", b"gzip": "gzip", b"x-gzip": "gzip"},
     b"deflate": "deflate",
@@ -39,7 +45,7 @@ def plan_of(head: Head) -> Plan | None:
     """
     door = address = None
     if head.path != PATH:
-        door = open_v2(head) or open_v1(head) or open_generate(head)
+        door = _open(head)
         if door is None:
             address = address_of(head.path) if head.path.endswith(PATH) else None
             if address is None:
@@ -84,6 +90,14 @@ def _with_order(plan: Plan, order: Order) -> Plan:
             )
         door = PredictDoor(plan.form, read, name=name, version=version)
     return plan._replace(order=order, door=door)
+
+
+def _open(head: Head) -> Door | None:
+    """Return the door of a request; None if it needs none, or is no prediction."""
+    for open_door in (open_v2, open_v1, open_generate, open_completions, open_embeddings):
+        if (door := open_door(head)) is not None:
+            return door
+    return None
 
 
 def _make_plan(
@@ -141,7 +155,7 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
         is_bypass=_is_bypass(head),
         coding=coding,
         door=door,
-        may_stream=isinstance(door, GenerateDoor),
+        may_stream=isinstance(door, GenerateDoor | CompletionsDoor),
         credential=credential_of(head.headers),
     )
 
@@ -149,6 +163,25 @@ def _make_door_plan(head: Head, door: Door) -> Plan:
 def credential_of(headers: Mapping[bytes, bytes]) -> bytes:
     """Return the header that tells who asks; empty if there is none."""
     return headers.get(b"x-api-key") or headers.get(b"authorization", b"")
+
+
+def who_of(head: Head, sticky_header: bytes) -> Who:
+    """Return what the headers say of who asks, beside the credential."""
+    named = head.headers.get(sticky_header, b"") if sticky_header else b""
+    chain, trace = head.headers.get(CHAIN_HEADER, b""), head.headers.get(TRACE_HEADER, b"")
+    if not (named or chain or trace):
+        return UNKNOWN
+    return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"), trace=_text_of(trace))
+
+
+def traced(plan: Plan, given: Given) -> Plan:
+    """Note the trace of a request, for the model that passes it on."""
+    trace = given[1] if isinstance(given, tuple) else None
+    return plan._replace(who=plan.who._replace(trace=_text_of(trace))) if trace else plan
+
+
+def _text_of(trace: bytes) -> str:
+    return trace[:LONGEST_TRACE].decode("latin-1").strip()
 
 
 def _check_method(head: Head) -> None:

@@ -19,7 +19,6 @@ from modelyard.access.proxies import Proxies
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
-from modelyard.core.routes import Who
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.asked import Asked, with_lines
@@ -29,7 +28,8 @@ from modelyard.gateway.counted import start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
-from modelyard.gateway.plans import NO_PLAN, plan_of, without_order
+from modelyard.gateway.known import Given, id_in
+from modelyard.gateway.plans import CHAIN_HEADER, NO_PLAN, plan_of, traced, who_of, without_order
 from modelyard.gateway.preparing import Begun, Predicting, Preparing
 from modelyard.gateway.question import INLINE_PARSE_BYTES, new_request_id, read_ask, request_id_of
 from modelyard.gateway.streams import StreamStarter
@@ -79,9 +79,8 @@ class PredictEndpoint:
         self.jobs: Submitting | None = None
         self.sticky_header = sticky_header.encode("ascii")
         self.cors = cors
-        self._gate = gate
+        self._gate, self._dispatch = gate, dispatch
         self.budget = Budget(max_bodies_bytes)
-        self._dispatch = dispatch
         self._max_body_bytes = max_body_bytes
         self._is_access_logged = is_access_logged
         self._clock = clock
@@ -111,8 +110,8 @@ class PredictEndpoint:
             plan = plan._replace(credential=vouched)
         if self.cors.is_on and (lines := self.cors.lines_for(head.headers.get(b"origin"))):
             plan = plan._replace(cors=lines)
-        if self.sticky_header and (named := head.headers.get(self.sticky_header)):
-            plan = plan._replace(who=Who(header=named.decode("latin-1")))
+        if self.sticky_header or self._dispatch.catalog.has_calls or CHAIN_HEADER in head.headers:
+            plan = plan._replace(who=who_of(head, self.sticky_header))
         return plan
 
     def admit(self, plan: Plan, host: str) -> None:
@@ -130,21 +129,26 @@ class PredictEndpoint:
         body: bytes | bytearray,
         respond: Respond,
         *,
-        given_id: bytes | None,
+        given: Given | None,
         host: str = "",
     ) -> Predicting | None:
         """Begin to answer; ``respond`` is called once, maybe at once.
 
-        Returns what is then in progress. ``given_id``: the client's own request id. ``host``: the
-        client's address.
+        Returns what is then in progress. ``given``: what tells the request from others. ``host``:
+        the client's address.
         """
-        request_id = request_id_of(given_id) if given_id else new_request_id()
+        if given:
+            request_id = request_id_of(id_in(given))
+            if self._dispatch.catalog.has_calls:
+                plan = traced(plan, given)
+        else:
+            request_id = new_request_id()
         if plan.cors:
             respond = with_lines(plan.cors, respond)
         asked = Asked(plan, request_id, self._clock(), respond, host)
         if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
-        if len(body) > INLINE_PARSE_BYTES and plan.form != "msgpack":
+        if len(body) > INLINE_PARSE_BYTES and (plan.door or plan.form != "msgpack"):
             is_slow = plan.door is None or not plan.door.is_quick(len(body))
             return self._prepare(asked, body, is_slow=is_slow)
         try:
@@ -158,7 +162,7 @@ class PredictEndpoint:
         error: RequestError,
         respond: Respond,
         *,
-        given_id: bytes | None,
+        given: Given | None,
         door: Door | None = None,
         origin: bytes | None = None,
     ) -> None:
@@ -166,7 +170,7 @@ class PredictEndpoint:
         if lines := self.cors.lines_for(origin):
             respond = with_lines(lines, respond)
         plan = NO_PLAN._replace(door=door)
-        asked = Asked(plan, request_id_of(given_id), self._clock(), respond, "")
+        asked = Asked(plan, request_id_of(id_in(given)), self._clock(), respond, "")
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> Begun:
@@ -297,7 +301,11 @@ class PredictEndpoint:
             return
         assert isinstance(ask, Heard)
         target, told = call.entry.target, Told(asked.request_id, call.cache_use)
-        head, body = door.answer(target, call.outcome, ask.echo, told=told)
+        try:
+            head, body = door.answer(target, call.outcome, ask.echo, told=told)
+        except RequestError as error:
+            self._answer_problem(asked, error, target)
+            return
         asked.respond(head, body)
         self._note(target, "ok", self._clock() - asked.started, asked.request_id)
 

@@ -37,6 +37,7 @@ STATUS: dict[str, HTTPStatus] = {
     "shutting_down": HTTPStatus.SERVICE_UNAVAILABLE,
     "client_gone": HTTPStatus.SERVICE_UNAVAILABLE,  # no client receives it
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
+    "calls_too_deep": HTTPStatus.LOOP_DETECTED,
 }
 
 

@@ -24,7 +24,7 @@ from modelyard.core.errors import RequestError, TooSlow
 from modelyard.gateway.body import BodyReader
 from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.heads import END, MAX_HEAD_BYTES, Head, HeadParser, HeadTooLargeError
-from modelyard.gateway.known import KnownHeads
+from modelyard.gateway.known import Given, KnownHeads
 
 MOST_AHEAD_BYTES = 64 * 1024  # pipelined bytes that may wait before we stop reading
 
@@ -89,7 +89,7 @@ class RequestReader:
     ) -> None:
         self.state = State.IDLE
         self.known = known
-        self.given_id: bytes | None = None  # the client's own id of the current request
+        self.given: Given | None = None  # with the current request
         self._limits = limits
         self._on_head = on_head
         self._on_request = on_request
@@ -167,7 +167,7 @@ class RequestReader:
         raw = data[:end]
         recognised = self.known.recognise(raw)
         if recognised is not None:
-            head, self.given_id = recognised
+            head, self.given = recognised
             size = head.body_bytes
             if size == len(data) - end and not head.is_large:
                 if self._timer is not None:
@@ -195,7 +195,7 @@ class RequestReader:
             if rest := rest.lstrip(b"\r\n"):
                 self._read_head(rest)
             return
-        self.given_id = head.headers.get(b"x-request-id")
+        self.given = head.headers.get(b"x-request-id")  # its trace is in the plan
         refusal = self._on_head(head)
         if head.is_streamed and refusal is None:
             self._disarm()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pydantic import BaseModel, Field
 
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import CIRCLE, Catalog, Entry
 
 if TYPE_CHECKING:
     from modelyard.gateway.routes import Workers
@@ -79,6 +79,7 @@ class Version(BaseModel):
     digest: str = Field(description="of the model folder: manifest, code and artefacts")
     timeout_s: float
     cache_ttl_s: float
+    calls: list[str] = Field(description="models that it may call")
     capacity: Capacity
     workers: list[Worker] = Field(description="in a cluster; those that serve first")
 
@@ -136,15 +137,16 @@ def summary_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> dict[
     known = entry.announcement
     return {
         "version": entry.target.version,
-        "state": known.state,
+        "state": "failed" if entry.circle else known.state,
         "is_default": catalog.is_default(entry),
         "share": entry.share,
-        "reason": known.reason,
+        "reason": CIRCLE % entry.circle if entry.circle else known.reason,
         "reload_failed": known.reload_failed,
         "description": known.description,
         "digest": known.digest,
         "timeout_s": known.limits.timeout_s,
         "cache_ttl_s": known.cache_ttl_s,
+        "calls": known.calls,
         "capacity": Capacity(
             workers=known.workers,
             runners=known.runners,

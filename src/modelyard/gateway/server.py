@@ -14,6 +14,7 @@ from modelyard.core.errors import ShuttingDown
 from modelyard.gateway.bind import BACKLOG
 from modelyard.gateway.connection import HttpConnection
 from modelyard.gateway.handover import Pages
+from modelyard.gateway.inner import listening_inside
 from modelyard.gateway.known import KnownHeads
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.reader import Limits
@@ -22,7 +23,17 @@ from modelyard.gateway.types import App
 
 
 class Server(uvicorn.Server):
-    """Serves on bound sockets until ``stop``."""
+    """Serves on bound sockets until ``stop``.
+
+    ``inside``: the path of a socket for models of this process tree; see ``inner.py``.
+    """
+
+    inside = ""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until ``stop``, and until the requests in flight are finished."""
+        async with listening_inside(self.config, self.inside):
+            await super().serve(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -49,6 +60,7 @@ def make_server(
     limits: Limits,
     drain_s: float,
     tls: ssl.SSLContext | None = None,
+    inside: str = "",
 ) -> Server:
     """Return a server; ``serve(sockets=[…])`` runs it.
 
@@ -58,6 +70,7 @@ def make_server(
         limits: Limits on what clients send.
         drain_s: How long ``stop`` waits for requests in flight.
         tls: With which it speaks TLS; None for plain HTTP.
+        inside: Where models of this process tree ask for others; empty for nowhere.
     """
     own: dict[str, Any] = {
         "endpoint": endpoint,
@@ -82,4 +95,6 @@ def make_server(
     if tls is not None:
         config.load()
         config.ssl = tls
-    return Server(config)
+    server = Server(config)
+    server.inside = inside
+    return server

@@ -17,7 +17,7 @@ from modelyard.core.errors import GivenUp, RequestError
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
-from modelyard.grpc.callers import host_of, vouched, who_in
+from modelyard.grpc.callers import fields_of, host_of, vouched, who_in
 from modelyard.grpc.door import STATUS_LINE, GrpcDoor
 
 CROWD = 8  # from so many calls in progress on, those that come are gathered
@@ -52,8 +52,8 @@ class Inference:
         self._plan = Plan(
             "v2", is_bypass=is_bypass, coding="", door=door, credential=credential, who=who
         )
-        given = sent.get("x-request-id")
-        self._given_id = given.encode() if isinstance(given, str) else given
+        fields = dict(fields_of(pairs))
+        self._given = (fields.get(b"x-request-id"), fields.get(b"traceparent"))
         self._host = host_of(context.peer())
         self.answer: asyncio.Future[tuple[bytes, bytes]] = (
             asyncio.get_running_loop().create_future()
@@ -72,11 +72,11 @@ class Inference:
         try:
             self._room = endpoint.budget.take(len(body))
         except RequestError as error:
-            endpoint.refuse(error, self._respond, given_id=self._given_id, door=door)
+            endpoint.refuse(error, self._respond, given=self._given, door=door)
             return
         door.open(body)
         self._predicting = endpoint.begin(
-            self._plan, body, self._respond, given_id=self._given_id, host=self._host
+            self._plan, body, self._respond, given=self._given, host=self._host
         )
 
     def _respond(self, head: bytes, body: bytes) -> None:

@@ -30,4 +30,5 @@ STATUS: dict[str, StatusCode] = {
     "shutting_down": StatusCode.UNAVAILABLE,
     "client_gone": StatusCode.CANCELLED,  # no client receives it
     "deadline_exceeded": StatusCode.DEADLINE_EXCEEDED,
+    "calls_too_deep": StatusCode.INTERNAL,
 }

@@ -45,7 +45,7 @@ async def call_model(
         plan._replace(name=params.name),
         msgspec.json.encode(params.arguments or {}),
         respond,
-        given_id=head.headers.get(b"x-request-id"),
+        given=head.headers.get(b"x-request-id"),
         host=host,
     )
     try:

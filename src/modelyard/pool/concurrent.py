@@ -69,7 +69,9 @@ class ConcurrentSlot(Slot):
         forms = [call.request.form for call in batch]
         is_plain = all(form == "json" for form in forms)
         inputs = [call.request.input for call in batch]
-        self._runner.send(Begin(id_, inputs, [] if is_plain else forms, stream is not None))
+        forms = [] if is_plain else forms
+        origins = self._origins_of(batch)
+        self._runner.send(Begin(id_, inputs, forms, stream is not None, origins))
         if stream is not None:
             stream.ask_more = partial(self._ask_more, id_)
         for call in batch:

@@ -240,6 +240,7 @@ class Runners:
                 concurrency=manifest.batching.concurrency,
                 reason=self._reason,
                 full_reason=self._full_reason,
+                calls=tuple(manifest.calls.models),
             )
         )
         self._changed.set()

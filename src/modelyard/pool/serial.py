@@ -51,7 +51,8 @@ class SerialSlot(Slot):
         requests = [call.request for call in batch]
         is_plain = all(request.form == "json" for request in requests)
         forms = [] if is_plain else [request.form for request in requests]
-        self._runner.send(Batch([request.input for request in requests], forms, deadlines))
+        inputs = [request.input for request in requests]
+        self._runner.send(Batch(inputs, forms, deadlines, self._origins_of(batch)))
 
     def _on_reply(self, reply: Answers) -> None:
         if self._runner and any(isinstance(outcome, Failure) for outcome in reply.outcomes):

@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, LoadFailed, Ready, Stop
+from modelyard.core.messages import Answers, LoadFailed, Origin, Ready, Stop
+from modelyard.core.trail import Trail
 from modelyard.pool.blame import Cause, Patience
 from modelyard.pool.endings import Ending, Lost
 from modelyard.pool.interfaces import Launch, PoolMetrics, Runner
@@ -145,6 +146,14 @@ class Slot(ABC):
     @abstractmethod
     def _on_reply(self, reply: Any) -> None:
         """Receive what the runner answers."""
+
+    def _origins_of(self, batch: list[Call]) -> list[Origin]:
+        """Return where the calls come from, for a model that calls others."""
+        if not self._manifest.calls.models:
+            return []
+        own = Trail(self._manifest.name)
+        requests = [call.request for call in batch]
+        return [Origin(r.id, r.deadline, r.priority, r.trail or own) for r in requests]
 
     def _take_all(self) -> tuple[list[Call], list[Call]]:
         """Give up what the runner had when it ended: what ran, and what it had not begun."""

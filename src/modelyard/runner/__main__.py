@@ -32,7 +32,8 @@ from modelyard.core.messages import (
     encode_frame,
     to_runner,
 )
-from modelyard.runner.host import HostedModel
+from modelyard.core.trail import CALL_KEY, GATEWAY_URL
+from modelyard.runner.host import Gateway, HostedModel
 from modelyard.runner.loading import LoadError, foreign_cause
 from modelyard.runner.logs import report_to_owner
 from modelyard.runner.shared_batches import SharedBatches
@@ -87,7 +88,11 @@ def _parse_arguments() -> argparse.Namespace:
 def _open(folder: Path, *, shows_errors: bool, is_signed: bool) -> tuple[HostedModel, Ready]:
     usual, loading = gc.get_threshold(), (50_000, 20, 100)
     gc.set_threshold(*loading)  # scanning every new module repeatedly takes 10 % of loading
-    hosted = HostedModel.open(folder, shows_errors=shows_errors, is_signed=is_signed)
+    # Not for the processes that the model starts, nor for its eyes.
+    gateway = Gateway(os.environ.pop(GATEWAY_URL, ""), os.environ.pop(CALL_KEY, ""))
+    hosted = HostedModel.open(
+        folder, shows_errors=shows_errors, is_signed=is_signed, gateway=gateway
+    )
     ready = hosted.warm_up()
     if gc.get_threshold() == loading:  # unless the model has set its own
         gc.set_threshold(*usual)
@@ -110,7 +115,7 @@ def _serve(channel: socket.socket, hosted: HostedModel, shared: SharedBatches) -
             if isinstance(message, Stop):
                 break
             message = shared.read(message, is_copied=not hosted.contract.takes_arrays)
-        answers = hosted.answer(message.inputs, message.forms, message.deadlines)
+        answers = hosted.answer(message.inputs, message.forms, message.deadlines, message.origins)
         channel.sendall(encode_frame(answers))
     hosted.unload()
 

@@ -6,20 +6,22 @@ Path of a request: ``runner/__main__.py`` calls ``answer`` with the inputs of a 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from modelyard.core.artefacts import ArtefactError
 from modelyard.core.contract import Contract, contract_between, contract_of
-from modelyard.core.errors import Failure, InvalidInput
+from modelyard.core.errors import DeadlineExceeded, Failure, InvalidInput, Unavailable
 from modelyard.core.lists import ContractError
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, Form, Ready
+from modelyard.core.messages import Answers, Form, Origin, Ready
 from modelyard.folder import digest_folder, read_manifest
-from modelyard.model import Model
+from modelyard.model import Calls, Model
 from modelyard.runner.loading import (
     LoadError,
     as_artefact_error,
@@ -30,12 +32,32 @@ from modelyard.runner.loading import (
 )
 from modelyard.runner.run import Rules, Run, Subject
 
+if TYPE_CHECKING:
+    from modelyard.calling.caller import Caller
+
+
+log = logging.getLogger(__name__)
+
+_NOBODY_THERE = (Unavailable.code, DeadlineExceeded.code)
+"""Outcomes of an example that calls models which are not up yet."""
+
+
+class Gateway(NamedTuple):
+    """The gateway by which a model calls others; empty for none."""
+
+    url: str = ""
+    key: str = ""
+
+
+NOWHERE = Gateway()
+
 
 class HostedModel:
     """One model, loaded and warm.
 
     Args:
         shows_errors: Whether callers see the text of the model's exceptions.
+        caller: Makes its calls of other models; None if it makes none.
         clock: Returns monotonic seconds.
     """
 
@@ -51,10 +73,14 @@ class HostedModel:
         folder: Path,
         digest: str,
         shows_errors: bool = False,
+        caller: Caller | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.contract = contract
-        self._subject = Subject(model, contract, folder, clock, type(model).__name__)
+        self._caller = caller
+        asked_by = None if caller is None else caller.asked_by
+        name = type(model).__name__
+        self._subject = Subject(model, contract, folder, clock, name, asked_by)
         self._model = model
         self._manifest = manifest
         self._folder = folder
@@ -73,19 +99,21 @@ class HostedModel:
         *,
         shows_errors: bool = False,
         is_signed: bool = False,
+        gateway: Gateway = NOWHERE,
+        calls: Calls | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> HostedModel:
         """Check the artefacts, import the class or open the runtime's artefact, call ``load``.
 
         ``is_signed``: whether somebody who is trusted has signed it, so that ``allow_pickle`` is
-        obeyed.
+        obeyed. ``gateway``: by which the model calls others. ``calls``: stands in for them.
 
         Raises:
             LoadError: Any failure, described in one sentence.
         """
         kind = cls
         try:
-            manifest = read_manifest(folder)
+            manifest, caller = read_manifest(folder), None
             digest = digest_folder(folder, manifest)
             if manifest.batching.concurrency:
                 from modelyard.runner.concurrent.host import ConcurrentModel
@@ -94,7 +122,8 @@ class HostedModel:
             if manifest.runtime is not None:
                 model, contract = _open_artefact(folder, manifest, is_signed=is_signed)
             else:
-                model, contract = _open_class(folder, manifest, kind.call)
+                caller = _caller_of(manifest, gateway) if calls is None else None
+                model, contract = _open_class(folder, manifest, caller or calls, kind.call)
         except ArtefactError as error:
             raise as_artefact_error(error, folder) from error
         except BaseException as error:
@@ -106,6 +135,7 @@ class HostedModel:
             folder=folder,
             digest=digest,
             shows_errors=shows_errors,
+            caller=caller,
             clock=clock,
         )
 
@@ -152,10 +182,14 @@ class HostedModel:
             is_checked=self._manifest.checks.output != "never",
             shows_errors=True,  # to the operator, not to a caller
         )
-        run, answers = self._run_once(rules, example)
+        with contextlib.nullcontext() if self._caller is None else self._caller.patient():
+            run, answers = self._run_once(rules, example)
         outcome = answers.outcomes[0]
         if isinstance(outcome, Failure):
             what, raised = "the model's own example", run.raised.get(0)
+            if self._caller is not None and outcome.code in _NOBODY_THERE:
+                log.warning("the example was not predicted: %s", outcome.detail)
+                return example
             text = f"{what}: {self._explain(outcome)}"
             raise LoadError(text, told=f"{what}: {type(raised).__name__}" if raised else "")
         return example
@@ -188,13 +222,15 @@ class HostedModel:
         inputs: Sequence[bytes | memoryview],
         forms: Sequence[Form] = (),
         deadlines: Sequence[float] = (),
+        origins: Sequence[Origin] = (),
     ) -> Answers:
         """Return one outcome per input, in order: its predictions, or its failure.
 
         ``forms``: of each input and its outcome; empty if all are JSON. ``deadlines``: readings of
         the clock; an input whose deadline has passed is not run. Empty if none can have passed.
+        ``origins``: of each input, if the model calls others.
         """
-        run = Run(self._subject, self._rules, inputs, forms or ["json"] * len(inputs))
+        run = Run(self._subject, self._rules, inputs, forms or ["json"] * len(inputs), origins)
         return run.answers(deadlines)
 
     def unload(self) -> None:
@@ -202,8 +238,26 @@ class HostedModel:
         self.call(self._model.unload)
 
 
+def _caller_of(manifest: Manifest, gateway: Gateway) -> Caller | None:
+    """Return what makes a model's calls; None if it may make none."""
+    if not manifest.calls.models:
+        return None
+    from modelyard.calling.caller import Caller
+
+    return Caller(
+        manifest.name,
+        manifest.calls.models,
+        url=gateway.url,
+        key=gateway.key,
+        timeout_s=manifest.limits.timeout_s,
+    )
+
+
 def _open_class(
-    folder: Path, manifest: Manifest, call: Callable[[Callable[[], Any]], None]
+    folder: Path,
+    manifest: Manifest,
+    calls: Calls | None,
+    call: Callable[[Callable[[], Any]], None],
 ) -> tuple[Model, Contract]:
     spec = manifest.class_ or ""
     model_class = import_class(folder, spec)
@@ -223,6 +277,7 @@ def _open_class(
         raise LoadError(f"{name} has no async predict and no stream: remove concurrency")
     model = model_class()
     model.assets = folder / "assets"
+    model._other_models = calls
     call(model.load)
     return model, contract
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from modelyard.core.called import CallFailed
 from modelyard.core.contract import Contract
 from modelyard.core.errors import (
     DeadlineExceeded,
@@ -25,9 +26,10 @@ from modelyard.core.errors import (
     InvalidInput,
     ModelFailed,
     RequestError,
+    Unavailable,
 )
 from modelyard.core.lists import Instances, UnfitPredictions
-from modelyard.core.messages import Answers, Form
+from modelyard.core.messages import Answers, Form, Origin
 from modelyard.core.v2 import Wanted
 from modelyard.runner.loading import describe
 
@@ -72,7 +74,8 @@ class Subject(NamedTuple):
     """The model that batches are run through.
 
     ``model`` has its ``predict``. ``folder`` is the model's, used to find its own lines in a
-    traceback. ``clock`` returns monotonic seconds. ``name``: of the model's class.
+    traceback. ``clock`` returns monotonic seconds. ``name``: of the model's class. ``asked_by`` is
+    told for which requests the model is called, if it calls others.
     """
 
     model: Predictor
@@ -80,6 +83,7 @@ class Subject(NamedTuple):
     folder: Path
     clock: Callable[[], float]
     name: str
+    asked_by: Callable[[Sequence[Origin]], None] | None = None
 
 
 class Run:
@@ -93,6 +97,7 @@ class Run:
         rules: How it is run.
         inputs: As received, one per request.
         forms: Of each input and its outcome.
+        origins: Of each input, if the model calls others.
     """
 
     def __init__(
@@ -101,8 +106,11 @@ class Run:
         rules: Rules,
         inputs: Sequence[bytes | memoryview],
         forms: Sequence[Form],
+        origins: Sequence[Origin] = (),
     ) -> None:
-        self._model, self._contract, self._folder, self._clock, self._name = subject
+        self._model, self._contract, self._folder, self._clock, self._name, asked_by = subject
+        self._asked_by = asked_by
+        self._origins = origins
         self._rules = rules
         self._inputs = inputs
         self._forms = forms
@@ -118,8 +126,9 @@ class Run:
         try:
             self._predict_all(good)
         except RequestError as error:
-            if len(good) == 1:
-                self._fail(good[0][0], error)
+            if len(good) == 1 or isinstance(error, Unavailable):  # which it is for each of them
+                for position, _ in good:
+                    self._fail(position, error)
             else:
                 self._run_apart([position for position, _ in good], error)
         return self._made()
@@ -189,6 +198,8 @@ class Run:
 
     def _cut(self, good: Good) -> list[tuple[int, Instances]]:
         """Join the instances of all, and return what each call gets, with its first one's index."""
+        if self._origins and self._asked_by is not None:
+            self._asked_by([self._origins[position] for position, _ in good])
         instances = self._contract.join([part for _, part in good])
         total, step = len(instances), self._rules.max_batch_size
         if total <= step:
@@ -218,6 +229,8 @@ class Run:
             predictions = self._model.predict(instances)
         except InvalidInput as error:
             raise refusal(error, first=first, count=count) from None
+        except CallFailed as error:
+            raise error.outcome() from error
         except BaseException as error:  # extensions may raise a bare BaseException
             raise ModelFailed(f"the model raised {self._told(error)}") from error
         finally:

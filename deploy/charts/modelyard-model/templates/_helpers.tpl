@@ -8,7 +8,7 @@
 {{- fail (printf "model: %s: expected lower-case letters, digits, '.', '_' and '-', as a string; is it a model.toml? --set-file model=models/NAME/model.toml" .) }}
 {{- end }}
 {{- end }}
-{{- range list "resources" "limits" "scaling" "environment" }}
+{{- range list "resources" "limits" "scaling" "environment" "calls" }}
 {{- if not (kindIs "map" (get $manifest . | default dict)) }}{{ fail (printf "model: %s: expected a table, [%s]" . .) }}{{ end }}
 {{- end }}
 name: {{ $manifest.name | quote }}
@@ -24,6 +24,7 @@ gpuKind: {{ include "model.text" (list $resources "resources" "gpu_kind" "nvidia
 {{- $secrets := $environment.secrets | default list }}
 {{- if not (kindIs "slice" $secrets) }}{{ fail "model: [environment] secrets: expected a list of names" }}{{ end }}
 secrets: {{ toJson $secrets }}
+calls: {{ toJson (($manifest.calls | default dict).models | default list) }}
 {{- $limits := $manifest.limits | default dict }}
 timeout: {{ include "model.number" (list $limits "limits" "timeout_s" 30) }}
 loadTimeout: {{ include "model.number" (list $limits "limits" "load_timeout_s" 300) }}

@@ -12,10 +12,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
+from modelyard.core.called import CallFailed
 from modelyard.core.contract import has_predict
 from modelyard.core.errors import Failure, InvalidInput, ModelFailed, RequestError
 from modelyard.core.lists import UnfitPredictions
-from modelyard.core.messages import Answers, Form
+from modelyard.core.messages import Answers, Form, Origin
 from modelyard.runner.concurrent.run import AsyncRun
 from modelyard.runner.concurrent.sources import Collecting, source_of
 from modelyard.runner.host import HostedModel
@@ -75,19 +76,29 @@ class ConcurrentModel(HostedModel):
         inputs: Sequence[bytes | memoryview],
         forms: Sequence[Form] = (),
         deadlines: Sequence[float] = (),
+        origins: Sequence[Origin] = (),
     ) -> Answers:
         """See ``HostedModel``; not while the loop runs, if the model is async."""
         if not self.is_async:
-            return super().answer(inputs, forms, deadlines)
-        answers: Answers = self.run_on_loop(self.answer_async(inputs, forms))
+            return super().answer(inputs, forms, deadlines, origins)
+        answers: Answers = self.run_on_loop(self.answer_async(inputs, forms, origins))
         return answers
 
     async def answer_async(
-        self, inputs: Sequence[bytes | memoryview], forms: Sequence[Form]
+        self,
+        inputs: Sequence[bytes | memoryview],
+        forms: Sequence[Form],
+        origins: Sequence[Origin] = (),
     ) -> Answers:
         """Return what ``answer`` does, of a model whose ``predict`` is async."""
-        run = AsyncRun(self._subject, self._rules, inputs, forms or ["json"] * len(inputs))
+        forms = forms or ["json"] * len(inputs)
+        run = AsyncRun(self._subject, self._rules, inputs, forms, origins)
         return await run.answers_async()
+
+    def streams_for(self, origins: Sequence[Origin]) -> None:
+        """Note for which request the stream is that begins now, if the model calls others."""
+        if self._caller is not None and origins:
+            self._caller.streams_for(origins[0])
 
     def explain(self, error: BaseException) -> Failure:
         """Return the failure of a stream that was ended by an exception, and log it."""
@@ -97,6 +108,8 @@ class ConcurrentModel(HostedModel):
             return InvalidInput(error.detail, where=where).to_failure()
         if isinstance(error, RequestError):
             return error.to_failure()
+        if isinstance(error, CallFailed):
+            return error.outcome().to_failure()
         if isinstance(error, UnfitPredictions):
             return ModelFailed(f"{name}: {error}").to_failure()
         what = describe(error, self._folder)

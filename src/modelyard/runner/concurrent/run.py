@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from modelyard.core.errors import InvalidInput, ModelFailed, RequestError
+from modelyard.core.called import CallFailed
+from modelyard.core.errors import InvalidInput, ModelFailed, RequestError, Unavailable
 from modelyard.core.lists import Instances
 from modelyard.core.messages import Answers
 from modelyard.runner.run import Good, Run, refusal
@@ -22,8 +23,9 @@ class AsyncRun(Run):
         try:
             await self._predict_all_async(good)
         except RequestError as error:
-            if len(good) == 1:
-                self._fail(good[0][0], error)
+            if len(good) == 1 or isinstance(error, Unavailable):
+                for position, _ in good:
+                    self._fail(position, error)
             else:
                 await self._run_apart_async([position for position, _ in good], error)
         return self._made()
@@ -57,6 +59,8 @@ class AsyncRun(Run):
             raise refusal(error, first=first, count=count) from None
         except asyncio.CancelledError:
             raise
+        except CallFailed as error:
+            raise error.outcome() from error
         except BaseException as error:
             raise ModelFailed(f"the model raised {self._told(error)}") from error
         finally:

@@ -117,9 +117,10 @@ class Serving(asyncio.Protocol):
 
     def _begin(self, begin: Begin) -> None:
         if not self._hosted.is_async:
-            self._send(Done(begin.id, self._hosted.answer(begin.inputs, begin.forms)))
+            answers = self._hosted.answer(begin.inputs, begin.forms, origins=begin.origins)
+            self._send(Done(begin.id, answers))
             return
-        answering = self._hosted.answer_async(begin.inputs, begin.forms)
+        answering = self._hosted.answer_async(begin.inputs, begin.forms, begin.origins)
         task = self._tasks[begin.id] = asyncio.get_running_loop().create_task(answering)
         task.add_done_callback(partial(self._on_answered, begin))
 
@@ -150,6 +151,7 @@ class Serving(asyncio.Protocol):
             explain=hosted.explain,
             on_end=self._outlets.pop,
         )
+        hosted.streams_for(begin.origins)
         source.begin(outlet, instance)
 
     def _leave(self, id_: int) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
+from contextvars import Context, copy_context
 from itertools import count
 from typing import Any, Protocol
 
@@ -53,12 +54,14 @@ class GeneratorSource:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._running: dict[Outlet, Iterator[Any]] = {}
+        self._contexts: dict[Outlet, Context] = {}  # of the request, for calls of other models
         self._is_turning = False
 
     def begin(self, outlet: Outlet, instance: Any) -> None:
         """See ``Source``."""
         try:
             self._running[outlet] = iter(self._stream(instance))
+            self._contexts[outlet] = copy_context()
         except Exception as error:
             outlet.end(error)
             return
@@ -68,6 +71,7 @@ class GeneratorSource:
     def leave(self, outlet: Outlet) -> None:
         """See ``Source``."""
         pieces = self._running.pop(outlet, None)
+        self._contexts.pop(outlet, None)
         if pieces is not None and (close := getattr(pieces, "close", None)) is not None:
             close()
 
@@ -83,9 +87,9 @@ class GeneratorSource:
             if outlet.room <= 0 or outlet not in self._running:
                 continue
             try:
-                outlet.put(next(pieces))
+                outlet.put(self._contexts[outlet].run(next, pieces))
             except StopIteration:
-                del self._running[outlet]
+                del self._running[outlet], self._contexts[outlet]
                 outlet.end(None)
             except BaseException as error:
                 self.leave(outlet)

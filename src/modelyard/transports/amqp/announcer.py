@@ -197,6 +197,7 @@ def _card_of(news: Announcement) -> envelope.Card:
         is_default=news.is_default,
         target_wait_s=news.target_wait_s,
         concurrency=news.concurrency,
+        calls=news.calls,
     )
 
 

@@ -239,7 +239,10 @@ class AmqpConsumer:
         now, offset = self._broker.clock(), self._broker.wall_offset()
         for item in items:
             deadline = item.deadline - offset
-            request = Request(item.id, self._target, item.input, deadline, priority, item.form)
+            request = Request(
+                *(item.id, self._target, item.input, deadline, priority, item.form),
+                trail=item.trail,
+            )
             if is_stream:
                 call: Call = pieces.make_call(delivery, item, request)
             else:

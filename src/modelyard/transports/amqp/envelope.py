@@ -17,8 +17,9 @@ from msgspec import Meta
 from modelyard.core.errors import Failure
 from modelyard.core.manifest import Count, Limits
 from modelyard.core.messages import Form, Schema, State
-from modelyard.core.names import Target
+from modelyard.core.names import Name, Target
 from modelyard.core.routes import Snapshot
+from modelyard.core.trail import Trail
 
 T = TypeVar("T")
 ShortText = Annotated[str, Meta(max_length=1_000)]
@@ -57,6 +58,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     input: memoryview
     deadline: float
     form: Form = "json"
+    trail: Trail | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -112,6 +114,7 @@ class Card(msgspec.Struct, frozen=True):
     is_default: bool = False
     target_wait_s: Duration = 1.0
     concurrency: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    calls: tuple[Name, ...] = ()
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True):

@@ -159,6 +159,7 @@ class Known:
             target_wait_s=card.target_wait_s,
             concurrency=card.concurrency,
             workers=sum(self._states[serving] for serving in SERVING),
+            calls=card.calls,
         )
 
     def _reason(self, state: State) -> str:

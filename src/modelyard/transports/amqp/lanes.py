@@ -57,7 +57,7 @@ class Pending:
         """Return the Item to publish. ``wall_offset`` is added to the deadline to get Unix time."""
         request = self.call.request
         deadline = request.deadline + wall_offset
-        return Item(self.key, request.id, request.input, deadline, request.form)
+        return Item(self.key, request.id, request.input, deadline, request.form, request.trail)
 
 
 class Bundle:
