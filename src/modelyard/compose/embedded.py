@@ -99,7 +99,7 @@ class Embedded:
         """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
         loaded or failed.
         """
-        with stop_on_signals(self._process.stop):
+        with stop_on_signals(self._process.stop), self._process.faults.listening():
             try:
                 await self._served.start(self._models, self._unusable)
                 async with background(self._settle(on_settled)):

@@ -14,9 +14,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from modelyard import __version__
-from modelyard.caches.layered import FarCache, LayeredCache
-from modelyard.caches.memory import MemoryCache
+from modelyard.caches.layered import FarCache
 from modelyard.compose.access import OpenGate
+from modelyard.compose.registry import registry_routes
 from modelyard.compose.routes import RouteFollower, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
@@ -25,15 +25,16 @@ from modelyard.core.names import Target
 from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
-from modelyard.dispatch.dispatch import Dispatch
-from modelyard.dispatch.interfaces import Cache, Transport
+from modelyard.dispatch.interfaces import Transport
 from modelyard.settings import Settings
+from modelyard.telemetry.faults import Faults
+from modelyard.telemetry.history import History
 from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
+    from modelyard.compose.console import Console
     from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
-    from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
@@ -96,6 +97,8 @@ class Process:
         self._gate = gate
         self._secured = open_tls(settings)
         self._sticky_header = sticky_header_of(settings)
+        self._history = History(metrics.readings, wall_clock=time.time)
+        self.faults = Faults()
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -148,11 +151,12 @@ class Process:
 
     def _make_server(self, endpoint: PredictEndpoint | None, cors: Cors) -> Server:
         from modelyard.gateway.app import make_pages, make_worker_pages, refuse_page
-        from modelyard.gateway.guard import Guard
+        from modelyard.gateway.guard import Guard, Refuse
         from modelyard.gateway.reader import Limits
         from modelyard.gateway.server import make_server
 
         settings = self._settings
+        refuse: Refuse = refuse_page
         pages: App
         if endpoint is None:
             pages = make_worker_pages(
@@ -161,6 +165,9 @@ class Process:
                 verdict=self._full_verdict,
             )
         else:
+            console = self._make_console(endpoint)
+            if console is not None:
+                refuse = console.refusing(refuse_page)
             pages = make_pages(
                 catalog=self.catalog,
                 version=__version__,
@@ -169,11 +176,14 @@ class Process:
                 workers=self._workers,
                 by_hand=self._changing(),
                 is_guarded=self._gate is not None,
-                registry=self._registry_routes(),
+                registry=registry_routes(
+                    self._registry, settings, self.catalog, may_change=self._is_safe()
+                ),
+                console=None if console is None else console.routes,
             )
         if self._gate is not None:
             opened = settings.opened
-            guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse_page)
+            guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse)
             pages = guarded
         return make_server(
             cors.around(pages),
@@ -202,6 +212,8 @@ class Process:
             follower = RouteFollower(self._settings, partial(self._reroute, endpoint))
             await follower.start()
             runs.append(follower.run())
+            if self._settings.console:
+                runs.append(self._history.run())
         async with background(*runs):
             yield
 
@@ -248,23 +260,23 @@ class Process:
             server.stop()
             await server.stopped()
 
-    def _registry_routes(self) -> Routes | None:
-        """Return the routes of the registry; None if there is none."""
-        if self._registry is None:
+    def _make_console(self, endpoint: PredictEndpoint) -> Console | None:
+        """Return the console; None if the settings want none."""
+        if not self._settings.console:
             return None
-        from modelyard.gateway.registry_pages import make_registry_router
+        from modelyard.compose.console import make_console
 
-        return make_registry_router(
-            self._registry.knowing(self._in_use),
-            most_bytes=self._settings.max_artefact_mb * 1_000_000,
+        return make_console(
+            self._settings,
+            catalog=self.catalog,
+            metrics=self.metrics,
+            history=self._history,
+            faults=self.faults,
+            workers=self._workers,
+            predictions=endpoint,
+            opened=self._gate,
             may_change=self._is_safe(),
         )
-
-    def _in_use(self) -> set[Target]:
-        """Return the versions that workers run, or that the settings name."""
-        named = self._settings.versions_by_default
-        running = {entry.target for entry in self.catalog.entries()}
-        return running | {Target(name, version) for name, version in named.items()}
 
     def _changing(self) -> ByHand | None:
         """Return what loads and unloads models, where somebody may."""
@@ -282,33 +294,16 @@ class Process:
     def _full_verdict(self) -> Verdict:
         return Verdict(DRAINING, is_ready=False) if self.is_draining else self._verdict()
 
-    def _make_cache(self) -> Cache | None:
-        near = MemoryCache(max_bytes=self._settings.cache_bytes, clock=time.monotonic)
-        is_any = near.max_bytes or self._shared_cache is not None
-        return LayeredCache(near, self._shared_cache) if is_any else None
-
     def _make_endpoint(self, transport: Transport, cors: Cors) -> PredictEndpoint:
-        from modelyard.gateway.predict import PredictEndpoint
+        from modelyard.compose.endpoint import make_endpoint
 
-        settings = self._settings
-        dispatch = Dispatch(
+        return make_endpoint(
+            self._settings,
             catalog=self.catalog,
             transport=transport,
-            cache=self._make_cache(),
             metrics=self.metrics,
-            timeout_cap_s=settings.max_timeout_s,
-            clock=time.monotonic,
-        )
-        endpoint = PredictEndpoint(
-            dispatch=dispatch,
-            metrics=self.metrics,
-            max_body_bytes=settings.max_body_bytes,
-            max_bodies_bytes=settings.max_bodies_bytes,
-            is_access_logged=settings.access_log,
             cors=cors,
-            clock=time.monotonic,
             gate=None if self._gate is None else self._gate.gate,
+            shared_cache=self._shared_cache,
             sticky_header=self._sticky_header,
         )
-        self.metrics.watch_bodies(lambda: endpoint.budget.taken)
-        return endpoint

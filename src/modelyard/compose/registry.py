@@ -1,4 +1,4 @@
-"""From the settings to the registry."""
+"""From the settings to the registry, and to its routes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelyard.core.names import Target
 from modelyard.registry.errors import RegistryError
 from modelyard.settings import Settings, SettingsError
 from modelyard.store.errors import StoreError
 from modelyard.surroundings import read_api_key
 
 if TYPE_CHECKING:
+    from modelyard.dispatch.catalog import Catalog
+    from modelyard.gateway.registry_pages import Routes
     from modelyard.registry.interface import Registry
     from modelyard.registry.kept import KeptRegistry
     from modelyard.registry.signatures import Trust
@@ -71,6 +74,30 @@ def open_served(settings: Settings) -> KeptRegistry | None:
     except (StoreError, RegistryError) as error:
         log.warning("registry_not_served", extra={"why": str(error)})
         return None
+
+
+def registry_routes(
+    registry: KeptRegistry | None, settings: Settings, catalog: Catalog, *, may_change: bool
+) -> Routes | None:
+    """Return the routes of the registry; None if there is none.
+
+    ``may_change``: whether callers may change something.
+    """
+    if registry is None:
+        return None
+    from modelyard.gateway.registry_pages import make_registry_router
+
+    def in_use() -> set[Target]:
+        """Return the versions that workers run, or that the settings name."""
+        named = settings.versions_by_default
+        running = {entry.target for entry in catalog.entries()}
+        return running | {Target(name, version) for name, version in named.items()}
+
+    return make_registry_router(
+        registry.knowing(in_use),
+        most_bytes=settings.max_artefact_mb * 1_000_000,
+        may_change=may_change,
+    )
 
 
 def open_trust(settings: Settings) -> Trust | None:

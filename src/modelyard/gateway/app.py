@@ -41,11 +41,12 @@ def make_pages(
     by_hand: ByHand | None = None,
     is_guarded: bool = False,
     registry: APIRouter | None = None,
+    console: APIRouter | None = None,
 ) -> FastAPI:
     """Return the FastAPI application: models, probes, metrics, documentation.
 
     ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
-    its routes, where there is one.
+    its routes, where there is one. ``console``: its pages, likewise.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -60,6 +61,7 @@ def make_pages(
             version=version,
             workers=workers,
             by_hand=by_hand,
+            has_console=console is not None,
         )
     )
     pages.include_router(
@@ -77,6 +79,8 @@ def make_pages(
     pages.include_router(make_v1_router(catalog=catalog))
     if registry is not None:
         pages.include_router(registry)
+    if console is not None:
+        pages.include_router(console)
     _handle_errors(pages)
     without_predict = pages.openapi
     made: tuple[int, dict[str, Any]] = (-1, {})
