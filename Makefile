@@ -315,6 +315,10 @@ docs: setup-dev reference ## Build the documentation as a site in build/docs, ev
 reference: .venv/.run ## Write the pages of docs/ that come from the code: model.toml, settings
 	@$(BIN)/python -m deploy.docs.reference
 
+.PHONY: pictures
+pictures: setup-dev ## Take the pictures of docs/console.md anew, by the tests of the console
+	@exec env MODELYARD_TEST_SCREENSHOTS=1 $(BIN)/pytest tests/e2e/test_console.py
+
 .PHONY: manifests
 manifests: setup-deploy ## Render the charts into k8s-config/, app/k8s/ and models/*/k8s/
 	@HELM=$(BIN)/helm deploy/manifests.sh

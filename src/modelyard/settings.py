@@ -106,6 +106,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         trusted_identities: Who is trusted at Sigstore, each ``NAME=ISSUER``, separated by commas.
         open_pages: Pages that need no key, separated by commas, of ``docs``, ``metrics`` and
             ``models``.
+        console: Whether a gateway has the console, at ``/console``; see ``docs/console.md``.
+        prometheus_url: A Prometheus that scrapes gateways and workers; the console takes the last
+            hour from there. Empty for what this gateway remembers itself.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
             and ``json`` elsewhere.
         log_level: The least severe level that is logged.
@@ -181,6 +184,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, msgspec.Meta(pattern=r"^([^,=]+=https://[^,]+(,|\Z))*\Z")
     ] = ""
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
+    console: bool = True
+    prometheus_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?\Z")] = ""
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False

@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from modelyard.client import Client, Unauthenticated
+from modelyard.gateway.sessions import COOKIE, new_session, token_of
 from modelyard.grpc.messages import POOL, SERVICE, message_class
 from modelyard.store.schema import open_engine, upgrade
 from tests.support.broker import Broker
@@ -247,6 +248,62 @@ def test_a_job_is_seen_by_its_owner_as_far_as_the_key_may_ask_and_by_an_admin(
         assert ask(server, "PUT", "/jobs/mine", key).status_code == 202
     owners = {job["owner"] for job in ask(server, "GET", "/jobs", texts["admin"]).json()["jobs"]}
     assert {"own", "stranger"} <= owners
+
+
+SEEN = {"own": (200, 404), "reader": (200, 200), "releaser": (200, 404), "admin": (200, 200)}
+ANY = dict.fromkeys(SCOPES, (200, 200))
+CONSOLE: dict[tuple[str, str], dict[str, tuple[int, int]]] = {
+    ("GET", ""): ANY,
+    ("GET", "/history"): ANY,
+    ("GET", "/releases"): ANY,
+    ("GET", "/usage"): ANY,
+    ("GET", "/faults"): ANY,
+    ("GET", "/models/{name}"): SEEN,
+    ("GET", "/models/{name}/history"): SEEN,
+    ("GET", "/releases/{name}"): SEEN,
+    ("POST", "/models/{name}/try"): {  # with an empty form, which is no instance of the other
+        **{"own": (200, 404), "reader": (403, 403), "releaser": (403, 404), "admin": (200, 422)},
+    },
+    ("GET", "/releases/{name}/change"): {**SEEN, "own": (403, 404), "reader": (403, 403)},
+    ("POST", "/releases/{name}/change"): {
+        **{"own": (403, 404), "reader": (403, 403), "releaser": (303, 404), "admin": (303, 303)},
+    },
+}
+"""Each page of the console: what each kind of key is told of its own model, and of another."""
+
+
+def test_the_console_is_for_who_signs_in(server: Server) -> None:
+    for key in ({}, {"x-api-key": "mdy_nothing"}, {"cookie": f"{COOKIE}={new_session('mdy_no')}"}):
+        for method, path in CONSOLE:
+            url = server.url + "/console" + path.format(name=OWN)
+            answer = httpx.request(method, url, headers=key)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer"), path
+            assert "Sign in" in answer.text
+            assert "sha256" not in answer.text
+    assert httpx.get(f"{server.url}/console/sign-in").status_code == 200
+    for path in ("sign-in", "sign-out"):  # without the token of their form
+        assert httpx.post(f"{server.url}/console/{path}").status_code == 403
+
+
+@pytest.mark.parametrize("kind", SCOPES)
+def test_a_page_of_the_console_is_for_who_may_see_it(
+    server: Server, texts: dict[str, str], kind: str
+) -> None:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as client:
+        page = client.get("/console/sign-in").text
+        form = {"token": re.findall(r'name="token" value="(\w+)"', page)[0], "key": texts[kind]}
+        assert client.post("/console/sign-in", data=form).status_code == 303
+        for (method, path), wanted in CONSOLE.items():
+            for name, status in zip((OWN, OTHERS), wanted[kind], strict=True):
+                send = {"token": token_of(client.cookies[COOKIE]), "number": "0", "route": ""}
+                if "change" in path and method == "POST":
+                    known = client.get(f"/console/releases/{name}/change?to=clear").text
+                    send["number"] = (re.findall(r'name="number" value="(\d+)"', known) or ["0"])[0]
+                options = {"params": {"to": "clear"}} if method == "GET" else {"data": send}
+                answer = client.request(method, "/console" + path.format(name=name), **options)  # type: ignore[arg-type]
+                assert answer.status_code == status, (kind, method, path, name)
+                if kind in ("own", "releaser") and "{name}" not in path:
+                    assert OTHERS not in answer.text, path
 
 
 CALLS = [method.name for method in POOL.FindServiceByName(SERVICE).methods]

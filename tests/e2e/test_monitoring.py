@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,10 @@ PANELS = [
 CHOSEN = {"$model": "fast_iris_model", "$version": "1", "$__rate_interval": "1m"}
 
 
-def start(stack: ExitStack, broker: Broker, *command: str | Path) -> Member:
+def start(stack: ExitStack, broker: Broker, *command: str | Path, **more: str) -> Member:
     """Start a process of the cluster. There is no Redis where its gateway looks for one."""
     redis = f"redis://127.0.0.1:{free_port()}/0"
-    settings = {"MODELYARD_AMQP_URL": broker.url, "MODELYARD_REDIS_URL": redis}
+    settings = {"MODELYARD_AMQP_URL": broker.url, "MODELYARD_REDIS_URL": redis, **more}
     return stack.enter_context(Member(*command, settings=settings))
 
 
@@ -77,13 +78,20 @@ def load(gateway: Member, stop: threading.Event) -> None:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """One that has seen a cluster under load: what works in it, and what does not."""
+def prometheus(watched: tuple[Member, Prometheus]) -> Prometheus:
+    return watched[1]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Member, Prometheus]]:
+    """A gateway, and a Prometheus that has seen its cluster under load, and what fails in it."""
     folder = tmp_path_factory.mktemp("monitoring")
     with ExitStack() as stack:
         (folder / "broker").mkdir()
         broker = stack.enter_context(Broker(folder / "broker", has_metrics=True))
-        gateway = start(stack, broker, "gateway")
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        gateway = start(stack, broker, "gateway", MODELYARD_PROMETHEUS_URL=url)
         models = [ROOT / "models" / "fast_iris_model", broken(folder / "broken_model")]
         workers = [start(stack, broker, "worker", model) for model in models]
         pods = [
@@ -106,8 +114,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         thread = threading.Thread(target=load, args=(gateway, stop))
         thread.start()
         try:
-            with Prometheus(folder, pods) as prometheus:
-                yield prometheus
+            with Prometheus(folder, pods, port=port) as prometheus:
+                yield gateway, prometheus
         finally:
             stop.set()
             thread.join()
@@ -133,6 +141,27 @@ def test_every_pod_is_scraped(prometheus: Prometheus) -> None:
         ("rabbitmq", "broker-0", None),
         ("rabbitmq-queues", "broker-0", None),
     ]
+
+
+def test_the_console_has_the_hour_of_all_gateways_from_there(
+    watched: tuple[Member, Prometheus],
+) -> None:
+    gateway, _ = watched
+
+    def is_there(path: str) -> bool:
+        found: dict[str, Any] = gateway.http.get(f"/console{path}").json()
+        lines = found.get("1", found)
+        is_whole = len(lines["at"]) == 121  # an hour: this gateway has not been here so long
+        return is_whole and all(lines[name][-1] is not None for name in ("rate", "p50", "p99"))
+
+    for path in ("/history", "/models/fast_iris_model/history"):
+        wait_until(partial(is_there, path), what="an hour")
+    page = "/console/models/fast_iris_model"
+    wait_until(lambda: "waits for a runner" in gateway.http.get(page).text, what="its time")
+    assert "of all gateways" in gateway.http.get(page).text
+    faults = gateway.http.get("/console/faults").text
+    assert "RuntimeError" in faults  # of the worker that does not load
+    assert "redelivered" in faults
 
 
 def test_only_the_queues_of_models_are_kept(prometheus: Prometheus) -> None:

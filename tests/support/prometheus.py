@@ -31,11 +31,12 @@ class Prometheus:
     Args:
         folder: For all that it writes.
         pods: What Kubernetes would tell it of.
+        port: Where it listens; a free one unless given.
     """
 
-    def __init__(self, folder: Path, pods: Iterable[Pod]) -> None:
+    def __init__(self, folder: Path, pods: Iterable[Pod], *, port: int = 0) -> None:
         self._folder = folder
-        self._port = free_port()
+        self._port = port or free_port()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=PATIENCE_S)
         config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}

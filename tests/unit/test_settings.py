@@ -16,6 +16,8 @@ def test_the_defaults() -> None:
     assert msgspec.structs.asdict(load_settings({}, environment={})) == {
         "host": "127.0.0.1",
         "port": 8000,
+        "console": True,
+        "prometheus_url": "",
         "log_format": "auto",
         "log_level": "info",
         "access_log": False,

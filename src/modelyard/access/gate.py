@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from modelyard.access.accounts import Account, Accounts
 from modelyard.access.audit import Audit
-from modelyard.access.keyring import Keyring, Principal
+from modelyard.access.keyring import Key, Keyring, Principal
 from modelyard.access.keys import digest_of, is_key
 from modelyard.core.clock import Clock
 from modelyard.core.errors import NO_MODEL, Forbidden, ModelNotFound, Unauthenticated
@@ -83,6 +83,11 @@ class Gate:
         self._wall_clock = wall_clock
         self.audit = Audit(wall_clock)
         self._known: dict[Credential, Principal] = {}
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys that are known now; those that have expired too."""
+        return self._keyring.keys
 
     def replace(self, keyring: Keyring) -> None:
         """Use another keyring from now on."""

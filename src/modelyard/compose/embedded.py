@@ -129,7 +129,8 @@ class Embedded:
         """Serve on ``listener`` until a stop signal. ``on_settled`` is called once every model has
         loaded or failed.
         """
-        with stop_on_signals(self._process.stop), self._inside:
+        listening = self._process.faults.listening()
+        with stop_on_signals(self._process.stop), self._inside, listening:
             try:
                 await self._served.start(self._models, self._unusable)
                 async with background(

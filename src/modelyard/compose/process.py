@@ -13,8 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from modelyard import __version__
-from modelyard.caches.layered import FarCache, LayeredCache
-from modelyard.caches.memory import MemoryCache
+from modelyard.caches.layered import FarCache
 from modelyard.compose.access import OpenGate
 from modelyard.compose.agents import open_mcp, running
 from modelyard.compose.jobs import OpenJobs
@@ -27,15 +26,16 @@ from modelyard.core.names import Target
 from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
-from modelyard.dispatch.dispatch import Dispatch
-from modelyard.dispatch.interfaces import Cache, Transport
+from modelyard.dispatch.interfaces import Transport
 from modelyard.settings import Settings
+from modelyard.telemetry.faults import Faults
+from modelyard.telemetry.history import History
 from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 
 if TYPE_CHECKING:
+    from modelyard.compose.console import Console
     from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
-    from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
@@ -113,6 +113,8 @@ class Process:
         self._secured = open_tls(settings)
         self._sticky_header = sticky_header_of(settings)
         self.inner_socket = ""  # where models of this process tree ask for others
+        self._history = History(metrics.readings, wall_clock=time.time)
+        self.faults = Faults()
         self.by_hand: ByHand | None = None  # loads and unloads models, where that can be done
 
     def announce(self, announcement: Announcement) -> None:
@@ -172,11 +174,12 @@ class Process:
         self, endpoint: PredictEndpoint | None, cors: Cors, mcp: McpPage | None
     ) -> Server:
         from modelyard.gateway.app import make_pages, make_worker_pages, refuse_page
-        from modelyard.gateway.guard import Guard
+        from modelyard.gateway.guard import Guard, Refuse
         from modelyard.gateway.reader import Limits
         from modelyard.gateway.server import make_server
 
         settings = self._settings
+        refuse: Refuse = refuse_page
         pages: App
         if endpoint is None:
             pages = make_worker_pages(
@@ -185,6 +188,9 @@ class Process:
                 verdict=self._full_verdict,
             )
         else:
+            console = self._make_console(endpoint)
+            if console is not None:
+                refuse = console.refusing(refuse_page)
             pages = make_pages(
                 catalog=self.catalog,
                 version=__version__,
@@ -193,13 +199,16 @@ class Process:
                 workers=self._workers,
                 by_hand=self._changing(),
                 is_guarded=self._gate is not None,
-                registry=self._registry_routes(),
+                registry=make_routes(
+                    self._registry, self.catalog, settings=settings, may_change=self._is_safe()
+                ),
                 mcp=mcp,
                 jobs=None if self._jobs is None else self._jobs.desk,
+                console=None if console is None else console.routes,
             )
         if self._gate is not None:
             opened = settings.opened
-            guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse_page)
+            guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse)
             pages = guarded
         return make_server(
             cors.around(pages),
@@ -232,6 +241,8 @@ class Process:
             self.has_routes.set()
             runs.append(self.follower.run())
             runs += [] if self._jobs is None else self._jobs.runs()
+            if self._settings.console:
+                runs.append(self._history.run())
         async with background(*runs):
             yield
 
@@ -267,13 +278,22 @@ class Process:
         async with serving(self._grpc_server, self._settings, tls):
             yield
 
-    def _registry_routes(self) -> Routes | None:
-        """Return the routes of the registry; None if there is none."""
-        if self._registry is None:
+    def _make_console(self, endpoint: PredictEndpoint) -> Console | None:
+        """Return the console; None if the settings want none."""
+        if not self._settings.console:
             return None
-        may_change = self._is_safe()
-        return make_routes(
-            self._registry, self.catalog, settings=self._settings, may_change=may_change
+        from modelyard.compose.console import make_console
+
+        return make_console(
+            self._settings,
+            catalog=self.catalog,
+            metrics=self.metrics,
+            history=self._history,
+            faults=self.faults,
+            workers=self._workers,
+            predictions=endpoint,
+            opened=self._gate,
+            may_change=self._is_safe(),
         )
 
     def _changing(self) -> ByHand | None:
@@ -292,36 +312,18 @@ class Process:
     def _full_verdict(self) -> Verdict:
         return Verdict(DRAINING, is_ready=False) if self.is_draining else self._verdict()
 
-    def _make_cache(self) -> Cache | None:
-        near = MemoryCache(max_bytes=self._settings.cache_bytes, clock=time.monotonic)
-        is_any = near.max_bytes or self._shared_cache is not None
-        return LayeredCache(near, self._shared_cache) if is_any else None
-
     def _make_endpoint(self, transport: Transport, cors: Cors) -> PredictEndpoint:
-        from modelyard.gateway.predict import PredictEndpoint
+        from modelyard.compose.endpoint import make_endpoint
 
-        settings = self._settings
-        dispatch = Dispatch(
+        return make_endpoint(
+            self._settings,
             catalog=self.catalog,
             transport=transport,
-            cache=self._make_cache(),
             metrics=self.metrics,
-            timeout_cap_s=settings.max_timeout_s,
-            clock=time.monotonic,
-        )
-        endpoint = PredictEndpoint(
-            dispatch=dispatch,
-            metrics=self.metrics,
-            max_body_bytes=settings.max_body_bytes,
-            max_bodies_bytes=settings.max_bodies_bytes,
-            is_access_logged=settings.access_log,
             cors=cors,
-            clock=time.monotonic,
             gate=None if self._gate is None else self._gate.gate,
+            shared_cache=self._shared_cache,
             sticky_header=self._sticky_header,
+            jobs=self._jobs,
+            accounts=None if self._gate is None else self._gate.accounts,
         )
-        self.metrics.watch_bodies(lambda: endpoint.budget.taken)
-        if self._jobs is not None:
-            accounts = None if self._gate is None else self._gate.accounts
-            endpoint.jobs = self._jobs.attach(dispatch, self.metrics.jobs, accounts)
-        return endpoint

@@ -1,4 +1,4 @@
-"""From the settings to the registry."""
+"""From the settings to the registry, and to its routes."""
 
 from __future__ import annotations
 
@@ -115,9 +115,13 @@ def open_registry(
 
 
 def make_routes(
-    registry: KeptRegistry, catalog: Catalog, *, settings: Settings, may_change: bool
-) -> Routes:
-    """Return the registry's pages. What workers run, or settings or routes name, is in use."""
+    registry: KeptRegistry | None, catalog: Catalog, *, settings: Settings, may_change: bool
+) -> Routes | None:
+    """Return the registry's pages; None if there is none. What workers run, or settings or routes
+    name, is in use.
+    """
+    if registry is None:
+        return None
     from modelyard.gateway.registry_pages import make_registry_router
 
     def in_use() -> set[Target]:

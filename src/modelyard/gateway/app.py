@@ -48,12 +48,13 @@ def make_pages(
     registry: APIRouter | None = None,
     mcp: App | None = None,
     jobs: Desk | None = None,
+    console: APIRouter | None = None,
 ) -> FastAPI:
     """Return the FastAPI application: models, probes, metrics, documentation.
 
     ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
-    its routes, where there is one. ``mcp``: the page ``/mcp``, where there is one. ``jobs``: tells
-    of jobs, where they are kept.
+    its routes, where there is one. ``mcp``: the page ``/mcp``, likewise. ``jobs``: tells of jobs,
+    where they are kept. ``console``: its pages, where there is one.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -68,6 +69,7 @@ def make_pages(
             version=version,
             workers=workers,
             by_hand=by_hand,
+            has_console=console is not None,
         )
     )
     pages.include_router(
@@ -89,6 +91,8 @@ def make_pages(
         pages.add_route("/mcp", mcp, methods=["POST"])  # type: ignore[arg-type]
     if jobs is not None:
         pages.include_router(make_jobs_router(jobs))
+    if console is not None:
+        pages.include_router(console)
     _handle_errors(pages)
     without_predict = pages.openapi
     made: tuple[int, dict[str, Any]] = (-1, {})

@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable, Collection
 
 from fastapi import Request, Response
 
-from modelyard.access.gate import Gate
+from modelyard.access.gate import Credential, Gate
 from modelyard.access.keyring import Key, Principal
 from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.gateway.plans import credential_of
 from modelyard.gateway.problems import NotThere
 from modelyard.gateway.rules import ADMINISTRATIVE, PRINCIPAL, Rule, let_in, rule_of
+from modelyard.gateway.sessions import credential_in, is_console, session_of
 from modelyard.gateway.types import App, Message, Receive, Scope, Send
 
 Refuse = Callable[[Request, RequestError], Awaitable[Response]]
@@ -73,10 +74,8 @@ class Guard:
         """
         if rule is not None and rule.need in self._open_pages:
             return None
-        fields = request.headers.raw
-        host = "" if request.client is None else request.client.host
-        sent, proxies = credential_of(dict(fields)), self._gate.proxies
-        credential = sent if proxies is None else proxies.vouch(fields, sent, peer=host)
+        host = host_of(request)
+        credential = credential_from(self._gate, request)
         if rule is None:
             principal = self._gate.principal_of(credential, host)
             if not principal.scopes.is_admin:
@@ -93,3 +92,26 @@ class Guard:
 
 def _act_of(request: Request) -> str:
     return f"{request.method} {request.url.path}"
+
+
+def host_of(request: Request) -> str:
+    """Return the address that a request came from."""
+    return "" if request.client is None else request.client.host
+
+
+def credential_from(gate: Gate, request: Request) -> Credential:
+    """Return what tells who asks: a header, on the console's pages also its cookie, and what a
+    trusted proxy says.
+    """
+    sent = credential_of(dict(request.headers.raw))
+    if not sent and is_console(request.scope["path"]):
+        sent = credential_in(session_of(request))
+    return vouched(gate, request, sent)
+
+
+def vouched(gate: Gate, request: Request, sent: bytes) -> Credential:
+    """Return a credential with what a trusted proxy says of its request."""
+    proxies = gate.proxies
+    if proxies is None:
+        return sent
+    return proxies.vouch(request.headers.raw, sent, peer=host_of(request))

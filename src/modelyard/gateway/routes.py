@@ -38,13 +38,17 @@ body {{ font: 1rem/1.6 system-ui; margin: 3rem auto; max-width: 40rem; padding: 
 </style>
 <h1>Modelyard {version}</h1>
 <p>One HTTP API in front of many machine-learning models.
-<ul>
+<ul>{console}
 <li><a href="docs">Documentation</a>, with every model's schemas, and a form to try them
 <li><a href="models">Models</a> and their state
 <li><a href="readyz">Readiness</a> and <a href="metrics">metrics</a>
 </ul>
 </html>
 """
+
+
+_CONSOLE = """
+<li><a href="console">Console</a>: which model is slow, what fails, what is released"""
 
 
 class ByHand(Protocol):
@@ -81,6 +85,7 @@ def make_router(
     version: str,
     workers: Workers | None,
     by_hand: ByHand | None,
+    has_console: bool = False,
 ) -> APIRouter:
     """Return the routes.
 
@@ -89,13 +94,15 @@ def make_router(
         version: Of Modelyard.
         workers: Tells of the workers; None where there are none.
         by_hand: Loads and unloads models; None where nobody may.
+        has_console: Whether the start page leads to the console.
     """
     router = APIRouter()
 
     @router.get("/", include_in_schema=False)
     async def start(accept: Annotated[str, Header()] = "") -> Response:
         if "text/html" in accept:
-            return HTMLResponse(_START_PAGE.format(version=version))
+            console = _CONSOLE if has_console else ""
+            return HTMLResponse(_START_PAGE.format(version=version, console=console))
         return JSONResponse(Links(version=version).model_dump())
 
     @router.get("/models", tags=["models"], summary="All models")

@@ -4,6 +4,7 @@ in ``access/gate.py``.
     nothing   open to everybody: probes, and the start page
     key       any valid key; of jobs it sees its owner's (``job_pages.py``)
     see       a key that may see the model that the path names
+    predict   a key that may ask it
     release   a key that may load and unload it, and push versions of it
     push      a key that may do so with some model
     admin     the scope ``admin``
@@ -26,7 +27,9 @@ from modelyard.access.keyring import Principal
 from modelyard.core.errors import Forbidden
 from modelyard.dispatch.catalog import Entry
 
-Need = Literal["nothing", "key", "see", "release", "push", "admin", "docs", "metrics", "models"]
+Need = Literal[
+    "nothing", "key", "see", "predict", "release", "push", "admin", "docs", "metrics", "models"
+]
 
 ADMINISTRATIVE: frozenset[Need] = frozenset(("release", "admin"))
 """What is noted in the audit, also if it is refused. Of ``push``, whose single artefacts would fill
@@ -63,6 +66,13 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("GET", r"/registry/blobs/sha256/[^/]+", "push"),
     ("PUT", r"/registry/blobs/sha256/[^/]+", "push"),
     ("POST", r"/registry/collect", "admin"),
+    ("GET", r"/console/(sign-in|assets/[^/]+)", "nothing"),
+    ("POST", r"/console/(sign-in|sign-out)", "nothing"),
+    ("GET", r"/console(/|/releases|/usage|/faults|/history)?", "key"),
+    ("GET", rf"/console/models/{_NAME}(/history)?", "see"),
+    ("POST", rf"/console/models/{_NAME}/try", "predict"),
+    ("GET", rf"/console/releases/{_NAME}(/change)?", "see"),
+    ("POST", rf"/console/releases/{_NAME}/change", "release"),
 )
 _COMPILED = [(method, re.compile(pattern), need) for method, pattern, need in _RULES]
 
@@ -141,5 +151,7 @@ def check_need(need: Need, name: str, principal: Principal) -> None:
         raise Forbidden(f"the key {principal.id} lacks the scope admin")
     if need == "see" and not scopes.may_see(name):
         raise refusal(principal, name, scope="read")
+    if need == "predict" and not scopes.may_predict(name):
+        raise refusal(principal, name, scope=f"predict:{name}")
     if need == "release" and not scopes.may_release(name):
         raise refusal(principal, name, scope=f"release:{name}")

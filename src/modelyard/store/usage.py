@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -87,5 +87,15 @@ class UsageStore:
             query = query.where(AUDIT.c.action.contains(act, autoescape=True))
         with telling(self._engine), self._engine.connect() as connection:
             rows = connection.execute(query).all()
-        names = StoredAct._fields
-        return [StoredAct(*(row._mapping[n] for n in names)) for row in rows]
+        return list(map(_act, rows))
+
+    def last_acts(self, subject: str, most: int) -> list[StoredAct]:
+        """Return what was done last to a model or a key, the newest first."""
+        query = AUDIT.select().where(AUDIT.c.subject == subject).order_by(AUDIT.c.id.desc())
+        with telling(self._engine), self._engine.connect() as connection:
+            rows = connection.execute(query.limit(most)).all()
+        return list(map(_act, rows))
+
+
+def _act(row: sa.Row[Any]) -> StoredAct:
+    return StoredAct(*(row._mapping[name] for name in StoredAct._fields))

@@ -30,11 +30,15 @@ class Tallies(Collector):
         """Add one."""
         self._counts[labels] += 1
 
+    def items(self) -> list[tuple[Labels, int]]:
+        """Return all counts."""
+        return list(self._counts.items())
+
     def collect(self) -> Iterator[Metric]:
         """Return what is scraped."""
         name, documentation, names = self._about
         family = CounterMetricFamily(name, documentation, labels=names)
-        for labels, count in list(self._counts.items()):
+        for labels, count in self.items():
             family.add_metric(list(labels), count)
         yield family
 
@@ -56,11 +60,20 @@ class Histograms(Collector):
         self._counts[labels][bisect_left(self._bounds, value)] += 1
         self._sums[labels] += value
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The buckets' upper limits; one more bucket has no limit."""
+        return tuple(self._bounds)
+
+    def items(self) -> list[tuple[Labels, list[int], float]]:
+        """Return counts by bucket, and sums."""
+        return [(labels, counts, self._sums[labels]) for labels, counts in [*self._counts.items()]]
+
     def collect(self) -> Iterator[Metric]:
         """Return what is scraped."""
         name, documentation, names = self._about
         family = HistogramMetricFamily(name, documentation, labels=names)
-        for labels, counts in list(self._counts.items()):
+        for labels, counts, total in self.items():
             buckets = list(zip(self._names, map(float, accumulate(counts)), strict=True))
-            family.add_metric(list(labels), buckets, self._sums[labels])
+            family.add_metric(list(labels), buckets, total)
         yield family

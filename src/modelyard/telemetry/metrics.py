@@ -24,6 +24,7 @@ from modelyard.core.messages import Answers
 from modelyard.core.names import Target
 from modelyard.telemetry.collectors import Histograms, Tallies
 from modelyard.telemetry.jobs import JobMetrics
+from modelyard.telemetry.readings import Readings
 from modelyard.telemetry.usage import UsageMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -171,6 +172,14 @@ class Metrics:
 
         self.used = UsageMetrics(registry).used
         self.jobs = JobMetrics(registry)
+        self.readings = Readings(
+            requests=self._requests,
+            cache=self._cache,
+            latency=self._latency,
+            queue_wait=self._queue_wait,
+            batch_size=self._batch_size,
+            model_time=self._model_time,
+        )
 
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
@@ -199,6 +208,11 @@ class Metrics:
     def broker_event(self, event: str) -> None:
         """Count an event of the broker connection."""
         self._broker.labels(event).inc()
+
+    def broker_events(self) -> dict[str, float]:
+        """Return how often each event of the broker connection was counted."""
+        (family,) = self._broker.collect()
+        return {s.labels["event"]: s.value for s in family.samples if s.name.endswith("_total")}
 
     def watch_broker(self, is_connected: Callable[[], bool]) -> None:
         """Read ``is_connected`` whenever the metrics are scraped."""
