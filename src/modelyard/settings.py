@@ -21,9 +21,11 @@ from modelyard.settings_sources import (
     SECRETS_VARIABLE,
     SettingsError,
     gather,
-    parts_of,
     state_of_user,
     with_user,
+)
+from modelyard.settings_sources import (
+    parts_of as parts_of,
 )
 
 __all__ = [
@@ -226,24 +228,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return {name: version for name, version in pairs}  # noqa: C416
 
     @property
-    def secrets_of_callbacks(self) -> list[str]:
-        """What ``callback_secrets`` names."""
-        return parts_of(self.callback_secrets)
-
-    @property
-    def networks_of_callbacks(self) -> list[str]:
-        """What ``callback_networks`` names."""
-        return parts_of(self.callback_networks)
-
-    @property
     def opened(self) -> frozenset[str]:
         """What ``open_pages`` names."""
         return frozenset(parts_of(self.open_pages))
-
-    @property
-    def proxy_networks(self) -> list[str]:
-        """What ``trusted_proxies`` names."""
-        return parts_of(self.trusted_proxies)
 
     @property
     def proxy_scopes(self) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from modelyard.access.proxies import ProxiedGate, Proxies
 from modelyard.access.source import FileKeys, KeySource, SourceError, follow
 from modelyard.access.usage import Bookkeeper, OnUsed, UsageBook
 from modelyard.compose.keeping import KeptKeys
-from modelyard.settings import Settings, SettingsError
+from modelyard.settings import Settings, SettingsError, parts_of
 from modelyard.store.errors import StoreError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _proxies(settings: Settings) -> Proxies | None:
         SettingsError: A setting of theirs cannot be used.
     """
     named = (settings.proxy_owner_header, settings.proxy_scopes_header)
-    if not settings.proxy_networks:
+    if not settings.trusted_proxies:
         if any(named) or settings.proxy_rules:
             raise SettingsError("the settings proxy_… need trusted_proxies")
         return None
@@ -96,7 +96,7 @@ def _proxies(settings: Settings) -> Proxies | None:
             raise SettingsError(f"{name} tells requests apart, and cannot tell callers")
     try:
         return Proxies(
-            settings.proxy_networks,
+            parts_of(settings.trusted_proxies),
             owner_header=settings.proxy_owner_header,
             scopes_header=settings.proxy_scopes_header,
             rules=settings.proxy_scopes,

@@ -14,7 +14,7 @@ from modelyard.jobs.courier import Courier
 from modelyard.jobs.interfaces import DeliveryBook, JobMetrics
 from modelyard.jobs.sending import Sender
 from modelyard.jobs.signing import Signer
-from modelyard.settings import Settings, SettingsError
+from modelyard.settings import Settings, SettingsError, parts_of
 
 TIMEOUT_S = 15.0  # as Standard Webhooks proposes, at least
 _LOOKUPS = 16
@@ -36,13 +36,13 @@ class Callbacks:
     """
 
     def __init__(self, settings: Settings, book: DeliveryBook, executor: Executor) -> None:
-        self._has_secrets = bool(settings.secrets_of_callbacks)
+        self._has_secrets = bool(settings.callback_secrets)
         try:
-            self.signer = Signer(settings.secrets_of_callbacks)
+            self.signer = Signer(parts_of(settings.callback_secrets))
         except ValueError as error:
             raise SettingsError(f"callback_secrets: {error}") from error
         try:
-            self._destinations = Destinations(settings.networks_of_callbacks)
+            self._destinations = Destinations(parts_of(settings.callback_networks))
         except ValueError as error:
             raise SettingsError(f"callback_networks: {error}") from error
         self._book = book

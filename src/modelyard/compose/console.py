@@ -52,8 +52,8 @@ def make_console(
     predictions: Predictions,
     opened: OpenGate | None,
     may_change: bool,
-) -> Console:
-    """Return the console of a gateway.
+) -> Console | None:
+    """Return the console of a gateway; None if the settings want none.
 
     Args:
         settings: The settings.
@@ -66,6 +66,8 @@ def make_console(
         opened: Says who may ask; None if everybody may.
         may_change: Whether callers may change something.
     """
+    if not settings.console:
+        return None
     from modelyard.console.pages import make_console as make_routes
     from modelyard.console.refusals import Refusals
     from modelyard.console.rendering import Rendering

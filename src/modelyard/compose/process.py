@@ -22,7 +22,7 @@ from modelyard.compose.routes import RouteFollower, RouteReader, StoreRoutes, st
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
 from modelyard.core.messages import Announcement
-from modelyard.core.names import Target
+from modelyard.core.names import Target, is_loopback
 from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
@@ -30,7 +30,7 @@ from modelyard.dispatch.interfaces import Transport
 from modelyard.settings import Settings
 from modelyard.telemetry.faults import Faults
 from modelyard.telemetry.history import History
-from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
+from modelyard.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from modelyard.compose.console import Console
@@ -111,7 +111,6 @@ class Process:
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
         self._secured = open_tls(settings)
-        self._sticky_header = sticky_header_of(settings)
         self.inner_socket = ""  # where models of this process tree ask for others
         self._history = History(metrics.readings, wall_clock=time.time)
         self.faults = Faults()
@@ -184,7 +183,7 @@ class Process:
         if endpoint is None:
             pages = make_worker_pages(
                 catalog=self.catalog,
-                render_metrics=self._render_metrics,
+                render_metrics=self.metrics.page,
                 verdict=self._full_verdict,
             )
         else:
@@ -194,7 +193,7 @@ class Process:
             pages = make_pages(
                 catalog=self.catalog,
                 version=__version__,
-                render_metrics=self._render_metrics,
+                render_metrics=self.metrics.page,
                 verdict=self._full_verdict,
                 workers=self._workers,
                 by_hand=self._changing(),
@@ -269,7 +268,7 @@ class Process:
             self._settings,
             endpoint,
             catalog=self.catalog,
-            render_metrics=self._render_metrics,
+            render_metrics=self.metrics.page,
             verdict=self._full_verdict,
             by_hand=self._changing(),
             gate=gate,
@@ -279,9 +278,6 @@ class Process:
             yield
 
     def _make_console(self, endpoint: PredictEndpoint) -> Console | None:
-        """Return the console; None if the settings want none."""
-        if not self._settings.console:
-            return None
         from modelyard.compose.console import make_console
 
         return make_console(
@@ -302,12 +298,7 @@ class Process:
 
     def _is_safe(self) -> bool:
         """Return whether callers may change something: they are known, or on this machine."""
-        from modelyard.core.names import is_loopback
-
         return self._gate is not None or is_loopback(self._settings.host)
-
-    def _render_metrics(self) -> tuple[bytes, str]:
-        return self.metrics.render(), CONTENT_TYPE
 
     def _full_verdict(self) -> Verdict:
         return Verdict(DRAINING, is_ready=False) if self.is_draining else self._verdict()
@@ -323,7 +314,7 @@ class Process:
             cors=cors,
             gate=None if self._gate is None else self._gate.gate,
             shared_cache=self._shared_cache,
-            sticky_header=self._sticky_header,
+            sticky_header=sticky_header_of(self._settings),
             jobs=self._jobs,
             accounts=None if self._gate is None else self._gate.accounts,
         )

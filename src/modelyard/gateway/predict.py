@@ -14,7 +14,6 @@ from functools import partial
 import msgspec
 
 from modelyard.access.gate import Gate
-from modelyard.access.keyring import Principal
 from modelyard.access.proxies import Proxies
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
@@ -56,7 +55,6 @@ class PredictEndpoint:
         sticky_header: The header that routes may stick to, in lower case; empty for none.
 
     Attributes:
-        sticky_header: See above.
         watched: Sees answers for the guards of routes; None if there are none.
         jobs: Makes jobs of requests that want it; None if none are kept here.
     """
@@ -81,9 +79,8 @@ class PredictEndpoint:
         self.cors = cors
         self._gate, self._dispatch = gate, dispatch
         self.budget = Budget(max_bodies_bytes)
-        self._max_body_bytes = max_body_bytes
+        self._max_body_bytes, self._clock = max_body_bytes, clock
         self._is_access_logged = is_access_logged
-        self._clock = clock
         self._streams = StreamStarter(
             dispatch, clock=clock, gate=gate, answer_whole=self._on_answered, note=self._note
         )
@@ -183,7 +180,10 @@ class PredictEndpoint:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
         if plan.door is not None:
             if plan.order is not None:
-                return self._submit(asked, ask, principal)
+                if self.jobs is None:  # then it is answered at once, as RFC 7240, 2 allows
+                    return self._start(asked._replace(plan=without_order(plan)), ask)
+                submitter = submitter_of(principal, gate)
+                return self.jobs.begin(asked, ask, submitter, partial(self._answer_problem, asked))
             entry = self._dispatch.catalog.stable(ask.model_name, ask.model_version)
             plan.door.check(entry, ask)
             if isinstance(ask, Heard) and ask.written is not None:
@@ -206,15 +206,6 @@ class PredictEndpoint:
             is_bypass=plan.is_bypass,
             who=plan.who,
         )
-
-    def _submit(self, asked: Asked, ask: Ask, principal: Principal | None) -> Begun:
-        """Make a job of a request. Where none are kept it is answered at once, as is allowed to
-        who does not know the preference (RFC 7240, 2).
-        """
-        if self.jobs is None:
-            return self._start(asked._replace(plan=without_order(asked.plan)), ask)
-        submitter = submitter_of(principal, self._gate)
-        return self.jobs.begin(asked, ask, submitter, partial(self._answer_problem, asked))
 
     # Bodies that are compressed, or take long to parse.
 
@@ -246,8 +237,7 @@ class PredictEndpoint:
             return plan.door.read(body)
         name, version = plan.name, plan.version
         if plan.upload and name is not None:
-            upload, query = plan.upload, plan.query
-            return read_upload(body, upload, name=name, version=version, query=query)
+            return read_upload(body, plan.upload, name=name, version=version, query=plan.query)
         ask = read_ask(body, plan.form, name=name, version=version)
         if len(body) - len(memoryview(ask.input_data)) > SMALL_BYTES:
             # Otherwise a small slice, the input, would keep the whole body alive.

@@ -181,6 +181,10 @@ class Metrics:
             model_time=self._model_time,
         )
 
+    def page(self) -> tuple[bytes, str]:
+        """Return the metrics and their content type."""
+        return self.render(), CONTENT_TYPE
+
     def render(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
