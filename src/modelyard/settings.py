@@ -25,7 +25,7 @@ from modelyard.settings_sources import (
     with_user,
 )
 from modelyard.settings_sources import (
-    parts_of as parts_of,
+    parts_of as parts_of,  # noqa: PLC0414 (for those who read settings)
 )
 
 __all__ = [

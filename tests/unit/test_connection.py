@@ -181,7 +181,7 @@ async def test_a_browser_that_asks_first_is_answered_by_the_pages() -> None:
 
 async def test_a_defect_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     gateway = Gateway()
-    gateway.dispatch.catalog = None  # type: ignore[assignment]
+    gateway.dispatch.start = None  # type: ignore[assignment, method-assign]
     answer = await gateway.connect().ask(request(QUESTION, "x-request-id: r1"))
     assert (answer.status, answer.code) == (500, "internal")
     (record,) = (record for record in caplog.records if record.message == "unexpected_error")
