@@ -19,7 +19,7 @@ AMQP: tuple[Mutant, ...] = (
                 "replies.open.add(delivery); replies._session.consuming.ack(delivery.tag)",
             ),
             Edit(
-                f"modelyard.{REPLIES}._on_confirmed",
+                f"modelyard.{REPLIES}.answered",
                 "self._session.consuming.ack(delivery.tag)",
                 "pass",
             ),
@@ -29,7 +29,7 @@ AMQP: tuple[Mutant, ...] = (
     one("what was sent is not sent again", f"{TRANSPORT}._on_lost", "sent[lane]", "[]", seed=10),
     one(
         "a bundle's place is not free again when its answers come together",
-        f"{REPLIES}._on_confirmed",
+        f"{REPLIES}.answered",
         "delivery.unconfirmed -= answered",
         "delivery.unconfirmed -= 1",
         seed=2,

@@ -39,7 +39,7 @@ CORE: tuple[Mutant, ...] = (
         f"{WAITING}._next_suspect",
         "if suspect.deadline > now:",
         "if True:",
-        seed=92,
+        seed=139,
     ),
     one(
         "what lies before a runner runs late",
@@ -151,7 +151,7 @@ CORE: tuple[Mutant, ...] = (
     ),
     one(
         "a load that failed is not tried again",
-        f"{SLOT}.keep_running",
+        "pool.slot:Slot.keep_running",
         "await asyncio.wait_for(self._leaving.wait(), backoff_s)",
         "await self._leaving.wait()",
         needs=("load_fails", "no_room", "load_crashes", "load_hangs"),
