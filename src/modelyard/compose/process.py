@@ -13,10 +13,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from modelyard import __version__
-from modelyard.caches.layered import FarCache, LayeredCache
-from modelyard.caches.memory import MemoryCache
+from modelyard.caches.layered import FarCache
 from modelyard.compose.access import OpenGate
 from modelyard.compose.agents import open_mcp, running
+from modelyard.compose.caching import make_cache
 from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.registry import make_routes
 from modelyard.compose.routes import RouteFollower, RouteReader, StoreRoutes, sticky_header_of
@@ -28,7 +28,7 @@ from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Dispatch
-from modelyard.dispatch.interfaces import Cache, Transport
+from modelyard.dispatch.interfaces import Transport
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import CONTENT_TYPE, Metrics
 
@@ -199,9 +199,8 @@ class Process:
                 jobs=None if self._jobs is None else self._jobs.desk,
             )
         if self._gate is not None:
-            opened = settings.opened
-            guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse_page)
-            pages = guarded
+            gate, opened = self._gate.gate, settings.opened
+            pages = Guard(pages, gate=gate, open_pages=opened, refuse=refuse_page)
         return make_server(
             cors.around(pages),
             endpoint=endpoint,
@@ -271,10 +270,8 @@ class Process:
         """Return the routes of the registry; None if there is none."""
         if self._registry is None:
             return None
-        may_change = self._is_safe()
-        return make_routes(
-            self._registry, self.catalog, settings=self._settings, may_change=may_change
-        )
+        registry, may = self._registry, self._is_safe()
+        return make_routes(registry, self.catalog, settings=self._settings, may_change=may)
 
     def _changing(self) -> ByHand | None:
         """Return what loads and unloads models, where somebody may."""
@@ -292,11 +289,6 @@ class Process:
     def _full_verdict(self) -> Verdict:
         return Verdict(DRAINING, is_ready=False) if self.is_draining else self._verdict()
 
-    def _make_cache(self) -> Cache | None:
-        near = MemoryCache(max_bytes=self._settings.cache_bytes, clock=time.monotonic)
-        is_any = near.max_bytes or self._shared_cache is not None
-        return LayeredCache(near, self._shared_cache) if is_any else None
-
     def _make_endpoint(self, transport: Transport, cors: Cors) -> PredictEndpoint:
         from modelyard.gateway.predict import PredictEndpoint
 
@@ -304,7 +296,7 @@ class Process:
         dispatch = Dispatch(
             catalog=self.catalog,
             transport=transport,
-            cache=self._make_cache(),
+            cache=make_cache(settings, self._shared_cache),
             metrics=self.metrics,
             timeout_cap_s=settings.max_timeout_s,
             clock=time.monotonic,

@@ -204,9 +204,7 @@ class PredictEndpoint:
         )
 
     def _submit(self, asked: Asked, ask: Ask, principal: Principal | None) -> Begun:
-        """Make a job of a request. Where none are kept it is answered at once, as is allowed to
-        who does not know the preference (RFC 7240, 2).
-        """
+        """Make a job of a request; where none are kept it is answered at once (RFC 7240, 2)."""
         if self.jobs is None:
             return self._start(asked._replace(plan=without_order(asked.plan)), ask)
         submitter = submitter_of(principal, self._gate)
