@@ -90,11 +90,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         job_expires_s: No job is begun later than after so many seconds.
         job_max_attempts: How often an attempt at a job may fail, unless the job says otherwise.
         job_keep_s: How long jobs and their results are kept after their end, in seconds.
-        job_keep_mb: What inputs and results of finished jobs of one model may take, in MB; the
-            oldest go first.
+        job_keep_mb: What finished jobs of one model may take, in MB; the oldest go first.
         callback_secrets: The secrets that sign callbacks of jobs, the newest first, separated by
-            commas: each ``whsec_`` and 24 to 64 random bytes in base64. Without any there are no
-            callbacks.
+            commas: each ``whsec_`` and 24 to 64 random bytes in base64. None: no callbacks.
         callback_networks: Networks that are not public and may be sent callbacks all the same, as
             ``10.0.0.0/8``, separated by commas; there also without TLS.
         registry_url: A gateway whose registry commands and workers use, instead of the store.
@@ -224,8 +222,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def versions_by_default(self) -> dict[str, str]:
         """``default_versions`` by the names of their models."""
-        pairs = (pair.strip().split("=") for pair in self.default_versions.split(",") if pair)
-        return {name: version for name, version in pairs}  # noqa: C416
+        return dict(pair.split("=", 1) for pair in parts_of(self.default_versions))
 
     @property
     def opened(self) -> frozenset[str]:

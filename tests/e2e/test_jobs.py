@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from tests.e2e.conftest import TRICK
+from tests.support.identities import write_identities
 from tests.support.jobs import Store
 from tests.support.server import Server, wait_until
 
@@ -22,9 +23,11 @@ MSGPACK = "application/msgpack"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    store = Store(tmp_path_factory.mktemp("state"))
-    with Server(TRICK, settings={**store.settings, "MODELYARD_JOB_MAX_ATTEMPTS": "2"}) as server:
-        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+    folder = tmp_path_factory.mktemp("jobs")
+    pairs = write_identities(folder / "models") / "fp32-1"
+    settings = {**Store(folder).settings, "MODELYARD_JOB_MAX_ATTEMPTS": "2"}
+    with Server(TRICK, pairs, settings=settings) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
         yield server
 
 
@@ -78,9 +81,9 @@ def test_the_result_has_the_form_and_protocol_of_the_request(server: Server) -> 
     v1 = server.http.post(
         "/v1/models/trick_model:predict", json={"instances": [{"nonce": 2}]}, headers=ASYNC
     )
-    tensor = {"name": "input", "shape": [1], "datatype": "BYTES", "data": ['{"nonce":2}']}
+    tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.5, 2.0]}
     v2 = server.http.post(
-        "/v2/models/trick_model/infer", json={"id": "x", "inputs": [tensor]}, headers=ASYNC
+        "/v2/models/fp32/infer", json={"id": "seven", "inputs": [tensor]}, headers=ASYNC
     )
     results = []
     for answer in (packed, v1, v2):
@@ -91,7 +94,21 @@ def test_the_result_has_the_form_and_protocol_of_the_request(server: Server) -> 
     assert results[0].headers["content-type"] == MSGPACK
     assert msgspec.msgpack.decode(results[0].content)["prediction"] == [7]
     assert results[1].json() == {"predictions": [7]}
-    assert results[2].json()["id"] == "x" if results[2].is_success else results[2].json()["code"]
+    tensors = results[2].json()
+    assert (tensors["id"], tensors["model_name"]) == ("seven", "fp32")
+    assert tensors["outputs"][0]["data"] == [1.5, 2.0]
+
+
+def test_an_answer_in_pieces_is_for_who_waits_for_it(server: Server) -> None:
+    """A job has no pieces: who prefers one and accepts events gets what it would have had."""
+    headers = {"accept": "text/event-stream"}
+    plain = server.http.post("/predict", json=body_of(2), headers=headers)
+    both = server.http.post("/predict", json=body_of(2), headers={**headers, **ASYNC})
+    assert both.status_code == plain.status_code != 202
+    named = server.http.put("/jobs/pieces", json=body_of(2), headers=headers)
+    assert named.status_code == 202
+    ended(server, "/jobs/pieces")
+    assert server.http.get("/jobs/pieces/result").json()["prediction"] == [7]
 
 
 def test_a_name_of_ones_own_is_taken_once(server: Server) -> None:

@@ -51,9 +51,9 @@ def plan_of(head: Head) -> Plan | None:
             if address is None:
                 return _plan_of_named_job(head)
     plan = _make_plan(head, address) if door is None else _make_door_plan(head, door)
-    if b"prefer" in head.headers and wants_job(head.headers[b"prefer"]):
+    if b"prefer" in head.headers and wants_job(head.headers[b"prefer"]) and not plan.may_stream:
         return _with_order(plan, order_of(head.headers))
-    return plan
+    return plan  # pieces are for who waits for them
 
 
 def without_order(plan: Plan) -> Plan:
@@ -81,7 +81,7 @@ def _plan_of_named_job(head: Head) -> Plan | None:
 def _with_order(plan: Plan, order: Order) -> Plan:
     """Return the plan of a request that becomes a job. It has a door, as what is answered later."""
     door = plan.door
-    if door is None:
+    if door is None or isinstance(door, PiecesDoor):
         name, version, upload = plan.name, plan.version, plan.upload
         read = None
         if upload and name is not None:
@@ -89,7 +89,7 @@ def _with_order(plan: Plan, order: Order) -> Plan:
                 read_upload, content_type=upload, name=name, version=version, query=plan.query
             )
         door = PredictDoor(plan.form, read, name=name, version=version)
-    return plan._replace(order=order, door=door)
+    return plan._replace(order=order, door=door, may_stream=False)
 
 
 def _open(head: Head) -> Door | None:
