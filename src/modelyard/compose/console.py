@@ -155,7 +155,8 @@ class StoredReleases:
 
         with _telling():
             routes, _ = self._open(makes=True)
-            routes.change([(StoredRoute(*was), route)], actor=actor, why=why)
+            kept = StoredRoute(was.model, was.number, was.route, was.before)
+            routes.change([(kept, route)], actor=actor, why=why)
 
     def _read(self, read: Callable[[RouteStore, UsageStore], T], nothing: T) -> T:
         if self._opened is None and not self._settings.has_store:
