@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
 
 from tests.e2e.test_odd_models import write
 from tests.support.server import ROOT, Server, wait_until
@@ -80,7 +84,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     letters = write(folder / "letters", LETTERS, CONCURRENT)
     counter = write(folder / "counter", COUNTER, CONCURRENT)
     plain = write(folder / "plain", PLAIN)
-    with Server(STREAM_MODEL, letters, counter, plain) as running:
+    settings = {"MODELYARD_GRPC_PORT": "0"}
+    with Server(STREAM_MODEL, letters, counter, plain, settings=settings) as running:
         wait_until(lambda: running.http.get("/readyz").status_code == 200, what="the models")
         yield running
 
@@ -159,6 +164,40 @@ def test_v2_generates(server: Server) -> None:
     ):
         refused = server.http.post(f"/v2/models/{path}", json=body)
         assert (refused.status_code, list(refused.json())) == (status, ["error"]), path
+
+
+def test_triton_s_client_reads_pieces_over_grpc(server: Server) -> None:
+    def asked(model: str, **values: Any) -> list[tuple[list[bytes], str]]:
+        tensors = []
+        for name, value in values.items():
+            datatype = "INT64" if isinstance(value, int) else "BYTES"
+            tensors.append(triton.InferInput(name, [1], datatype))
+            kind = np.int64 if isinstance(value, int) else object
+            tensors[-1].set_data_from_numpy(np.array([value], dtype=kind))
+        came: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        found: list[tuple[list[bytes], str]] = []
+        with triton.InferenceServerClient(server.grpc_address) as client:
+            client.start_stream(lambda result, error: came.put((result, error)))
+            client.async_stream_infer(model, tensors, enable_empty_final_response=True)
+            while True:
+                result, error = came.get(timeout=60)
+                if error is not None:
+                    return [*found, ([], error.message())]
+                response = result.get_response()
+                if response.parameters["triton_final_response"].bool_param:
+                    return found
+                found.append((list(result.as_numpy("output")), response.model_version))
+
+    assert asked("letters", input=b"abc") == [([b"a"], "1"), ([b"b"], "1"), ([b"c"], "1")]
+    pieces = asked("stream_model", nonce=4, pieces=300)
+    assert [json.loads(piece[0]) for piece, _ in pieces] == [
+        {"nonce": 4, "number": number} for number in range(300)
+    ]
+    *first, (_, problem) = asked("stream_model", nonce=4, act=b"raise", after=1)
+    assert len(first) == 1
+    assert problem.startswith("the model raised ValueError")
+    ((_, refused),) = asked("stream_model", nothing=1)
+    assert "nothing" in refused
 
 
 def test_what_fails_before_the_first_piece_has_a_status(server: Server) -> None:

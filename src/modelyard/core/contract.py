@@ -112,7 +112,7 @@ class Contract:
 
     def decode_one(self, raw: bytes | memoryview, form: Form) -> Any:
         """Return the instance of a request that is answered in pieces; see ``decode``."""
-        instances = self.decode(raw, form)
+        instances = self.decode_tensors(raw)[0] if form == "v2" else self.decode(raw, form)
         if len(instances) != 1:
             problem = f"a streamed request holds one instance, this one {len(instances)}"
             raise InvalidInput(problem, where="$.input_data")

@@ -23,6 +23,7 @@ from modelyard.gateway.problems import problem_of
 from modelyard.gateway.v2 import check_tensors, read_parameters
 from modelyard.grpc.messages import message_class
 from modelyard.grpc.status import STATUS
+from modelyard.grpc.streaming import ASKED_BY, PieceMessages
 from modelyard.grpc.tensors import read_tensors, values_of, write_tensors
 
 STATUS_LINE = "grpc-status"
@@ -69,7 +70,9 @@ class GrpcDoor:
             raise Malformed(f"this is no ModelInferRequest: {self._damage}")
         self._id = request.id
         self._is_raw = bool(request.raw_input_contents) or not request.inputs
-        timeout_s, priority = read_parameters(values_of(request.parameters))
+        parameters = values_of(request.parameters)
+        timeout_s, priority = read_parameters(parameters)
+        is_in_pieces = self._is_streamed and parameters.get(ASKED_BY)
         if self._time_left_s is not None:
             # A client's deadline may be any: only what the request itself asks for is checked.
             left_s = min(max(self._time_left_s, SHORTEST_S), LONGEST_TIMEOUT_S)
@@ -80,6 +83,7 @@ class GrpcDoor:
             request.model_version or None,
             timeout_s,
             priority,
+            written=PieceMessages(request.id) if is_in_pieces else None,
         )
 
     def check(self, entry: Entry, ask: Ask) -> None:

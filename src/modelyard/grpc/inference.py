@@ -17,8 +17,10 @@ from modelyard.core.errors import GivenUp, RequestError
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Predicting
+from modelyard.gateway.types import Respond
 from modelyard.grpc.callers import fields_of, host_of, vouched, who_in
 from modelyard.grpc.door import STATUS_LINE, GrpcDoor
+from modelyard.grpc.streaming import Messages
 
 CROWD = 8  # from so many calls in progress on, those that come are gathered
 GATHER_S = 0.001
@@ -37,7 +39,8 @@ class Inference:
         is_streamed: Whether it is one of many in that call.
 
     Attributes:
-        answer: Head and body, as the door gives them.
+        answer: Head and body, as the door gives them, of one that is not.
+        messages: The responses to one that is.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Inference:
         self.answer: asyncio.Future[tuple[bytes, bytes]] = (
             asyncio.get_running_loop().create_future()
         )
+        self.messages = Messages(self._give_back)
+        self._respond: Respond = self.messages.writer if is_streamed else self._answer
         self._endpoint = endpoint
         self._body = body
         self._predicting: Predicting | None = None
@@ -79,17 +84,19 @@ class Inference:
             self._plan, body, self._respond, given=self._given, host=self._host
         )
 
-    def _respond(self, head: bytes, body: bytes) -> None:
+    def _give_back(self) -> None:
         self._endpoint.budget.give_back(self._room)
         self._room = 0
+
+    def _answer(self, head: bytes, body: bytes) -> None:
+        self._give_back()
         if not self.answer.done():
             self.answer.set_result((head, body))
 
     def give_up(self) -> None:
         """Drop it: nobody waits for the answer any more."""
         self.answer.cancel()
-        self._endpoint.budget.give_back(self._room)
-        self._room = 0
+        self._give_back()
         if self._predicting is not None and self._predicting.outcome is None:
             self._predicting.settle(GivenUp("the client has cancelled the call"))
 
@@ -177,7 +184,8 @@ class InferenceService:
         current: Inference | Exception | None = None
         try:
             while isinstance(current := await begun.get(), Inference):
-                yield (await current.answer)[1]
+                async for message in current.messages:
+                    yield message
             if current is not None:
                 raise current
         finally:
