@@ -98,6 +98,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def server(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
     """Three models, one of which has a slow canary and one of which does not load."""
+    run(settings, "store", "upgrade")  # jobs are kept where there is a store at the start
     with Server(folder, settings=settings) as server:
         wait_until(lambda: server.http.get("/readyz").json()["status"] == "degraded", what="them")
         for weights in (("1=100",), ("1=70", "2=30")):
@@ -116,10 +117,10 @@ def server(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
 def fill_the_last_minutes(server: Server) -> None:
     """Ask now and then, so that there is something to see."""
     flat = {"rooms": 2, "heating": "gas"}
-    for number in range(900):
+    for number in range(400):
         server.predict("rent", [{**flat, "area": 30 + number % 50}])
         server.predict("words", ["a lovely day"] * (1 + number % 3))
-        time.sleep(0.05 + 0.1 * abs(math.sin(number / 120)))
+        time.sleep(0.02 + 0.05 * abs(math.sin(number / 120)))
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,17 @@ def test_a_newcomer_rolls_a_canary_back(server: Server, browser: Browser) -> Non
         ),
         what="the route",
     )
+
+
+def test_a_newcomer_finds_the_error_of_a_job(server: Server, browser: Browser) -> None:
+    flat = {"area": 99, "rooms": 2, "heating": "gas"}
+    body = {"model_name": "rent", "model_version": "1", "input_data": [flat]}
+    assert server.http.put("/jobs/night-run", json=body).status_code == 202
+    page = browser.open(server.url)
+    Newcomer(page).click("link", "Console").click("link", "Jobs", exact=True)
+    row = page.get_by_role("row", name="night-run")
+    expect(row).to_contain_text("model_failed", timeout=60_000)
+    expect(row).to_contain_text("the model raised RuntimeError")
 
 
 def test_weights_are_changed_and_a_version_is_promoted(server: Server, browser: Browser) -> None:
@@ -298,6 +310,7 @@ PAGES = {
     "releases": "/console/releases",
     "release": "/console/releases/rent",
     "change": "/console/releases/rent/change?to=promote&version=1",
+    "jobs": "/console/jobs",
     "faults": "/console/faults",
     "usage": "/console/usage",
     "problem": "/console/models/nothing",

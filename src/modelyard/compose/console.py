@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modelyard.gateway.guard import Refuse
     from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.routes import Workers
+    from modelyard.jobs.desk import Desk
     from modelyard.store.routes import RouteStore, StoredRoute
     from modelyard.store.usage import UsageStore
 
@@ -51,6 +52,7 @@ def make_console(
     workers: Workers | None,
     predictions: Predictions,
     opened: OpenGate | None,
+    jobs: Desk | None,
     may_change: bool,
 ) -> Console | None:
     """Return the console of a gateway; None if the settings want none.
@@ -64,6 +66,7 @@ def make_console(
         workers: Tells of the workers; None in the embedded shape.
         predictions: Answers what is tried.
         opened: Says who may ask; None if everybody may.
+        jobs: Tells of jobs; None where none are kept.
         may_change: Whether callers may change something.
     """
     if not settings.console:
@@ -77,6 +80,7 @@ def make_console(
         is_guarded=opened is not None,
         may_change=may_change,
         plots_all=bool(settings.prometheus_url),
+        has_jobs=jobs is not None,
     )
     refusals = Refusals(rendering)
     has_store = all(map(find_spec, _LIBRARIES))
@@ -93,6 +97,7 @@ def make_console(
         predictions=predictions,
         releases=StoredReleases(settings) if has_store else None,
         usage=None if book is None else KeptUsage(book),
+        jobs=jobs,
         broker_events=metrics.broker_events,
         gate=None if opened is None else opened.gate,
         accounts=None if opened is None else opened.accounts,

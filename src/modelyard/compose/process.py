@@ -289,6 +289,7 @@ class Process:
             workers=self._workers,
             predictions=endpoint,
             opened=self._gate,
+            jobs=None if self._jobs is None else self._jobs.desk,
             may_change=self._is_safe(),
         )
 

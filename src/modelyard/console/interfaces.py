@@ -15,6 +15,7 @@ from modelyard.gateway.known import Given
 from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.routes import Workers
 from modelyard.gateway.types import Respond
+from modelyard.jobs.desk import Desk
 from modelyard.telemetry.faults import Faults
 from modelyard.telemetry.history import History
 from modelyard.telemetry.prometheus import Prometheus
@@ -128,6 +129,7 @@ class Sources(NamedTuple):
         predictions: Answers what is tried.
         releases: Routes; None where there can be none.
         usage: What was used; None if nobody keeps it.
+        jobs: Tells of jobs; None where none are kept.
         broker_events: How often what happened between gateway and broker.
         gate: Says who may ask; None if everybody may.
         accounts: Of callers; None likewise.
@@ -145,6 +147,7 @@ class Sources(NamedTuple):
     predictions: Predictions
     releases: Releases | None
     usage: Usage | None
+    jobs: Desk | None
     broker_events: Callable[[], Mapping[str, float]]
     gate: Gate | None
     accounts: Accounts | None

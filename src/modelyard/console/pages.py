@@ -12,6 +12,7 @@ from modelyard.access.limits import day_of
 from modelyard.console import faults_page, overview, usage_page
 from modelyard.console.acting import add_acting
 from modelyard.console.interfaces import Sources
+from modelyard.console.jobs_page import add_jobs
 from modelyard.console.looking import chosen_version, model_facts, served_here
 from modelyard.console.refusals import Refusals
 from modelyard.console.release_pages import add_releases
@@ -37,8 +38,15 @@ def make_console(sources: Sources, rendering: Rendering, refusals: Refusals) -> 
     _add_usage(router, sources, rendering)
     _add_faults(router, sources, rendering)
     add_releases(router, sources, rendering)
+    if sources.jobs is not None:
+        add_jobs(router, rendering, sources.jobs)
     add_acting(router, sources, rendering)
     add_signing_in(router, rendering, sources.gate)
+
+    @router.get("/{rest:path}")
+    async def nothing(rest: str) -> Response:
+        raise NotThere("the console has no such page")
+
     return router
 
 

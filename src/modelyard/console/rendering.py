@@ -42,10 +42,17 @@ class Rendering:
         is_guarded: Whether callers need a key.
         may_change: Whether anybody may change something.
         plots_all: Whether plots are of all gateways.
+        has_jobs: Whether there is a page of jobs.
     """
 
     def __init__(
-        self, *, version: str, is_guarded: bool, may_change: bool, plots_all: bool
+        self,
+        *,
+        version: str,
+        is_guarded: bool,
+        may_change: bool,
+        plots_all: bool,
+        has_jobs: bool,
     ) -> None:
         self._is_guarded = is_guarded
         self._may_change = may_change
@@ -61,6 +68,7 @@ class Rendering:
             made.filters[name] = getattr(figures, name)
         made.filters["breakable"] = _breakable
         made.globals["plots_all"] = plots_all
+        made.globals["has_jobs"] = has_jobs
         made.globals["version"] = version
         made.globals["edition"] = _edition()
         made.globals["is_guarded"] = is_guarded

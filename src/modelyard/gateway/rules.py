@@ -68,7 +68,7 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("POST", r"/registry/collect", "admin"),
     ("GET", r"/console/(sign-in|assets/[^/]+)", "nothing"),
     ("POST", r"/console/(sign-in|sign-out)", "nothing"),
-    ("GET", r"/console(/|/releases|/usage|/faults|/history)?", "key"),
+    ("GET", r"/console(/|/releases|/jobs|/usage|/faults|/history)?", "key"),
     ("GET", rf"/console/models/{_NAME}(/history)?", "see"),
     ("POST", rf"/console/models/{_NAME}/try", "predict"),
     ("GET", rf"/console/releases/{_NAME}(/change)?", "see"),
