@@ -24,6 +24,7 @@ _OF_THE_ENVELOPE = {
     b"content-length",
     b"transfer-encoding",
     b"expect",
+    b"prefer",
 }
 
 
