@@ -19,7 +19,7 @@ from modelyard.store.schema import open_engine
 from tests.support.releases import run
 
 MODEL, MAIN = "waiting_model", "1"
-ROUNDS, ROUND_S, CONNECTIONS = 9, 3, 16
+ROUNDS, ROUND_S, CONNECTIONS = 20, 3, 16
 BODY = f'{{"model_name": "{MODEL}", "input_data": [2]}}'
 ANSWER = f'{{"model_name":"{MODEL}","model_version":"{MAIN}","prediction":[2]}}'
 FOLLOWED_S = 2  # gateways look for changes twice a second
@@ -91,7 +91,7 @@ def _measure(shape: str, server: Server, state: Path) -> Iterator[Row]:
         is_limited = what == next(iter(SHADOWS))
         alone: list[Seen] = []
         beside: list[Seen] = []
-        for number in range(ROUNDS if is_limited else ROUNDS // 3):
+        for number in range(ROUNDS if is_limited else ROUNDS // 6):
             tell(f"{shape}: a shadow that {what}, round {number + 1}")
             both = [(alone, None), (beside, Shadow(str(version)))]
             for seen, shadow in reversed(both) if number % 2 else both:
