@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 
+import psutil
 import sqlalchemy as sa
 
 from bench.load import JSON, LoadError, run_load
@@ -35,7 +36,7 @@ from tests.support.server import MODELYARD, Server, wait_until
 
 UIDS = Uids(os.urandom)
 LEAST = 0.5
-ROUNDS = 2
+ROUNDS = 3
 SECONDS = 4
 CONNECTIONS = (64, 256)
 BODY = json.dumps({"model_name": "trick_model", "input_data": [{"nonce": 1}]})
@@ -80,19 +81,28 @@ def _serving(folder: Path, url: str) -> Iterator[tuple[Server, sa.Engine]]:
 
 
 def _measure(name: str, server: Server, engine: sa.Engine, connections: int) -> Iterator[Row]:
-    bare, ours = [], []
+    bare, ours, costs = [], [], []
+    process = psutil.Process(server.process.pid)
     for _ in range(ROUNDS):
         bare.append(_insert_bare(engine, connections))
+        before = _processor_s(process)
         seen = run_load(server.url, BODY, connections=connections, seconds=SECONDS, headers=WANTED)
         if seen.failures:
             raise LoadError(f"{seen.failures} submissions failed: {seen.sample}")
         ours.append(seen.rate)
+        costs.append((_processor_s(process) - before) / seen.answers * 1e6)
         print(f"{name}, {connections}: bare {bare[-1]:.0f}/s, jobs {ours[-1]:.0f}/s", flush=True)
     what = f"{name}, {connections} at a time"
     yield row(f"{what}: bare inserts /s", [median(bare)], "{:.0f}")
     yield row(f"{what}: jobs accepted /s", [median(ours)], "{:.0f}")
+    yield row(f"{what}: the gateway's processor for one, µs", costs, "{:.0f}")
     ratios = [mine / its for mine, its in zip(ours, bare, strict=True)]
     yield row(f"{what}: accepted / bare", ratios, "{:.2f}", Limit("≥", LEAST))
+
+
+def _processor_s(process: psutil.Process) -> float:
+    spent = process.cpu_times()
+    return float(spent.user + spent.system)
 
 
 def _insert_bare(engine: sa.Engine, at_once: int) -> float:
