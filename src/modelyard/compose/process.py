@@ -263,7 +263,6 @@ class Process:
             return
         from modelyard.compose.grpc import make_grpc, serving
 
-        gate = None if self._gate is None else self._gate.gate
         self._grpc_server = make_grpc(
             self._settings,
             endpoint,
@@ -271,7 +270,7 @@ class Process:
             render_metrics=self.metrics.page,
             verdict=self._full_verdict,
             by_hand=self._changing(),
-            gate=gate,
+            gate=None if self._gate is None else self._gate.gate,
         )
         tls = None if self._secured is None else self._secured.tls
         async with serving(self._grpc_server, self._settings, tls):
