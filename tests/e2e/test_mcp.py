@@ -52,7 +52,7 @@ def server(
 @asynccontextmanager
 async def agent(server: Server, key: str, *, mode: str = "auto") -> AsyncIterator[Client]:
     """Connect as somebody who has this key."""
-    headers = {"authorization": f"Bearer {key}"}
+    headers = {"authorization": f"Bearer {key}", "prefer": "respond-async"}
     async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         transport = streamable_http_client(f"{server.url}/mcp", http_client=http)
         async with Client(transport, mode=mode) as client:
