@@ -25,6 +25,7 @@ from tests.support.postgres import Postgres
 from tests.support.server import Member, wait_until
 
 JOBS_ASKED = 240
+FIRST, SECOND = 1001, 1002
 
 
 @pytest.fixture(scope="module")
@@ -96,24 +97,26 @@ def test_row_38_without_the_database_no_job_is_accepted_and_all_others_are_answe
     cluster: Cluster, postgres: Postgres, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
-    assert submit(cluster.gateway, 1, act="wait", diary=str(diary)).status_code == 202
+    assert submit(cluster.gateway, FIRST, act="wait", diary=str(diary)).status_code == 202
     wait_until(diary.exists, what="the job to run")
     postgres.stop()
     Path(f"{diary}.go").touch()  # its result comes while nobody can keep it
-    refused = submit(cluster.gateway, 2)
+    refused = submit(cluster.gateway, SECOND)
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert int(refused.headers["retry-after"]) > 0
-    assert cluster.gateway.http.get("/jobs/j1").status_code == 503
+    assert cluster.gateway.http.get(f"/jobs/j{FIRST}").status_code == 503
     for nonce in range(50):
         assert cluster.ask(nonce).json()["prediction"] == [answer_of(nonce)]
     postgres.restart()
-    wait_until(lambda: submit(cluster.gateway, 2).status_code == 202, what="jobs to be accepted")
+    wait_until(
+        lambda: submit(cluster.gateway, SECOND).status_code == 202, what="jobs to be accepted"
+    )
     http = cluster.gateway.http
-    for nonce in (1, 2):
+    for nonce in (FIRST, SECOND):
 
         def has_succeeded(nonce: int = nonce) -> bool:
             found = http.get(f"/jobs/j{nonce}", params={"wait": 10})
             return found.is_success and found.json()["state"] == "succeeded"
 
         wait_until(has_succeeded, what=f"the end of {nonce}")
-    assert http.get("/jobs/j1").json()["attempts"] == 1
+    assert http.get(f"/jobs/j{FIRST}").json()["attempts"] == 1
