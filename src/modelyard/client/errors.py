@@ -5,10 +5,12 @@
     │   ├── Malformed · InvalidInput · TooLarge · WrongMediaType
     │   ├── Unauthenticated · Forbidden
     │   ├── ModelNotFound · VersionNotFound · JobNotFound
+    │   ├── NotAcceptable        406: the model gives no pieces
     │   ├── Conflict             409: of a job, that it is in another state than it would have to be
     │   └── RateLimited          429: this client's own limit; ``retry_after_s`` says when
     ├── ModelFailed              502: the model raised, or broke its contract
     ├── ModelCrashed             502: the request took the model's process down, also alone
+    ├── StreamBroken             502: an answer in pieces ended early
     ├── Unavailable              503: no capacity; was retried, in vain
     │   ├── ModelNotReady · Overloaded · ShuttingDown
     │   └── ConnectionFailed     no answer at all: refused, reset, no such host; was retried too
@@ -138,6 +140,12 @@ class Conflict(Refused):
     default_code = "conflict"
 
 
+class NotAcceptable(Refused):
+    """The answer was wanted in pieces, and the model gives none."""
+
+    default_code = "not_acceptable"
+
+
 class RateLimited(Refused):
     """This client asks more than it may."""
 
@@ -154,6 +162,12 @@ class ModelCrashed(ModelyardError):
     """The request took the model's process down, also when it ran alone."""
 
     default_code = "model_crashed"
+
+
+class StreamBroken(ModelyardError):
+    """A streamed answer ended early; some of its pieces have come."""
+
+    default_code = "stream_broken"
 
 
 class Unavailable(ModelyardError):
@@ -207,6 +221,7 @@ _BY_STATUS: dict[int, type[ModelyardError]] = {
     400: Malformed,
     401: Unauthenticated,
     403: Forbidden,
+    406: NotAcceptable,
     409: Conflict,
     413: TooLarge,
     415: WrongMediaType,
@@ -218,7 +233,7 @@ _BY_STATUS: dict[int, type[ModelyardError]] = {
 STATUS: dict[type[ModelyardError], int] = {
     **{error: status for status, error in _BY_STATUS.items()},
     **dict.fromkeys((ModelNotFound, VersionNotFound, JobNotFound), 404),
-    **dict.fromkeys((ModelFailed, ModelCrashed), 502),
+    **dict.fromkeys((ModelFailed, ModelCrashed, StreamBroken), 502),
     **dict.fromkeys((ModelNotReady, Overloaded, ShuttingDown, ConnectionFailed), 503),
 }
 """The status of each error that a gateway answers with."""

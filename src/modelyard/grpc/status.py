@@ -11,6 +11,7 @@ STATUS: dict[str, StatusCode] = {
     "rate_limited": StatusCode.RESOURCE_EXHAUSTED,
     "model_not_found": StatusCode.NOT_FOUND,
     "version_not_found": StatusCode.NOT_FOUND,
+    "job_not_found": StatusCode.NOT_FOUND,
     "not_found": StatusCode.NOT_FOUND,
     "method_not_allowed": StatusCode.UNIMPLEMENTED,
     "conflict": StatusCode.ALREADY_EXISTS,
