@@ -22,7 +22,7 @@ _FREE = (
     rb"|x-request-start|date%b):[\t -~]*"
 )
 _ID = 1  # the group that has matched
-_ID_BYTES, _TRACE_BYTES = len(b"x-request-id:"), len(b"traceparent:")
+_ID_BYTES = len(b"x-request-id:")
 _FREE_OF_ONE = re.compile(_FREE % b"|x-forwarded-for", re.IGNORECASE)
 _FREE_OF_MANY = re.compile(_FREE % b"", re.IGNORECASE)
 
@@ -32,15 +32,15 @@ def may_differ(name: str) -> bool:
     return _FREE_OF_ONE.fullmatch(f"{name}:".encode()) is not None
 
 
-Given = bytes | tuple[bytes | None, bytes | None]
-"""What tells a request from others: the client's own id of it, or with that its ``traceparent``, as
+Given = tuple[bytes | None, bytes | None]
+"""What tells a request from others: the client's own id of it, and its line ``traceparent: …``, as
 far as the plan does not have it.
 """
 
 
 def id_in(given: Given | None) -> bytes | None:
     """Return the client's own id of a request."""
-    return given[0] if isinstance(given, tuple) else given
+    return None if given is None else given[0]
 
 
 class Recognised(NamedTuple):
@@ -85,7 +85,7 @@ class KnownHeads:
                 if kind == _ID:
                     given_id = line[_ID_BYTES:].strip()
                 else:
-                    trace = line[_TRACE_BYTES:]
+                    trace = line
         return Recognised(form.head, (given_id, trace))
 
     def learn(self, raw: bytes, head: Head) -> None:

@@ -176,8 +176,10 @@ def who_of(head: Head, sticky_header: bytes) -> Who:
 
 def traced(plan: Plan, given: Given) -> Plan:
     """Note the trace of a request, for the model that passes it on."""
-    trace = given[1] if isinstance(given, tuple) else None
-    return plan._replace(who=plan.who._replace(trace=_text_of(trace))) if trace else plan
+    if given[1] is None:
+        return plan
+    trace = _text_of(given[1].partition(b":")[2])
+    return plan._replace(who=plan.who._replace(trace=trace)) if trace else plan
 
 
 def _text_of(trace: bytes) -> str:

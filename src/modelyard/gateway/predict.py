@@ -135,7 +135,7 @@ class PredictEndpoint:
         the client's address.
         """
         if given:
-            request_id = request_id_of(given if isinstance(given, bytes) else given[0])
+            request_id = request_id_of(given[0])
             if self._dispatch.catalog.has_calls:
                 plan = traced(plan, given)
         else:

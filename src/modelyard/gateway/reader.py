@@ -195,7 +195,8 @@ class RequestReader:
             if rest := rest.lstrip(b"\r\n"):
                 self._read_head(rest)
             return
-        self.given = head.headers.get(b"x-request-id")  # its trace is in the plan
+        given_id = head.headers.get(b"x-request-id")
+        self.given = None if given_id is None else (given_id, None)  # its trace is in the plan
         refusal = self._on_head(head)
         if head.is_streamed and refusal is None:
             self._disarm()

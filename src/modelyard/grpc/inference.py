@@ -56,7 +56,9 @@ class Inference:
             "v2", is_bypass=is_bypass, coding="", door=door, credential=credential, who=who
         )
         fields = dict(fields_of(pairs))
-        self._given = (fields.get(b"x-request-id"), fields.get(b"traceparent"))
+        trace = fields.get(b"traceparent")
+        line = None if trace is None else b"traceparent: " + trace
+        self._given = (fields.get(b"x-request-id"), line)
         self._host = host_of(context.peer())
         self.answer: asyncio.Future[tuple[bytes, bytes]] = (
             asyncio.get_running_loop().create_future()

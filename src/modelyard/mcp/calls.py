@@ -46,7 +46,7 @@ async def call_model(
         plan._replace(name=params.name),
         msgspec.json.encode(params.arguments or {}),
         respond,
-        given=head.headers.get(b"x-request-id"),
+        given=(head.headers.get(b"x-request-id"), None),
         host=host,
     )
     try:
