@@ -100,7 +100,7 @@ def test_the_trace_is_that_of_the_head_that_came() -> None:
     learn(known, head_of(b"traceparent: 00-1-1-01", b"x-request-id: first"))
     found = known.recognise(head_of(b"Traceparent: 00-2-2-01", b"x-request-id: mine"))
     assert found is not None
-    assert found.given == (b"mine", b" 00-2-2-01")
+    assert found.given == (b"mine", b"Traceparent: 00-2-2-01")
 
 
 def test_long_heads_are_not_kept() -> None:
