@@ -34,7 +34,7 @@ endef
 define install
 @exec </dev/null; if command -v uv >/dev/null; then \
   if [ ! -x $(BIN)/python ]; then \
-    $(find_python); uv venv --quiet --allow-existing --python "$${python:->=3.11,<3.15}" $(VENV) || exit 1; \
+    $(find_python); uv venv --quiet --seed --allow-existing --python "$${python:->=3.11,<3.15}" $(VENV) || exit 1; \
   fi; \
   uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes $(2) $(1:%=-r %); \
 else \

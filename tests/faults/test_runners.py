@@ -92,13 +92,14 @@ def test_row_11_a_client_that_leaves_leaves_nothing_behind(steady: Cluster) -> N
     gateway = steady.gateway
     instance = {"nonce": 1, "act": "work", "seconds": 1.0}
     body = json.dumps({"model_name": "trick_model", "input_data": [instance]}).encode()
-    late = events("late", gateway)
+    (worker,) = steady.workers
+    departed = events("departed", worker)
     with socket.create_connection(address_of(gateway.url)) as client:
         client.sendall(request_bytes(body))
         wait_until(lambda: gateway.metric("modelyard_in_flight") == 1, what="one under way")
     wait_until(lambda: gateway.metric("modelyard_in_flight") == 0, what="nothing under way")
     assert gateway.metric("modelyard_requests_total", code="client_gone") == 1
-    wait_until(lambda: events("late", gateway) == late + 1, what="the answer nobody waits for")
+    wait_until(lambda: events("departed", worker) == departed + 1, what="the worker to be told")
 
 
 def test_row_28_a_damaged_artefact_is_refused_and_others_serve(

@@ -110,7 +110,7 @@ class Process:
         self._server: Server | None = None
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
-        self._secured = open_tls(settings)
+        self._secured, self._sticky_header = open_tls(settings), sticky_header_of(settings)
         self.inner_socket = ""  # where models of this process tree ask for others
         self._history = History(metrics.readings, wall_clock=time.time)
         self.faults = Faults()
@@ -314,7 +314,7 @@ class Process:
             cors=cors,
             gate=None if self._gate is None else self._gate.gate,
             shared_cache=self._shared_cache,
-            sticky_header=sticky_header_of(self._settings),
+            sticky_header=self._sticky_header,
             jobs=self._jobs,
             accounts=None if self._gate is None else self._gate.accounts,
         )
