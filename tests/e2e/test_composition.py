@@ -154,7 +154,7 @@ def test_only_answers_come_while_runners_are_killed(chain: Server) -> None:
                     runner.kill()
             killed += 1
 
-    statuses = []
+    statuses: list[int] = []
     with ThreadPoolExecutor(5) as threads:
         killing = threads.submit(kill)
         try:

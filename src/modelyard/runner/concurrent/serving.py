@@ -69,6 +69,7 @@ class Serving(asyncio.Protocol):
         self._hosted = hosted
         self._ended = ended
         self._received = bytearray()
+        self._leaving = bytearray()
         self._tasks: dict[int, asyncio.Task[Answers]] = {}
         self._outlets: dict[int, WireOutlet] = {}
         self._gathered = Gathered(self._send)
@@ -162,5 +163,12 @@ class Serving(asyncio.Protocol):
             outlet.end(GivenUp("nobody reads the answer any more"))
 
     def _send(self, message: Done | Pieces) -> None:
+        """Send at the end of this turn of the loop: what ends in it goes in one system call."""
+        if not self._leaving:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._leaving += encode_frame(message)
+
+    def _flush(self) -> None:
+        leaving, self._leaving = self._leaving, bytearray()
         if not self._transport.is_closing():
-            self._transport.write(encode_frame(message))
+            self._transport.write(leaving)
