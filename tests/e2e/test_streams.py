@@ -250,7 +250,8 @@ def test_a_runner_that_ends_is_seen_only_after_the_first_piece(
 ) -> None:
     before = {"nonce": 5, "act": "exit", "once": str(tmp_path / "before")}
     assert streamed(server, "stream_model", before) == whole(5)
-    after = {"nonce": 6, "act": "exit", "after": 2, "once": str(tmp_path / "after")}
+    after = {"nonce": 6, "act": "exit", "after": 2, "pause_s": 0.1}
+    after["once"] = str(tmp_path / "after")
     *pieces, last = streamed(server, "stream_model", after)
     assert pieces in (whole(6)[:1], whole(6)[:2])  # the second may not have left its runner
     assert (last.kind, last.data["code"]) == ("error", "stream_broken")
