@@ -112,19 +112,20 @@ class Checks:
             allowed.add("overloaded")
         if self._asks[ask.model] >= model.max_in_flight:
             allowed.add("overloaded")
-        # One that is killed with a batch that it has not read yet has run none of it, but is blamed
-        # on it: the pool cannot know.
-        if self._blame(ask.nonce, model.name) + kinds["kill_runner"] >= 4:
+        if self._blame(ask.nonce, model.name) >= 4:
             allowed.add("model_crashed")
         elif ask.act in ("exit", "oom"):
             allowed.discard("model_crashed")
         return allowed
 
     def _blame(self, nonce: int, model: str) -> int:
-        """Give the most blame that an input may have gathered in one life of a pool."""
+        """Give the most blame that an input may have gathered in one life of a pool. A runner that
+        is killed before it reads its batch ran none of it, which the pool cannot know.
+        """
         blames: Counter[str] = Counter()
         for death in self._world.ledger.deaths:
-            if nonce in death.nonces and death.life.endswith(f":{model}"):
+            may_have_had_it = nonce in death.nonces or not death.nonces
+            if may_have_had_it and death.life.endswith(f":{model}"):
                 blames[death.life] += {"crashed": 2, "killed": 1}.get(death.cause, 0)
         return max(blames.values(), default=0)
 
