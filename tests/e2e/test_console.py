@@ -272,10 +272,9 @@ def test_faults_say_what_ended_and_what_it_printed(server: Server, browser: Brow
     expect(page.get_by_text("the runner crashed")).to_be_visible()
     page.get_by_text("What it printed last").click()
     expect(page.get_by_text("a flat of 666.0")).to_be_visible()
-    page.get_by_role("listitem").filter(has_text="rent/2").get_by_text(
-        "The end of its trace"
-    ).first.click()
-    expect(page.get_by_text("no flat has 99 square metres")).to_be_visible()
+    fault = page.get_by_role("listitem").filter(has_text="rent/2").filter(has_text="99 square")
+    fault.get_by_text("The end of its trace").click()
+    expect(fault.get_by_text("no flat has 99 square metres")).to_be_visible()
     expect(page.get_by_role("row", name="model_crashed")).to_contain_text("poison")
     page.goto("/console/models/words")
     expect(page.get_by_label("The last lines")).to_contain_text("heard 1")

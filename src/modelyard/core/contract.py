@@ -190,8 +190,8 @@ def contract_of(model_class: type) -> Contract:
     if has_predict(model_class):
         contract = _contract_of_predict(model_class)
     elif streamed is not None:
-        takes = streamed.takes if _is_array(streamed.takes) else list[streamed.takes]  # type: ignore[name-defined]
-        contract = contract_between(takes, list[list[streamed.gives]], name=streamed.name)  # type: ignore[name-defined]
+        gathered = list[list[streamed.gives]]  # type: ignore[name-defined]
+        contract = contract_between(_batch_of(streamed), gathered, name=streamed.name)
     else:
         raise ContractError(f"{model_class.__name__} has no predict; write `{_EXAMPLE}`")
     if streamed is not None:
@@ -232,10 +232,7 @@ def _check_same_instance(model_class: type, streamed: StreamTypes, contract: Con
     """See that ``predict`` and the stream take the same instances: a request says only whether its
     answer is wanted in pieces.
     """
-    alone = list[streamed.takes]  # type: ignore[name-defined]
-    side, _ = _side(
-        streamed.takes if _is_array(streamed.takes) else alone, streamed.name, tensor_name="input"
-    )
+    side, _ = _side(_batch_of(streamed), streamed.name, tensor_name="input")
     if _schema(side.annotation, min_items=1) != contract.input_schema:
         raise ContractError(
             f"{model_class.__name__}.predict and {streamed.name} take different instances; "
@@ -243,8 +240,10 @@ def _check_same_instance(model_class: type, streamed: StreamTypes, contract: Con
         )
 
 
-def _is_array(annotation: Any) -> bool:
-    return any(map(_is_tensor, getattr(annotation, "__metadata__", ())))
+def _batch_of(streamed: StreamTypes) -> Any:
+    """Return the annotation of a batch of what a stream takes; an array has its batch axis."""
+    is_array = any(map(_is_tensor, getattr(streamed.takes, "__metadata__", ())))
+    return streamed.takes if is_array else list[streamed.takes]  # type: ignore[name-defined]
 
 
 def contract_between(takes: Any, gives: Any, *, name: str) -> Contract:

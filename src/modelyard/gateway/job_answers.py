@@ -11,8 +11,8 @@ from modelyard.core.errors import Failure
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.gateway.door import Door, Told
-from modelyard.gateway.job_door import PredictDoor
 from modelyard.gateway.openapi import problem_responses
+from modelyard.gateway.predict_door import PredictDoor
 from modelyard.gateway.v1 import V1Door
 from modelyard.gateway.v2 import V2Door
 from modelyard.jobs.job import Job, JobState, Place

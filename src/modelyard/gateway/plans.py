@@ -11,14 +11,13 @@ from modelyard.core.routes import UNKNOWN, Who
 from modelyard.core.trail import CALLED_BY, LONGEST_TRACE
 from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.embeddings import open_embeddings
-from modelyard.gateway.formats import format_of
+from modelyard.gateway.formats import StreamFormat, format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
-from modelyard.gateway.job_door import PredictDoor
 from modelyard.gateway.known import Given
 from modelyard.gateway.openai import CompletionsDoor, open_completions
 from modelyard.gateway.orders import Order, job_id_of, order_of, wants_job
-from modelyard.gateway.pieces import PiecesDoor
+from modelyard.gateway.predict_door import PredictDoor
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import address_of, form_of
 from modelyard.gateway.uploads import is_upload, read_upload
@@ -81,15 +80,19 @@ def _plan_of_named_job(head: Head) -> Plan | None:
 def _with_order(plan: Plan, order: Order) -> Plan:
     """Return the plan of a request that becomes a job. It has a door, as what is answered later."""
     door = plan.door
-    if door is None or isinstance(door, PiecesDoor):
-        name, version, upload = plan.name, plan.version, plan.upload
-        read = None
-        if upload and name is not None:
-            read = partial(
-                read_upload, content_type=upload, name=name, version=version, query=plan.query
-            )
-        door = PredictDoor(plan.form, read, name=name, version=version)
+    if door is None or isinstance(door, PredictDoor):
+        door = _predict_door(plan)
     return plan._replace(order=order, door=door, may_stream=False)
+
+
+def _predict_door(plan: Plan, written: StreamFormat | None = None) -> PredictDoor:
+    name, version, upload = plan.name, plan.version, plan.upload
+    read = None
+    if upload and name is not None:
+        read = partial(
+            read_upload, content_type=upload, name=name, version=version, query=plan.query
+        )
+    return PredictDoor(plan.form, read, name=name, version=version, written=written)
 
 
 def _open(head: Head) -> Door | None:
@@ -110,7 +113,6 @@ def _make_plan(
     form, upload = form_of(content_type), b""
     if form is None:
         form, upload = _upload_of(content_type, name), content_type
-    query = head.query if upload else b""
     plan = Plan(
         form=form,
         is_bypass=_is_bypass(head),
@@ -118,14 +120,13 @@ def _make_plan(
         name=name,
         version=version,
         upload=upload,
-        query=query,
+        query=head.query if upload else b"",
         credential=credential_of(head.headers),
     )
     accept = head.headers.get(b"accept", b"*/*")
     if accept == b"*/*" or (written := format_of(accept)) is None:
         return plan
-    door = PiecesDoor(form, written, address=(name, version), upload=upload, query=query)
-    return plan._replace(door=door, may_stream=True)
+    return plan._replace(door=_predict_door(plan, written), may_stream=True)
 
 
 def _upload_of(content_type: bytes, name: str | None) -> Form:

@@ -23,8 +23,8 @@ from modelyard.dispatch.dispatch import Ask, Dispatch
 from modelyard.gateway.asked import Asked
 from modelyard.gateway.counted import cost_of
 from modelyard.gateway.heads import Plan
-from modelyard.gateway.job_door import PredictDoor
 from modelyard.gateway.orders import Order
+from modelyard.gateway.predict_door import PredictDoor
 from modelyard.gateway.v1 import V1Door
 from modelyard.gateway.v2 import V2Door
 from modelyard.jobs.intake import Intake

@@ -1,4 +1,4 @@
-"""The door of a request that becomes a job: its body is read as without that."""
+"""``POST /predict`` as a door: for requests that become jobs, and for answers in pieces."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.door import Heard, Told
+from modelyard.gateway.formats import StreamFormat
 from modelyard.gateway.question import read_ask
 
 Read = Callable[[bytes | bytearray], Ask]
 
 
 class PredictDoor:
-    """``POST /predict`` as a door, for what is read now and answered later.
+    """Reads and answers as ``/predict`` does.
 
     Args:
         form: Of the body.
         read: Reads the body, if that is no plain one of this form.
         name: Of the model; None if the body names it.
         version: The same of the version.
+        written: How the pieces of the answer are written; None for an answer as a whole.
     """
 
     def __init__(
@@ -33,11 +35,13 @@ class PredictDoor:
         *,
         name: str | None = None,
         version: str | None = None,
+        written: StreamFormat | None = None,
     ) -> None:
         self.form = form
         self._read = read
         self._name = name
         self._version = version
+        self._written = written
 
     def is_quick(self, body_bytes: int) -> bool:
         """See ``Door``."""
@@ -50,7 +54,14 @@ class PredictDoor:
         else:
             ask = read_ask(body, self.form, name=self._name, version=self._version)
         version, timeout_s = ask.model_version, ask.timeout_s
-        return Heard(ask.model_name, ask.input_data, version, timeout_s, ask.priority)
+        return Heard(
+            ask.model_name,
+            ask.input_data,
+            version,
+            timeout_s,
+            ask.priority,
+            written=self._written,
+        )
 
     def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``: every target can be asked this way."""
