@@ -7,8 +7,6 @@ more of the processor.
 
 from __future__ import annotations
 
-import datetime
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +19,7 @@ from bench.peers.figures import Book
 from bench.peers.modelyard import MEMORY_OFF, OFF, Caching, Cluster, Embedded
 from bench.peers.system import Call, System
 from bench.processes import ServerError
-from bench.report import describe_machine, make_table
+from bench.report import report
 from bench.rows import Limit, Row, row
 from bench.turns import CASES, Turns, all_running, measure_in_turns, ratios
 from tests.support.keys import Keys
@@ -51,27 +49,26 @@ class KeyedCluster(_Keyed, Cluster):
 
 def main() -> int:
     """Measure both shapes with and without keys; give the exit code."""
-    about = describe_machine(datetime.datetime.now(datetime.UTC))
-    book, before = Book(), os.getloadavg()
     try:
-        with ExitStack() as stack:
-            logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            keys = Keys(logs)
-            keyed = Caching("-keys", TITLE, MEMORY_OFF | keys.settings, is_varied=False)
-            _Keyed.key = keys.create("bench", "predict:*", "read", more=LIMITS)
-            pairs: list[System] = [
-                *(Embedded(OFF), KeyedEmbedded(keyed), Cluster(OFF), KeyedCluster(keyed))
-            ]
-            running = stack.enter_context(all_running(pairs, logs))
-            measure_in_turns(running, Turns(), book)
+        return report(_measure_both)
     except (LoadError, ServerError) as error:
         print(f"bench.access: {error}", file=sys.stderr)
         return 1
-    about.append(("load average", f"{before[0]:.1f} before, {os.getloadavg()[0]:.1f} after"))
-    print("\n".join(f"- {what}: {text}" for what, text in about))
-    rows = list(_compare(book))
-    print(make_table(rows))
-    return 1 if any(one.is_kept is False for one in rows) else 0
+
+
+def _measure_both() -> Iterator[Row]:
+    book = Book()
+    with ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        keys = Keys(logs)
+        keyed = Caching("-keys", TITLE, MEMORY_OFF | keys.settings, is_varied=False)
+        _Keyed.key = keys.create("bench", "predict:*", "read", more=LIMITS)
+        pairs: list[System] = [
+            *(Embedded(OFF), KeyedEmbedded(keyed), Cluster(OFF), KeyedCluster(keyed))
+        ]
+        running = stack.enter_context(all_running(pairs, logs))
+        measure_in_turns(running, Turns(), book)
+    yield from _compare(book)
 
 
 def _compare(book: Book) -> Iterator[Row]:

@@ -8,7 +8,6 @@ are in one run and in turns. Nothing is faked: each transaction waits for the di
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ import psutil
 import sqlalchemy as sa
 
 from bench.load import JSON, LoadError, run_load
-from bench.report import describe_machine, make_table
+from bench.report import report
 from bench.rows import Limit, Row, row
 from modelyard.jobs.job import NewJob, Uids
 from modelyard.store.changing import begin
@@ -45,24 +44,21 @@ WANTED = {**JSON, "Prefer": "respond-async", "Job-Delay": "86400"}  # to be kept
 
 def main() -> int:
     """Measure both databases; give the exit code."""
-    about = describe_machine(datetime.datetime.now(datetime.UTC))
-    before = os.getloadavg()
-    rows: list[Row] = []
     try:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            postgres = stack.enter_context(Postgres(is_durable=True))
-            for name, url in (("SQLite", ""), ("PostgreSQL", postgres.url)):
-                with _serving(folder / name, url) as (server, engine):
-                    for connections in CONNECTIONS:
-                        rows += _measure(name, server, engine, connections)
+        return report(_measure_both)
     except LoadError as error:
         print(f"bench.jobs: {error}", file=sys.stderr)
         return 1
-    about.append(("load average", f"{before[0]:.1f} before, {os.getloadavg()[0]:.1f} after"))
-    print("\n".join(f"- {what}: {text}" for what, text in about))
-    print(make_table(rows))
-    return 1 if any(one.is_kept is False for one in rows) else 0
+
+
+def _measure_both() -> Iterator[Row]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        postgres = stack.enter_context(Postgres(is_durable=True))
+        for name, url in (("SQLite", ""), ("PostgreSQL", postgres.url)):
+            with _serving(folder / name, url) as (server, engine):
+                for connections in CONNECTIONS:
+                    yield from _measure(name, server, engine, connections)
 
 
 @contextmanager

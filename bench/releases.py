@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import math
-import os
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from bench.many_models import measure_many_models
-from bench.report import describe_machine, make_table
+from bench.report import report
 from bench.rows import Limit, Row, row, tell
 from bench.shadowing import measure_shadows
 from modelyard.store.schema import open_engine
@@ -233,14 +232,8 @@ def main() -> int:
     parser.add_argument("--away-s", type=float, default=AWAY_S, help="how long stores are away")
     options = parser.parse_args()
     options.only = options.only or parts
-    about = describe_machine(datetime.datetime.now(datetime.UTC))
-    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(_measure(Path(folder), options))
-    about.append(("load average", f"{before:.1f} before, {os.getloadavg()[0]:.1f} after"))
-    print("\n".join(f"- {what}: {text}" for what, text in about))
-    print(make_table(rows))
-    return 1 if any(one.is_kept is False for one in rows) else 0
+        return report(partial(_measure, Path(folder), options))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import datetime
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -118,6 +118,17 @@ def describe_machine(began: datetime.datetime) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
         ("client", _client()),
     ]
+
+
+def report(measure: Callable[[], Iterable[Row]]) -> int:
+    """Measure, print machine and figures, and give the exit code: 1 if a limit is missed."""
+    about = describe_machine(datetime.datetime.now(datetime.UTC))
+    before = os.getloadavg()[0]
+    rows = list(measure())
+    about.append(("load average", f"{before:.1f} before, {os.getloadavg()[0]:.1f} after"))
+    print("\n".join(f"- {what}: {text}" for what, text in about))
+    print(make_table(rows))
+    return 1 if any(one.is_kept is False for one in rows) else 0
 
 
 def make_page(rows: Sequence[Row], about: Sequence[tuple[str, str]], plan: Plan) -> str:

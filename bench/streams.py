@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
 import math
-import os
 import re
 import sys
 import tempfile
@@ -26,7 +24,7 @@ import msgspec
 import psutil
 
 from bench.processes import cpu_s_of
-from bench.report import describe_machine, make_table
+from bench.report import report
 from bench.rows import Limit, Row, row, tell
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick
@@ -455,14 +453,8 @@ def main() -> int:
     parser.add_argument("--kill-s", type=float, default=60.0, help="how long workers are killed")
     options = parser.parse_args()
     options.only = options.only or parts
-    about = describe_machine(datetime.datetime.now(datetime.UTC))
-    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(_measure(Path(folder), options))
-    about.append(("load average", f"{before:.1f} before, {os.getloadavg()[0]:.1f} after"))
-    print("\n".join(f"- {what}: {text}" for what, text in about))
-    print(make_table(rows))
-    return 1 if any(one.is_kept is False for one in rows) else 0
+        return report(partial(_measure, Path(folder), options))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from modelyard.core.clock import Clock
 from modelyard.core.deadline import choose_timeout
@@ -43,19 +42,13 @@ class StreamCall(ClientCall):
         self.began = began
 
 
-class Sender(Protocol):
-    """Sends a call, or settles it with an error: ``Dispatch.send_alone``."""
-
-    def __call__(self, call: ClientCall) -> None: ...
-
-
 class Streams:
     """Begins streams, and sees to their deadlines.
 
     Args:
         catalog: All targets.
         expiry: Watches deadlines.
-        send: Sends a call.
+        send: Sends a call, or settles it with an error.
         timeout_cap_s: Upper bound on the time to the first piece.
         clock: Deadlines are readings of it.
     """
@@ -65,7 +58,7 @@ class Streams:
         catalog: Catalog,
         expiry: Expiry,
         *,
-        send: Sender,
+        send: Callable[[ClientCall], None],
         timeout_cap_s: float,
         clock: Clock,
     ) -> None:

@@ -87,7 +87,7 @@ class ConcurrentSlot(Slot):
         need not be told apart from the culprit, and they may take hours.
         """
         has_room = self.is_ready and len(self._under_way) < self._manifest.batching.concurrency
-        if has_room and (self._suspect is not None or self._owner.is_suspect(None)):
+        if has_room and (self._suspect is not None or self._owner.has_suspects):
             has_room = all(one.is_begun for one in self._under_way.values())
         self._owner.on_room(self, has_room=has_room)
 

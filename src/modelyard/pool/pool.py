@@ -233,8 +233,13 @@ class Pool:
         elif not has_room and slot in idle:
             idle.remove(slot)
 
-    def is_suspect(self, call: Call | None) -> bool:
-        """Return whether a call runs as a suspect; with None, whether any suspect waits."""
+    @property
+    def has_suspects(self) -> bool:
+        """Whether calls wait that must run apart."""
+        return self._waiting.has_suspects
+
+    def is_suspect(self, call: Call) -> bool:
+        """Return whether a call that was just taken must run apart."""
         return self._waiting.is_suspect(call)
 
     def on_step(self, text: str) -> None:

@@ -1,9 +1,8 @@
 """A slot of a pool: the place of one runner, refilled whenever the runner ends.
 
-Here is how a runner is started, opened and ended. What it is handed, and what it answers, is in two
-kinds of slots, which keep the calls of their runner so that none is lost with it:
-``serial.py`` for models that answer one batch at a time, and ``concurrent.py`` for those that have
-several batches or streams under way.
+Here is how a runner is started, opened and ended. Two kinds of slots hand it calls, and keep them
+so that none is lost with it: ``serial.py`` for models that answer one batch at a time, and
+``concurrent.py`` for those that have several batches or streams under way.
 """
 
 from __future__ import annotations
@@ -62,8 +61,13 @@ class SlotOwner(Protocol):
         """Such a runner has room for another batch, or has none."""
         ...
 
-    def is_suspect(self, call: Call | None) -> bool:
-        """Return whether a call must run apart; with None, whether one waits that must."""
+    @property
+    def has_suspects(self) -> bool:
+        """Whether calls wait that must run apart."""
+        ...
+
+    def is_suspect(self, call: Call) -> bool:
+        """Return whether a call that was just taken must run apart."""
         ...
 
     def on_closed(self, slot: Slot) -> None:

@@ -43,9 +43,14 @@ class Waiting:
         else:
             self._backlog.add(call)
 
-    def is_suspect(self, call: Call | None) -> bool:
-        """Return whether ``call`` is the suspect that ran last; with None, whether any waits."""
-        return bool(self._suspects) if call is None else call is self._last_suspect
+    @property
+    def has_suspects(self) -> bool:
+        """Whether suspects wait."""
+        return bool(self._suspects)
+
+    def is_suspect(self, call: Call) -> bool:
+        """Return whether ``call`` is the suspect that was taken last."""
+        return call is self._last_suspect
 
     @property
     def is_full_batch(self) -> bool:
