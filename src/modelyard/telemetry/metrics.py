@@ -108,7 +108,8 @@ class Metrics:
         self._broker = Counter(
             "modelyard_broker_events",
             "Broker events: resent, returned, nacked, publish_timeout, redelivered, expired, "
-            "refused, and replies that were late or belonged to no request (orphan).",
+            "refused, departed (its caller left before it ran), and replies that were late or "
+            "belonged to no request (orphan).",
             ("event",),
             registry=registry,
         )
