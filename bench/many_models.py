@@ -77,17 +77,22 @@ def _exchange() -> Iterator[Row]:
 
 def _instructions() -> Iterator[Row]:
     alone = instructions_of(CASE)
-    for what, versions in (("without a route", ()), ("with one", ("1",)), ("with two", ("1", "2"))):
+    for what, versions, guard in (
+        ("without a route", (), None),
+        ("to one version", ("1",), None),
+        ("to one of two", ("1", "2"), None),
+        ("to one of two with a guard", ("1", "2"), Guard()),
+    ):
         catalog = _catalog(_snapshot(0))
         for version in VERSIONS[1:]:
             catalog.announce(announcement(Target(ASKED, version)))
         routes = dict(catalog.router.snapshot.routes)
         if versions:
-            routes[ASKED] = Route(dict.fromkeys(versions, 100 / len(versions)))
+            routes[ASKED] = Route(dict.fromkeys(versions, 100 / len(versions)), guard=guard)
         catalog.router.replace(msgspec.structs.replace(catalog.router.snapshot, routes=routes))
         rise = 100 * (instructions_with(catalog, CASE) / alone - 1)
         yield row(
-            f"instructions of a request {what}, beside 1,000 routes",
+            f"instructions of a request {what}, beside 1,000 routes with guards",
             [rise],
             "{:+.1f} %",
             Limit("≤", 3),

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.core.errors import ModelNotFound, VersionNotFound
-from modelyard.core.messages import State
+from modelyard.core.errors import DeadlineExceeded, ModelFailed, ModelNotFound, VersionNotFound
+from modelyard.core.messages import Request, State
 from modelyard.core.names import Target
 from modelyard.core.routes import UNKNOWN, Guard, Route, Snapshot, Who
 from modelyard.dispatch.catalog import Catalog
-from modelyard.gateway.watched import Watched
+from modelyard.dispatch.dispatch import Ask, ClientCall
+from modelyard.dispatch.interfaces import CacheUse
 from tests.unit.asking import announcement
-from tests.unit.http import Gateway
-from tests.unit.wire import question, request
 
 
 def catalog(*versions: str, route: Route | None = None, **aliases: str) -> Catalog:
@@ -127,9 +127,29 @@ def test_models_without_a_route_are_as_before() -> None:
 # Guards.
 
 
-def answers(made: Catalog, version: str, count: int, code: str = "ok", s: float = 0.01) -> None:
+FAILURES = {"model_failed": ModelFailed("it raised"), "deadline_exceeded": DeadlineExceeded("late")}
+
+
+def answers(
+    made: Catalog,
+    version: str,
+    count: int,
+    code: str = "ok",
+    s: float = 0.01,
+    *,
+    cache_use: CacheUse = "miss",
+    **asked_for: Any,
+) -> None:
+    entry = made.find(Target("iris", version))
+    assert entry is not None
+    assert entry.guarded is not None
     for _ in range(count):
-        made.router.answered(Target("iris", version), code, s)
+        ask = Ask("iris", msgspec.Raw(b"[1]"), **asked_for)
+        sent = Request("id", entry.target, memoryview(b"[1]"), 0.0, "normal", "json")
+        call = ClientCall(sent, entry, lambda _: None)
+        entry.guarded.watch(ask, call, iter((0.0, s)).__next__)
+        call.cache_use = cache_use
+        call.settle(FAILURES.get(code, b"[1]"))
 
 
 CANARY = Route({"1": 90, "2": 10}, guard=Guard(errors=0.1, slower=3, over=100))
@@ -176,14 +196,20 @@ def test_a_version_as_good_as_the_main_one_stays_and_the_main_one_always_does() 
     assert set(asked(made, 200)) == {"1", "2"}
 
 
-async def test_what_the_cache_answers_says_nothing_of_a_version(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("asked_for", "cache_use", "code"),
+    [
+        ({}, "hit", "ok"),
+        ({}, "coalesced", "ok"),
+        ({"model_version": "2"}, "miss", "model_failed"),
+        ({"priority": "low"}, "miss", "model_failed"),
+        ({"timeout_s": 0.01}, "miss", "deadline_exceeded"),
+    ],
+)
+def test_answers_that_say_nothing_of_a_version_are_not_counted(
+    asked_for: dict[str, Any], cache_use: CacheUse, code: str
 ) -> None:
-    gateway, seen = Gateway(is_cached=True), list[object]()
-    router = gateway.catalog.router
-    monkeypatch.setattr(router, "answered", lambda *told: seen.append(told))
-    gateway.endpoint.watched = Watched(router, gateway.clock)
-    client = gateway.connect()
-    for _ in range(3):
-        assert (await client.ask(request(question(1)))).status == 200
-    assert seen == [(Target("iris", "1"), "ok", 0.0)]
+    made = catalog("1", "2", route=CANARY)
+    answers(made, "1", 900)
+    answers(made, "2", 100, code, s=0.05, cache_use=cache_use, **asked_for)
+    assert set(asked(made, 100)) == {"1", "2"}

@@ -89,13 +89,6 @@ class Process:
     ) -> None:
         self._registry = registry
         self._jobs = jobs
-        self.follower = RouteFollower(
-            routes or StoreRoutes(settings),
-            state=settings.state,
-            replace=self._reroute,
-            tell=tell_routes,
-        )
-        self._endpoint: PredictEndpoint | None = None
         self.has_routes = asyncio.Event()  # or there are none that could be read
         self._on_stopping = on_stopping
         self._shared_cache = shared_cache
@@ -105,6 +98,12 @@ class Process:
         self.metrics = metrics
         defaults = settings.versions_by_default
         self.catalog = Catalog(is_complete=is_complete, defaults=defaults, chance=Random())
+        self.follower = RouteFollower(
+            routes or StoreRoutes(settings),
+            state=settings.state,
+            replace=self.catalog.router.replace,
+            tell=tell_routes,
+        )
         self.is_draining = False
         self._transport, self._workers = transport, workers
         self._server: Server | None = None
@@ -234,8 +233,6 @@ class Process:
         if self._secured is not None:
             runs.append(renew(*self._secured))
         if endpoint is not None:
-            self._endpoint = endpoint
-            self._reroute(self.catalog.router.snapshot)  # which another gateway may have told
             await self.follower.start()
             self.has_routes.set()
             runs.append(self.follower.run())
@@ -244,16 +241,6 @@ class Process:
                 runs.append(self._history.run())
         async with background(*runs):
             yield
-
-    def _reroute(self, snapshot: Snapshot) -> None:
-        """Follow another snapshot of routes; only guards need to see answers."""
-        from modelyard.gateway.watched import Watched
-
-        self.catalog.router.replace(snapshot)
-        has_guards = any(route.guard for route in snapshot.routes.values())
-        watched = Watched(self.catalog.router, time.monotonic)
-        if self._endpoint is not None:
-            self._endpoint.watched = watched if has_guards else None
 
     @contextlib.asynccontextmanager
     async def _grpc(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:

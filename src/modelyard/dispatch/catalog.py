@@ -25,7 +25,8 @@ from modelyard.core.messages import SERVING, Announcement
 from modelyard.core.names import Target, version_order
 from modelyard.core.routes import UNKNOWN, Shadow, Who
 from modelyard.core.trail import find_circle
-from modelyard.dispatch.router import Router
+from modelyard.dispatch.guards import Guarded
+from modelyard.dispatch.router import Routed, Router
 
 LONGEST_WAIT_S = 60
 RATE_OVER_S = 1.0
@@ -44,6 +45,7 @@ class Entry:
         "answered",
         "calls",
         "circle",
+        "guarded",
         "in_flight",
         "is_serving",
         "is_special",
@@ -62,6 +64,7 @@ class Entry:
         self._rate = 0.0  # answers per second
         self.refused = 0  # requests, since too many were in flight
         self.shadow: Shadow | None = None  # which gets copies
+        self.guarded: Guarded | None = None  # looks at its answers
         self.share = 0.0  # of the requests that name no version
         self.calls: tuple[str, ...] = ()  # models that it may call
         self.circle = ""  # of calls that it is in: then it is not asked
@@ -72,7 +75,7 @@ class Entry:
         """Replace the announcement."""
         self.announcement = announcement
         self.calls = announcement.calls
-        self.is_special = bool(self.calls) or self.shadow is not None
+        self._see_special()
         self.is_serving = announcement.state in SERVING and not self.circle
         # Instances that run at once when all runners are busy.
         at_once = max(1, announcement.runners_ready) * max(1, announcement.concurrency)
@@ -82,10 +85,15 @@ class Entry:
             model = str(self.target)
             self.keys = KeySpace(model=model, digest=digest) if digest else None
 
-    def copy_to(self, shadow: Shadow | None) -> None:
-        """Copy requests to a shadow from now on, or to none."""
-        self.shadow = shadow
-        self.is_special = bool(self.calls) or shadow is not None
+    def follow(self, routed: Routed | None) -> None:
+        """Do what a route says from now on: copy to a shadow, be guarded."""
+        version = self.target.version
+        self.shadow = None if routed is None else routed.route.shadow
+        self.guarded = None if routed is None else routed.guarded.get(version)
+        self._see_special()
+
+    def _see_special(self) -> None:
+        self.is_special = bool(self.calls) or self.shadow is not None or self.guarded is not None
 
     def left(self, _: object) -> None:
         """Note that a request is no longer in flight."""
@@ -285,7 +293,7 @@ class Catalog:
         routed = self.router.find(name)
         for entry in self._versions[name]:
             entry.share = 0.0
-            entry.copy_to(None if routed is None else routed.route.shadow)
+            entry.follow(routed)
         open_ = {e.target.version: e for e in self._versions[name] if e.is_open}
         chosen = [] if routed is None else routed.see_versions(open_)
         self._main[name] = main = chosen[0] if chosen else default

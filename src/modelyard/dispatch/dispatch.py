@@ -136,8 +136,7 @@ class Dispatch:
 
         Raises:
             RequestError: There is no such model, the timeout is invalid, or models call each other
-                without end; ``on_answered`` is not
-                called. Any later error settles the call instead.
+                without end; ``on_answered`` is not called. Later errors settle the call instead.
         """
         entry = self.catalog.resolve(ask.model_name, ask.model_version, who)
         timeout_s = choose_timeout(
@@ -147,9 +146,9 @@ class Dispatch:
         deadline = self._clock() + timeout_s
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
         call = ClientCall(request, entry, on_answered)
-        call.watch(self._on_settled)
         if entry.is_special:
-            self._follow(entry, call, who)
+            self._follow(entry, ask, call, who)
+        call.watch(self._on_settled)
         try:
             if entry.keys is None or self._cache is None:
                 self._check_room(entry)
@@ -176,8 +175,8 @@ class Dispatch:
         except Exception as error:
             _fail(call, error)
 
-    def _follow(self, entry: Entry, call: ClientCall, who: Who) -> None:
-        """Do what only some targets need: copies for a shadow, a trail for calls of other models.
+    def _follow(self, entry: Entry, ask: Ask, call: ClientCall, who: Who) -> None:
+        """Do what some targets need: a trail for calls of others, a guard, copies for a shadow.
 
         Raises:
             CallsTooDeep: See ``core/trail.py``.
@@ -185,6 +184,8 @@ class Dispatch:
         if entry.calls:
             trail = trail_of(entry.target.name, chain=who.chain, trace=who.trace)
             call.request = msgspec.structs.replace(call.request, trail=trail)
+        if entry.guarded is not None:
+            entry.guarded.watch(ask, call, self._clock)
         if entry.shadow is not None and entry.has_room:
             self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
 

@@ -106,6 +106,8 @@ class Streams:
         call = StreamCall(
             request, entry, on_answered, partial(self._on_pieces, on_pieces), began=now
         )
+        if entry.guarded is not None:
+            entry.guarded.watch(ask, call, self._clock)
         self._send(call)
         return call
 

@@ -35,7 +35,6 @@ from modelyard.gateway.streams import StreamStarter
 from modelyard.gateway.submitting import Submitting, submitter_of
 from modelyard.gateway.types import GatewayMetrics, Respond
 from modelyard.gateway.uploads import read_upload
-from modelyard.gateway.watched import Answered, Watched
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +72,6 @@ class PredictEndpoint:
         sticky_header: str = "",
     ) -> None:
         self._note_answer = metrics.answered
-        self.watched: Watched | None = None
         self.jobs: Submitting | None = None
         self.sticky_header = sticky_header.encode("ascii")
         self.cors = cors
@@ -171,7 +169,7 @@ class PredictEndpoint:
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> Begun:
-        plan = asked.plan
+        plan, answered = asked.plan, partial(self._on_answered, asked)
         if ask.timeout_s is not None and ask.timeout_s > (cap_s := self._dispatch.timeout_cap_s):
             respond = with_lines(b"x-timeout-s: %g\r\n" % cap_s, asked.respond)
             asked = asked._replace(respond=respond)
@@ -187,12 +185,8 @@ class PredictEndpoint:
             entry = self._dispatch.catalog.stable(ask.model_name, ask.model_version)
             plan.door.check(entry, ask)
             if isinstance(ask, Heard) and ask.written is not None:
-                return self._streams.start(asked, ask, ask.written, principal, self.watched)
-            answered: Answered = partial(self._on_door_answered, asked, plan.door, ask)
-        else:
-            answered = partial(self._on_answered, asked)
-        if self.watched is not None:
-            answered = self.watched.watch(answered, ask, asked.started)
+                return self._streams.start(asked, ask, ask.written, principal)
+            answered = partial(self._on_door_answered, asked, plan.door, ask)
         if gate is not None and principal is not None:
             account = principal.account or gate.open_account(principal)
             return start_counted(

@@ -24,7 +24,6 @@ from modelyard.gateway.asked import Asked
 from modelyard.gateway.counted import start_counted_stream
 from modelyard.gateway.formats import StreamFormat
 from modelyard.gateway.stream_writer import StreamWriter
-from modelyard.gateway.watched import Answered, Watched
 
 AWAKE_S = 15.0  # a comment is sent if nothing else was for so long: proxies close what is idle
 
@@ -171,7 +170,6 @@ class StreamStarter:
         ask: Ask,
         written: StreamFormat,
         principal: Principal | None,
-        watched: Watched | None,
     ) -> StreamCall:
         """Begin one answer.
 
@@ -188,14 +186,11 @@ class StreamStarter:
             answer_whole=partial(self._answer_whole, asked),
             on_end=partial(self._on_end, asked),
         )
-        answered: Answered = response.on_settled
-        if watched is not None:
-            answered = watched.watch(answered, ask, asked.started)
 
         def begin(caller: str, who: Who) -> StreamCall:
             return self._streams.start(
                 ask,
-                answered,
+                response.on_settled,
                 asked.request_id,
                 on_pieces=response.on_pieces,
                 form=plan.form,
