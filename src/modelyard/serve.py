@@ -57,64 +57,73 @@ def serve_embedded(
     from modelyard.compose.embedded import Embedded
     from modelyard.compose.jobs import open_jobs
     from modelyard.compose.registry import open_served
+    from modelyard.compose.traces import open_traces
 
     _become("gateway", settings)
     gate = open_gate(settings)
     registry = open_served(settings)
-    shown = display()
-    embedded = Embedded(
-        settings,
-        models,
-        unusable=bad,
-        on_change=shown.show,
-        on_stopping=_say_what_is_finished(settings),
-        scan=scan,
-        gate=gate,
-        registry=registry,
-        jobs=open_jobs(settings),
-        is_watching=is_watching,
-        named_in=named_in,
-    )
-    url = _url(listener, settings)
-    settle = functools.partial(shown.settle, url, wants_key=gate is not None)
-    _run(embedded.run(listener, on_settled=settle))
+    with open_traces(settings, "modelyard") as traces:
+        shown = display()
+        embedded = Embedded(
+            settings,
+            models,
+            unusable=bad,
+            on_change=shown.show,
+            on_stopping=_say_what_is_finished(settings),
+            scan=scan,
+            gate=gate,
+            registry=registry,
+            jobs=open_jobs(settings),
+            is_watching=is_watching,
+            named_in=named_in,
+            traces=traces,
+        )
+        url = _url(listener, settings)
+        settle = functools.partial(shown.settle, url, wants_key=gate is not None)
+        _run(embedded.run(listener, on_settled=settle))
 
 
 def serve_gateway(settings: Settings, listener: socket.socket) -> None:
     """Run a gateway until a stop signal."""
     from modelyard.compose.access import open_gate
-    from modelyard.compose.cluster import ClusterGateway
+    from modelyard.compose.gateway import ClusterGateway
     from modelyard.compose.jobs import open_jobs
     from modelyard.compose.registry import open_served
+    from modelyard.compose.traces import open_traces
 
     _become("gateway", settings)
     gate = open_gate(settings)
     registry = open_served(settings)
-    say(f"gateway at {_url(listener, settings)}")
-    gateway = ClusterGateway(
-        settings,
-        on_change=PlainDisplay().show,
-        on_stopping=_say_what_is_finished(settings),
-        gate=gate,
-        registry=registry,
-        jobs=open_jobs(settings),
-    )
-    _run(gateway.run(listener))
+    with open_traces(settings, "modelyard-gateway") as traces:
+        say(f"gateway at {_url(listener, settings)}")
+        gateway = ClusterGateway(
+            settings,
+            on_change=PlainDisplay().show,
+            on_stopping=_say_what_is_finished(settings),
+            gate=gate,
+            registry=registry,
+            jobs=open_jobs(settings),
+            traces=traces,
+        )
+        _run(gateway.run(listener))
 
 
 def serve_worker(
     settings: Settings, folder: Path, manifest: Manifest, listener: socket.socket
 ) -> None:
     """Run a worker until a stop signal."""
-    from modelyard.compose.cluster import ClusterWorker, LoadError
+    from modelyard.compose.traces import open_traces
+    from modelyard.compose.worker import ClusterWorker, LoadError
 
     _become(f"worker {manifest.name} {manifest.version}", settings)
-    say(f"worker of {manifest.target}, health and metrics at {_url(listener, settings)}")
-    worker = ClusterWorker(settings, folder, manifest, on_change=PlainDisplay().show)
-    try:
-        _run(worker.run(listener))
-    except LoadError as error:
-        sys.exit(f"modelyard: {error}")  # the last line: Kubernetes shows it as the pod's message
+    with open_traces(settings, "modelyard-worker") as traces:
+        say(f"worker of {manifest.target}, health and metrics at {_url(listener, settings)}")
+        show = PlainDisplay().show
+        worker = ClusterWorker(settings, folder, manifest, on_change=show, traces=traces)
+        try:
+            _run(worker.run(listener))
+        except LoadError as error:
+            sys.exit(f"modelyard: {error}")  # the last line: Kubernetes shows it as the message
 
 
 def _say_what_is_finished(settings: Settings) -> Callable[[int], None]:

@@ -109,6 +109,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         console: Whether a gateway has the console, at ``/console``; see ``docs/console.md``.
         prometheus_url: A Prometheus that scrapes gateways and workers; the console takes the last
             hour from there. Empty for what this gateway remembers itself.
+        traces: Where traces of requests go: ``otlp`` to a collector, ``console`` to the terminal.
+            See ``docs/traces.md``. It needs the extra ``modelyard[traces]``.
+        traces_url: The collector's, as ``http://localhost:4318``; empty for what OpenTelemetry's
+            own variables say, as ``OTEL_EXPORTER_OTLP_ENDPOINT``.
+        traces_rate: The share of requests that are traced, of those whose caller does not say so.
+        traces_slow_s: Requests that take longer are traced afterwards; 0 for none.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
             and ``json`` elsewhere.
         log_level: The least severe level that is logged.
@@ -186,6 +192,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     console: bool = True
     prometheus_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?\Z")] = ""
+    traces: Literal["off", "otlp", "console"] = "off"
+    traces_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?\Z")] = ""
+    traces_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+    traces_slow_s: Annotated[float, msgspec.Meta(ge=0)] = 0
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False
@@ -228,15 +238,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def opened(self) -> frozenset[str]:
         """What ``open_pages`` names."""
         return frozenset(parts_of(self.open_pages))
-
-    @property
-    def proxy_scopes(self) -> dict[str, list[str]]:
-        """The scopes of ``proxy_rules`` by their words."""
-        found: dict[str, list[str]] = {}
-        for rule in filter(None, self.proxy_rules.split(",")):
-            word, _, scope = rule.strip().partition("=")
-            found.setdefault(word, []).append(scope)
-        return found
 
     @property
     def keeps_keys_in_store(self) -> bool:

@@ -137,6 +137,7 @@ def frame_ends(raw: bytes) -> set[int]:
     return ends
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:pamqp")  # a byte made it an old method
 @settings(max_examples=500)
 @given(st.lists(said(), min_size=1, max_size=3), st.data())
 def test_whatever_is_damaged_the_parser_says_so_and_raises_nothing(
@@ -149,6 +150,7 @@ def test_whatever_is_damaged_the_parser_says_so_and_raises_nothing(
     assert [event for event in events if isinstance(event, Ended)] in ([], events[-1:])
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:pamqp")
 @given(st.binary(max_size=200))
 def test_what_is_no_amqp_raises_nothing(raw: bytes) -> None:
     for event in Parser().feed(raw)[:-1]:

@@ -99,7 +99,7 @@ def _proxies(settings: Settings) -> Proxies | None:
             parts_of(settings.trusted_proxies),
             owner_header=settings.proxy_owner_header,
             scopes_header=settings.proxy_scopes_header,
-            rules=settings.proxy_scopes,
+            rules=_scopes_of(settings.proxy_rules),
         )
     except ValueError as error:
         raise SettingsError(f"trusted_proxies, proxy_rules: {error}") from error
@@ -158,3 +158,12 @@ async def share_limits(gate: OpenGate | None, redis_url: str, *, name: str) -> N
         await Shares(gate.accounts, board).run()
     finally:
         await board.close()
+
+
+def _scopes_of(rules: str) -> dict[str, list[str]]:
+    """Return the scopes of the setting ``proxy_rules`` by their words."""
+    found: dict[str, list[str]] = {}
+    for rule in filter(None, rules.split(",")):
+        word, _, scope = rule.strip().partition("=")
+        found.setdefault(word, []).append(scope)
+    return found

@@ -24,6 +24,7 @@ from modelyard.compose.process import OnChange, OnStopping, Process
 from modelyard.compose.registry import NamedIn
 from modelyard.compose.reloading import Reloader
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
+from modelyard.compose.traces import Traces
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Announcement
 from modelyard.core.verdict import Verdict
@@ -69,6 +70,7 @@ class Embedded:
         registry: KeptRegistry | None = None,
         named_in: NamedIn | None = None,
         jobs: OpenJobs | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._unusable = unusable
         self._transport = LocalTransport()
@@ -84,6 +86,7 @@ class Embedded:
             registry=registry,
             routes=None if named_in is None else named_in.routes,
             jobs=jobs,
+            traces=traces,
         )
         self._inside = TemporaryDirectory(prefix="modelyard-", ignore_cleanup_errors=True)
         self._process.inner_socket = socket_path = f"{self._inside.name}/calls"
@@ -104,6 +107,7 @@ class Embedded:
                 launch=launcher.start,
                 clock=time.monotonic,
                 may_sleep=True,
+                spans=None if traces is None else traces.of_pool(manifest.target, has_queue=False),
             )
 
         self._served = Models(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 from modelyard.access.accounts import Accounts
 from modelyard.access.gate import Gate
@@ -17,6 +19,11 @@ from modelyard.gateway.predict import PredictEndpoint
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from modelyard.gateway.traced import RequestSpans
+
 
 def make_endpoint(
     settings: Settings,
@@ -30,6 +37,7 @@ def make_endpoint(
     sticky_header: str,
     jobs: OpenJobs | None,
     accounts: Accounts | None,
+    spans: RequestSpans | None,
 ) -> PredictEndpoint:
     """Return what answers predictions.
 
@@ -44,6 +52,7 @@ def make_endpoint(
         sticky_header: The header that routes may stick to; empty for none.
         jobs: Are kept and run here; None if there is no store for them.
         accounts: Count what callers ask; None if nobody is known.
+        spans: Of traced requests; None if there are no traces.
     """
     dispatch = Dispatch(
         catalog=catalog,
@@ -53,7 +62,12 @@ def make_endpoint(
         timeout_cap_s=settings.max_timeout_s,
         clock=time.monotonic,
     )
-    endpoint = PredictEndpoint(
+    make: Callable[..., PredictEndpoint] = PredictEndpoint
+    if spans is not None:
+        from modelyard.gateway.traced import TracedEndpoint
+
+        make = partial(TracedEndpoint, spans=spans)
+    endpoint = make(
         dispatch=dispatch,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,

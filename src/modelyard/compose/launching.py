@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelyard.compose.registry import open_trust
 from modelyard.core.manifest import Manifest, ManifestError
+from modelyard.core.spans import RUNNER_TRACES
 from modelyard.core.trail import CALL_KEY, GATEWAY_URL
 from modelyard.equipment import NotEquipped
 from modelyard.equipment.devices import Devices
@@ -29,6 +30,8 @@ def make_equipper(
     ``gateway_url``: by which they call others, unless the settings name another.
     """
     variables, secrets, reserved, caches = read_surroundings()
+    if settings.traces != "off":
+        variables = {**variables, RUNNER_TRACES: f"{settings.traces} {settings.traces_url}"}
     environments: Environments | None = None
     if settings.make_environments:
         environments = Environments(_environments_folder(settings, caches))

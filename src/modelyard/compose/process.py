@@ -21,6 +21,7 @@ from modelyard.compose.registry import make_routes
 from modelyard.compose.routes import RouteFollower, RouteReader, StoreRoutes, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
 from modelyard.compose.secured import open_tls
+from modelyard.compose.traces import Traces
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target, is_loopback
 from modelyard.core.routes import Snapshot
@@ -67,6 +68,7 @@ class Process:
         routes: Where they are; None for the store.
         tell_routes: Called with routes that other gateways may not know yet.
         jobs: Are kept and run here; None if there is no store for them.
+        traces: Makes the spans of requests; None if there are none.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class Process:
         routes: RouteReader | None = None,
         tell_routes: Callable[[Snapshot], None] = lambda _: None,
         jobs: OpenJobs | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._registry = registry
+        self._traces = traces
         self._jobs = jobs
         self.has_routes = asyncio.Event()  # or there are none that could be read
         self._on_stopping = on_stopping
@@ -97,7 +101,12 @@ class Process:
         self._on_change = on_change
         self.metrics = metrics
         defaults = settings.versions_by_default
-        self.catalog = Catalog(is_complete=is_complete, defaults=defaults, chance=Random())
+        self.catalog = Catalog(
+            is_complete=is_complete,
+            defaults=defaults,
+            chance=Random(),
+            is_traced=traces is not None,
+        )
         self.follower = RouteFollower(
             routes or StoreRoutes(settings),
             state=settings.state,
@@ -304,4 +313,5 @@ class Process:
             sticky_header=self._sticky_header,
             jobs=self._jobs,
             accounts=None if self._gate is None else self._gate.accounts,
+            spans=None if self._traces is None else self._traces.of_requests(),
         )

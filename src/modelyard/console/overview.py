@@ -9,7 +9,8 @@ from modelyard.console.figures import duration, share, sparkline
 from modelyard.console.interfaces import Sources
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target, version_order
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.routes import Workers
 from modelyard.telemetry.history import View, Window
 from modelyard.telemetry.prometheus import Columns

@@ -161,12 +161,14 @@ class Who(NamedTuple):
         header: What it sent in the header that routes may stick to.
         chain: If a model asks, the models that called each other; see ``core/trail.py``.
         trace: Its ``traceparent``, if somebody needs it.
+        since: See ``core.trail.Trail``.
     """
 
     owner: str = ""
     header: str = ""
     chain: str = ""
     trace: str = ""
+    since: float = 0.0
 
     def of(self, route: Route) -> str:
         """Return what a route sticks to; empty for nothing."""

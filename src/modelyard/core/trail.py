@@ -25,32 +25,37 @@ LONGEST_TRACE = 256  # characters; W3C Trace Context, level 1, has 55
 
 
 class Trail(msgspec.Struct, frozen=True, array_like=True):
-    """The way of a request to a model that calls others.
+    """The way of a request that is traced, or that has come to a model that calls others.
 
     Attributes:
-        chain: The names of the models that called each other, this one last, with commas.
-        trace: The ``traceparent`` of the first request; empty for none.
+        chain: The names of the models that called each other, this one last, with commas; empty
+            for a model that calls none.
+        trace: The ``traceparent`` that it passes on; empty for none.
+        since: If its spans are recorded, when the gateway got it, as Unix time; else 0.
+        attempt: 2 if a worker that had it before is gone.
     """
 
     chain: str
     trace: str = ""
+    since: float = 0.0
+    attempt: int = 1
 
 
-def trail_of(name: str, *, chain: str, trace: str) -> Trail:
+def trail_of(name: str, *, chain: str, trace: str, since: float = 0.0) -> Trail:
     """Return the trail of a request that has come to the model ``name``, which calls others.
 
     Raises:
         CallsTooDeep: The model is in the chain already, or the chain is too long.
     """
     if not chain:
-        return Trail(name, trace)
+        return Trail(name, trace, since)
     models = chain.split(",")
     shown = " → ".join([*models, name])
     if name in models:
         raise CallsTooDeep(f"models call each other in a circle: {shown}")
     if len(models) >= MOST_CALLS:
         raise CallsTooDeep(f"more than {MOST_CALLS} models call each other in a row: {shown}")
-    return Trail(f"{chain},{name}", trace)
+    return Trail(f"{chain},{name}", trace, since)
 
 
 def merge_chains(chains: Collection[str]) -> str:

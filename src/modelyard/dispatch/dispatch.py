@@ -21,8 +21,8 @@ from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Un
 from modelyard.core.fingerprint import NOBODY
 from modelyard.core.messages import Form, Request
 from modelyard.core.routes import UNKNOWN, Who
-from modelyard.core.trail import trail_of
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.dispatch.expiry import Expiry
 from modelyard.dispatch.flights import Flight, Flights
 from modelyard.dispatch.interfaces import Cache, CacheUse, DispatchMetrics, Transport
@@ -176,13 +176,12 @@ class Dispatch:
             _fail(call, error)
 
     def _follow(self, entry: Entry, ask: Ask, call: ClientCall, who: Who) -> None:
-        """Do what some targets need: a trail for calls of others, a guard, copies for a shadow.
+        """Do what some targets need: a trail for calls or traces, a guard, copies for a shadow.
 
         Raises:
             CallsTooDeep: See ``core/trail.py``.
         """
-        if entry.calls:
-            trail = trail_of(entry.target.name, chain=who.chain, trace=who.trace)
+        if (trail := entry.trail_of(who)) is not None:
             call.request = msgspec.structs.replace(call.request, trail=trail)
         if entry.guarded is not None:
             entry.guarded.watch(ask, call, self._clock)

@@ -17,7 +17,7 @@ from modelyard.core.routes import Guard, Route, Snapshot, Who, draw_of, spread
 from modelyard.dispatch.guards import Guarded
 
 if TYPE_CHECKING:
-    from modelyard.dispatch.catalog import Entry
+    from modelyard.dispatch.entry import Entry
 
 log = logging.getLogger(__name__)
 

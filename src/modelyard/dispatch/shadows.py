@@ -19,7 +19,8 @@ from modelyard.core.clock import Clock
 from modelyard.core.messages import Form, Request
 from modelyard.core.names import Target
 from modelyard.core.routes import ALL, Shadow
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.dispatch.interfaces import DispatchMetrics
 
 Result = Literal["same", "different", "failed", "dropped"]

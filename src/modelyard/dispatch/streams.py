@@ -16,9 +16,9 @@ from modelyard.core.instances import MANY
 from modelyard.core.messages import Form, Request
 from modelyard.core.routes import UNKNOWN, Who
 from modelyard.core.stream import Stream
-from modelyard.core.trail import trail_of
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Ask, ClientCall
+from modelyard.dispatch.entry import Entry
 from modelyard.dispatch.expiry import Expiry
 
 
@@ -97,11 +97,9 @@ class Streams:
         )
         now, raw = self._clock(), memoryview(ask.input_data)
         deadline = now + timeout_s
-        trail = None
-        if entry.calls:
-            trail = trail_of(entry.target.name, chain=who.chain, trace=who.trace)
         request = Request(
-            *(request_id, entry.target, raw, deadline, ask.priority, form, caller), trail=trail
+            *(request_id, entry.target, raw, deadline, ask.priority, form, caller),
+            trail=entry.trail_of(who),
         )
         call = StreamCall(
             request, entry, on_answered, partial(self._on_pieces, on_pieces), began=now

@@ -17,7 +17,7 @@ from functools import partial
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.names import Target
-from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.entry import Entry
 
 BATCHES = 2  # one that runs, and one that is next
 

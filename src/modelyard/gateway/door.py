@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
+from modelyard.dispatch.entry import Entry
 from modelyard.dispatch.interfaces import CacheUse
 from modelyard.gateway.formats import StreamFormat
 

@@ -18,8 +18,8 @@ from modelyard.core.batch import Priority
 from modelyard.core.errors import InvalidInput, ModelFailed, RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head
 from modelyard.gateway.nesting import check_nesting

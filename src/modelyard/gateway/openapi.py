@@ -11,7 +11,8 @@ from typing import Any
 
 from modelyard.core.errors import BY_CODE, Conflict, GivenUp, JobNotFound, RequestError
 from modelyard.core.messages import Schema
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.openapi_addresses import add_addresses
 from modelyard.gateway.problems import MEDIA_TYPE, STATUS, problem_of
 from modelyard.gateway.shortening import shorten_example, shorten_schema

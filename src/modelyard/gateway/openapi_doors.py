@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.shortening import shorten_example
 
 _V2, _V1 = "Open Inference Protocol V2", "V1"

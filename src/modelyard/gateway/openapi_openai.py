@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.openai import gives
 from modelyard.gateway.shortening import shorten_example
 from modelyard.openai import ChatCompletion, ChatRequest, Completion, CompletionRequest

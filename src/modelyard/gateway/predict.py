@@ -54,7 +54,6 @@ class PredictEndpoint:
         sticky_header: The header that routes may stick to, in lower case; empty for none.
 
     Attributes:
-        watched: Sees answers for the guards of routes; None if there are none.
         jobs: Makes jobs of requests that want it; None if none are kept here.
     """
 
@@ -105,7 +104,11 @@ class PredictEndpoint:
             plan = plan._replace(credential=vouched)
         if self.cors.is_on and (lines := self.cors.lines_for(head.headers.get(b"origin"))):
             plan = plan._replace(cors=lines)
-        if self.sticky_header or self._dispatch.catalog.has_calls or CHAIN_HEADER in head.headers:
+        if (
+            self.sticky_header
+            or self._dispatch.catalog.passes_traces
+            or CHAIN_HEADER in head.headers
+        ):
             plan = plan._replace(who=who_of(head, self.sticky_header))
         return plan
 
@@ -134,7 +137,7 @@ class PredictEndpoint:
         """
         if given:
             request_id = request_id_of(given[0])
-            if self._dispatch.catalog.has_calls:
+            if self._dispatch.catalog.passes_traces:
                 plan = traced(plan, given)
         else:
             request_id = new_request_id()
@@ -311,4 +314,7 @@ class PredictEndpoint:
         self._note_answer(target, code, seconds)
         if self._is_access_logged:
             fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
-            log.info("request", extra=fields)
+            log.info("request", extra=fields | self._more_of(request_id))
+
+    def _more_of(self, request_id: str) -> dict[str, str]:  # in its line of the log
+        return {}

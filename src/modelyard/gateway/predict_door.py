@@ -7,8 +7,8 @@ from collections.abc import Callable
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.formats import StreamFormat

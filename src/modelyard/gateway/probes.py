@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request, Response, status
 from fastapi.responses import PlainTextResponse
 
 from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.rules import seen
 from modelyard.gateway.schemas import Health, Readiness
 

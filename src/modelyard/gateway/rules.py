@@ -25,7 +25,7 @@ from fastapi import Request
 from modelyard.access.gate import Credential, Gate, refusal
 from modelyard.access.keyring import Principal
 from modelyard.core.errors import Forbidden
-from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.entry import Entry
 
 Need = Literal[
     "nothing", "key", "see", "predict", "release", "push", "admin", "docs", "metrics", "models"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from pydantic import BaseModel, Field
 
-from modelyard.dispatch.catalog import CIRCLE, Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import CIRCLE, Entry
 
 if TYPE_CHECKING:
     from modelyard.gateway.routes import Workers

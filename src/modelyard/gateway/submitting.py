@@ -18,8 +18,8 @@ from modelyard.core.call import Outcome
 from modelyard.core.clock import WallClock
 from modelyard.core.errors import InvalidInput, RequestError
 from modelyard.core.instances import MANY, count_instances
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask, Dispatch
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.asked import Asked
 from modelyard.gateway.counted import cost_of
 from modelyard.gateway.heads import Plan

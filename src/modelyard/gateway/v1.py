@@ -13,8 +13,8 @@ import msgspec
 from modelyard.core.errors import RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.answer import error_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head

@@ -19,8 +19,8 @@ from modelyard.core.errors import InvalidInput, Malformed, RequestError, Unavail
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.core.v2 import RAW_HEAD, pack, pack_in_place, question_head, unpack
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.answer import error_answer
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.heads import Head

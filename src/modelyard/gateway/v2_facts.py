@@ -14,7 +14,8 @@ import msgspec
 from modelyard.core.datatypes import DATATYPES
 from modelyard.core.errors import Unavailable
 from modelyard.core.messages import State
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.telemetry.statistics import NONE, Statistics, statistics_of
 
 PLATFORM = "modelyard"

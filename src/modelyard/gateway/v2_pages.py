@@ -12,7 +12,8 @@ from fastapi.responses import JSONResponse
 from modelyard.core.errors import Malformed
 from modelyard.core.names import is_loopback
 from modelyard.core.verdict import Verdict
-from modelyard.dispatch.catalog import Catalog, Entry
+from modelyard.dispatch.catalog import Catalog
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway import v2_schemas as schemas
 from modelyard.gateway.routes import ByHand
 from modelyard.gateway.rules import PRINCIPAL, seen

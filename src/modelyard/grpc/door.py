@@ -15,8 +15,8 @@ from modelyard.core.errors import Malformed, RequestError
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
 from modelyard.core.v2 import unpack
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask
+from modelyard.dispatch.entry import Entry
 from modelyard.gateway.answer import sentence_of
 from modelyard.gateway.door import Heard, Told
 from modelyard.gateway.problems import problem_of

@@ -8,7 +8,7 @@ import msgspec
 from mcp_types import Tool
 
 from modelyard.core.messages import Schema
-from modelyard.dispatch.catalog import Entry
+from modelyard.dispatch.entry import Entry
 
 LONGEST_EXAMPLE_BYTES = 2048
 

@@ -17,6 +17,7 @@ from modelyard.core.call import Call
 from modelyard.core.errors import Failure, StreamBroken, from_failure
 from modelyard.core.messages import Begin, Done, Grant, Leave, Part, Pieces
 from modelyard.core.stream import ENDED
+from modelyard.pool.origins import origins_of
 from modelyard.pool.slot import Slot
 
 LEAVE_GRACE_S = 5.0  # in which a runner that is told to leave a call must have done so
@@ -70,7 +71,7 @@ class ConcurrentSlot(Slot):
         is_plain = all(form == "json" for form in forms)
         inputs = [call.request.input for call in batch]
         forms = [] if is_plain else forms
-        origins = self._origins_of(batch)
+        origins = origins_of(batch, self._manifest, self._spans)
         self._runner.send(Begin(id_, inputs, forms, stream is not None, origins))
         if stream is not None:
             stream.ask_more = partial(self._ask_more, id_)
@@ -108,6 +109,8 @@ class ConcurrentSlot(Slot):
     def _on_reply(self, reply: Done | Pieces) -> None:
         if isinstance(reply, Done):
             one = self._take(reply.id)
+            if self._spans is not None:
+                self._spans.ran(one.calls, one.started, reply.answers)
             outcomes = reply.answers.outcomes
             if self._runner is not None and any(isinstance(o, Failure) for o in outcomes):
                 self._runner.read_output()  # what it logged, while the ids are known here
@@ -131,6 +134,8 @@ class ConcurrentSlot(Slot):
             if not stream.put(part.first, part.pieces):
                 call.settle(StreamBroken("pieces of the answer were lost"))
         if part.is_last:
+            if self._spans is not None:
+                self._spans.ran(one.calls, one.started, None)
             call.settle(ENDED if part.failure is None else from_failure(part.failure))
 
     def _take(self, id_: int) -> UnderWay:

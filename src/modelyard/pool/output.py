@@ -43,18 +43,21 @@ class Line(NamedTuple):
     inputs: tuple[int, ...] | None = ()
 
 
-def log_line(line: Line, *, model: str, ids: Sequence[str]) -> None:
+def log_line(line: Line, *, model: str, ids: Sequence[str], trace_ids: Sequence[str] = ()) -> None:
     """Log a line under the model's name.
 
     ``ids``: of the requests in the running batch, in order. A record about some of them is logged
     with their ids; any other line is logged with all of them, unless it is about none.
+    ``trace_ids``: of their traces; empty strings for those that have none.
     """
-    about: list[str] = []
+    about: list[int] = []
     if line.inputs is not None:
-        about = [ids[position] for position in line.inputs if position < len(ids)] or list(ids)
+        about = [n for n in line.inputs if n < len(ids)] or list(range(len(ids)))
+    traces = dict.fromkeys(trace_ids[n] for n in about if n < len(trace_ids) and trace_ids[n])
     extra: dict[str, object] = {"model": model, "text": line.text}
     extra |= {"source": line.logger} if line.logger else {}
-    extra |= {"ids": about} if about else {}
+    extra |= {"ids": [ids[n] for n in about]} if about else {}
+    extra |= {"trace_ids": list(traces)} if traces else {}
     extra |= {"trace": line.trace} if line.trace else {}
     log.log(line.level, "model_output", extra=extra)
 

@@ -25,6 +25,7 @@ from modelyard.pool.outcomes import Outcomes
 from modelyard.pool.runners import Runners
 from modelyard.pool.serial import SerialSlot
 from modelyard.pool.slot import Slot
+from modelyard.pool.spans import PoolSpans
 from modelyard.pool.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Pool:
         log_name: Where callers are told to look for what an exception says.
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
+        spans: Records traced calls; None if there are none.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Pool:
         clock: Clock,
         log_name: str = "the server's log",
         may_sleep: bool = False,
+        spans: PoolSpans | None = None,
     ) -> None:
         self.manifest = manifest
         self.target = manifest.target
@@ -80,6 +83,7 @@ class Pool:
                 clock=clock,
                 patience=self._patience,
                 metrics=metrics,
+                spans=spans,
             )
 
         self._runners = Runners(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure
 from modelyard.core.messages import Answers, Batch
+from modelyard.pool.origins import origins_of
 from modelyard.pool.slot import Slot
 
 
@@ -52,13 +53,17 @@ class SerialSlot(Slot):
         is_plain = all(request.form == "json" for request in requests)
         forms = [] if is_plain else [request.form for request in requests]
         inputs = [request.input for request in requests]
-        self._runner.send(Batch(inputs, forms, deadlines, self._origins_of(batch)))
+        self._runner.send(
+            Batch(inputs, forms, deadlines, origins_of(batch, self._manifest, self._spans))
+        )
 
     def _on_reply(self, reply: Answers) -> None:
         if self._runner and any(isinstance(outcome, Failure) for outcome in reply.outcomes):
             self._runner.read_output()  # what it logged about them, while their ids are known here
         now = self._clock()
         batch, self.batch, self.ahead = self.batch, self.ahead, []
+        if self._spans is not None:
+            self._spans.ran(batch, self.started, reply)
         self.took_s = now - self.started
         self.started = self.idle_since = now
         self._patience.returned(self.took_s)

@@ -19,13 +19,13 @@ from typing import Any, Protocol
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, LoadFailed, Origin, Ready, Stop
-from modelyard.core.trail import Trail
+from modelyard.core.messages import Answers, LoadFailed, Ready, Stop
 from modelyard.pool.blame import Cause, Patience
 from modelyard.pool.endings import Ending, Lost
 from modelyard.pool.interfaces import Launch, PoolMetrics, Runner
 from modelyard.pool.output import Line, log_line
 from modelyard.pool.repeats import Repeats
+from modelyard.pool.spans import PoolSpans
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class Slot(ABC):
         clock: Readings of it are compared with deadlines.
         patience: Says when a runner hangs.
         metrics: Receives counts and times.
+        spans: Records traced calls; None if there are none.
 
     Attributes:
         batch: The calls that run in its runner.
@@ -111,6 +112,7 @@ class Slot(ABC):
         clock: Clock,
         patience: Patience,
         metrics: PoolMetrics,
+        spans: PoolSpans | None,
     ) -> None:
         self.batch: list[Call] = []
         self.ahead: list[Call] = []
@@ -125,6 +127,7 @@ class Slot(ABC):
         self._clock = clock
         self._patience = patience
         self._metrics = metrics
+        self._spans = spans
         self._runner: Runner | None = None
         self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
         self._is_hung = self._is_loading = False
@@ -150,14 +153,6 @@ class Slot(ABC):
     @abstractmethod
     def _on_reply(self, reply: Any) -> None:
         """Receive what the runner answers."""
-
-    def _origins_of(self, batch: list[Call]) -> list[Origin]:
-        """Return where the calls come from, for a model that calls others."""
-        if not self._manifest.calls.models:
-            return []
-        own = Trail(self._manifest.name)
-        requests = [call.request for call in batch]
-        return [Origin(r.id, r.deadline, r.priority, r.trail or own) for r in requests]
 
     def _take_all(self) -> tuple[list[Call], list[Call]]:
         """Give up what the runner had when it ended: what ran, and what it had not begun."""
@@ -217,6 +212,8 @@ class Slot(ABC):
                     retry_s=backoff_s,
                     last_lines=ending.last_lines,
                 )
+                if self._spans is not None:
+                    self._spans.lost(batch, ahead, began=self.started, how=ending.how)
                 self._owner.on_lost(self, lost)
             if is_failed:
                 with contextlib.suppress(TimeoutError):
@@ -307,7 +304,8 @@ class Slot(ABC):
         if self._is_loading and not self._repeats.is_news(line):
             return  # the last load failed with the same words
         ids = [call.request.id for call in self.batch]
-        log_line(line, model=str(self._manifest.target), ids=ids)
+        traces = [] if self._spans is None else self._spans.traces_of(self.batch)
+        log_line(line, model=str(self._manifest.target), ids=ids, trace_ids=traces)
 
     def _on_closed(self) -> None:
         self.is_ready = False  # so no batch is handed over ahead either

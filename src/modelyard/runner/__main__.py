@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from setproctitle import setproctitle
 
@@ -32,11 +33,15 @@ from modelyard.core.messages import (
     encode_frame,
     to_runner,
 )
+from modelyard.core.spans import RUNNER_TRACES
 from modelyard.core.trail import CALL_KEY, GATEWAY_URL
 from modelyard.runner.host import Gateway, HostedModel
 from modelyard.runner.loading import LoadError, foreign_cause
 from modelyard.runner.logs import report_to_owner
 from modelyard.runner.shared_batches import SharedBatches
+
+if TYPE_CHECKING:
+    from modelyard.tracing.exporting import Where
 
 log = logging.getLogger("modelyard.runner")
 
@@ -64,6 +69,8 @@ def main() -> None:
         told = "" if arguments.show_errors else error.told
         channel.sendall(encode_frame(LoadFailed(str(error), told)))
         sys.exit(1)
+    if traces := os.environ.pop(RUNNER_TRACES, ""):
+        _trace(hosted, traces, name=arguments.name, version=arguments.version)
     channel.sendall(encode_frame(ready))
     if hosted.is_concurrent:
         from modelyard.runner.concurrent.serving import serve
@@ -98,6 +105,16 @@ def _open(folder: Path, *, shows_errors: bool, is_signed: bool) -> tuple[HostedM
         gc.set_threshold(*usual)
     gc.freeze()  # loaded modules stay, so the collector need not scan them again
     return hosted, ready
+
+
+def _trace(hosted: HostedModel, told: str, *, name: str, version: str) -> None:
+    where, _, url = told.partition(" ")
+    try:
+        from modelyard.runner.spans import RunnerSpans
+    except ImportError:  # in an environment of its own
+        log.warning("no spans of the runner: opentelemetry-sdk is not installed where it runs")
+        return
+    hosted.trace(RunnerSpans(cast("Where", where), url, name=name, version=version))
 
 
 def _serve(channel: socket.socket, hosted: HostedModel, shared: SharedBatches) -> None:

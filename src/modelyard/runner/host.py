@@ -34,6 +34,7 @@ from modelyard.runner.run import Rules, Run, Subject
 
 if TYPE_CHECKING:
     from modelyard.calling.caller import Caller
+    from modelyard.runner.spans import RunnerSpans
 
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class HostedModel:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.contract = contract
+        self._spans: RunnerSpans | None = None
         self._caller = caller
         asked_by = None if caller is None else caller.asked_by
         name = type(model).__name__
@@ -231,11 +233,23 @@ class HostedModel:
         ``origins``: of each input, if the model calls others.
         """
         run = Run(self._subject, self._rules, inputs, forms or ["json"] * len(inputs), origins)
-        return run.answers(deadlines)
+        if self._spans is None or not origins:
+            return run.answers(deadlines)
+        with self._spans.batch(origins):
+            return run.answers(deadlines)
+
+    def trace(self, spans: RunnerSpans) -> None:
+        """Record what is done for traced requests from now on."""
+        self._spans = spans
+        self._subject = self._subject._replace(model=spans.of(self._subject.model))
 
     def unload(self) -> None:
         """Call the model's ``unload``."""
-        self.call(self._model.unload)
+        try:
+            self.call(self._model.unload)
+        finally:
+            if self._spans is not None:
+                self._spans.close()
 
 
 def _caller_of(manifest: Manifest, gateway: Gateway) -> Caller | None:

@@ -93,7 +93,10 @@ class ConcurrentModel(HostedModel):
         """Return what ``answer`` does, of a model whose ``predict`` is async."""
         forms = forms or ["json"] * len(inputs)
         run = AsyncRun(self._subject, self._rules, inputs, forms, origins)
-        return await run.answers_async()
+        if self._spans is None or not origins:
+            return await run.answers_async()
+        with self._spans.batch(origins):
+            return await run.answers_async()
 
     def streams_for(self, origins: Sequence[Origin]) -> None:
         """Note for which request the stream is that begins now, if the model calls others."""

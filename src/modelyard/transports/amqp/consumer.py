@@ -239,9 +239,11 @@ class AmqpConsumer:
         now, offset = self._broker.clock(), self._broker.wall_offset()
         for item in items:
             deadline = item.deadline - offset
+            trail = item.trail
+            if trail is not None and message.is_redelivered:
+                trail = msgspec.structs.replace(trail, attempt=2)
             request = Request(
-                *(item.id, self._target, item.input, deadline, priority, item.form),
-                trail=item.trail,
+                *(item.id, self._target, item.input, deadline, priority, item.form), trail=trail
             )
             if is_stream:
                 call: Call = pieces.make_call(delivery, item, request)
