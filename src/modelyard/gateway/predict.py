@@ -262,7 +262,7 @@ class PredictEndpoint:
 
     def _on_given_up(self, asked: Asked, error: RequestError) -> None:
         if isinstance(error, GivenUp):
-            self._note(None, error.code, self._clock() - asked.started, asked.request_id)
+            self._note(asked, None, error.code, self._clock() - asked.started)
         else:
             self._answer_problem(asked, error, None)
 
@@ -275,9 +275,9 @@ class PredictEndpoint:
             body = prediction_body(target, outcome, form)
             head = prediction_head(form, len(body), request_id=request_id, cache_use=call.cache_use)
             asked.respond(head, body)
-            self._note(target, "ok", self._clock() - asked.started, request_id)
+            self._note(asked, target, "ok", self._clock() - asked.started)
         elif isinstance(outcome, GivenUp):
-            self._note(target, outcome.code, self._clock() - asked.started, asked.request_id)
+            self._note(asked, target, outcome.code, self._clock() - asked.started)
         elif outcome is not None:
             self._answer_problem(asked, outcome, target)
 
@@ -294,7 +294,7 @@ class PredictEndpoint:
             self._answer_problem(asked, error, target)
             return
         asked.respond(head, body)
-        self._note(target, "ok", self._clock() - asked.started, asked.request_id)
+        self._note(asked, target, "ok", self._clock() - asked.started)
 
     def _fail(self, asked: Asked, error: Exception) -> RequestError:
         """Answer a request that failed before it became a call; returns the error sent."""
@@ -308,13 +308,13 @@ class PredictEndpoint:
         door, request_id = asked.plan.door, asked.request_id
         head, body = (problem_answer if door is None else door.problem)(error, request_id)
         asked.respond(head, body)
-        self._note(target, error.code, self._clock() - asked.started, asked.request_id)
+        self._note(asked, target, error.code, self._clock() - asked.started)
 
-    def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
+    def _note(self, asked: Asked, target: Target | None, code: str, seconds: float) -> None:
         self._note_answer(target, code, seconds)
         if self._is_access_logged:
-            fields = {"id": request_id, "model": str(target), "code": code, "seconds": seconds}
-            log.info("request", extra=fields | self._more_of(request_id))
+            fields = {"id": asked.request_id, "model": str(target), "code": code}
+            log.info("request", extra={**fields, "seconds": seconds, **self._more_of(asked)})
 
-    def _more_of(self, request_id: str) -> dict[str, str]:  # in its line of the log
+    def _more_of(self, asked: Asked) -> dict[str, str]:  # in its line of the log
         return {}

@@ -149,7 +149,7 @@ class StreamStarter:
         clock: Clock,
         gate: Gate | None,
         answer_whole: Callable[[Asked, ClientCall], None],
-        note: Callable[[Target | None, str, float, str], None],
+        note: Callable[[Asked, Target | None, str, float], None],
     ) -> None:
         self._dispatch = dispatch
         self._streams = Streams(
@@ -210,4 +210,4 @@ class StreamStarter:
         """Note a streamed answer: how long its first piece took."""
         outcome = call.outcome
         code = outcome.code if isinstance(outcome, RequestError) else "ok"
-        self._note(call.entry.target, code, first_at - asked.started, asked.request_id)
+        self._note(asked, call.entry.target, code, first_at - asked.started)

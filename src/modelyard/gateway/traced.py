@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from modelyard.core.clock import WallClock
 from modelyard.core.names import Target
 from modelyard.core.routes import Who
-from modelyard.core.spans import Context, Ids, Parent, Record, Span, Value, parent_of
+from modelyard.core.spans import Context, Ids, Record, Span, Value, parent_of
 from modelyard.dispatch.dispatch import Ask, ClientCall
 from modelyard.gateway.asked import Asked
+from modelyard.gateway.door import Door
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Begun
 
 FAULTS = frozenset(
-    ("model_failed", "model_crashed", "deadline_exceeded", "unavailable", "stream_broken", "error")
+    (
+        *("model_failed", "model_crashed", "stream_broken", "deadline_exceeded"),
+        *("unavailable", "internal"),
+    )
 )
 """Codes of answers that are recorded though nobody asked for it."""
-
-
-class _Open(NamedTuple):
-    """A request under way. ``context`` is None as long as it is not to be recorded."""
-
-    context: Context | None
-    parent: Parent | None
 
 
 class RequestSpans:
@@ -51,78 +47,67 @@ class RequestSpans:
         self._chance = chance.random
         self._ids = Ids(chance)
         self._wall_clock = wall_clock
-        self._open: dict[str, _Open] = {}  # by request id
+        self._parents: dict[str, str] = {}  # the caller's span, by our own ``traceparent``
 
-    def begin(self, request_id: str, who: Who) -> Who:
+    def begin(self, who: Who) -> Who:
         """Return what is passed on with a request: if it is traced, its own span as the parent."""
         parent = parent_of(who.trace) if who.trace else None
         if parent is None:
-            if self._rate <= 0 or self._chance() >= self._rate:
+            if self._chance() >= self._rate:
                 return who
-            trace_id = self._ids.trace()
+            context, parent_id = Context(self._ids.trace(), self._ids.span()), ""
+        elif parent.is_sampled:
+            trace_id, parent_id = parent.context
+            context = Context(trace_id, self._ids.span())
         else:
-            trace_id = parent.context.trace_id
-            if not parent.is_sampled:
-                self._open[request_id] = _Open(None, parent)
-                return who
-        context = Context(trace_id, self._ids.span())
-        self._open[request_id] = _Open(context, parent)
-        return who._replace(trace=context.traceparent(), since=self._wall_clock())
-
-    def trace_id(self, request_id: str) -> str:
-        """Return the trace of a request under way; empty if it has none."""
-        found = self._open.get(request_id)
-        return found.context.trace_id if found is not None and found.context is not None else ""
+            return who
+        own = context.traceparent()
+        self._parents[own] = parent_id
+        return who._replace(trace=own, since=self._wall_clock())
 
     def end(
-        self,
-        request_id: str,
-        target: Target | None,
-        code: str,
-        seconds: float,
-        call: ClientCall | None,
-    ) -> None:
-        """Record the span of a request that has been answered, if it is to be."""
-        is_bad = code in FAULTS or 0 < self._slow_s < seconds
-        found = self._open.pop(request_id, None)
-        if (found is None or found.context is None) and not is_bad:
-            return
-        parent = found.parent if found is not None else None
-        context = found.context if found is not None else None
-        is_late = context is None
-        if context is None:
-            trace_id = parent.context.trace_id if parent is not None else self._ids.trace()
+        self, asked: Asked, who: Who, target: Target | None, code: str, seconds: float
+    ) -> Span | None:
+        """Record the span of a request that has been answered, if it is to be; returns it."""
+        is_late = not who.since
+        known = parent_of(who.trace) if who.trace else None
+        if not is_late and known is not None:
+            context, parent_id = known.context, self._parents.pop(who.trace, "")
+        elif code in FAULTS or 0 < self._slow_s < seconds:
+            trace_id, parent_id = (self._ids.trace(), "") if known is None else known.context
             context = Context(trace_id, self._ids.span())
+        else:
+            return None
         now = self._wall_clock()
         attributes: dict[str, Value] = {
             "http.request.method": "POST",
-            "modelyard.request_id": request_id,
+            "modelyard.request_id": asked.request_id,
             "modelyard.code": code,
         }
         if target is not None:
             attributes |= {"modelyard.model": target.name, "modelyard.version": target.version}
-        if call is not None:
-            attributes["modelyard.cache"] = call.cache_use
-            attributes["modelyard.priority"] = call.priority
         if is_late:
             attributes["modelyard.recorded_afterwards"] = True
-        self._record(
-            Span(
-                f"predict {target.name}" if target is not None else "predict",
-                context,
-                parent.context.span_id if parent is not None else "",
-                now - seconds,
-                now,
-                "server",
-                attributes,
-                error="" if code == "ok" or code not in FAULTS else code,
-            )
+        span = Span(
+            "predict" if target is None else f"predict {target.name}",
+            context,
+            parent_id,
+            now - seconds,
+            now,
+            "server",
+            attributes,
+            error=code if code in FAULTS else "",
         )
-        if is_late and call is not None and call.instance_s:
-            model_s = min(seconds, call.instance_s * call.instances)
-            own = Context(context.trace_id, self._ids.span())
-            told: dict[str, Value] = {"modelyard.recorded_afterwards": True}
-            self._record(Span("predict", own, context.span_id, now - model_s, now, attributes=told))
+        self._record(span)
+        return span
+
+    def end_call(self, within: Span, call: ClientCall) -> None:
+        """Record what is known afterwards of a call whose parts were not traced."""
+        if call.instance_s:
+            model_s = min(within.ended - within.began, call.instance_s * call.instances)
+            own = Context(within.context.trace_id, self._ids.span())
+            began = within.ended - model_s
+            self._record(Span("predict", own, within.context.span_id, began, within.ended))
 
 
 class TracedEndpoint(PredictEndpoint):
@@ -134,32 +119,39 @@ class TracedEndpoint(PredictEndpoint):
         super().__init__(**of_endpoint)
         self._spans = spans
         self._call: ClientCall | None = None  # the one that is being answered
+        self._refused: Who | None = None  # of the request that is being refused
 
     def _start(self, asked: Asked, ask: Ask) -> Begun:
         plan = asked.plan
-        if not plan.who.since:
-            who = self._spans.begin(asked.request_id, plan.who)
-            if who is not plan.who:
-                asked = asked._replace(plan=plan._replace(who=who))
-        return super()._start(asked, ask)
+        if plan.who.since or plan.order is not None:  # a job is answered later, by another request
+            return super()._start(asked, ask)
+        who = self._spans.begin(plan.who)
+        if who is plan.who:
+            return super()._start(asked, ask)
+        try:
+            return super()._start(asked._replace(plan=plan._replace(who=who)), ask)
+        except BaseException:
+            self._refused = who  # and it is noted right after this
+            raise
 
     def _on_answered(self, asked: Asked, call: ClientCall) -> None:
-        self._answer(call, super()._on_answered, asked, call)
-
-    def _on_door_answered(self, asked: Asked, *rest: Any) -> None:
-        self._answer(rest[-1], super()._on_door_answered, asked, *rest)
-
-    def _answer(self, call: ClientCall, answer: Callable[..., None], *arguments: Any) -> None:
         self._call = call
-        try:
-            answer(*arguments)
-        finally:
-            self._call = None
+        super()._on_answered(asked, call)
+        self._call = None
 
-    def _note(self, target: Target | None, code: str, seconds: float, request_id: str) -> None:
-        super()._note(target, code, seconds, request_id)
-        self._spans.end(request_id, target, code, seconds, self._call)
+    def _on_door_answered(self, asked: Asked, door: Door, ask: Ask, call: ClientCall) -> None:
+        self._call = call
+        super()._on_door_answered(asked, door, ask, call)
+        self._call = None
 
-    def _more_of(self, request_id: str) -> dict[str, str]:
-        trace_id = self._spans.trace_id(request_id)
-        return {"trace_id": trace_id} if trace_id else {}
+    def _note(self, asked: Asked, target: Target | None, code: str, seconds: float) -> None:
+        super()._note(asked, target, code, seconds)
+        who, self._refused = self._refused or asked.plan.who, None
+        span = self._spans.end(asked, who, target, code, seconds)
+        if span is not None and not who.since and self._call is not None:
+            self._spans.end_call(span, self._call)
+
+    def _more_of(self, asked: Asked) -> dict[str, str]:
+        who = asked.plan.who
+        known = parent_of(who.trace) if who.since else None
+        return {} if known is None else {"trace_id": known.context.trace_id}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Literal
 
@@ -21,6 +22,7 @@ Where = Literal["otlp", "console"]
 SCOPE = "modelyard"
 MOST_WAITING = 8192  # spans; more are dropped, and the exporter says how many
 EVERY_MS = 500.0
+CLOSING_S = 2.0
 _KINDS = {
     "internal": SpanKind.INTERNAL,
     "server": SpanKind.SERVER,
@@ -29,15 +31,31 @@ _KINDS = {
 }
 
 
-def make_processor(where: Where, url: str) -> BatchSpanProcessor:
+class Processor(BatchSpanProcessor):
+    """Sends ended spans from a thread of its own; ends within a bounded time."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        super().__init__(exporter, max_queue_size=MOST_WAITING, schedule_delay_millis=EVERY_MS)
+        self._sends = exporter
+
+    def shutdown(self) -> None:
+        """Send what waits; give up soon if the collector is away."""
+        give_up = threading.Timer(CLOSING_S, self._sends.shutdown)
+        give_up.daemon = True
+        give_up.start()
+        try:
+            super().shutdown()  # type: ignore[no-untyped-call]
+        finally:
+            give_up.cancel()
+
+
+def make_processor(where: Where, url: str) -> Processor:
     """Return what sends ended spans from a thread of its own.
 
     ``url``: the collector's, without ``/v1/traces``; empty for what OpenTelemetry's own variables
     say (``OTEL_EXPORTER_OTLP_ENDPOINT``), or else ``http://localhost:4318``.
     """
-    return BatchSpanProcessor(
-        _make_exporter(where, url), max_queue_size=MOST_WAITING, schedule_delay_millis=EVERY_MS
-    )
+    return Processor(_make_exporter(where, url))
 
 
 def make_resource(service: str, attributes: Mapping[str, str]) -> Resource:
@@ -82,8 +100,8 @@ class Exporter:
         )
 
     def close(self) -> None:
-        """Send what waits; may block for some seconds if the collector is away."""
-        self._processor.shutdown()  # type: ignore[no-untyped-call]
+        """Send what waits; blocks for ``CLOSING_S`` if the collector is away."""
+        self._processor.shutdown()
 
 
 def context_of(context: Context, *, is_remote: bool = True) -> SpanContext:

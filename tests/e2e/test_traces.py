@@ -1,0 +1,180 @@
+"""Traces of ``modelyard serve``, as a collector gets them."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.calling import write_calling, write_leaf
+from tests.support.collector import Collector
+from tests.support.server import Server, complaint_of, wait_until
+
+CALLER = "00f067aa0ba902b7"
+
+SPEAKING = """
+from opentelemetry import trace
+
+from modelyard import Model
+
+tracer = trace.get_tracer("speaking")
+
+
+class Speaking(Model):
+    def predict(self, instances: list[int]) -> list[int]:
+        with tracer.start_as_current_span("tokenize") as span:
+            span.set_attribute("tokens", 3)
+            print("counted", instances)
+        return instances
+"""
+
+WAITING = """
+import asyncio
+from collections.abc import AsyncIterator
+
+from modelyard import Model
+
+
+class Waiting(Model):
+    async def predict(self, instances: list[int]) -> list[int]:
+        await asyncio.sleep(0.01)
+        return instances
+
+    async def stream(self, instance: int) -> AsyncIterator[int]:
+        yield instance
+"""
+
+
+def write(folder: Path, name: str, code: str, more: str = "") -> None:
+    (folder / name / "src").mkdir(parents=True)
+    (folder / name / "src" / "model.py").write_text(code)
+    kind = f"model:{name.title()}"
+    text = f'name = "{name}"\nversion = "1"\nclass = "{kind}"\n[cache]\nttl_s = 0\n{more}'
+    (folder / name / "model.toml").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    with Collector() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("models")
+    write(folder, "speaking", SPEAKING)
+    write(folder, "waiting", WAITING, "[batching]\nconcurrency = 4\n")
+    write_leaf(folder)
+    write_calling(folder, "front", "leaf")
+    settings = {
+        "MODELYARD_TRACES": "otlp",
+        "MODELYARD_TRACES_URL": collector.url,
+        "MODELYARD_TRACES_RATE": "1",
+        "MODELYARD_ACCESS_LOG": "true",
+    }
+    with Server(folder, settings=settings) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
+        yield server
+
+
+def headers(trace_id: str) -> dict[str, str]:
+    return {"traceparent": f"00-{trace_id}-{CALLER}-01", "x-request-id": trace_id}
+
+
+def test_a_model_adds_spans_of_its_own_and_its_lines_name_the_trace(
+    server: Server, collector: Collector
+) -> None:
+    trace_id = secrets.token_hex(16)
+    assert server.predict("speaking", [7], headers=headers(trace_id)).status_code == 200
+    spans = collector.wait_for(trace_id, "predict!", "wait", "batch", "run", "predict", "tokenize")
+    assert spans["tokenize"].parent_id == spans["predict"].span_id
+    assert spans["tokenize"].attributes == {"tokens": 3}
+    assert spans["batch"].parent_id == spans["predict!"].span_id
+
+    def lines() -> list[list[str]]:
+        told = server.events("model_output")
+        return [line["trace_ids"] for line in told if line["text"] == "counted [7]"]
+
+    assert wait_until(lines, what="the line") == [[trace_id]]
+    (line,) = [one for one in server.events("request") if one["id"] == trace_id]
+    assert line["trace_id"] == trace_id
+
+
+def test_without_a_traceparent_a_share_is_traced(server: Server, collector: Collector) -> None:
+    before = len(collector.spans)
+    assert server.predict("waiting", [7]).status_code == 200
+    wait_until(lambda: len(collector.spans) >= before + 5, what="five spans")
+    spans = collector.spans[before:]
+    assert len({span.trace_id for span in spans}) == 1
+    (root,) = [span for span in spans if not span.parent_id]
+    assert (root.name, root.attributes["modelyard.code"]) == ("predict waiting", "ok")
+    assert root.ended - root.began >= 10_000_000  # the model waits for 10 ms
+
+
+def test_a_request_that_is_refused_has_a_span(server: Server, collector: Collector) -> None:
+    trace_id = secrets.token_hex(16)
+    assert server.predict("nobody", [7], headers=headers(trace_id)).status_code == 404
+    span = collector.wait_for(trace_id, "predict")["predict"]
+    assert (span.parent_id, span.error) == (CALLER, "")
+    assert span.attributes["modelyard.code"] == "model_not_found"
+
+
+def test_a_stream_and_a_call_of_another_model_are_parts_of_the_trace(
+    server: Server, collector: Collector
+) -> None:
+    trace_id = secrets.token_hex(16)
+    accept = {"accept": "application/jsonl", **headers(trace_id)}
+    assert server.predict("waiting", [7], headers=accept).status_code == 200
+    spans = collector.wait_for(trace_id, "predict!", "wait", "batch")
+    assert spans["batch"].parent_id == spans["predict!"].span_id
+
+    trace_id = secrets.token_hex(16)
+    assert server.predict("front", [{"nonce": 1}], headers=headers(trace_id)).status_code == 200
+
+    def names() -> set[str]:
+        return {span.name for span in collector.of(trace_id)}
+
+    wait_until(
+        lambda: {"predict front", "batch front/1", "predict leaf", "batch leaf/1"} <= names(),
+        what="the spans of both",
+    )
+    found = {span.name: span for span in collector.of(trace_id)}
+    assert found["predict leaf"].parent_id == found["batch front/1"].span_id
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [f"00-{'0' * 32}-{CALLER}-01", "00-abc-def-01", f"ff-{'a' * 32}-{CALLER}-01", "\xe9" * 55],
+)
+def test_a_traceparent_that_is_none_starts_a_trace(
+    server: Server, collector: Collector, wrong: str
+) -> None:
+    before = len(collector.spans)
+    body = {"model_name": "speaking", "input_data": [1]}
+    sent = [(b"traceparent", wrong.encode("latin-1"))]
+    assert server.http.post("/predict", json=body, headers=sent).status_code == 200
+    wait_until(lambda: len(collector.spans) >= before + 6, what="a trace")
+    assert any(not span.parent_id for span in collector.spans[before:])
+
+
+def test_a_collector_that_is_away_costs_no_request(tmp_path: Path) -> None:
+    write(tmp_path, "speaking", SPEAKING)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and it does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        told = {"MODELYARD_TRACES": "otlp", "MODELYARD_TRACES_URL": url}
+        with Server(tmp_path, settings={**told, "MODELYARD_TRACES_RATE": "1"}) as server:
+            wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+            for number in range(20):
+                assert server.predict("speaking", [number]).status_code == 200
+            assert "Traceback" not in server.output
+
+
+def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "speaking", SPEAKING)
+    for name, value in (("TRACES", "jaeger"), ("TRACES_RATE", "2"), ("TRACES_URL", "collector")):
+        said = complaint_of("serve", tmp_path, settings={f"MODELYARD_{name}": value})
+        assert f"MODELYARD_{name}" in said
