@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics import parser as openmetrics
 
 from tests.support.calling import write_calling, write_leaf
-from tests.support.collector import Collector
+from tests.support.collector import Collector, Seen
 from tests.support.server import Server, complaint_of, wait_until
 
 CALLER = "00f067aa0ba902b7"
@@ -103,14 +104,35 @@ def test_a_model_adds_spans_of_its_own_and_its_lines_name_the_trace(
     assert line["trace_id"] == trace_id
 
 
+def test_the_latency_names_traces_where_openmetrics_is_asked_for(server: Server) -> None:
+    trace_id = secrets.token_hex(16)
+    assert server.predict("speaking", [8], headers=headers(trace_id)).status_code == 200
+    asked = {"accept": "application/openmetrics-text; version=1.0.0"}
+    text = server.http.get("/metrics", headers=asked).text
+    families = openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+    buckets = [
+        sample
+        for family in families
+        for sample in family.samples
+        if sample.name == "modelyard_request_seconds_bucket" and sample.exemplar is not None
+    ]
+    (bucket,) = [one for one in buckets if one.exemplar.labels == {"trace_id": trace_id}]
+    assert bucket.labels["model"] == "speaking"
+    assert bucket.exemplar.value <= float(bucket.labels["le"])
+    plain = server.http.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert trace_id not in plain.text
+
+
 def test_without_a_traceparent_a_share_is_traced(server: Server, collector: Collector) -> None:
-    before = len(collector.spans)
     assert server.predict("waiting", [7]).status_code == 200
-    wait_until(lambda: len(collector.spans) >= before + 5, what="five spans")
-    spans = collector.spans[before:]
-    assert len({span.trace_id for span in spans}) == 1
-    (root,) = [span for span in spans if not span.parent_id]
-    assert (root.name, root.attributes["modelyard.code"]) == ("predict waiting", "ok")
+
+    def roots() -> list[Seen]:
+        return [s for s in collector.spans if s.name == "predict waiting" and not s.parent_id]
+
+    (root,) = wait_until(roots, what="the trace")
+    collector.wait_for(root.trace_id, "predict!", "wait", "batch", "run", "predict")
+    assert root.attributes["modelyard.code"] == "ok"
     assert root.ended - root.began >= 10_000_000  # the model waits for 10 ms
 
 
@@ -152,12 +174,17 @@ def test_a_stream_and_a_call_of_another_model_are_parts_of_the_trace(
 def test_a_traceparent_that_is_none_starts_a_trace(
     server: Server, collector: Collector, wrong: str
 ) -> None:
-    before = len(collector.spans)
     body = {"model_name": "speaking", "input_data": [1]}
-    sent = [(b"traceparent", wrong.encode("latin-1"))]
+    asked = secrets.token_hex(16)
+    sent = [(b"traceparent", wrong.encode("latin-1")), (b"x-request-id", asked.encode())]
     assert server.http.post("/predict", json=body, headers=sent).status_code == 200
-    wait_until(lambda: len(collector.spans) >= before + 6, what="a trace")
-    assert any(not span.parent_id for span in collector.spans[before:])
+
+    def roots() -> list[Seen]:
+        told = "modelyard.request_id"
+        return [span for span in collector.spans if span.attributes.get(told) == asked]
+
+    (root,) = wait_until(roots, what="a trace")
+    assert not root.parent_id
 
 
 def test_a_collector_that_is_away_costs_no_request(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Pages:
         self.app = app = make_pages(
             catalog=self.catalog,
             version="1.2.3",
-            render_metrics=lambda: (b"a 1\n", METRICS),
+            render_metrics=lambda _="": (b"a 1\n", METRICS),
             verdict=lambda: self.verdict,
         )
         transport = httpx.ASGITransport(app)

@@ -167,7 +167,8 @@ def test_what_is_no_amqp_raises_nothing(raw: bytes) -> None:
     ],
 )
 def test_an_end_says_why(closing: Frame, why: str, is_cancelled: bool) -> None:
-    assert Parser().feed(method(closing)) == [Ended(why, is_cancelled)]
+    more = frames.body_frame(b"x")  # which would not make sense
+    assert Parser().feed(method(closing) + more) == [Ended(why, is_cancelled)]
 
 
 @pytest.mark.parametrize(

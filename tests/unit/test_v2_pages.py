@@ -31,7 +31,7 @@ class Pages:
         self.app = make_pages(
             catalog=self.catalog,
             version="1.2.3",
-            render_metrics=lambda: (self.metrics.render(), CONTENT_TYPE),
+            render_metrics=lambda _="": (self.metrics.render(), CONTENT_TYPE),
             verdict=lambda: self.verdict,
         )
 

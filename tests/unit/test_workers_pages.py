@@ -32,7 +32,7 @@ class Workers:
         return Demand(runners=1.5, instances=3, instance_s=0.5, target_wait_s=1.0)
 
 
-def fail() -> tuple[bytes, str]:
+def fail(accept: str = "") -> tuple[bytes, str]:
     raise ValueError("a defect")
 
 

@@ -11,6 +11,7 @@ from modelyard import __version__
 from modelyard.access.gate import Gate
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.types import RenderMetrics
 from modelyard.grpc.pages import Pages
 from modelyard.grpc.server import GrpcServer
 from modelyard.settings import Settings
@@ -28,7 +29,7 @@ def make_grpc(
     endpoint: PredictEndpoint,
     *,
     catalog: Catalog,
-    render_metrics: Callable[[], tuple[bytes, str]],
+    render_metrics: RenderMetrics,
     verdict: Callable[[], Verdict],
     by_hand: ByHand | None,
     gate: Gate | None,

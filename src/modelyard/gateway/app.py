@@ -25,7 +25,7 @@ from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.registry_pages import add_schemas
 from modelyard.gateway.routes import ByHand, Workers, make_router
-from modelyard.gateway.types import App
+from modelyard.gateway.types import App, RenderMetrics
 from modelyard.gateway.v1_pages import make_v1_router
 from modelyard.gateway.v2_pages import make_v2_router
 from modelyard.jobs.desk import Desk
@@ -40,7 +40,7 @@ def make_pages(
     *,
     catalog: Catalog,
     version: str,
-    render_metrics: Callable[[], tuple[bytes, str]],
+    render_metrics: RenderMetrics,
     verdict: Callable[[], Verdict],
     workers: Workers | None = None,
     by_hand: ByHand | None = None,
@@ -119,7 +119,7 @@ def make_pages(
 def make_worker_pages(
     *,
     catalog: Catalog,
-    render_metrics: Callable[[], tuple[bytes, str]],
+    render_metrics: RenderMetrics,
     verdict: Callable[[], Verdict],
 ) -> FastAPI:
     """Return the application of a worker, which tells nothing but its health and metrics."""

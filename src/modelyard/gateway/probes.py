@@ -13,6 +13,7 @@ from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.entry import Entry
 from modelyard.gateway.rules import seen
 from modelyard.gateway.schemas import Health, Readiness
+from modelyard.gateway.types import RenderMetrics
 
 READY, DEGRADED = "ready", "degraded"
 """Responses of ``/readyz``. The second: ready, but some model has failed."""
@@ -35,7 +36,7 @@ class MetricsResponse(PlainTextResponse):
 def make_probes_router(
     *,
     catalog: Catalog,
-    render_metrics: Callable[[], tuple[bytes, str]],
+    render_metrics: RenderMetrics,
     verdict: Callable[[], Verdict],
 ) -> APIRouter:
     """Return the routes; see ``make_router``.
@@ -74,9 +75,10 @@ def make_probes_router(
         summary="Metrics for Prometheus",
         response_class=MetricsResponse,
     )
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         # In a thread: with hundreds of models it would block the loop for too long.
-        text, content_type = await asyncio.to_thread(render_metrics)
+        accept = request.headers.get("accept", "")
+        text, content_type = await asyncio.to_thread(render_metrics, accept)
         return Response(text, media_type=content_type)
 
     return router

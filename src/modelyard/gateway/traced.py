@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from modelyard.core.clock import WallClock
 from modelyard.core.names import Target
@@ -14,6 +14,7 @@ from modelyard.gateway.asked import Asked
 from modelyard.gateway.door import Door
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Begun
+from modelyard.gateway.types import GatewayMetrics
 
 FAULTS = frozenset(
     (
@@ -110,13 +111,22 @@ class RequestSpans:
             self._record(Span("predict", own, within.context.span_id, began, within.ended))
 
 
+class TracedMetrics(GatewayMetrics, Protocol):
+    """The metrics that are reported of traced requests too."""
+
+    def illustrate(self, target: Target, seconds: float, *, trace_id: str, at: float) -> None:
+        """Name a trace for an answer; ``at``: Unix time."""
+        ...
+
+
 class TracedEndpoint(PredictEndpoint):
     """Answers predictions, and traces them. The arguments are those of ``PredictEndpoint``, and
     ``spans``.
     """
 
-    def __init__(self, *, spans: RequestSpans, **of_endpoint: Any) -> None:
-        super().__init__(**of_endpoint)
+    def __init__(self, *, spans: RequestSpans, metrics: TracedMetrics, **of_endpoint: Any) -> None:
+        super().__init__(metrics=metrics, **of_endpoint)
+        self._metrics = metrics
         self._spans = spans
         self._call: ClientCall | None = None  # the one that is being answered
         self._refused: Who | None = None  # of the request that is being refused
@@ -148,6 +158,9 @@ class TracedEndpoint(PredictEndpoint):
         super()._note(asked, target, code, seconds)
         who, self._refused = self._refused or asked.plan.who, None
         span = self._spans.end(asked, who, target, code, seconds)
+        if span is not None and target is not None:
+            trace_id = span.context.trace_id
+            self._metrics.illustrate(target, seconds, trace_id=trace_id, at=span.ended)
         if span is not None and not who.since and self._call is not None:
             self._spans.end_call(span, self._call)
 

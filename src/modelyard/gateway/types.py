@@ -19,6 +19,14 @@ Respond = Callable[[bytes, bytes], None]
 """Sends a response: status line and headers without the blank line, and body."""
 
 
+class RenderMetrics(Protocol):
+    """Returns the metrics and their content type."""
+
+    def __call__(self, accept: str = "") -> tuple[bytes, str]:
+        """``accept``: what the caller reads."""
+        ...
+
+
 class GatewayMetrics(Protocol):
     """The metrics that the gateway reports."""
 

@@ -6,7 +6,7 @@ REST has them as JSON (``v2_pages.py``), gRPC as messages (``grpc/pages.py``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from modelyard.core.errors import Unavailable
 from modelyard.core.messages import State
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.entry import Entry
+from modelyard.gateway.types import RenderMetrics
 from modelyard.telemetry.statistics import NONE, Statistics, statistics_of
 
 PLATFORM = "modelyard"
@@ -142,7 +143,7 @@ def stats_entries(catalog: Catalog, name: str, version: str | None) -> list[Entr
 
 
 async def stats_documents(
-    entries: Sequence[Entry], render_metrics: Callable[[], tuple[bytes, str]]
+    entries: Sequence[Entry], render_metrics: RenderMetrics
 ) -> list[dict[str, Any]]:
     """Return the statistics of targets."""
     # In a thread, as /metrics.

@@ -17,6 +17,7 @@ from modelyard.dispatch.entry import Entry
 from modelyard.gateway import v2_schemas as schemas
 from modelyard.gateway.routes import ByHand
 from modelyard.gateway.rules import PRINCIPAL, seen
+from modelyard.gateway.types import RenderMetrics
 from modelyard.gateway.v2_facts import (
     config_document,
     index_document,
@@ -60,7 +61,7 @@ def make_v2_router(
     *,
     catalog: Catalog,
     version: str,
-    render_metrics: Callable[[], tuple[bytes, str]],
+    render_metrics: RenderMetrics,
     verdict: Callable[[], Verdict],
     by_hand: ByHand | None = None,
 ) -> APIRouter:

@@ -18,6 +18,7 @@ from modelyard.gateway.problems import MethodNotAllowed, problem_of
 from modelyard.gateway.question import new_request_id
 from modelyard.gateway.routes import ByHand
 from modelyard.gateway.rules import Need, Rule, check_need, let_in, visible_to
+from modelyard.gateway.types import RenderMetrics
 from modelyard.gateway.v2_facts import (
     config_document,
     index_document,
@@ -62,7 +63,7 @@ class Pages:
         *,
         catalog: Catalog,
         version: str,
-        render_metrics: Callable[[], tuple[bytes, str]],
+        render_metrics: RenderMetrics,
         verdict: Callable[[], Verdict],
         by_hand: ByHand | None,
         gate: Gate | None,

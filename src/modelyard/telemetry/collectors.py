@@ -15,6 +15,7 @@ from itertools import accumulate
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 Labels = tuple[str, ...]
 
@@ -54,11 +55,21 @@ class Histograms(Collector):
         self._names = [*(repr(float(bound)) for bound in bounds), "+Inf"]
         self._counts: defaultdict[Labels, list[int]] = defaultdict(lambda: [0] * len(self._names))
         self._sums: defaultdict[Labels, float] = defaultdict(float)
+        self._exemplars: dict[Labels, dict[int, Exemplar]] = {}
 
     def observe(self, labels: Labels, value: float) -> None:
         """Record a value."""
         self._counts[labels][bisect_left(self._bounds, value)] += 1
         self._sums[labels] += value
+
+    def illustrate(self, labels: Labels, exemplar: Exemplar) -> None:
+        """Name an example of the values that have been recorded."""
+        self._exemplars.setdefault(labels, {})[bisect_left(self._bounds, exemplar.value)] = exemplar
+
+    @property
+    def has_exemplars(self) -> bool:
+        """Whether there is an example of any value."""
+        return bool(self._exemplars)
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -74,6 +85,11 @@ class Histograms(Collector):
         name, documentation, names = self._about
         family = HistogramMetricFamily(name, documentation, labels=names)
         for labels, counts, total in self.items():
-            buckets = list(zip(self._names, map(float, accumulate(counts)), strict=True))
+            told = self._exemplars.get(labels, {})
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for name, count in zip(self._names, accumulate(counts), strict=True):
+                known = told.get(len(buckets))
+                plain = (name, float(count))
+                buckets.append(plain if known is None else (*plain, known))
             family.add_metric(list(labels), buckets, total)
         yield family

@@ -19,6 +19,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.samples import Exemplar
 
 from modelyard.core.messages import Answers
 from modelyard.core.names import Target
@@ -182,8 +184,13 @@ class Metrics:
             model_time=self._model_time,
         )
 
-    def page(self) -> tuple[bytes, str]:
-        """Return the metrics and their content type."""
+    def page(self, accept: str = "") -> tuple[bytes, str]:
+        """Return the metrics and their content type: OpenMetrics, where there are traces to name
+        and ``accept`` allows it.
+        """
+        if self._latency.has_exemplars:
+            encode, content_type = choose_encoder(accept)
+            return encode(self.registry), content_type
         return self.render(), CONTENT_TYPE
 
     def render(self) -> bytes:
@@ -195,6 +202,11 @@ class Metrics:
         target = target or _NO_TARGET
         self._requests.count((target.name, target.version, code))
         self._latency.observe((target.name, target.version), seconds)
+
+    def illustrate(self, target: Target, seconds: float, *, trace_id: str, at: float) -> None:
+        """Name a trace that took so long; ``at``: Unix time."""
+        told = Exemplar({"trace_id": trace_id}, seconds, at)
+        self._latency.illustrate((target.name, target.version), told)
 
     def asked_cache(self, target: Target, use: str) -> None:
         """Count how the cache served a request."""

@@ -127,6 +127,9 @@ class Parser:
                     event = self._on_often(data[position + header_bytes : end])
                 else:
                     event = self._on_frame(frame.unmarshal(data[position : end + 1])[2])
+                    if isinstance(event, Ended):  # whatever follows is of no use
+                        events.append(event)
+                        break
                 if event is not None:
                     events.append(event)
                 position = end + 1
