@@ -95,10 +95,12 @@ class KnownHeads:
         if len(self._lines) >= MOST_KNOWN or len(self._forms) >= MOST_KNOWN:
             self._lines.clear()
             self._forms.clear()
-        lines = raw.split(b"\r\n")
-        free = tuple(n for n, line in enumerate(lines) if self._match_free(line) is not None)
-        for number, line in enumerate(lines):
-            if number not in free:
-                self._lines.setdefault(line, len(self._lines))
-        key = tuple(None if n in free else self._lines[line] for n, line in enumerate(lines))
-        self._forms[key] = _Form(head, free)
+        known, free = self._lines, list[int]()
+        key: list[int | None] = []
+        for number, line in enumerate(raw.split(b"\r\n")):
+            if self._match_free(line) is None:
+                key.append(known.setdefault(line, len(known)))
+            else:
+                key.append(None)
+                free.append(number)
+        self._forms[tuple(key)] = _Form(head, tuple(free))
