@@ -98,7 +98,10 @@ class ColumnArrays:
         if len({len(array) for array in arrays}) > 1:
             raise InvalidInput(
                 "axis 0, the batch, is as long in all columns; there are "
-                + ", ".join(f"{len(a)} in {n}" for n, a in zip(columns, arrays, strict=True)),
+                + ", ".join(
+                    f"{len(array)} in {self._sent[field]}"
+                    for field, array in zip(self._arrays, arrays, strict=True)
+                ),
                 where="$.input_data",
             )
         return self.make(arrays)

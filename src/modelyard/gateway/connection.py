@@ -108,8 +108,9 @@ class HttpConnection(asyncio.Protocol):
             work.settle(GivenUp("the client has disconnected"))
 
     def pause_writing(self) -> None:
-        """Watch for a client that does not read (called by the loop)."""
+        """Read no more from a client that does not, and watch it (called by the loop)."""
         self._is_write_paused = True
+        self.transport.pause_reading()
         self._stall.watch()
         if self._flow is not None:
             self._flow.pause_writing()
@@ -118,6 +119,7 @@ class HttpConnection(asyncio.Protocol):
         """Go on writing (called by the loop)."""
         self._is_write_paused = False
         self._stall.stop()
+        self._reader.take_more()
         if self._flow is not None:
             self._flow.resume_writing()
         self._go_on()
@@ -288,10 +290,8 @@ class HttpConnection(asyncio.Protocol):
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """Finish the request in progress, then close (called by uvicorn when the server stops).
-
-        A client may just be sending a request on an idle connection. So it is not closed at once,
-        but answers one more request, with ``connection: close``.
+        """Finish the request in progress, then close (called by uvicorn when the server stops). An
+        idle connection answers one more, which its client may just be sending.
         """
         self._outbox.flush()
         self._is_leaving = True

@@ -92,7 +92,7 @@ class EmbeddingsDoor:
         write = _rows_in_base64 if echo == _BASE64 else _rows_as_lists
         try:
             rows = write(output)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, OverflowError, struct.error) as error:
             raise ModelFailed(f"what the model gave are no embeddings: {error}") from error
         data = b",".join(
             b'{"object":"embedding","index":%d,"embedding":%b}' % (index, row)

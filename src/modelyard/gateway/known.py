@@ -33,9 +33,17 @@ def may_differ(name: str) -> bool:
 
 
 Given = tuple[bytes | None, bytes | None]
-"""What tells a request from others: the client's own id of it, and its line ``traceparent: …``, as
-far as the plan does not have it.
+"""What tells a request from others, and so is in no plan: the client's own id of it, and its line
+``traceparent: …``.
 """
+
+
+def given_in(head: Head) -> Given | None:
+    """Return what a head that was parsed says of its request alone."""
+    given_id, trace = head.headers.get(b"x-request-id"), head.headers.get(b"traceparent")
+    if given_id is None and trace is None:
+        return None
+    return given_id, None if trace is None else b"traceparent:" + trace
 
 
 def id_in(given: Given | None) -> bytes | None:

@@ -183,6 +183,8 @@ class CompletionsDoor:
                 output = self._kind.join(output)
             except msgspec.MsgspecError as error:
                 raise ModelFailed(f"the pieces make no answer: {error}") from error
+        elif not output.startswith(b"[{"):  # its schema was not known yet
+            raise ModelFailed("what the model gave is no completion")
         begin = self._begin % (told.request_id.encode(), int(time.time()), target.name.encode())
         body = begin + output[2:-1]  # of a list with one object, without what begins it
         return HEAD % (len(body), told.request_id.encode(), told.cache_use.encode()), body

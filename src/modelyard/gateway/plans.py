@@ -29,7 +29,7 @@ NO_PLAN = Plan("json", is_bypass=False, coding="")
 """Plan of a request that is refused before its plan is known."""
 
 PATH = b"/predict"
-CHAIN_HEADER, TRACE_HEADER = CALLED_BY.encode(), b"traceparent"
+CHAIN_HEADER = CALLED_BY.encode()
 _CODINGS: dict[bytes, Coding] = {
     **{b"identity": "", b"gzip": "gzip", b"x-gzip": "gzip"},
     b"deflate": "deflate",
@@ -167,24 +167,22 @@ def credential_of(headers: Mapping[bytes, bytes]) -> bytes:
 
 
 def who_of(head: Head, sticky_header: bytes) -> Who:
-    """Return what the headers say of who asks, beside the credential."""
+    """Return what the headers say of who asks, beside the credential; not the trace, since a plan
+    is used again for requests of other traces.
+    """
     named = head.headers.get(sticky_header, b"") if sticky_header else b""
-    chain, trace = head.headers.get(CHAIN_HEADER, b""), head.headers.get(TRACE_HEADER, b"")
-    if not (named or chain or trace):
+    chain = head.headers.get(CHAIN_HEADER, b"")
+    if not (named or chain):
         return UNKNOWN
-    return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"), trace=_text_of(trace))
+    return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"))
 
 
 def traced(plan: Plan, given: Given) -> Plan:
     """Note the trace of a request, for the model that passes it on."""
     if given[1] is None:
         return plan
-    trace = _text_of(given[1].partition(b":")[2])
+    trace = given[1].partition(b":")[2][:LONGEST_TRACE].decode("latin-1").strip()
     return plan._replace(who=plan.who._replace(trace=trace)) if trace else plan
-
-
-def _text_of(trace: bytes) -> str:
-    return trace[:LONGEST_TRACE].decode("latin-1").strip()
 
 
 def _check_method(head: Head) -> None:

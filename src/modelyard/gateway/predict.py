@@ -290,18 +290,18 @@ class PredictEndpoint:
         target, told = call.entry.target, Told(asked.request_id, call.cache_use)
         try:
             head, body = door.answer(target, call.outcome, ask.echo, told=told)
-        except RequestError as error:
-            self._answer_problem(asked, error, target)
+        except Exception as error:
+            self._fail(asked, error, target)
             return
         asked.respond(head, body)
         self._note(asked, target, "ok", self._clock() - asked.started)
 
-    def _fail(self, asked: Asked, error: Exception) -> RequestError:
-        """Answer a request that failed before it became a call; returns the error sent."""
+    def _fail(self, asked: Asked, error: Exception, target: Target | None = None) -> RequestError:
+        """Answer a request that failed on its way to dispatch, or back; returns the error sent."""
         if not isinstance(error, RequestError):  # a bug: answer with a problem document
             log.error("unexpected_error", exc_info=error, extra={"id": asked.request_id})
             error = RequestError("internal error; see the server's log for this request id")
-        self._answer_problem(asked, error.with_traceback(None), None)
+        self._answer_problem(asked, error.with_traceback(None), target)
         return error
 
     def _answer_problem(self, asked: Asked, error: RequestError, target: Target | None) -> None:

@@ -24,7 +24,7 @@ from modelyard.core.errors import RequestError, TooSlow
 from modelyard.gateway.body import BodyReader
 from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.heads import END, MAX_HEAD_BYTES, Head, HeadParser, HeadTooLargeError
-from modelyard.gateway.known import Given, KnownHeads
+from modelyard.gateway.known import Given, KnownHeads, given_in
 
 MOST_AHEAD_BYTES = 64 * 1024  # pipelined bytes that may wait before we stop reading
 
@@ -135,6 +135,11 @@ class RequestReader:
             if len(self._ahead) > MOST_AHEAD_BYTES:
                 self._transport.pause_reading()
 
+    def take_more(self) -> None:
+        """Let more bytes come, unless there are too many already."""
+        if len(self._ahead) <= MOST_AHEAD_BYTES:
+            self._transport.resume_reading()
+
     @property
     def is_behind(self) -> bool:
         """Whether bytes wait after the request that is being answered."""
@@ -195,8 +200,7 @@ class RequestReader:
             if rest := rest.lstrip(b"\r\n"):
                 self._read_head(rest)
             return
-        given_id = head.headers.get(b"x-request-id")
-        self.given = None if given_id is None else (given_id, None)  # its trace is in the plan
+        self.given = given_in(head)
         refusal = self._on_head(head)
         if head.is_streamed and refusal is None:
             self._disarm()
@@ -227,7 +231,11 @@ class RequestReader:
         self._on_request(head, rest[:size], refusal)
 
     def _await_head(self, begun: bytes) -> None:
-        """Wait for the rest of a head, with a timeout."""
+        """Wait for the rest of a head, with a timeout. Empty lines may precede one."""
+        begun = begun.lstrip(b"\r\n")
+        if not begun:
+            self.state, self._begun = State.IDLE, b""
+            return
         if self.state is not State.HEAD or self._checker is None:
             self._begun, self._checker = b"", HeadParser()
         piece, self._begun = begun[len(self._begun) :], begun

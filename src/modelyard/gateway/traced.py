@@ -157,7 +157,8 @@ class TracedEndpoint(PredictEndpoint):
     def _note(self, asked: Asked, target: Target | None, code: str, seconds: float) -> None:
         super()._note(asked, target, code, seconds)
         who, self._refused = self._refused or asked.plan.who, None
-        span = self._spans.end(asked, who, target, code, seconds)
+        # Of an answer in pieces ``seconds`` is the time to the first of them.
+        span = self._spans.end(asked, who, target, code, self._clock() - asked.started)
         if span is not None and target is not None:
             trace_id = span.context.trace_id
             self._metrics.illustrate(target, seconds, trace_id=trace_id, at=span.ended)

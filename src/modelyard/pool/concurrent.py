@@ -78,18 +78,19 @@ class ConcurrentSlot(Slot):
         for call in batch:
             call.watch(partial(self._on_settled, id_))
         self._metrics.batch_started([now - call.arrived for call in batch])
-        self._look_for_room()
+        self.look_for_room()
 
-    def _look_for_room(self) -> None:
-        """Tell whether there is room for another batch.
+    def look_for_room(self) -> None:
+        """See ``Slot``.
 
         While suspects wait there is none beside others, and with one of them none at all, so that
         they run alone. Streams that have given pieces do not count: they are not run again, so they
         need not be told apart from the culprit, and they may take hours.
         """
-        has_room = self.is_ready and len(self._under_way) < self._manifest.batching.concurrency
+        under_way = self._under_way if self.batch else {}
+        has_room = self.is_ready and len(under_way) < self._manifest.batching.concurrency
         if has_room and (self._suspect is not None or self._owner.has_suspects):
-            has_room = all(one.is_begun for one in self._under_way.values())
+            has_room = all(one.is_begun for one in under_way.values())
         self._owner.on_room(self, has_room=has_room)
 
     def _ask_more(self, id_: int, pieces: int) -> None:
@@ -118,7 +119,7 @@ class ConcurrentSlot(Slot):
         else:
             for part in reply.parts:
                 self._on_part(part)
-        self._look_for_room()
+        self.look_for_room()
 
     def _on_part(self, part: Part) -> None:
         """Pass on the next pieces of a stream; the last part settles its call."""
@@ -156,6 +157,11 @@ class ConcurrentSlot(Slot):
     def is_hung(self, now: float) -> bool:
         """See ``Slot``."""
         return bool(self.batch) and any(now >= one.hung_at for one in self._under_way.values())
+
+    def kill_hung(self) -> None:
+        """See ``Slot``."""
+        self.started = min(one.started for one in self._under_way.values())
+        super().kill_hung()
 
     def late(self, now: float) -> list[Call]:
         """See ``Slot``."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from typing import NamedTuple
 
 from modelyard.core.call import Call
 from modelyard.pool.blame import Cause
+
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of a runner that was killed from outside, by an operator or the kernel (OOM)."""
 
 
 class Ending(NamedTuple):
@@ -46,3 +50,10 @@ class Lost(NamedTuple):
         if self.last_lines and not self.is_repeated:
             fields["last_lines"] = list(self.last_lines)
         return fields
+
+
+def describe(exit_code: int) -> str:
+    """Say how a process has ended."""
+    if exit_code < 0:
+        return f"killed by {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"

@@ -71,7 +71,7 @@ class Pool:
             self.target, metrics=metrics, patience=self._patience, clock=clock
         )
         self._waiting = Waiting(manifest.batching, on_late=self._outcomes.expire)
-        self._outcomes.wait_again = self._waiting.add
+        self._outcomes.wait_again = self._wait
         kind = ConcurrentSlot if manifest.batching.concurrency else SerialSlot
 
         def make_slot() -> Slot:
@@ -155,7 +155,7 @@ class Pool:
             call.settle(self._runners.why_not())
             return
         call.arrived = self._clock()
-        self._waiting.add(call, is_suspect=is_suspect)
+        self._wait(call, is_suspect=is_suspect)
         if not self._runners.slots:
             self._runners.add()
         self._wake()
@@ -206,6 +206,12 @@ class Pool:
         is_worth_it = is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]
         if is_worth_it and (batch := self._waiting.full_batch(now)):
             slot.run_next(batch)
+
+    def _wait(self, call: Call, *, is_suspect: bool = False) -> None:
+        self._waiting.add(call, is_suspect=is_suspect)
+        if is_suspect:
+            for slot in self._runners.slots:
+                slot.look_for_room()  # which there is not beside others
 
     def _after_batch(self) -> None:
         if self._waiting:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import math
-import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +20,7 @@ from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, LoadFailed, Ready, Stop
 from modelyard.pool.blame import Cause, Patience
-from modelyard.pool.endings import Ending, Lost
+from modelyard.pool.endings import FROM_OUTSIDE, Ending, Lost, describe
 from modelyard.pool.interfaces import Launch, PoolMetrics, Runner
 from modelyard.pool.output import Line, log_line
 from modelyard.pool.repeats import Repeats
@@ -33,9 +32,6 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 QUICK_RETRIES = 2
 UNLOAD_GRACE_S = 5.0
-
-FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-"""Exit codes of a runner that was killed from outside, by an operator or the kernel (OOM)."""
 
 
 class SlotOwner(Protocol):
@@ -130,7 +126,7 @@ class Slot(ABC):
         self._spans = spans
         self._runner: Runner | None = None
         self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
-        self._is_hung = self._is_loading = False
+        self._is_hung = self._is_loading = self._is_closed = False
         self._repeats = Repeats()
         self._leaving = asyncio.Event()
 
@@ -159,6 +155,9 @@ class Slot(ABC):
         batch, ahead = self.batch, self.ahead
         self.batch, self.ahead = [], []
         return batch, ahead
+
+    def look_for_room(self) -> None:  # noqa: B027  (an idle one has room)
+        """Tell whether there is room for another batch beside those under way."""
 
     def kill_hung(self) -> None:
         """Kill the runner in the middle of its batch."""
@@ -229,7 +228,7 @@ class Slot(ABC):
             return Ending("load_failed", str(error))
         if runner is None:
             return Ending("crashed", "")
-        self._runner, self._is_hung = runner, False
+        self._runner, self._is_hung, self._is_closed = runner, False, False
         ended = asyncio.create_task(runner.wait())
         try:
             if self._leaving.is_set():
@@ -241,7 +240,7 @@ class Slot(ABC):
             cause: Cause = "killed" if code in FROM_OUTSIDE else "crashed"
             return Ending(
                 "hung" if self._is_hung else cause,
-                _describe(code),
+                describe(code),
                 was_ready=True,
                 last_lines=tuple(runner.last_lines()),
             )
@@ -284,13 +283,16 @@ class Slot(ABC):
         waits: list[asyncio.Future[Any]] = [runner.opened, ended]
         await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         if runner.opened.cancelled():
-            how = f"the runner ended while it loaded the model: {_describe(await ended)}"
+            how = f"the runner ended while it loaded the model: {describe(await ended)}"
             return Ending("crashed", how, last_lines=tuple(runner.last_lines()))
         if not runner.opened.done():
             return Ending("load_failed", f"loading took longer than load_timeout_s = {limit_s:g}")
         outcome = runner.opened.result()
         if isinstance(outcome, LoadFailed):
             return Ending("load_failed", outcome.reason, outcome.told)
+        if self._is_closed:
+            how = f"the runner ended as soon as it was ready: {describe(await ended)}"
+            return Ending("crashed", how, last_lines=tuple(runner.last_lines()))
         self.is_ready, self.idle_since = True, self._clock()
         problem = self._owner.on_ready(self, outcome)
         if problem:
@@ -308,11 +310,5 @@ class Slot(ABC):
         log_line(line, model=str(self._manifest.target), ids=ids, trace_ids=traces)
 
     def _on_closed(self) -> None:
-        self.is_ready = False  # so no batch is handed over ahead either
+        self.is_ready, self._is_closed = False, True  # so no batch is handed over ahead either
         self._owner.on_closed(self)
-
-
-def _describe(exit_code: int) -> str:
-    if exit_code < 0:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    return f"exit code {exit_code}"

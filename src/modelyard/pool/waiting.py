@@ -55,7 +55,7 @@ class Waiting:
     @property
     def is_full_batch(self) -> bool:
         """Whether a full batch waits."""
-        return len(self._backlog) >= self._size
+        return self._backlog.instances >= self._size
 
     def oldest_wait_s(self, now: float) -> float:
         """Return how long the oldest ordinary call has waited; 0 if none waits."""

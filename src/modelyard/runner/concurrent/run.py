@@ -14,6 +14,14 @@ from modelyard.core.messages import Answers
 from modelyard.runner.run import Good, Run, refusal
 
 
+def is_told_to_leave() -> bool:
+    """Return whether the pool has cancelled this task; else a model's own code has cancelled what
+    it waits for.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class AsyncRun(Run):
     """The run of one batch; ``answers_async`` has the outcome."""
 
@@ -57,8 +65,10 @@ class AsyncRun(Run):
             predictions = await self._model.predict(instances)
         except InvalidInput as error:
             raise refusal(error, first=first, count=count) from None
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as error:
+            if is_told_to_leave():
+                raise
+            raise ModelFailed(f"the model raised {self._told(error)}") from error
         except CallFailed as error:
             raise error.outcome() from error
         except BaseException as error:

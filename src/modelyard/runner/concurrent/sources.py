@@ -19,6 +19,7 @@ from modelyard.core.errors import StreamBroken
 from modelyard.core.stream import WINDOW
 from modelyard.model import Model, StreamingModel
 from modelyard.runner.concurrent.outlets import ListOutlet, Outlet
+from modelyard.runner.concurrent.run import is_told_to_leave
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +128,9 @@ class AsyncSource:
                     while outlet.room <= 0:
                         has_room.clear()
                         await has_room.wait()
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_told_to_leave():
+                raise
             outlet.end(error)
         else:
             outlet.end(None)

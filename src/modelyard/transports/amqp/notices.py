@@ -16,6 +16,7 @@ from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.topology import NOTICES, queue_name
 
 GATHER_S = 0.01
+BLOCKED_RETRY_S = 0.5
 
 
 def address_of(target: Target) -> str:
@@ -55,12 +56,15 @@ class Notices:
             granted[mark] = granted.get(mark, 0) + pieces
             self._schedule()
 
-    def _schedule(self) -> None:
+    def _schedule(self, delay_s: float = GATHER_S) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_S, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._flush)
 
     def _flush(self) -> None:
         self._timer = None
+        if self._session is not None and self._session.publishing.is_blocked:
+            self._schedule(BLOCKED_RETRY_S)
+            return
         left, self._left = self._left, defaultdict(list)
         granted, self._granted = self._granted, defaultdict(dict)
         if self._session is None:

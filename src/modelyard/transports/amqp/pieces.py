@@ -16,7 +16,7 @@ from modelyard.core.call import Call, StreamedCall
 from modelyard.core.errors import Failure, GivenUp, ModelNotReady, RequestError, ShuttingDown
 from modelyard.core.messages import Request
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.confirms import ReturnedError
+from modelyard.transports.amqp.confirms import BlockedError, ReturnedError, UnconfirmedError
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.replies import (
     BLOCKED_RETRY_S,
@@ -157,7 +157,10 @@ class PieceSender:
         if isinstance(error, ReturnedError):
             for stream in streams:
                 stream.call.settle(Left("the gateway that asked is gone"))
-        elif error is not None:
+        elif error is not None and (
+            isinstance(error, UnconfirmedError) or not isinstance(error, BlockedError)
+        ):
             self._session.lose(str(error))
             return
+        # What was sent when an alarm began arrives once it is over.
         self._replies.answered(Counter(ended))

@@ -78,12 +78,18 @@ class IncomingStreams:
             self._ended = pending
             call.settle(ENDED if piece.failure is None else from_failure(piece.failure))
 
+    def drop(self, pending: Pending) -> bool:
+        """Drop a request; returns whether its worker has ended it."""
+        self._runs.pop(pending.key, None)
+        is_ended = pending is self._ended
+        if is_ended:
+            self._ended = None
+        return is_ended
+
     def left(self, pending: Pending) -> None:
         """Tell the workers that nobody waits for a request any more, which they may have."""
-        self._runs.pop(pending.key, None)
-        if pending is self._ended:
-            self._ended = None  # they know
-            return
+        if self.drop(pending):
+            return  # they know
         self._notices.leave(address_of(pending.lane.target), self._mark(pending.key))
 
     def break_off(self) -> None:

@@ -167,6 +167,7 @@ class AmqpTransport:
         del self._pending[pending.key]
         if pending.bundle is None:
             pending.lane.remove(pending)
+            self._streams.drop(pending)
         else:
             self._take_out(pending.bundle, pending)
             if isinstance(call.outcome, GivenUp) or call.stream is not None:
