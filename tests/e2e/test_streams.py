@@ -208,6 +208,7 @@ def test_what_fails_before_the_first_piece_has_a_status(server: Server) -> None:
         return answer.status_code, answer.json()["code"]
 
     assert refused("stream_model", {"nonce": 1, "act": "raise"}) == (502, "model_failed")
+    assert refused("stream_model", {"nonce": 1, "act": "cancel"}) == (502, "model_failed")
     assert refused("stream_model", {"nonce": 1, "act": "refuse"}) == (422, "invalid_input")
     assert refused("stream_model", {"nonce": "x"}) == (422, "invalid_input")
     assert refused("stream_model", {"nonce": 1}, {"nonce": 2}) == (422, "invalid_input")
@@ -274,6 +275,12 @@ def test_one_that_ends_its_runner_each_time_harms_itself_alone(server: Server) -
                 assert answer.json()["prediction"][0][0] == nonce * 3 + 1
 
     asyncio.run(ask_all())
+
+
+def test_what_a_model_cancels_itself_is_its_failure(server: Server) -> None:
+    answer = server.predict("stream_model", [{"nonce": 1, "act": "cancel"}])
+    assert (answer.status_code, answer.json()["code"]) == (502, "model_failed")
+    assert "CancelledError" in answer.json()["detail"]
 
 
 def test_an_async_model_has_many_calls_under_way(server: Server) -> None:

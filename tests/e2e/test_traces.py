@@ -152,6 +152,8 @@ def test_a_stream_and_a_call_of_another_model_are_parts_of_the_trace(
     assert server.predict("waiting", [7], headers=accept).status_code == 200
     spans = collector.wait_for(trace_id, "predict!", "wait", "batch")
     assert spans["batch"].parent_id == spans["predict!"].span_id
+    assert spans["predict!"].began <= spans["wait"].began
+    assert spans["predict!"].ended >= spans["batch"].ended
 
     trace_id = secrets.token_hex(16)
     assert server.predict("front", [{"nonce": 1}], headers=headers(trace_id)).status_code == 200
@@ -185,6 +187,27 @@ def test_a_traceparent_that_is_none_starts_a_trace(
 
     (root,) = wait_until(roots, what="a trace")
     assert not root.parent_id
+
+
+def test_a_known_head_keeps_no_trace_of_another_caller(
+    server: Server, collector: Collector
+) -> None:
+    body = {"model_name": "speaking", "input_data": [1]}
+    theirs = secrets.token_hex(16)
+    for _ in range(2):
+        sent = {"traceparent": f"00-{theirs}-{CALLER}-01"}
+        assert server.http.post("/predict", json=body, headers=sent).status_code == 200
+    asked = secrets.token_hex(16)  # in the place of that line
+    told = {"x-request-id": asked}
+    assert server.http.post("/predict", json=body, headers=told).status_code == 200
+
+    def own() -> list[Seen]:
+        name = "modelyard.request_id"
+        return [span for span in collector.spans if span.attributes.get(name) == asked]
+
+    (span,) = wait_until(own, what="a trace")
+    assert span.trace_id != theirs
+    assert not span.parent_id
 
 
 def test_a_collector_that_is_away_costs_no_request(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from modelyard.core.messages import (
     Announcement,
     Answers,
     Batch,
+    Begin,
+    Done,
     LoadFailed,
     Ready,
     Reply,
@@ -65,7 +67,7 @@ class FakeRunner:
         on_line: Callable[[Line], None],
     ) -> None:
         self.opened: asyncio.Future[Ready | LoadFailed] = asyncio.Future()
-        self.batches: list[Batch] = []
+        self.batches: list[Batch | Begin] = []
         self.is_stopped = self.is_read = False
         self.say = on_line
         self._on_reply = on_reply
@@ -78,7 +80,7 @@ class FakeRunner:
         if isinstance(message, Stop):
             self.is_stopped = True
         else:
-            assert isinstance(message, Batch)
+            assert isinstance(message, Batch | Begin)
             self.batches.append(message)
 
     def kill(self) -> None:
@@ -115,8 +117,14 @@ class FakeRunner:
 
     async def answer(self, *outcomes: bytes | Failure, model_s: float = 0.01) -> None:
         """Answer a batch."""
-        sizes = [len(outcomes)]
-        self._on_reply(Answers(list(outcomes), model_s, sizes))
+        self._on_reply(Answers(list(outcomes), model_s, [len(outcomes)]))
+        await settle()
+
+    async def be_done(self, begun: int, *outcomes: bytes | Failure) -> None:
+        """Answer one of the batches that are under way, by its place in ``batches``."""
+        batch = self.batches[begun]
+        assert isinstance(batch, Begin)
+        self._on_reply(Done(batch.id, Answers(list(outcomes), 0.01, [len(outcomes)])))
         await settle()
 
     async def end(self, code: int) -> None:
@@ -257,6 +265,7 @@ def inputs_of(runner: FakeRunner) -> list[list[bytes]]:
     return [[bytes(raw) for raw in batch.inputs] for batch in runner.batches]
 
 
+CONCURRENT = manifest(batching=Batching(max_batch_size=1, concurrency=4))
 ONE_BY_ONE = manifest(batching=Batching(max_batch_size=1))
 BY_TWO = manifest(batching=Batching(max_batch_size=2))
 UP_TO_TWO = manifest(scaling=Scaling(max_runners=2, idle_s=10), batching=Batching(max_batch_size=1))

@@ -279,6 +279,30 @@ async def test_a_client_that_does_not_read_is_asked_nothing_more_and_cut_off_at_
     assert client.wire.is_aborted
 
 
+async def test_a_client_that_does_not_read_cannot_ask_for_ever_more() -> None:
+    gateway = Gateway()
+    client = gateway.connect()
+    await client.ask(request(question(1)))
+    await client.stop_reading()
+    for _ in range(3):
+        await client.send(request(question(2)))
+    assert client.wire.is_paused
+    assert client.codes == ["ok"]
+    await client.read_again()
+    assert client.codes == ["ok"] * 4
+
+
+async def test_empty_lines_before_a_request_are_passed_over() -> None:
+    gateway = Gateway()
+    client = gateway.connect()
+    await client.ask(request())
+    await client.send(b"\r\n")
+    await gateway.pass_time(HEADER_TIMEOUT_S)
+    assert client.codes == ["ok"]  # nothing was begun, so nothing is late
+    await client.send(b"\r\n\r\n" + request())
+    assert client.codes == ["ok", "ok"]
+
+
 async def test_a_client_that_reads_slowly_is_waited_for() -> None:
     gateway = Gateway(is_echoing=False)
     client = gateway.connect()

@@ -6,19 +6,24 @@ import asyncio
 
 import pytest
 
+from modelyard.core.call import StreamedCall
 from modelyard.core.errors import (
     DeadlineExceeded,
     GivenUp,
     InvalidInput,
     ModelCrashed,
     ModelFailed,
+    NotAcceptable,
 )
 from modelyard.core.manifest import Batching, Limits
+from modelyard.core.messages import Batch, Request
+from modelyard.core.names import Target
 from modelyard.pool.output import Line
 from modelyard.pool.pool import TICK_S
 from tests.unit.asking import settle
 from tests.unit.pooling import (
     BY_TWO,
+    CONCURRENT,
     CRASHED,
     KILLED,
     ONE_BY_ONE,
@@ -88,7 +93,9 @@ async def test_a_full_batch_is_handed_over_while_one_runs_that_takes_a_while() -
         for number in range(1, 6):
             await found.ask(number)
         assert inputs_of(runner)[1:] == [[b"[1]"], [b"[2]", b"[3]"]]
-        assert len(runner.batches[2].deadlines) == 2
+        ahead = runner.batches[2]
+        assert isinstance(ahead, Batch)
+        assert len(ahead.deadlines) == 2
         await found.pass_time(0.02)
         await runner.answer(b"b")
         assert inputs_of(runner)[3:] == [[b"[4]", b"[5]"]]
@@ -158,6 +165,31 @@ async def test_suspects_run_alone_in_turn_with_batches() -> None:
             await runner.answer(*[b"a"] * len(runner.batches[-1].inputs))
         assert sorted(inputs_of(runner)[1:]) == [[b"[11]", b"[12]"], [b"[1]"], [b"[2]"]]
         assert kind(late) is DeadlineExceeded
+
+
+async def test_suspects_run_alone_also_where_much_is_under_way() -> None:
+    async with serving(CONCURRENT) as found:
+        (runner,) = found.runners
+        await found.ask(0)
+        await found.ask(1, is_suspect=True)
+        await found.ask(2)
+        assert inputs_of(runner) == [[b"[0]"]]
+        await runner.be_done(0, b"a")
+        first = inputs_of(runner)[1:]
+        assert len(first) == 1  # one of them alone, as long as a suspect waits or runs
+        await runner.be_done(1, b"a")
+        assert sorted(inputs_of(runner)[1:]) == [[b"[1]"], [b"[2]"]]
+        await runner.be_done(2, b"a")
+
+
+async def test_pieces_of_a_model_that_gives_none_are_refused() -> None:
+    async with serving() as found:
+        sent = Request("r", Target("iris", "1"), memoryview(b"[1]"), found.clock.now + 30)
+        call = StreamedCall(sent, lambda _: None, lambda _: None)
+        found.pool.submit(call)
+        await settle()
+        assert kind(call) is NotAcceptable
+        assert not found.runners[0].batches
 
 
 # Runners that end.

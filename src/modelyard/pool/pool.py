@@ -15,6 +15,7 @@ from types import TracebackType
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
+from modelyard.core.errors import NotAcceptable
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Answers, Ready
 from modelyard.pool.blame import Patience
@@ -153,6 +154,11 @@ class Pool:
         """
         if self._runners.state in ("failed", "stopped"):
             call.settle(self._runners.why_not())
+            return
+        if call.stream is not None and not self.manifest.batching.concurrency:
+            # A gateway that does not know the model's schema yet cannot tell.
+            why = f"{self.target} gives no pieces; ask for its answer as a whole"
+            call.settle(NotAcceptable(why))
             return
         call.arrived = self._clock()
         self._wait(call, is_suspect=is_suspect)

@@ -22,7 +22,7 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True):
     nonce: int
     pieces: int = 3
     pause_s: float = 0.0
-    act: Literal["answer", "exit", "hang", "block", "raise", "refuse", "wrong"] = "answer"
+    act: Literal["answer", "exit", "hang", "block", "raise", "refuse", "wrong", "cancel"] = "answer"
     after: int = 0
     diary: str = ""
     once: str = ""
@@ -82,6 +82,10 @@ class StreamModel(Model):
             block()
         elif ask.act == "raise":
             raise ValueError(f"nonce {ask.nonce} told me to")
+        elif ask.act == "cancel":
+            waiting = asyncio.create_task(asyncio.sleep(3600))
+            asyncio.get_running_loop().call_soon(waiting.cancel)
+            await waiting
         elif ask.act == "refuse":
             raise InvalidInput(f"not {ask.nonce}")
 
