@@ -54,6 +54,7 @@ class Embedded:
         named_in: The registry whose routes are followed, and whose versions that they name are
             served beside the models; None for the folders alone.
         jobs: Are kept and run here; None if there is no store for them.
+        traces: Makes the spans of requests; None if there are none.
     """
 
     def __init__(

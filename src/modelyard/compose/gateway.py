@@ -43,6 +43,7 @@ class ClusterGateway:
         gate: Says who may ask; None if everybody may.
         registry: Is served beside the models; None if there is none.
         jobs: Are kept and run here; None if there is no store for them.
+        traces: Makes the spans of requests; None if there are none.
     """
 
     def __init__(

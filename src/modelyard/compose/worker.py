@@ -41,6 +41,7 @@ class ClusterWorker:
         folder: The model's folder.
         manifest: Its manifest.
         on_change: Called at every change of the target.
+        traces: Makes the spans of requests; None if there are none.
     """
 
     def __init__(

@@ -9,9 +9,12 @@ client's own call is sent.
     client's    Dispatch.start           forgets the deadline; then the gateway answers the client
     client's    Flight.join              leaves the flight
     sent        Flights.start            settles the call of each client that waits for it
-    sent        Dispatch._fly            forgets the deadline
+    sent        Dispatch._send_watched   forgets the deadline
     sent        Dispatch._send           counts one request less in flight
     sent        AmqpTransport.send       drops the pending request (only with a broker)
+
+Guards, shadows, limits, traces and concurrent runners add watchers of their own, where there are
+such.
 
 ``settle`` is called by the pool with the runner's outcome. With a broker the worker has a call of
 its own for the request, and ``AmqpTransport._answer`` settles the gateway's. Dispatch settles calls

@@ -34,8 +34,8 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """One caller's instances for one target.
 
     ``input`` is ``input_data`` as received; ``deadline`` is a ``time.monotonic()`` reading;
-    ``caller`` is the id of a key, as far as callers are known; ``trail`` is for a model that calls
-    others.
+    ``caller`` is the id of a key, as far as callers are known; ``trail`` is for traces, and for a
+    model that calls others.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """What the runner of a model that calls others has to know of a request: see ``Request``."""
+    """What a runner has to know of a request for traces, or to call others: see ``Request``."""
 
     id: str
     deadline: float
@@ -62,7 +62,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     ``forms``: of each input; empty if all are JSON. ``deadlines``: of each input, if the batch is
     handed over while another one runs, so that requests may expire before it starts; else empty.
-    ``origins``: of each input, if the model calls others; else empty.
+    ``origins``: of each input, if one is traced or the model calls others; else empty.
     """
 
     inputs: list[memoryview]

@@ -4,8 +4,8 @@ A request is *traced* if its spans are recorded: then its ``Trail`` says since w
 spans of what it did after it was done, and hands them to a ``Record``.
 
     span                    made by
-    POST /predict           gateway/traced.py, when the request is answered
-    queue, process          pool/spans.py in a worker: on the way to it; as long as it is there
+    predict MODEL           gateway/traced.py, when the request is answered
+    queue, process          pool/spans.py in a worker: time in the broker; time in the worker
     wait, batch             pool/spans.py: until a runner was free; while the runner had it
     run, predict            runner/spans.py: decoding, predicting, encoding; the model alone
 

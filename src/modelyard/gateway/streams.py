@@ -2,8 +2,9 @@
 
 Path of a request: ``PredictEndpoint._start`` calls ``StreamStarter.start`` if the door has read
 that pieces are wanted. They come to ``StreamResponse.on_pieces``, which writes them and asks for
-more. The status is sent with the first piece, so that what fails before has a status of its own;
-what fails later is told in the stream.
+more. The status is sent with the first piece, or with the comment that stands in for one after
+``AWAKE_S``, so that what fails before has a status of its own; what fails later is told in the
+stream.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A loaded model that has several batches or streams under way, on an event loop of its own.
 
-Path of a request: ``concurrent.py`` calls ``answer_async`` with the inputs of a batch, or begins a
+Path of a request: ``serving.py`` calls ``answer_async`` with the inputs of a batch, or begins a
 stream at the ``source``.
 """
 
