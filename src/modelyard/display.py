@@ -8,7 +8,8 @@ import contextlib
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from modelyard.core.messages import Announcement
 from modelyard.core.names import Target
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 
 LONGEST_TRIED = 600  # characters of a request that a terminal shows
+
+
+STATES = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
 class Display(Protocol):
@@ -158,3 +162,51 @@ def stopping(in_flight: int, *, drain_s: float) -> str:
     """Return the message of a process that finishes its requests before it stops."""
     requests = "1 request" if in_flight == 1 else f"{in_flight} requests"
     return f"Finishing {requests}, for {drain_s:g} s at most; Ctrl-C ends at once."
+
+
+class Found(Protocol):
+    """Something that was looked at (``doctor.finding.Finding``)."""
+
+    @property
+    def check(self) -> str: ...
+    @property
+    def state(self) -> Literal["ok", "warn", "fail"]: ...
+    @property
+    def what(self) -> str: ...
+    @property
+    def do(self) -> str: ...
+
+
+def say_findings(found: Sequence[Found]) -> None:
+    """Print what was found: in colours on a terminal, and as plain lines elsewhere."""
+    counts = {state: sum(one.state == state for one in found) for state in STATES}
+    summary = f"{counts['ok']} ok, {counts['warn']} to look at, {counts['fail']} that will not work"
+    width = max((len(one.check) for one in found), default=0)
+    if sys.stdout is None or not sys.stdout.isatty():
+        for one in found:
+            say(f"{one.state:4}  {one.check:{width}}  {one.what}")
+            if one.do:
+                say(f"{'':4}  {'':{width}}  do: {one.do}")
+        say(summary)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    last = ""
+    for one in found:
+        mark, style = STATES[one.state]
+        text = Text(one.what)
+        if one.do:
+            text.append(f"\n→ {one.do}", style=style)
+        name = "" if one.check == last else one.check
+        table.add_row(Text(mark, style=style), Text(name, style="bold"), text)
+        last = one.check
+    console = Console(highlight=False)
+    console.print(table)
+    worst = max(found, key=lambda one: list(STATES).index(one.state), default=None)
+    console.print(Text(f"\n{summary}", style=STATES[worst.state][1] if worst else ""))

@@ -57,8 +57,13 @@ def ignored_variables(environment: Mapping[str, str] | None = None) -> list[str]
     ]
 
 
+def is_secret(name: str) -> bool:
+    """Return whether nobody is to see the value of this setting."""
+    return name.endswith(("_password", "_secrets", "call_key"))
+
+
 def _mask(name: str, value: Any) -> Any:
-    if name.endswith(("_password", "_secrets", "call_key")) and value:
+    if is_secret(name) and value:
         return MASK
     if name.endswith("_url") and isinstance(value, str):
         return _PASSWORD_IN_URL.sub(lambda found: (found[1] or found[2]) + MASK, value)

@@ -16,12 +16,14 @@ from tests.support.server import frozen, wait_until
 
 
 class RedisServer:
-    """Runs Redis as long as the ``with`` block."""
+    """Runs Redis as long as the ``with`` block. ``password``: what its users have to know."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, password: str = "") -> None:
         self._folder = folder
+        self._wanted = ["--requirepass", password] if password else []
         self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        user = f":{password}@" if password else ""
+        self.url = f"redis://{user}127.0.0.1:{self.port}/0"
 
     def __enter__(self) -> RedisServer:
         self.start()
@@ -33,6 +35,7 @@ class RedisServer:
             [
                 *("redis-server", "--bind", "127.0.0.1", "--port", str(self.port)),
                 *("--save", "", "--appendonly", "no", "--dir", str(self._folder)),
+                *self._wanted,
             ],
             stdout=subprocess.DEVNULL,
         )
@@ -64,6 +67,6 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
                 probe.sendall(b"PING\r\n")
-                return probe.recv(5) == b"+PONG"
+                return probe.recv(7)[:5] in (b"+PONG", b"-NOAU")
         except OSError:
             return False

@@ -40,10 +40,12 @@ class Postgres:
 
     Args:
         is_durable: Whether it waits for the disk.
+        password: What its user has to know; empty for nothing.
     """
 
-    def __init__(self, *, is_durable: bool = False) -> None:
+    def __init__(self, *, is_durable: bool = False, password: str = "") -> None:
         self._fsync = "on" if is_durable else "off"
+        self._password = password
 
     def __enter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -52,6 +54,11 @@ class Postgres:
         self._port = free_port()
         data = str(self._folder / "data")
         initdb = ["--auth=trust", "--username=modelyard", "--no-sync", "-D", data]
+        if self._password:
+            secret = self._folder / "password"
+            secret.write_text(self._password)
+            secret.chmod(0o644)
+            initdb += ["--auth=scram-sha-256", f"--pwfile={secret}"]
         subprocess.run(
             [*_as_other_than_root(), _program("initdb"), *initdb],
             check=True,
@@ -59,7 +66,8 @@ class Postgres:
             cwd=self._folder,
         )
         self._start()
-        self.url = f"postgresql://modelyard@127.0.0.1:{self._port}/postgres"
+        user = "modelyard" + (f":{self._password}" if self._password else "")
+        self.url = f"postgresql://{user}@127.0.0.1:{self._port}/postgres"
         return self
 
     def __exit__(self, *_: object) -> None:

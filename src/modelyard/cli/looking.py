@@ -1,15 +1,22 @@
-"""``config`` and ``completion``: commands about the command line itself."""
+"""``config``, ``doctor`` and ``completion``: commands about this installation."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from modelyard import __version__
 from modelyard.cli.mistakes import warn
-from modelyard.settings import PREFIX
+from modelyard.settings import PREFIX, SettingsError, load_settings
 from modelyard.settings_shown import explain_settings, ignored_variables
+from modelyard.surroundings import read_surroundings
+
+if TYPE_CHECKING:
+    from modelyard.doctor.finding import Finding
 
 
 def config(options: argparse.Namespace) -> None:
@@ -26,6 +33,44 @@ def config(options: argparse.Namespace) -> None:
     for name, value, origin in rows:
         print(f"{name:{widths[0]}}  {value:{widths[1]}}  {origin}")
     print(f"Each is also a variable, as {PREFIX}PORT, and a key of the file that --config names.")
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Examine this installation, and print what is found; returns the exit code."""
+    from modelyard.display import say_findings
+
+    logging.disable()  # what parts would log stands in the findings
+    found = _examined(options)
+    is_well = all(finding.state != "fail" for finding in found)
+    if options.json:
+        import msgspec
+
+        findings = msgspec.to_builtins(found)
+        print(json.dumps({"ok": is_well, "release": __version__, "findings": findings}, indent=2))
+        return int(not is_well)
+    say_findings(found)
+    return int(not is_well)
+
+
+def _examined(options: argparse.Namespace) -> list[Finding]:
+    from modelyard.doctor.examine import examine
+    from modelyard.doctor.finding import Case, Finding
+
+    try:
+        settings = load_settings(vars(options))
+        origins = {one.name: one.origin for one in explain_settings(vars(options))}
+    except SettingsError as error:
+        do = "correct it: no server starts with it, and nothing else can be looked at"
+        return [Finding("settings", "fail", str(error), do)]
+    is_cluster = any(origins[name] != "default" for name in ("amqp_url", "amqp_username"))
+    case = Case(
+        settings=settings,
+        role=options.role or ("gateway" if is_cluster else "serve"),
+        origins=origins,
+        secrets=read_surroundings().secrets,
+        gateways=tuple(options.url),
+    )
+    return examine(case)
 
 
 def completion(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from modelyard import __version__
 from modelyard.cli import asking, authoring, looking, serving
 from modelyard.cli.jobs import add_jobs
-from modelyard.cli.options import Commands, add_config
+from modelyard.cli.options import Commands, add_config, add_store
 from modelyard.cli.registry_parser import add_registry
 from modelyard.cli.route_parser import add_routes
 from modelyard.cli.store_parser import add_storing
@@ -264,6 +264,32 @@ def _add_looking(commands: Commands) -> None:
     add_config(config)
     config.add_argument("--json", action="store_true", help="the same for programs")
     config.set_defaults(run=looking.config)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="see what is wrong with an installation, and what to do",
+        description="Look at settings, broker, Redis, database, artefacts, clocks, releases and "
+        "this machine's limits, as a server would meet them here. It changes nothing, but for the "
+        "exchanges, which it declares as any gateway does. Exit code 1 if something fails.",
+    )
+    doctor.add_argument(
+        "--for",
+        dest="role",
+        choices=["serve", "gateway", "worker"],
+        help="whose work is tried (gateway where a broker is set, else serve)",
+    )
+    doctor.add_argument(
+        "--url",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a gateway that runs, to compare with; may be repeated",
+    )
+    add_store(doctor)
+    doctor.add_argument("--amqp-url", metavar="URL", help="the RabbitMQ broker")
+    doctor.add_argument("--redis-url", metavar="URL", help="Redis that gateways share as a cache")
+    doctor.add_argument("--json", action="store_true", help="the same for programs")
+    doctor.set_defaults(run=looking.doctor)
 
     completion = commands.add_parser(
         "completion",

@@ -56,7 +56,7 @@ def open_gate(settings: Settings) -> OpenGate | None:
         if settings.trusted_proxies:
             raise SettingsError("trusted_proxies needs auth = keys")
         return None
-    proxies = _proxies(settings)
+    proxies = open_proxies(settings)
     engine = _engine(settings) if settings.keeps_keys_in_store or settings.database_url else None
     try:
         tokens = _tokens(settings, has_book=engine is not None)
@@ -78,7 +78,7 @@ def open_gate(settings: Settings) -> OpenGate | None:
     return OpenGate(gate, accounts, _book(engine), runs)
 
 
-def _proxies(settings: Settings) -> Proxies | None:
+def open_proxies(settings: Settings) -> Proxies | None:
     """Return the proxies that are trusted; None if there are none.
 
     Raises:

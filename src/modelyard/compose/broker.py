@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from random import SystemRandom
 
+from modelyard import __version__
 from modelyard.compose.running import own_name
 from modelyard.settings import Settings, SettingsError
 from modelyard.telemetry.metrics import Metrics
@@ -29,4 +30,5 @@ def make_broker(settings: Settings, metrics: Metrics) -> Broker:
         clock=time.monotonic,
         wall_clock=time.time,
         chance=SystemRandom(),
+        release=__version__,
     )

@@ -49,7 +49,7 @@ def open_kept(
         raise RegistryError(
             "the registry needs libraries that are not here: pip install 'modelyard[registry]'"
         )
-    artefacts = _artefacts_of(settings)
+    artefacts = artefacts_of(settings)
     if not artefacts:
         raise RegistryError("artefacts_url has to say where the registry keeps artefacts")
     from modelyard.registry.blobs import Blobs
@@ -71,7 +71,7 @@ def open_kept(
 
 def open_served(settings: Settings) -> KeptRegistry | None:
     """Return the registry that a gateway serves; None if there is none, or it cannot be used."""
-    if not (settings.has_store and _artefacts_of(settings) and all(map(find_spec, _LIBRARIES))):
+    if not (settings.has_store and artefacts_of(settings) and all(map(find_spec, _LIBRARIES))):
         return None
     try:
         return open_kept(settings, actor="gateway", waits=True)
@@ -165,7 +165,7 @@ def follow_registry(settings: Settings, place: str, *, actor: str) -> NamedIn:
     return NamedIn(msgspec.structs.replace(settings, registry_url=place), routes, actor)
 
 
-def _artefacts_of(settings: Settings) -> str:
+def artefacts_of(settings: Settings) -> str:
     """Return ``artefacts_url``, or a folder beside SQLite; empty if the store is another one."""
     is_sqlite = settings.store_url.startswith("sqlite")
     if settings.artefacts_url or not is_sqlite:

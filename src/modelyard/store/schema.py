@@ -31,8 +31,8 @@ _PATIENCE = {  # PostgreSQL: a database that is silent must not hold a thread
 log = logging.getLogger(__name__)
 
 
-def open_engine(url: str) -> Engine:
-    """Return the engine of a database, without connecting.
+def open_engine(url: str, *, makes_folder: bool = True) -> Engine:
+    """Return the engine of a database, without connecting. ``makes_folder``: for SQLite's file.
 
     Raises:
         StoreError: The URL is none, or its driver is missing.
@@ -43,7 +43,7 @@ def open_engine(url: str) -> Engine:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise StoreError(f"{parsed.drivername} is not offered; sqlite and postgresql are")
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
+        if parsed.get_backend_name() == "sqlite" and parsed.database and makes_folder:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         more = {} if parsed.get_backend_name() == "sqlite" else {"connect_args": _PATIENCE}
         engine = sa.create_engine(parsed, pool_pre_ping=True, **more)
@@ -85,7 +85,7 @@ def revision_of(engine: Engine) -> str | None:
     """Return the revision of a database's schema; None if it has none yet. A file of SQLite that is
     not there is not made.
     """
-    if _is_missing(engine):
+    if is_missing(engine):
         return None
     try:
         with engine.connect() as connection:
@@ -126,12 +126,12 @@ def check_revision(engine: Engine, *, may_be_away: bool = False) -> None:
         raise
     if found == wanted:
         return
-    if found is not None and found not in _revisions():
+    if found is not None and not knows_revision(found):
         # Migrations take nothing away that the release before needs, so that it can go on, scale
         # and come back.
         log.warning("store_is_newer", extra={"schema": found, "known": wanted})
         return
-    if _is_missing(engine):
+    if is_missing(engine):
         raise StoreError(
             f"there is no store yet, {engine.url.database}: `modelyard keys create` and `modelyard "
             "registry push` make it, or run `modelyard store upgrade` with the same settings"
@@ -142,7 +142,7 @@ def check_revision(engine: Engine, *, may_be_away: bool = False) -> None:
     )
 
 
-def _is_missing(engine: Engine) -> bool:
+def is_missing(engine: Engine) -> bool:
     """Return whether this is an SQLite whose file is not there yet. Connecting would make it."""
     file = engine.url.database or ""
     is_sqlite = engine.dialect.name == "sqlite"
@@ -213,8 +213,10 @@ def _config() -> Config:
     return config
 
 
-def _revisions() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+def knows_revision(revision: str) -> bool:
+    """Return whether this release knows a revision; it does not know those of newer ones."""
+    known = ScriptDirectory.from_config(_config()).walk_revisions()
+    return any(script.revision == revision for script in known)
 
 
 def _unreachable(engine: Engine, error: Exception) -> StoreError:

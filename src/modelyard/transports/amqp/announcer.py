@@ -139,6 +139,8 @@ class Announcer:
             instance_s=self._instance_s(),
             is_last=is_last,
             queue_lost_s=self._queue_lost_s(),
+            release=self._broker.release,
+            at=self._broker.wall_clock(),
         )
         try:
             if card != self._card_sent:

@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from pamqp import base, commands, frame
@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._frame_bytes = LARGEST_FRAME_BYTES
         self._heard = self._said = clock()
         self._frames_seen, self._frames_seen_at = 0, self._heard
+        self.server: Mapping[str, object] = {}  # what the broker says of itself
         self.is_blocked = False
         self.blocked_since = 0.0
         self._ended = asyncio.Event()
@@ -92,7 +93,9 @@ class Connection(asyncio.Protocol):
         """Send the protocol header, and wait for the broker's answer."""
         started = self._expect(["Connection.Start"])
         self._transport.write(ProtocolHeader().marshal())
-        await started
+        start = await started
+        assert isinstance(start, commands.Connection.Start)
+        self.server = start.server_properties
 
     def begin(self, *, frame_bytes: int) -> None:
         """Start the timers after the handshake. ``frame_bytes``: size limit of a frame."""

@@ -131,6 +131,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
         is_last: Whether it goes away.
         queue_lost_s: Seconds since a queue of the target was deleted with its messages; None if
             never.
+        release: Of Modelyard that it runs; empty for one that does not say so yet.
+        at: When it says this, as Unix time; 0 likewise.
     """
 
     worker: ShortText
@@ -145,6 +147,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
     instance_s: Duration = 0.0
     is_last: bool = False
     queue_lost_s: Annotated[float, Meta(ge=0)] | None = None
+    release: ShortText = ""
+    at: Annotated[float, Meta(ge=0)] = 0.0
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True):

@@ -53,6 +53,7 @@ class Broker(NamedTuple):
         clock: For timeouts and deadlines.
         wall_clock: For deadlines that are sent to another machine.
         chance: For jitter, and for unique names.
+        release: Of Modelyard, which workers announce.
     """
 
     addresses: Sequence[Address]
@@ -61,6 +62,7 @@ class Broker(NamedTuple):
     clock: Clock
     wall_clock: WallClock
     chance: Random
+    release: str = ""
 
     def wall_offset(self) -> float:
         """Return the offset from a reading of ``clock`` to Unix time."""
