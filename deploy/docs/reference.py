@@ -1,4 +1,5 @@
-"""The pages of ``docs/`` that are written from the code: ``model.toml``'s keys, and settings.
+"""The pages of ``docs/`` that are written from the code: keys of ``model.toml``, settings, metrics,
+commands, and the names for people who write Python.
 
 ``python -m deploy.docs.reference`` writes them; a test compares them with what it would write.
 """
@@ -14,6 +15,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from deploy.docs.commands import commands_page
+from deploy.docs.metrics import metrics_page
+from deploy.docs.python import python_page
 from modelyard.core.manifest import Manifest
 from modelyard.core.manifest_keys import Key, keys
 from modelyard.settings import Settings
@@ -103,7 +107,13 @@ def settings() -> str:
     return _SETTINGS.format(rows="\n".join(rows))
 
 
-PAGES = {"model-toml.md": model_toml, "settings.md": settings}
+PAGES = {
+    "commands.md": commands_page,
+    "metrics.md": metrics_page,
+    "model-toml.md": model_toml,
+    "python.md": python_page,
+    "settings.md": settings,
+}
 
 
 def meanings_of(struct: type) -> dict[str, str]:

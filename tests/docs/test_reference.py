@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from deploy.docs.metrics import NOTES, families
 from deploy.docs.reference import PAGES, meanings_of
 from modelyard.core.manifest_keys import keys
 from modelyard.gateway.problems import STATUS
@@ -29,6 +30,10 @@ def test_every_key_of_model_toml_is_on_its_page() -> None:
 
 def test_every_setting_is_explained() -> None:
     assert set(meanings_of(Settings)) == set(Settings.__struct_fields__)
+
+
+def test_every_metric_has_its_causes_and_what_to_do() -> None:
+    assert set(NOTES) == {name for name, _, _ in families()}
 
 
 def test_every_error_is_explained_with_its_status_and_what_to_do() -> None:
