@@ -311,8 +311,15 @@ docs: setup-dev reference ## Build the documentation as a site in build/docs, ev
 	@$(BIN)/zensical build --clean --strict
 	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8080"
 
+SITE ?= build/site
+
+.PHONY: docs-release
+docs-release: docs ## Put the documentation into SITE (build/site) as that of this release, beside others
+	@$(BIN)/python -m deploy.docs.versions build/docs $(SITE) $$($(BIN)/python -c 'import modelyard; print(modelyard.__version__)')
+	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) 8080"
+
 .PHONY: reference
-reference: .venv/.run ## Write the pages of docs/ that come from the code: model.toml, settings
+reference: .venv/.run ## Write the pages of docs/ that come from the code: settings, metrics, commands and others
 	@$(BIN)/python -m deploy.docs.reference
 
 .PHONY: pictures

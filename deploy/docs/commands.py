@@ -19,7 +19,7 @@ What `modelyard COMMAND --help` says, of all commands. `modelyard completion SHE
 variables, or keys of a file: [settings](settings.md). A mistake ends with one line and exit code 2.
 
 {sections}"""
-_MARKUP = {"|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_"}
+_MARKUP = {"|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "[": "\\["}
 
 
 def commands_page() -> str:
@@ -56,7 +56,7 @@ def _sections(
 def _name_of(action: argparse.Action) -> str:
     value = action.metavar if isinstance(action.metavar, str) else None
     if value is None and action.choices is not None:
-        value = ", ".join(map(str, action.choices))
+        value = f"{{{','.join(map(str, action.choices))}}}"
     if not action.option_strings:
         return f"`{value or action.dest.upper()}`"
     takes = "" if action.nargs == 0 else f" {value or action.dest.upper()}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ The names that models, tests of models and callers import. Guides: [writing a mo
 {sections}"""
 _MODULES = (modelyard, modelyard.testing, modelyard.arrays, modelyard.client)
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$", re.MULTILINE)
+_CODE = re.compile(r"::\n\n((?: {4}.*(?:\n|\Z)|\n)+)")
 _ENTRY = re.compile(r"^ {4}(\S[^:\n]*): ", re.MULTILINE)
 
 
@@ -85,12 +87,16 @@ def _parameter(one: inspect.Parameter | None) -> str:
 
 def _text_of(thing: Any) -> str:
     """Give a docstring as Markdown: its lists of arguments and errors as lists."""
-    text = inspect.cleandoc(thing.__doc__ or "").replace("``", "`")
+    text = _CODE.sub(_fenced, inspect.cleandoc(thing.__doc__ or "").replace("``", "`"))
     first, *rest = _SECTION.split(text)
     parts = [first.strip()]
     for title, body in zip(rest[::2], rest[1::2], strict=True):
         parts.append(f"*{title}*\n\n{_entries(body)}")
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _fenced(found: re.Match[str]) -> str:
+    return f":\n\n```python\n{textwrap.dedent(found[1]).strip()}\n```\n\n"
 
 
 def _entries(body: str) -> str:

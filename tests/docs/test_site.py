@@ -1,17 +1,28 @@
-"""The site builds, has every page in its navigation, and no link that leads nowhere."""
+"""The site builds, has every page in its navigation, no link that leads nowhere, and search."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+from playwright.sync_api import expect
+
+from deploy.docs.versions import add_release
 from tests.docs.pages import DOCS
 from tests.e2e.test_docs_page import rendered
+from tests.support.browser import Browser
 from tests.support.server import ROOT
 
 FETCHED = re.compile(
@@ -31,18 +42,54 @@ def copy_site(folder: Path) -> None:
     shutil.copy(ROOT / "zensical.toml", folder)
 
 
-def test_the_site_is_built_without_a_broken_link(tmp_path: Path) -> None:
-    copy_site(tmp_path)
-    built = build(tmp_path)
-    assert built.returncode == 0, built.stdout + built.stderr
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site; a link that leads nowhere would have stopped it."""
+    folder = tmp_path_factory.mktemp("site")
+    copy_site(folder)
+    done = build(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "build" / "docs"
 
 
-def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
-    copy_site(tmp_path)
-    assert build(tmp_path).returncode == 0
-    page = rendered((tmp_path / "build" / "docs" / "errors.html").as_uri(), tmp_path / "profile")
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder as any server of files would."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_page_needs_nothing_from_elsewhere(built: Path, tmp_path: Path) -> None:
+    page = rendered((built / "errors.html").as_uri(), tmp_path / "profile")
     assert 'id="model_crashed"' in page
     assert not FETCHED.findall(page)  # what scripts have added is in it too
+
+
+def test_releases_are_beside_each_other_and_search_needs_no_internet(
+    built: Path, tmp_path: Path
+) -> None:
+    for version in ("0.9.0", "0.10.0", "0.11.0rc1"):
+        add_release(built, tmp_path, version)
+    told = json.loads((tmp_path / "versions.json").read_text())
+    assert [one["version"] for one in told] == ["0.11.0rc1", "0.10.0", "0.9.0"]
+    assert [one["version"] for one in told if one["aliases"] == ["latest"]] == ["0.10.0"]
+    with served(tmp_path) as url, Browser() as browser:
+        page = browser.open(url)
+        page.goto("/")
+        page.wait_for_url("**/latest/index.html")
+        page.goto("/0.9.0/errors.html")
+        expect(page.locator(".md-version__link")).to_have_text(["0.11.0rc1", "0.10.0", "0.9.0"])
+        page.keyboard.press("/")
+        page.keyboard.type("segmentation")
+        expect(page.get_by_text(re.compile(r"^\d+ results?$"))).to_be_visible()
+        assert not browser.complaints  # nothing was fetched from elsewhere
 
 
 def test_a_broken_anchor_stops_the_build(tmp_path: Path) -> None:

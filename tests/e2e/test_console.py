@@ -109,9 +109,20 @@ def server(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
         for area in range(50, 56):
             server.predict("rent", [{**flat, "area": area}], model_version="2")
         server.predict("words", ["a lovely day"])
+        submit_jobs(server)
         if WRITES_PICTURES:
             fill_the_last_minutes(server)
         yield server
+
+
+def submit_jobs(server: Server) -> None:
+    """Have jobs kept: some that end well, one that the model does not answer, and one for later."""
+    flat = {"rooms": 2, "heating": "gas"}
+    for name, area in (("districts-north", 61), ("districts-south", 74), ("outlier", 99)):
+        body = {"model_name": "rent", "model_version": "1", "input_data": [{**flat, "area": area}]}
+        assert server.http.put(f"/jobs/{name}", json=body).status_code == 202
+    texts = {"model_name": "words", "input_data": ["a lovely day"] * 20}
+    assert server.http.put("/jobs/reviews-of-may", json=texts).status_code == 202
 
 
 def fill_the_last_minutes(server: Server) -> None:

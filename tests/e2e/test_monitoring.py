@@ -22,6 +22,7 @@ from tests.e2e.conftest import TRICK
 from tests.support.broker import Broker
 from tests.support.ports import free_port
 from tests.support.prometheus import SHIPPED, Prometheus, pod
+from tests.support.releases import run
 from tests.support.server import ROOT, Member, wait_until
 
 STACK = SHIPPED.parent
@@ -71,6 +72,8 @@ def load(gateway: Member, stop: threading.Event) -> None:
         gateway.predict("fast_iris_model", [[5.1, 3.5]])
         gateway.predict("broken_model", [{"nonce": 1}])
         gateway.predict("no_such_model", [1])
+        flower = {"model_name": "fast_iris_model", "input_data": [[5.1, 3.5, 1.4, 0.2]]}
+        gateway.http.post("/predict", json=flower, headers={"prefer": "respond-async"})
         hasty = [[5.1, 3.5, 1.5, number / 1000]]
         gateway.predict("fast_iris_model", hasty, timeout_s=0.0001)
         if stop.wait(0.1):
@@ -91,7 +94,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Member, 
         broker = stack.enter_context(Broker(folder / "broker", has_metrics=True))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        gateway = start(stack, broker, "gateway", MODELYARD_PROMETHEUS_URL=url)
+        kept = {"MODELYARD_STATE_FOLDER": str(folder / "state")}
+        run(kept, "store", "upgrade")
+        gateway = start(stack, broker, "gateway", MODELYARD_PROMETHEUS_URL=url, **kept)
         models = [ROOT / "models" / "fast_iris_model", broken(folder / "broken_model")]
         workers = [start(stack, broker, "worker", model) for model in models]
         pods = [

@@ -158,6 +158,95 @@ OVERVIEW = Dashboard(
             ],
         ),
         Row(
+            "Jobs and callbacks",
+            [
+                Panel(
+                    "Jobs",
+                    [
+                        Query(
+                            "sum(rate(modelyard_jobs_accepted_total[$__rate_interval]))", "accepted"
+                        ),
+                        Query(
+                            "sum by (end) (rate(modelyard_job_attempts_total[$__rate_interval]))",
+                            "{{end}}",
+                        ),
+                    ],
+                    unit="ops",
+                    about="Attempts by how they ended. again: tried anew. If more are accepted "
+                    "than end, they pile up in the store.",
+                ),
+                Panel("Jobs that run", [Query("sum(modelyard_jobs_running)", "")]),
+                Panel(
+                    "Callbacks",
+                    [
+                        Query(
+                            "sum by (end) (rate(modelyard_callbacks_total[$__rate_interval]))",
+                            "{{end}}",
+                        )
+                    ],
+                    unit="ops",
+                    about="failed: given up. again: the receiver did not take it yet.",
+                ),
+            ],
+        ),
+        Row(
+            "Releases, limits, streams",
+            [
+                Panel(
+                    "Shadows",
+                    [
+                        Query(
+                            "sum by (model, version, result) "
+                            "(rate(modelyard_shadow_answers_total[$__rate_interval])) or vector(0)",
+                            _TARGET + " {{result}}",
+                        )
+                    ],
+                    unit="ops",
+                    about="How a shadow's answers compare. dropped: it does not keep up.",
+                ),
+                Panel(
+                    "Refused by limits",
+                    [
+                        Query(
+                            "sum by (model) (rate(modelyard_requests_total"
+                            '{code="rate_limited"}[$__rate_interval])) or vector(0)',
+                            "{{model}}",
+                        )
+                    ],
+                    unit="reqps",
+                    about="Answered with 429: a key has asked more than it may.",
+                ),
+                Panel(
+                    "Streams that broke off",
+                    [
+                        Query(
+                            "sum by (model, version) (rate(modelyard_requests_total"
+                            '{code="stream_broken"}[$__rate_interval])) or vector(0)',
+                            _TARGET,
+                        )
+                    ],
+                    unit="ops",
+                    about="The process that answered ended, or its reader was too slow.",
+                ),
+                Panel(
+                    "Callers who left",
+                    [
+                        Query(
+                            'sum(rate(modelyard_requests_total{code="client_gone"}'
+                            "[$__rate_interval])) or vector(0)",
+                            "in gateways",
+                        ),
+                        Query(
+                            'sum(rate(modelyard_broker_events_total{event="departed"}'
+                            "[$__rate_interval]))",
+                            "before it ran",
+                        ),
+                    ],
+                    unit="ops",
+                ),
+            ],
+        ),
+        Row(
             "Processes",
             [
                 Panel(

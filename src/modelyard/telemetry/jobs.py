@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+ENDS = ("succeeded", "failed", "again")
+CALLBACK_ENDS = ("delivered", "failed", "again")
 _OPEN = {"queued": "again", "pending": "again"}
 
 
@@ -32,12 +34,16 @@ class JobMetrics:
             ("end",),
             registry=registry,
         )
+        for end in CALLBACK_ENDS:
+            self._told.labels(end)
         self._running = Gauge(
             "modelyard_jobs_running", "Jobs that this gateway runs.", registry=registry
         )
 
     def accepted(self, model: str) -> None:
         """A job was accepted."""
+        for end in ENDS:  # a counter that appears at 1 has no rate
+            self._ended.labels(model, end)
         self._accepted.labels(model).inc()
 
     def ended(self, model: str, state: str) -> None:

@@ -38,6 +38,7 @@ _NO_TARGET = Target("", "")  # for requests for models that do not exist
 
 
 BROKER_EVENTS = (
+    "departed",
     "expired",
     "late",
     "nacked",
