@@ -109,8 +109,8 @@ def server(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
         for area in range(50, 56):
             server.predict("rent", [{**flat, "area": area}], model_version="2")
         server.predict("words", ["a lovely day"])
-        submit_jobs(server)
         if WRITES_PICTURES:
+            submit_jobs(server)
             fill_the_last_minutes(server)
         yield server
 
