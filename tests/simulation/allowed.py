@@ -49,6 +49,11 @@ ALLOWED: dict[FaultKind, set[str]] = {
     "cache_full": set(),
     "cache_damaged": set(),
 }
+QUIET_FAULTS: frozenset[FaultKind] = frozenset(
+    ("junk", "add_worker", "cache_slow", "cache_away", "cache_full", "cache_damaged")
+)
+"""Those that end no process, no session and no queue."""
+
 OF_ACT: dict[str, set[str]] = {
     "": {"ok"},
     "raise": {"model_failed"},

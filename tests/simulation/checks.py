@@ -20,6 +20,7 @@ from tests.simulation.part import count_tasks
 from tests.simulation.parts import Gateway
 from tests.simulation.pooled import Pooled
 from tests.simulation.schedule import Ask, FaultKind, Instance
+from tests.simulation.streams.checks import StreamChecks
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -43,6 +44,7 @@ class Checks:
         self._unjust: defaultdict[str, int] = defaultdict(int)
         self._handed: set[tuple[str, str]] = set()
         self.tasks: dict[str, int] = {}
+        self.streams = StreamChecks(world)
 
     def begin(self) -> None:
         """Begin to look, now and then."""
@@ -56,8 +58,11 @@ class Checks:
         world, ask = self._world, asked.ask
         if asked.answers > 1:
             self.problem(f"{ask.id} has {asked.answers} answers")
+        if asked.pieces:
+            self.streams.on_answer(asked)
+            return
         late_s = asked.answered_at - asked.deadline
-        if late_s > GRACE_S and not self._was_frozen(asked):
+        if late_s > GRACE_S and not self.was_frozen(asked):
             self.problem(f"{ask.id} was answered {late_s:.3f} s after its deadline: {asked.code}")
         if asked.code == "deadline_exceeded" and late_s < -0.001 - 2 * world.schedule.skew_s:
             self.problem(f"{ask.id} was called late {-late_s:.3f} s too early")
@@ -69,7 +74,7 @@ class Checks:
         if asked.code not in allowed:
             detail = getattr(asked.outcome, "detail", "")
             self.problem(f"{ask.id} ({ask.act}) got {asked.code} ({detail}), not one of {allowed}")
-        if isinstance(asked.outcome, bytes):
+        if isinstance(asked.outcome, bytes) and not ask.pieces:
             self._check_answer(asked, asked.outcome)
 
     def _check_answer(self, asked: Asked, outcome: bytes) -> None:
@@ -129,7 +134,7 @@ class Checks:
                 blames[death.life] += {"crashed": 2, "killed": 1}.get(death.cause, 0)
         return max(blames.values(), default=0)
 
-    def _was_frozen(self, asked: Asked) -> bool:
+    def was_frozen(self, asked: Asked) -> bool:
         return any(
             struck.fault.kind == "freeze_gateway"
             and struck.since <= asked.answered_at

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 
+import msgspec
+
 from modelyard.core.messages import SERVING
 from tests.simulation.allowed import GRACE_S
 from tests.simulation.faults import RECOVERY_S, strike
@@ -112,7 +114,7 @@ class Course:
     async def _until_answered(self) -> None:
         """Wait for all answers, or until they should have come."""
         world = self._world
-        last = max((asked.deadline for asked in world.ledger.asked), default=0.0) + GRACE_S
+        last = max((asked.over_at for asked in world.ledger.asked), default=0.0) + GRACE_S
         await self._wait_for(self._is_answered, last - world.loop.time() + 0.1)
 
     def _is_answered(self) -> bool:
@@ -134,6 +136,10 @@ class Course:
                         at=0.0, id=str(nonce), nonce=nonce, model=model.number, gateway=number,
                         timeout_s=20.0,
                     )  # fmt: skip
+                    world.ask(ask, is_probe=True)
+                if model.kind:
+                    nonce = next(numbers)
+                    ask = msgspec.structs.replace(ask, id=str(nonce), nonce=nonce, pieces=3)
                     world.ask(ask, is_probe=True)
         await asyncio.sleep(0.005)
         await self._until_answered()

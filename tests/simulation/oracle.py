@@ -17,6 +17,7 @@ from tests.simulation.loop import SimulatedTask
 from tests.simulation.part import count_tasks
 from tests.simulation.parts import Embedded, Front, Gateway, Worker
 from tests.simulation.pooled import Pooled
+from tests.simulation.streams.checks import judge_leaving, judge_streams
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -45,6 +46,8 @@ def judge_rest(world: World) -> None:
     if not world.schedule.is_embedded:
         _judge_broker(world)
     _judge_runs(world)
+    judge_streams(world)
+    judge_leaving(world)
 
 
 def _judge_front(world: World, front: Front) -> None:

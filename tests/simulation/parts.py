@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modelyard.caches.layered import LayeredCache
@@ -20,6 +21,9 @@ from modelyard.gateway.preparing import Predicting
 from modelyard.transports.amqp.announcer import Announcer
 from modelyard.transports.amqp.consumer import AmqpConsumer
 from modelyard.transports.amqp.lanes import Capacity
+from modelyard.transports.amqp.pieces import PieceSender
+from modelyard.transports.amqp.replies import Replies
+from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.amqp.watcher import Watcher
 from modelyard.transports.local import LocalTransport
@@ -29,6 +33,7 @@ from tests.simulation.ledger import Asked, GatewayMetrics
 from tests.simulation.part import Part, background
 from tests.simulation.pooled import Pooled
 from tests.simulation.schedule import Model
+from tests.simulation.streams.reader import Reader
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -62,11 +67,18 @@ class Front(Part):
         asked.at = self.world.loop.time()
         asked.deadline = asked.at + ask.timeout_s
         model = self.world.schedule.models[ask.model]
-        call = self._door.enter(asked, model)
+        reader = None
+        if ask.pieces:
+            asked.most_s = model.stream_timeout_s
+            reader = Reader(self, asked)
+        call = self.door.enter(asked, model, reader)
+        if reader is not None:
+            reader.call = call
         if call is not None and call.outcome is None:
             self.calls[asked] = call
             if ask.leaves_after_s is not None:
-                self.world.loop.call_later(ask.leaves_after_s, self._leave, asked, call)
+                leave = partial(self._leave, asked, call) if reader is None else reader.leave
+                self.world.loop.call_later(ask.leaves_after_s, leave)
 
     def answered(self, asked: Asked) -> None:
         """A client's request is answered."""
@@ -76,7 +88,7 @@ class Front(Part):
 
     def _leave(self, asked: Asked, call: Predicting) -> None:
         if call.outcome is None:
-            asked.has_left = True
+            asked.has_left, asked.left_at = True, self.world.loop.time()
             gone = GivenUp("the client has left")
             call.settle(gone)
             asked.note(gone, self.world.loop.time())
@@ -101,7 +113,7 @@ class Front(Part):
             timeout_cap_s=TIMEOUT_CAP_S,
             clock=self.clock,
         )
-        self._door = Door(self)
+        self.door = Door(self)
 
     async def _finish(self) -> None:
         """Answer what is in progress."""
@@ -175,6 +187,10 @@ class Worker(Part):
             digest=lambda: self.pool.digest,
             on_consuming=self._on_consuming,
         )
+        departures = self.consumer._departures
+        self._open_departures = departures.open
+        departures.open = self._open_pieces  # type: ignore[method-assign]
+        self.pieces: PieceSender | None = None
         self.announcer = Announcer(
             broker,
             host=name,
@@ -206,6 +222,11 @@ class Worker(Part):
 
     def _announce(self, announcement: Announcement) -> None:
         self.announcer.announce(announcement)
+
+    async def _open_pieces(self, session: Session, replies: Replies) -> PieceSender:
+        """Keep what sends pieces, to look at it later."""
+        self.pieces = await self._open_departures(session, replies)
+        return self.pieces
 
     def _on_consuming(self) -> None:
         self.announcer.hurry()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from random import Random
 
 from tests.simulation.schedule import Act, Ask, Event, Fault, FaultKind, Model, Schedule
+from tests.simulation.streams.scenario import draw_streams
 
 LOAD_S = 5.0
 RUNNER_FAULTS: tuple[FaultKind, ...] = (
@@ -53,6 +54,9 @@ def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
         kinds = _draw_kinds(chance, is_embedded=is_embedded)
     events += [_draw_fault(chance, kind, times) for kind in kinds]
     is_far = chance.random() < 0.2
+    model, asks = draw_streams(Random(f"streams:{seed}"), len(models), is_embedded=is_embedded)
+    models += model
+    events += asks
     return Schedule(
         seed=seed,
         is_embedded=is_embedded,

@@ -16,6 +16,28 @@ Act = Literal["", "raise", "refuse", "exit", "oom", "hang"]
 Instance = tuple[int, Act, float]
 """What a client sends: a nonce, what it does, and how many milliseconds it takes by itself."""
 
+Kind = Literal["", "async", "generator", "engine"]
+"""How a model makes pieces; empty for one that answers one batch at a time."""
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """What a client sends to a model of a ``Kind``: an ``Instance``, and how many pieces it wants,
+    before which of them it does what ``act`` says, and how many milliseconds each takes.
+    """
+
+    nonce: int
+    act: Act
+    work_ms: float
+    pieces: int
+    breaks_at: int
+    piece_ms: float
+
+
+Piece = tuple[int, int, int, str]
+"""What such a model gives: the nonce, the piece's number, that of the run, and ballast."""
+
+PIECE_BYTES = 80
+
 FaultKind = Literal[
     "kill_runner", "load_fails", "load_crashes", "load_hangs", "no_room",
     "kill_worker", "freeze_worker", "stop_worker", "add_worker", "sleep",
@@ -32,6 +54,9 @@ class Ask(msgspec.Struct, frozen=True):
 
     ``nonce`` is that of the first instance; ``work_ms`` what it takes by itself; ``leaves_after_s``
     is when the client is gone; ``padding_bytes`` is white space, of input and answer alike.
+
+    ``pieces``: how many the answer has, see ``Order``; 0 for one that is wanted as a whole. The
+    client reads ``reads_per_s``, 0 for as fast as they come, and none after ``stops_at``.
     """
 
     at: float
@@ -48,6 +73,11 @@ class Ask(msgspec.Struct, frozen=True):
     leaves_after_s: float | None = None
     form: Form = "json"
     padding_bytes: int = 0
+    pieces: int = 0
+    breaks_at: int = 0
+    piece_ms: float = 0.0
+    reads_per_s: float = 0.0
+    stops_at: int | None = None
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -93,6 +123,10 @@ class Model(msgspec.Struct, frozen=True):
     load_s: float
     base_ms: float
     each_ms: float
+    kind: Kind = ""
+    concurrency: int = 0
+    piece_timeout_s: float = 30.0
+    stream_timeout_s: float = 60.0
 
     def answer(self, nonce: int) -> int:
         """Give what it answers to ``nonce``."""
@@ -117,9 +151,12 @@ class Schedule(msgspec.Struct, frozen=True):
     events: list[Event]
 
 
-def encode_input(ask: Ask) -> bytes:
+def encode_input(ask: Ask, model: Model) -> bytes:
     """Give what a client sends."""
     nonces = range(ask.nonce, ask.nonce + ask.instances)
+    if model.kind:
+        more = (ask.act, ask.work_ms, ask.pieces, ask.breaks_at, ask.piece_ms)
+        return msgspec.json.encode([Order(nonce, *more) for nonce in nonces])
     rows: list[Instance] = [(nonce, ask.act, ask.work_ms) for nonce in nonces]
     if ask.form == "msgpack":
         return msgspec.msgpack.encode(rows)

@@ -40,7 +40,9 @@ class _Log(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record."""
+        """Keep a record, but none of runners: each has a log of its own."""
+        if record.name.startswith("modelyard.runner"):
+            return
         error = record.exc_info[1] if record.exc_info else None
         extra = {k: v for k, v in vars(record).items() if k in _EXTRA}
         self._world.log(f"  log {record.levelname.lower()} {record.getMessage()} {extra} {error!r}")
@@ -97,8 +99,8 @@ def _bury_all(world: World) -> None:
     """Let go of all, also of the dead, whose tasks never end by themselves."""
     world.loop.close()
     log.setLevel(logging.CRITICAL + 1)
-    for part in world.parts:
-        for task in part.process.tasks:
+    for process in [*(part.process for part in world.parts), *world.processes]:
+        for task in process.tasks:
             if not task.done():
                 _bury(task)
-        part.process.tasks.clear()
+        process.tasks.clear()

@@ -69,6 +69,8 @@ class World:
         self.fronts: list[Front] = []
         self.workers: list[Worker] = []
         self.parts: list[Part] = []  # all that ever were
+        self.processes: list[Process] = []  # of runners, also those that are gone
+        self.run_numbers = count(1)
         self.faults: list[Struck] = []
         self.began = 0.0
         self._lives = count(1)
@@ -144,6 +146,8 @@ class World:
         front = up[ask.gateway % len(up)]
         asked = Asked(ask, gateway=front.name, at=self.loop.time(), is_probe=is_probe)
         self.ledger.asked.append(asked)
+        for nonce in range(ask.nonce, ask.nonce + ask.instances) if ask.nonce > 0 else ():
+            self.ledger.by_nonce[nonce] = asked
         front.process.soon(front.take, asked)
         self.log(f"client asks {front.name}: {ask}")
         return asked
