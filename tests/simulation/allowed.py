@@ -54,6 +54,9 @@ QUIET_FAULTS: frozenset[FaultKind] = frozenset(
 )
 """Those that end no process, no session and no queue."""
 
+SILENT_FAULTS = QUIET_FAULTS - {"junk", "add_worker"}
+"""Those of them that neither have requests sent again nor bring workers who know nothing yet."""
+
 OF_ACT: dict[str, set[str]] = {
     "": {"ok"},
     "raise": {"model_failed"},

@@ -70,6 +70,7 @@ class Front(Part):
         reader = None
         if ask.pieces:
             asked.most_s = model.stream_timeout_s
+            asked.deadline = min(asked.deadline, asked.at + asked.most_s)
             reader = Reader(self, asked)
         call = self.door.enter(asked, model, reader)
         if reader is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modelyard.core.stream import WINDOW
 from modelyard.pool.concurrent import ConcurrentSlot
 from modelyard.runner.concurrent.sources import OVERRUN
-from tests.simulation.allowed import GRACE_S, OF_ACT, QUIET_FAULTS, ROOMY_S, SILENT
+from tests.simulation.allowed import GRACE_S, OF_ACT, QUIET_FAULTS, ROOMY_S, SILENT, SILENT_FAULTS
 from tests.simulation.ledger import Asked
 from tests.simulation.pooled import Pooled
 from tests.simulation.schedule import Order
@@ -116,7 +116,7 @@ class StreamChecks:
 
 def judge_leaving(world: World) -> None:
     """See that what nobody waits for any more does not run, where nothing breaks."""
-    if not {struck.fault.kind for struck in world.faults} <= QUIET_FAULTS:
+    if not {struck.fault.kind for struck in world.faults} <= SILENT_FAULTS:
         return
     for run in world.ledger.runs:
         asked = world.ledger.by_nonce.get(run.nonce)
