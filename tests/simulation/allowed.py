@@ -48,6 +48,8 @@ ALLOWED: dict[FaultKind, set[str]] = {
     "cache_away": set(),
     "cache_full": set(),
     "cache_damaged": set(),
+    "database_away": set(),
+    "database_dumb": set(),
 }
 QUIET_FAULTS: frozenset[FaultKind] = frozenset(
     ("junk", "add_worker", "cache_slow", "cache_away", "cache_full", "cache_damaged")

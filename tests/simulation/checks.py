@@ -15,12 +15,13 @@ from tests.simulation.allowed import (
     ROOMY_S,
     SILENT,
 )
+from tests.simulation.jobs.checks import JobChecks
 from tests.simulation.ledger import Asked
 from tests.simulation.part import count_tasks
 from tests.simulation.parts import Gateway
 from tests.simulation.pooled import Pooled
 from tests.simulation.schedule import Ask, FaultKind, Instance
-from tests.simulation.streams.checks import StreamChecks
+from tests.simulation.streams.checks import StreamChecks, has_room
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -45,6 +46,7 @@ class Checks:
         self._handed: set[tuple[str, str]] = set()
         self.tasks: dict[str, int] = {}
         self.streams = StreamChecks(world)
+        self.jobs = JobChecks(world)
 
     def begin(self) -> None:
         """Begin to look, now and then."""
@@ -98,12 +100,13 @@ class Checks:
         allowed = set(OF_ACT[ask.act])
         if asked.is_probe:
             return allowed
+        is_short = asked.deadline - asked.at < ROOMY_S
         kinds: Counter[FaultKind] = Counter()
         for struck in self._world.faults:
             if struck.since <= asked.answered_at and asked.at <= struck.until:
                 kinds[struck.fault.kind] += 1
                 allowed |= struck.allowed
-                if ask.timeout_s < ROOMY_S:
+                if is_short:
                     allowed |= SILENT
         if {"kill_gateway", "stop_gateway"} & kinds.keys() and len(kinds) > 1:
             # A gateway that has never heard a worker of the target does not wait for one.
@@ -111,7 +114,7 @@ class Checks:
         if kinds["kill_runner"] > QUICK_RETRIES:
             allowed.add("model_not_ready")  # each of them may have hit a load
         model = schedule.models[ask.model]
-        if ask.timeout_s < ROOMY_S or schedule.is_heavy or ask.model in self._hanging:
+        if is_short or schedule.is_heavy or ask.model in self._hanging:
             allowed.add("deadline_exceeded")
         if schedule.is_heavy:
             allowed.add("overloaded")
@@ -218,7 +221,7 @@ class Checks:
                 self.problem(f"{pooled.life} has more than {pooled.model.max_runners} runners")
             if pooled.part.process.state != "up" or not pooled.pool._waiting:
                 continue
-            free = [s for s in pooled.pool._runners.slots if s.is_ready and not s.batch]
+            free = [slot for slot in pooled.pool._runners.slots if has_room(slot)]
             if not free:
                 continue
             now = pooled.part.clock()

@@ -13,9 +13,10 @@ import msgspec
 from modelyard.core.messages import SERVING
 from tests.simulation.allowed import GRACE_S
 from tests.simulation.faults import RECOVERY_S, strike
+from tests.simulation.jobs.checks import are_ended, jobs_end_by
 from tests.simulation.oracle import judge_end, judge_rest
 from tests.simulation.parts import Gateway
-from tests.simulation.schedule import Ask
+from tests.simulation.schedule import Ask, JobAsk
 from tests.simulation.world import World
 
 START_S = 40.0
@@ -47,11 +48,14 @@ class Course:
         for event in world.schedule.events:
             if isinstance(event, Ask):
                 world.loop.call_at(world.began + event.at, world.ask, event)
+            elif isinstance(event, JobAsk):
+                world.loop.call_at(world.began + event.at, world.submit, event)
             else:
                 world.loop.call_at(world.began + event.at, strike, world, event)
         over = max((e.at + getattr(e, "lasts_s", 0.0) for e in world.schedule.events), default=0.0)
         await asyncio.sleep(over + 0.01)
         await self._until_answered()
+        await self._until_jobs_end()
         if world.faults:
             await asyncio.sleep(self._recovered_at() - world.loop.time())
         if not await self._wait_for(self._is_serving, RECOVERY_S):
@@ -116,6 +120,12 @@ class Course:
         world = self._world
         last = max((asked.over_at for asked in world.ledger.asked), default=0.0) + GRACE_S
         await self._wait_for(self._is_answered, last - world.loop.time() + 0.1)
+
+    async def _until_jobs_end(self) -> None:
+        """Wait for the ends of all jobs, or until they should have come."""
+        give_up = jobs_end_by(self._world)
+        while not are_ended(self._world) and self._world.loop.time() < give_up:
+            await asyncio.sleep(0.5)
 
     def _is_answered(self) -> bool:
         world = self._world

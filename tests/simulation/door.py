@@ -14,7 +14,10 @@ from modelyard.gateway.formats import JsonLines
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.predict_door import PredictDoor
+from modelyard.gateway.known import Given
 from modelyard.gateway.preparing import Predicting
+from modelyard.gateway.submitting import Submitting
+from modelyard.gateway.types import Respond
 from tests.simulation.ledger import Asked
 from tests.simulation.schedule import Ask, Model, encode_input
 
@@ -60,6 +63,14 @@ class Door:
             clock=front.clock,
             cors=Cors(""),
         )
+
+    def take_jobs(self, submitting: Submitting) -> None:
+        """Make jobs of requests from now on."""
+        self._endpoint.jobs = submitting
+
+    def begin(self, plan: Plan, body: bytes, respond: Respond, given: Given) -> None:
+        """Hand over a request that is not among those of the ledger."""
+        self._endpoint.begin(plan, body, respond, given=given)
 
     def enter(
         self, asked: Asked, model: Model, reader: Reader | None = None

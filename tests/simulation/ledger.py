@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelyard.core.call import Outcome
 from modelyard.core.errors import RequestError
@@ -11,6 +11,9 @@ from modelyard.core.messages import Answers
 from modelyard.core.names import Target
 from modelyard.dispatch.interfaces import CacheUse
 from tests.simulation.schedule import Ask
+
+if TYPE_CHECKING:
+    from tests.simulation.jobs.clients import Submitted
 
 
 class Asked:
@@ -74,6 +77,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.jobs: list[Submitted] = []
         self.by_nonce: dict[int, Asked] = {}  # without what several may have asked
         self.runs: list[Run] = []
         self.deaths: list[Death] = []

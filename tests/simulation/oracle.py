@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from modelyard.core.errors import RequestError
 from modelyard.gateway.question import INLINE_PARSE_BYTES
 from tests.simulation.faults import LOADS
+from tests.simulation.jobs.checks import judge_jobs
 from tests.simulation.ledger import Asked
 from tests.simulation.loop import SimulatedTask
 from tests.simulation.part import count_tasks
@@ -48,6 +49,7 @@ def judge_rest(world: World) -> None:
     _judge_runs(world)
     judge_streams(world)
     judge_leaving(world)
+    judge_jobs(world)
 
 
 def _judge_front(world: World, front: Front) -> None:
@@ -86,9 +88,13 @@ def _judge_books(world: World, front: Front) -> None:
         and (asked.code == "deadline_exceeded" or asked.outcome.detail == BROKER_AWAY)
         for asked in mine
     )
+    codes = Counter(asked.code for asked in mine)
+    codes.update(front.refusals)
+    if front.office is not None:
+        for (code, detail), times in front.office.dispatching.outcomes.items():
+            late += times * (code == "deadline_exceeded" or detail == BROKER_AWAY)
     if front.metrics.expirations != late:
         problem(f"{name} counts {front.metrics.expirations} expired, the ledger {late}")
-    codes = Counter(asked.code for asked in mine)
     if codes != front.metrics.codes:
         problem(f"{name} counts {dict(front.metrics.codes)}, the ledger {dict(codes)}")
     for use in ("hit", "miss", "coalesced"):
@@ -160,6 +166,8 @@ def _judge_runs(world: World) -> None:
     grace_s = 0.005 + 2 * world.schedule.skew_s
     for run in world.ledger.runs:
         meant = asks[run.life.partition(":")[2], run.nonce]
+        if not meant:
+            continue  # it is of a job
         is_late = all(a.deadline + grace_s < run.at for a in meant)
         if run.is_first_of_batch and is_late and not any(_begins_late(world, a) for a in meant):
             problem(f"{run.life} ran {run.nonce} {run.at - meant[0].deadline:.3f} s too late")
@@ -231,6 +239,8 @@ def _judge_poison(world: World, asks: defaultdict[tuple[str, int], list[Asked]])
             weights[death.life, nonce].append(weight)
     for (life, nonce), gathered in weights.items():
         meant = asks[life.partition(":")[2], nonce]
+        if not meant:
+            continue  # it is of a job, each of whose attempts begins without blame
         submissions = sum(world.ledger.submissions[life, asked.ask.id] for asked in meant)
         if sum(gathered[:-1]) >= 4 * max(1, submissions):
             act = meant[0].ask.act

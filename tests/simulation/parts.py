@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from modelyard.transports.amqp.watcher import Watcher
 from modelyard.transports.local import LocalTransport
 from tests.simulation.cache import SimulatedFarCache
 from tests.simulation.door import Door
+from tests.simulation.jobs.office import Office
 from tests.simulation.ledger import Asked, GatewayMetrics
 from tests.simulation.part import Part, background
 from tests.simulation.pooled import Pooled
@@ -54,6 +56,8 @@ class Front(Part):
         self.metrics = GatewayMetrics()
         self.catalog = Catalog(is_complete=lambda: self.is_ready)
         self.calls: dict[Asked, Predicting] = {}
+        self.office: Office | None = None
+        self.refusals: Counter[str] = Counter()  # of jobs
         self._changed = asyncio.Event()
 
     @property
@@ -144,11 +148,22 @@ class Gateway(Front):
             broker, capacity=self._capacity, on_unroutable=self.watcher.forget_asleep
         )
         self._make_dispatch(self.transport)
+        if world.database is not None:
+            self.office = Office(self, world.database)
 
     async def _run(self) -> None:
-        async with background(self.transport.run(), self.watcher.run()):
+        office = self.office
+        jobs = []
+        if office is not None:
+            self.door.take_jobs(office.open())
+            jobs = office.runs()
+        async with background(self.transport.run(), self.watcher.run(), *jobs):
             await self._stop.wait()
+            if office is not None:
+                office.is_closing = True
             await self._finish()
+            if office is not None:
+                await office.drain(DRAIN_S)
 
     @property
     def is_ready(self) -> bool:

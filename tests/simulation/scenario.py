@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from tests.simulation.jobs.scenario import draw_jobs
 from tests.simulation.schedule import Act, Ask, Event, Fault, FaultKind, Model, Schedule
 from tests.simulation.streams.scenario import draw_streams
 
@@ -57,6 +58,11 @@ def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
     model, asks = draw_streams(Random(f"streams:{seed}"), len(models), is_embedded=is_embedded)
     models += model
     events += asks
+    job_model, jobs = draw_jobs(
+        Random(f"jobs:{seed}"), len(models), is_embedded=is_embedded, has_faults=not only
+    )
+    models += job_model
+    events += jobs
     return Schedule(
         seed=seed,
         is_embedded=is_embedded,

@@ -46,6 +46,7 @@ FaultKind = Literal[
     "delete_queue", "delete_own_queue", "unbind", "full_queue", "junk",
     "reset", "cut", "stall", "silent", "half_open", "refuse", "damage",
     "cache_slow", "cache_away", "cache_full", "cache_damaged",
+    "database_away", "database_dumb",
 ]  # fmt: skip
 
 
@@ -80,6 +81,24 @@ class Ask(msgspec.Struct, frozen=True):
     stops_at: int | None = None
 
 
+class JobAsk(msgspec.Struct, frozen=True):
+    """A client submits a job, until it is accepted. See ``Order`` in ``gateway/orders.py``."""
+
+    at: float
+    id: str
+    nonce: int
+    model: int
+    gateway: int = 0
+    act: Act = ""
+    work_ms: float = 0.0
+    timeout_s: float = 30.0
+    priority: int = 0
+    delay_s: float = 0.0
+    expires_s: float | None = None
+    max_attempts: int | None = None
+    cancel_after_s: float | None = None
+
+
 class Fault(msgspec.Struct, frozen=True):
     """Something breaks. ``whose`` is the number of a gateway, worker or model; ``amount`` says how
     much, in the units of the kind."""
@@ -91,7 +110,7 @@ class Fault(msgspec.Struct, frozen=True):
     amount: int = 0
 
 
-Event = Ask | Fault
+Event = Ask | JobAsk | Fault
 
 
 class Struck(NamedTuple):

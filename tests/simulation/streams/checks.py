@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.core.stream import WINDOW
 from modelyard.pool.concurrent import ConcurrentSlot
+from modelyard.pool.slot import Slot
 from modelyard.runner.concurrent.sources import OVERRUN
 from tests.simulation.allowed import GRACE_S, OF_ACT, QUIET_FAULTS, ROOMY_S, SILENT, SILENT_FAULTS
 from tests.simulation.ledger import Asked
@@ -25,6 +26,7 @@ class StreamChecks:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._begun: set[tuple[str, int]] = set()
 
     def problem(self, text: str) -> None:
         """Note that a promise is broken."""
@@ -52,6 +54,14 @@ class StreamChecks:
         if asked.has_left and self._world.loop.time() > asked.left_at + LEAVE_S:
             if {struck.fault.kind for struck in self._world.faults} <= QUIET_FAULTS:
                 self.problem(f"{life} goes on with {order.nonce}, whose reader has left")
+
+    def on_begun(self, life: str, order: Order) -> None:
+        """See that a stream that has given pieces is not run again, where it was asked once."""
+        asked, ledger = self._world.ledger.by_nonce[order.nonce], self._world.ledger
+        submitted = ledger.submissions[life, asked.ask.id]
+        if asked.pieces and (life, order.nonce) in self._begun and submitted == 1:
+            self.problem(f"{life} ran {order.nonce} again after it had given pieces")
+        self._begun.add((life, order.nonce))
 
     def on_end(self, asked: Asked, end: End) -> None:
         """See that an answer that is whole has all of its pieces."""
@@ -112,6 +122,16 @@ class StreamChecks:
         if ask.stops_at is not None or ask.leaves_after_s is not None:
             allowed.add("client_gone")
         return allowed
+
+
+def has_room(slot: Slot) -> bool:
+    """Return whether a runner could begin with something."""
+    if not slot.is_ready or not slot.batch:
+        return slot.is_ready
+    if not isinstance(slot, ConcurrentSlot) or slot._suspect is not None:
+        return False
+    has_suspects = slot._owner.has_suspects
+    return not has_suspects and len(slot._under_way) < slot._manifest.batching.concurrency
 
 
 def judge_leaving(world: World) -> None:

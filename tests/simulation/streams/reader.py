@@ -14,8 +14,10 @@ import msgspec
 
 from modelyard.core.errors import Failure, GivenUp, from_failure
 from modelyard.gateway.preparing import Predicting
+from modelyard.core.stream import WINDOW
 from modelyard.gateway.stall import Stall
 from modelyard.gateway.stream_writer import StreamWriter
+from modelyard.runner.concurrent.sources import OVERRUN
 from tests.simulation.ledger import Asked
 from tests.simulation.schedule import PIECE_BYTES, Piece
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 HIGH_BYTES = 32 * PIECE_BYTES  # as in asyncio, but smaller, so that short streams fill it
 LOW_BYTES = HIGH_BYTES // 4
+LINE_BYTES = PIECE_BYTES + 60
 READ_S = 0.05
 
 
@@ -98,6 +101,9 @@ class Reader:
         self.transport = Socket(self)
         self.writer = StreamWriter(self, is_chunked=False)
         self._stall = Stall(self._loop, self.transport)
+        kind = front.world.schedule.models[asked.ask.model].kind
+        unread = WINDOW + (OVERRUN if kind == "engine" else 0)
+        self._most_bytes = HIGH_BYTES + unread * LINE_BYTES
         self._run: int | None = None
         self._is_head_read = self._is_over = self._is_paused = False
         self._is_reading = False
@@ -117,11 +123,13 @@ class Reader:
 
     def on_answered(self) -> None:
         """See that the answer has ended in one of the ways in which it may."""
-        if not self._is_over:
+        if not self._is_over and self._front.process.state != "dead":
             self._checks.problem(f"{self._asked.ask.id} was cut off without a word")
 
     def wrote(self, data: bytes) -> None:
         """Judge what is written, and let the client read it."""
+        if self._front.process.state == "dead":
+            return  # it is cleared away
         if self._is_over:
             self._checks.problem(f"{self._asked.ask.id} got {data[:60]!r} after its end")
         elif not self._is_head_read:
@@ -132,6 +140,8 @@ class Reader:
             for line in data.splitlines():
                 if line:
                     self._on_line(_lines.decode(line))
+        if self.transport.unread > self._most_bytes:
+            self._checks.problem(f"{self._asked.ask.id} fills memory: {self.transport.unread} bytes")
         if self.transport.unread > HIGH_BYTES and not self._is_paused:
             self._is_paused = True
             self._stall.watch()

@@ -42,6 +42,7 @@ class Rig:
         """Note that a stream begins."""
         self.began([order])
         begun = Begun(order, next(self.world.run_numbers))
+        self.world.checks.streams.on_begun(self.life, order)
         self.world.log(f"{self.life} begins {order} as run {begun.number}")
         return begun
 
