@@ -83,7 +83,7 @@ def _judge_end(world: World, one: Submitted, row: Any, result: bytes | None) -> 
         allowed.add("failed")
     if one.was_cancelling:
         allowed.add("cancelled")
-    if ask.expires_s is not None or kinds - QUIET_FAULTS or ask.act or world.schedule.is_heavy:
+    if ask.expires_s is not None or kinds - QUIET_FAULTS or world.schedule.is_heavy:
         allowed.add("expired")
     if row.state not in allowed:
         problem(f"{name} {row.state}: {row.error}, not one of {allowed}")

@@ -6,8 +6,9 @@ from random import Random
 
 from tests.simulation.schedule import Act, Event, Fault, FaultKind, JobAsk, Model
 
-SHARE = 0.15
+SHARE = 0.25
 LOAD_S = 5.0
+LONG_MS = 10_000.0
 FIRST_ID = 2_000_000
 DATABASE_FAULTS: tuple[FaultKind, ...] = ("database_away", "database_dumb")
 
@@ -47,6 +48,9 @@ def draw_jobs(
                     lasts_s=chance.choice((0.05, 0.5, 3.0, 40.0)),
                 )
             )
+    if any(isinstance(event, JobAsk) and event.work_ms > LONG_MS for event in events):
+        if has_faults and chance.random() < 0.5:  # it stops before that is done
+            events.append(Fault(at=LOAD_S, kind="stop_gateway", whose=chance.randrange(3)))
     return [model], events
 
 

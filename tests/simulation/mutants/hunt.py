@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from tests.simulation.explore import run
 from tests.simulation.mutants.amqp import AMQP
 from tests.simulation.mutants.core import CORE
+from tests.simulation.mutants.jobs import JOBS
 from tests.simulation.mutants.mutant import Mutant, applied
 from tests.simulation.mutants.streams import STREAMS
 from tests.simulation.scenario import draw
 from tests.simulation.schedule import Fault
 
-MUTANTS = (*CORE, *AMQP, *STREAMS)
+MUTANTS = (*CORE, *AMQP, *STREAMS, *JOBS)
 
 
 def find(mutant: Mutant, seeds: Sequence[int]) -> tuple[int, str] | None:
