@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from modelyard.calling.caller import MARGIN_S
 from modelyard.core.call import Call
 from modelyard.pool.slot import QUICK_RETRIES
 from tests.simulation.allowed import (
@@ -15,6 +16,7 @@ from tests.simulation.allowed import (
     ROOMY_S,
     SILENT,
 )
+from tests.simulation.calls.checks import allowed_of_calls
 from tests.simulation.jobs.checks import JobChecks
 from tests.simulation.ledger import Asked
 from tests.simulation.part import count_tasks
@@ -41,6 +43,8 @@ class Checks:
         # What is asked together with something that hangs may have to wait for it.
         self._hanging = {ask.model for ask in asks if ask.act in ("hang", "oom")}
         self._uncounted = {ask.model for ask in asks if ask.form == "msgpack"}
+        called = {name for model in world.schedule.models for name in model.calls}
+        self._uncounted |= {one.number for one in world.schedule.models if one.name in called}
         self._held: set[tuple[str, int]] = set()
         self._unjust: defaultdict[str, int] = defaultdict(int)
         self._handed: set[tuple[str, str]] = set()
@@ -66,7 +70,10 @@ class Checks:
         late_s = asked.answered_at - asked.deadline
         if late_s > GRACE_S and not self.was_frozen(asked):
             self.problem(f"{ask.id} was answered {late_s:.3f} s after its deadline: {asked.code}")
-        if asked.code == "deadline_exceeded" and late_s < -0.001 - 2 * world.schedule.skew_s:
+        early_s = 0.001 + 2 * world.schedule.skew_s
+        if world.schedule.models[ask.model].calls:
+            early_s += MARGIN_S
+        if asked.code == "deadline_exceeded" and late_s < -early_s:
             self.problem(f"{ask.id} was called late {-late_s:.3f} s too early")
         if asked.has_left:
             if asked.code != "client_gone":
@@ -98,8 +105,14 @@ class Checks:
         """Give the codes that the table of faults allows."""
         ask, schedule = asked.ask, self._world.schedule
         allowed = set(OF_ACT[ask.act])
+        if schedule.is_in_circle(schedule.models[ask.model]):
+            allowed = {"model_not_ready"}
+        if schedule.calls_into_circle(schedule.models[ask.model]):
+            allowed = {"unavailable"}
         if asked.is_probe:
             return allowed
+        if schedule.models[ask.model].calls:
+            allowed |= allowed_of_calls(self._world, asked)
         is_short = asked.deadline - asked.at < ROOMY_S
         kinds: Counter[FaultKind] = Counter()
         for struck in self._world.faults:

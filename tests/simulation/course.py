@@ -79,6 +79,7 @@ class Course:
     def _is_serving(self) -> bool:
         world = self._world
         models = [m for m in world.schedule.models if m.workers or world.schedule.is_embedded]
+        models = [m for m in models if not world.schedule.is_in_circle(m)]
         for front in world.fronts:
             if front.process.state != "up":
                 return False
@@ -140,6 +141,8 @@ class Course:
             for model in world.schedule.models:
                 if not (model.workers or world.schedule.is_embedded):
                     continue
+                if world.schedule.is_in_circle(model):
+                    continue
                 for _ in range(PROBES):
                     nonce = next(numbers)
                     ask = Ask(
@@ -147,7 +150,7 @@ class Course:
                         timeout_s=20.0,
                     )  # fmt: skip
                     world.ask(ask, is_probe=True)
-                if model.kind:
+                if model.kind and not model.calls:
                     nonce = next(numbers)
                     ask = msgspec.structs.replace(ask, id=str(nonce), nonce=nonce, pieces=3)
                     world.ask(ask, is_probe=True)

@@ -68,9 +68,11 @@ class Door:
         """Make jobs of requests from now on."""
         self._endpoint.jobs = submitting
 
-    def begin(self, plan: Plan, body: bytes, respond: Respond, given: Given) -> None:
+    def begin(
+        self, plan: Plan, body: bytes, respond: Respond, given: Given
+    ) -> Predicting | None:
         """Hand over a request that is not among those of the ledger."""
-        self._endpoint.begin(plan, body, respond, given=given)
+        return self._endpoint.begin(plan, body, respond, given=given)
 
     def enter(
         self, asked: Asked, model: Model, reader: Reader | None = None

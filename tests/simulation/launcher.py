@@ -11,6 +11,7 @@ from typing import Any
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Reply
+from tests.simulation.calls.runner import CallingRunner
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.runners import SimulatedRunner
@@ -84,7 +85,11 @@ class Launcher:
         await asyncio.sleep(self.chance.uniform(0.001, 0.02))
         if self.trouble.no_room:
             raise BlockingIOError(11, "Resource temporarily unavailable")
-        kind = ConcurrentRunner if manifest.batching.concurrency else SimulatedRunner
+        kind: type[SimulatedRunner] = SimulatedRunner
+        if manifest.calls.models:
+            kind = CallingRunner
+        if manifest.batching.concurrency:
+            kind = ConcurrentRunner
         runner = kind(self, manifest, on_reply=on_reply, on_closed=on_closed)
         self.runners.append(runner)
         return runner

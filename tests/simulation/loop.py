@@ -42,6 +42,7 @@ class Process:
         self.context: Context = copy_context()
         self.context.run(PROCESS.set, self)
         self.tasks: list[asyncio.Task[Any]] = []
+        self.clock: Callable[[], float] | None = None  # its machine's, where somebody asks for it
         self._loop = loop
         self._held: list[asyncio.Handle] = []
 

@@ -90,6 +90,9 @@ def _judge_books(world: World, front: Front) -> None:
     )
     codes = Counter(asked.code for asked in mine)
     codes.update(front.refusals)
+    for (code, detail), times in front.inner_codes.items():
+        codes[code] += times
+        late += times * (code == "deadline_exceeded" or detail == BROKER_AWAY)
     if front.office is not None:
         for (code, detail), times in front.office.dispatching.outcomes.items():
             late += times * (code == "deadline_exceeded" or detail == BROKER_AWAY)
@@ -182,7 +185,10 @@ def _judge_submissions(world: World) -> None:
     times: Counter[str] = Counter()
     for (_, request_id), number in world.ledger.submissions.items():
         times[request_id] += number
-    again = [request_id for request_id, number in times.items() if number > 1]
+    # Not those of models that call others, which have the same ids, nor of jobs.
+    models = world.schedule.models
+    ids = [asked.ask.id for asked in world.ledger.asked if not models[asked.ask.model].calls]
+    again = [request_id for request_id in ids if times[request_id] > 1]
     if again and not world.faults and not world.has_retries():
         world.checks.problem(f"{again} came to a pool more than once")
 

@@ -29,6 +29,7 @@ from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.amqp.watcher import Watcher
 from modelyard.transports.local import LocalTransport
 from tests.simulation.cache import SimulatedFarCache
+from tests.simulation.calls.http import Inner
 from tests.simulation.door import Door
 from tests.simulation.jobs.office import Office
 from tests.simulation.ledger import Asked, GatewayMetrics
@@ -55,10 +56,12 @@ class Front(Part):
         super().__init__(world, name)
         self.metrics = GatewayMetrics()
         self.catalog = Catalog(is_complete=lambda: self.is_ready)
-        self.calls: dict[Asked, Predicting] = {}
+        self.calls: dict[Asked | Inner, Predicting] = {}
+        self.inner: set[Inner] = set()  # of models
+        self.inner_codes: Counter[tuple[str, str]] = Counter()  # by code and detail
         self.office: Office | None = None
         self.refusals: Counter[str] = Counter()  # of jobs
-        self._changed = asyncio.Event()
+        self.changed = asyncio.Event()
 
     @property
     def is_ready(self) -> bool:
@@ -88,7 +91,7 @@ class Front(Part):
     def answered(self, asked: Asked) -> None:
         """A client's request is answered."""
         self.calls.pop(asked, None)
-        self._changed.set()
+        self.changed.set()
         self.world.note_answer(asked)
 
     def _leave(self, asked: Asked, call: Predicting) -> None:
@@ -101,6 +104,8 @@ class Front(Part):
 
     def kill(self) -> None:
         super().kill()
+        for inner in sorted(self.inner, key=lambda one: one.ask.id):
+            inner.lose()
         for asked in self.world.ledger.asked:
             if asked.gateway == self.name and not asked.answers:
                 asked.is_excused = True
@@ -125,8 +130,8 @@ class Front(Part):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while self.calls:
-                    self._changed.clear()
-                    await self._changed.wait()
+                    self.changed.clear()
+                    await self.changed.wait()
 
 
 class Gateway(Front):

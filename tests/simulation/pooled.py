@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 from modelyard.core.call import Call
+from modelyard.core.calls import Calls
 from modelyard.core.manifest import Batching, Cache, Limits, Manifest, Scaling
 from modelyard.core.messages import Announcement
 from modelyard.pool.concurrent import ConcurrentSlot
@@ -25,6 +26,7 @@ def manifest_of(model: Model) -> Manifest:
         name=model.name,
         version=model.version,
         class_="model:Model",
+        calls=Calls(models=list(model.calls)),
         cache=Cache(ttl_s=model.cache_ttl_s),
         batching=Batching(
             max_batch_size=model.max_batch_size,

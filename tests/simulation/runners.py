@@ -209,6 +209,9 @@ class SimulatedRunner:
             min(size, len(instances) - start) for start in range(0, len(instances), size)
         ]
         self._model_s += took_s
+        self._work(instances, took_s)
+
+    def _work(self, instances: list[Instance], took_s: float) -> None:
         self._loop.call_later(took_s, self._stepped, instances)
 
     def _stepped(self, instances: list[Instance]) -> None:

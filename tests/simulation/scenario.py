@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from tests.simulation.calls.scenario import draw_calls
 from tests.simulation.jobs.scenario import draw_jobs
 from tests.simulation.schedule import Act, Ask, Event, Fault, FaultKind, Model, Schedule
 from tests.simulation.streams.scenario import draw_streams
@@ -63,6 +64,11 @@ def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
     )
     models += job_model
     events += jobs
+    callers, asks = draw_calls(
+        Random(f"calls:{seed}"), len(models), is_embedded=is_embedded
+    )
+    models += callers
+    events += asks
     return Schedule(
         seed=seed,
         is_embedded=is_embedded,

@@ -8,6 +8,7 @@ import msgspec
 
 from modelyard.core.batch import Priority
 from modelyard.core.messages import Form
+from modelyard.core.trail import find_circle
 
 Act = Literal["", "raise", "refuse", "exit", "oom", "hang"]
 """What an input makes its runner do beside answering: ``refuse`` is no input that the model takes,
@@ -146,6 +147,7 @@ class Model(msgspec.Struct, frozen=True):
     concurrency: int = 0
     piece_timeout_s: float = 30.0
     stream_timeout_s: float = 60.0
+    calls: tuple[str, ...] = ()
 
     def answer(self, nonce: int) -> int:
         """Give what it answers to ``nonce``."""
@@ -168,6 +170,16 @@ class Schedule(msgspec.Struct, frozen=True):
     has_far_cache: bool
     is_heavy: bool
     events: list[Event]
+
+    def is_in_circle(self, model: Model) -> bool:
+        """Return whether a model calls itself, by way of others."""
+        return bool(find_circle(model.name, {one.name: one.calls for one in self.models}))
+
+    def calls_into_circle(self, model: Model) -> bool:
+        """Return whether a model calls one that is in a circle, by way of others or not."""
+        by_name = {one.name: one for one in self.models}
+        called = [by_name[name] for name in model.calls] if not self.is_in_circle(model) else []
+        return any(self.is_in_circle(one) or self.calls_into_circle(one) for one in called)
 
 
 def encode_input(ask: Ask, model: Model) -> bytes:

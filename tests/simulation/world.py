@@ -75,6 +75,7 @@ class World:
         self.parts: list[Part] = []  # all that ever were
         self.processes: list[Process] = []  # of runners, also those that are gone
         self.run_numbers = count(1)
+        self.chance_of_calls = self.chance("calls")
         self.faults: list[Struck] = []
         self.began = 0.0
         self._lives = count(1)

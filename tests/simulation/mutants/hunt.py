@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tests.simulation.explore import run
 from tests.simulation.mutants.amqp import AMQP
+from tests.simulation.mutants.calls import CALLS
 from tests.simulation.mutants.core import CORE
 from tests.simulation.mutants.jobs import JOBS
 from tests.simulation.mutants.mutant import Mutant, applied
@@ -14,7 +15,7 @@ from tests.simulation.mutants.streams import STREAMS
 from tests.simulation.scenario import draw
 from tests.simulation.schedule import Fault
 
-MUTANTS = (*CORE, *AMQP, *STREAMS, *JOBS)
+MUTANTS = (*CORE, *AMQP, *STREAMS, *JOBS, *CALLS)
 
 
 def find(mutant: Mutant, seeds: Sequence[int]) -> tuple[int, str] | None:

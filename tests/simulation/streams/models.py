@@ -40,6 +40,8 @@ class _Worker:
             raise InvalidInput("not this")
         if "hang" in acts:
             await asyncio.Event().wait()
+        if self.runner.calls is not None:
+            await self.runner.calls.ask([order.nonce for order in orders])
         model, chance = self.runner.launcher.model, self.runner.launcher.chance
         took_ms = model.base_ms + sum(model.each_ms + order.work_ms for order in orders)
         await asyncio.sleep(took_ms / 1000 * chance.uniform(0.9, 1.1))

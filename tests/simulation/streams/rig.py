@@ -31,12 +31,17 @@ class Rig:
     def __init__(self, world: World, life: str) -> None:
         self.world = world
         self.life = life
+        self._seen: set[int] = set()
 
     def began(self, orders: Sequence[Order]) -> None:
-        """Note that instances came to the model, together."""
+        """Note that instances came to the model, together; maybe once more, each by itself, after a
+        batch has failed: then it may be late for some.
+        """
         now = self.world.loop.time()
         for position, order in enumerate(orders):
-            self.world.ledger.runs.append(Run(order.nonce, self.life, now, position == 0))
+            is_first = position == 0 and order.nonce not in self._seen
+            self.world.ledger.runs.append(Run(order.nonce, self.life, now, is_first))
+        self._seen.update(order.nonce for order in orders)
 
     def begin(self, order: Order) -> Begun:
         """Note that a stream begins."""

@@ -22,6 +22,7 @@ from modelyard.core.messages import (
 )
 from modelyard.runner.concurrent.host import ConcurrentModel
 from modelyard.runner.concurrent.serving import Serving
+from tests.simulation.calls.runner import Calls
 from tests.simulation.loop import Process
 from tests.simulation.runners import PIPE_S, SimulatedRunner
 from tests.simulation.streams.models import contract_for, make
@@ -64,7 +65,11 @@ class ConcurrentRunner(SimulatedRunner):
         self.launcher = launcher
         self.rig = launcher.rig
         self.process = Process(f"runner of {launcher.life}", launcher.loop)
+        self.process.clock = launcher.clock
         self.rig.host(self.process)
+        self.calls: Calls | None = None
+        if manifest.calls.models:
+            self.calls = Calls(self.rig.world, manifest, self.process)
         self.serving: Serving | None = None
         self._given: dict[int, list[int]] = {}  # by number, the nonces of what it has
         self._hosted: ConcurrentModel
@@ -76,7 +81,9 @@ class ConcurrentRunner(SimulatedRunner):
         if isinstance(message, Begin):
             self.launcher.on_handed(self, message.id)
             contract = contract_for(self.launcher.model.kind)
-            orders = [one for raw in message.inputs for one in contract.decode(raw, "json")]
+            forms = message.forms or ["json"] * len(message.inputs)
+            given = zip(message.inputs, forms, strict=True)
+            orders = [one for raw, form in given for one in contract.decode(raw, form)]
             self._given[message.id] = [order.nonce for order in orders]
         frame = bytes(encode_frame(message))
         self._heard = max(self._heard, self._loop.time() + self.launcher.chance.uniform(*PIPE_S))
@@ -87,7 +94,7 @@ class ConcurrentRunner(SimulatedRunner):
     def orphaned(self) -> None:
         """See ``SimulatedRunner``."""
         super().orphaned()
-        self.process.kill()
+        self._vanish()
 
     def end(self, code: int) -> None:
         """End by itself."""
@@ -108,6 +115,7 @@ class ConcurrentRunner(SimulatedRunner):
             manifest=self._manifest,
             folder=Path("/nowhere"),
             digest="",
+            caller=None if self.calls is None else self.calls.caller,
             clock=self.launcher.clock,
         )
         ended = self._loop.create_future()
@@ -125,7 +133,12 @@ class ConcurrentRunner(SimulatedRunner):
 
     def _die(self, code: int) -> None:
         super()._die(code)
+        self._vanish()
+
+    def _vanish(self) -> None:
         self.process.kill()
+        if self.calls is not None:
+            self.calls.http.vanish()
 
     def wrote(self, data: bytes) -> None:
         """Carry to the pool what the loop writes."""
