@@ -169,8 +169,11 @@ def _judge_runs(world: World) -> None:
     grace_s = 0.005 + 2 * world.schedule.skew_s
     for run in world.ledger.runs:
         meant = asks[run.life.partition(":")[2], run.nonce]
-        if not meant:
-            continue  # it is of a job
+        if not meant:  # it is of a job, or of a model that another one calls
+            asked_first = world.ledger.by_nonce.get(run.nonce)
+            if asked_first is not None and run.at > asked_first.deadline + grace_s:
+                problem(f"{run.life} ran {run.nonce} for {asked_first.ask.id}, which is late")
+            continue
         is_late = all(a.deadline + grace_s < run.at for a in meant)
         if run.is_first_of_batch and is_late and not any(_begins_late(world, a) for a in meant):
             problem(f"{run.life} ran {run.nonce} {run.at - meant[0].deadline:.3f} s too late")

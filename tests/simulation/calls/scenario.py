@@ -50,7 +50,7 @@ def draw_calls(
                 model=chance.choice((numbers[0], numbers[0], *numbers)),
                 gateway=chance.randrange(3),
                 instances=chance.choice((1, 1, 1, 3)),
-                timeout_s=chance.choice((30.0, 30.0, 2.0)),
+                timeout_s=chance.choice((30.0, 30.0, 2.0, 0.3)),
                 priority="high" if chance.random() < 0.2 else "normal",
                 leaves_after_s=chance.expovariate(20) if chance.random() < 0.1 else None,
             )
@@ -78,7 +78,7 @@ def _draw_model(
         max_in_flight=1000,
         load_timeout_s=3.0,
         load_s=0.1,
-        base_ms=chance.choice((1.0, 5.0, 20.0)),
+        base_ms=chance.choice((1.0, 5.0, 20.0, 80.0)),
         each_ms=0.1,
         kind="async" if kind else "",
         concurrency=chance.choice((1, 2, 8)) if kind else 0,

@@ -68,6 +68,12 @@ STREAMS: tuple[Mutant, ...] = (
         "pass",
     ),
     one(
+        "a first piece may come after the time of all",
+        "dispatch.streams:Streams.start",
+        "min(timeout_s, known.limits.stream_timeout_s)",
+        "timeout_s",
+    ),
+    one(
         "the time of all pieces has no end",
         "dispatch.streams:Streams._on_pieces",
         "min(self._clock() + limits.piece_timeout_s, last)",
