@@ -105,14 +105,10 @@ class Checks:
         """Give the codes that the table of faults allows."""
         ask, schedule = asked.ask, self._world.schedule
         allowed = set(OF_ACT[ask.act])
-        if schedule.is_in_circle(schedule.models[ask.model]):
-            allowed = {"model_not_ready"}
-        if schedule.calls_into_circle(schedule.models[ask.model]):
-            allowed = {"unavailable"}
+        if schedule.models[ask.model].calls:
+            allowed = allowed_of_calls(self._world, asked)
         if asked.is_probe:
             return allowed
-        if schedule.models[ask.model].calls:
-            allowed |= allowed_of_calls(self._world, asked)
         is_short = asked.deadline - asked.at < ROOMY_S
         kinds: Counter[FaultKind] = Counter()
         for struck in self._world.faults:

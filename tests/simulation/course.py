@@ -124,9 +124,8 @@ class Course:
 
     async def _until_jobs_end(self) -> None:
         """Wait for the ends of all jobs, or until they should have come."""
-        give_up = jobs_end_by(self._world)
-        while not are_ended(self._world) and self._world.loop.time() < give_up:
-            await asyncio.sleep(0.5)
+        seconds = jobs_end_by(self._world) - self._world.loop.time()
+        await self._wait_for(lambda: are_ended(self._world), seconds, look_every_s=0.5)
 
     def _is_answered(self) -> bool:
         world = self._world
@@ -167,11 +166,13 @@ class Course:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_S)
 
-    async def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+    async def _wait_for(
+        self, condition: Callable[[], bool], seconds: float, *, look_every_s: float = 0.02
+    ) -> bool:
         world = self._world
         give_up = world.loop.time() + seconds
         while not condition():
             if world.loop.time() >= give_up:
                 return False
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(look_every_s)
         return True

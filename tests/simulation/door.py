@@ -12,9 +12,9 @@ from modelyard.core.names import Target
 from modelyard.gateway.cors import Cors
 from modelyard.gateway.formats import JsonLines
 from modelyard.gateway.heads import Plan
+from modelyard.gateway.known import Given
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.predict_door import PredictDoor
-from modelyard.gateway.known import Given
 from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.submitting import Submitting
 from modelyard.gateway.types import Respond
@@ -68,15 +68,11 @@ class Door:
         """Make jobs of requests from now on."""
         self._endpoint.jobs = submitting
 
-    def begin(
-        self, plan: Plan, body: bytes, respond: Respond, given: Given
-    ) -> Predicting | None:
+    def begin(self, plan: Plan, body: bytes, respond: Respond, given: Given) -> Predicting | None:
         """Hand over a request that is not among those of the ledger."""
         return self._endpoint.begin(plan, body, respond, given=given)
 
-    def enter(
-        self, asked: Asked, model: Model, reader: Reader | None = None
-    ) -> Predicting | None:
+    def enter(self, asked: Asked, model: Model, reader: Reader | None = None) -> Predicting | None:
         """Hand a request over; gives what is then in progress. ``reader``: of its pieces."""
         ask = asked.ask
         plan = Plan(form=ask.form, is_bypass=ask.is_bypass, coding="")

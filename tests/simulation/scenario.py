@@ -64,9 +64,7 @@ def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
     )
     models += job_model
     events += jobs
-    callers, asks = draw_calls(
-        Random(f"calls:{seed}"), len(models), is_embedded=is_embedded
-    )
+    callers, asks = draw_calls(Random(f"calls:{seed}"), len(models), is_embedded=is_embedded)
     models += callers
     events += asks
     return Schedule(

@@ -14,14 +14,20 @@ OF_CALLED = {*SILENT, "model_not_ready", "model_failed"}
 
 
 def allowed_of_calls(world: World, asked: Asked) -> set[str]:
-    """Give the codes that a fault of another model, or on the way to it, allows. Where nothing
-    breaks there are none: however many runners wait for others, all get their answers.
+    """Give the codes that a model that calls others allows, and faults on its way to them. Where
+    nothing breaks there are none: however many runners wait for others, all get their answers.
     """
-    if any(
+    schedule = world.schedule
+    model, allowed = schedule.models[asked.ask.model], {"ok"}
+    if schedule.is_in_circle(model):
+        allowed = {"model_not_ready"}
+    elif schedule.calls_into_circle(model):
+        allowed = {"unavailable"}
+    if not asked.is_probe and any(
         struck.fault.kind not in QUIET_FAULTS
         and struck.since <= asked.answered_at
         and asked.at <= struck.until
         for struck in world.faults
     ):
-        return OF_CALLED
-    return set()
+        allowed |= OF_CALLED
+    return allowed

@@ -12,6 +12,7 @@ from modelyard.calling.replies import reply_of
 from modelyard.client.calls import Request
 from modelyard.client.exchange import Lost, Reply, TimedOut
 from modelyard.core.errors import GivenUp
+from modelyard.core.messages import Form
 from modelyard.core.routes import Who
 from modelyard.core.trail import CALLED_BY
 from modelyard.gateway.heads import Plan
@@ -50,7 +51,7 @@ class Inner:
         if self._is_closed:
             return
         sent = {**request.headers, **headers}
-        form = "json" if sent["content-type"] == "application/json" else "msgpack"
+        form: Form = "json" if sent["content-type"] == "application/json" else "msgpack"
         who = Who(chain=sent.get(CALLED_BY, ""), trace=sent.get("traceparent", ""))
         given = (sent["x-request-id"].encode(), None)
         self.ask = msgspec.structs.replace(self.ask, id=sent["x-request-id"])
@@ -158,7 +159,8 @@ class VirtualTime:
     def monotonic() -> float:
         """Give the reading of its clock."""
         process = PROCESS.get()
-        assert process is not None and process.clock is not None
+        assert process is not None
+        assert process.clock is not None
         return process.clock()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelyard.calling.caller import Caller
 from modelyard.core.called import CallFailed
-from modelyard.core.errors import RequestError, Unavailable
+from modelyard.core.errors import DeadlineExceeded, RequestError, Unavailable
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Reply
 from tests.simulation.calls.http import SimulatedHttp
@@ -83,6 +83,17 @@ class CallingRunner(SimulatedRunner):
         super().orphaned()
         self._process.kill()
         self._calls.http.vanish()
+
+    def _step(self) -> None:
+        """Pass over what is late, of a batch that has failed and whose requests run apart."""
+        while self._batch is not None and self._sizes and self._steps:
+            late = self._steps[0]
+            if any(self._batch.origins[p].deadline > self._launcher.clock() for p in late):
+                break
+            self._steps.popleft()
+            for position in late:
+                self._outcomes[position] = DeadlineExceeded("it is late by now").to_failure()
+        super()._step()
 
     def _work(self, instances: list[Instance], took_s: float) -> None:
         self._process.spawn(self._call_and_work(instances, took_s))

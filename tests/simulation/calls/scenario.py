@@ -17,9 +17,7 @@ LOAD_S = 5.0
 FIRST_ID = 3_000_000
 
 
-def draw_calls(
-    chance: Random, number: int, *, is_embedded: bool
-) -> tuple[list[Model], list[Ask]]:
+def draw_calls(chance: Random, number: int, *, is_embedded: bool) -> tuple[list[Model], list[Ask]]:
     """Draw models from that number on, each of which calls some that come after it."""
     if chance.random() >= SHARE:
         return [], []
@@ -58,9 +56,7 @@ def draw_calls(
     return models, asks
 
 
-def _draw_model(
-    chance: Random, number: int, calls: tuple[str, ...], *, is_embedded: bool
-) -> Model:
+def _draw_model(chance: Random, number: int, calls: tuple[str, ...], *, is_embedded: bool) -> Model:
     kind = chance.choice(("", "", "async"))
     return Model(
         name=f"c{number}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modelyard.jobs.job import Leased
 from modelyard.jobs.pump import LEASE_S, RENEW_S
 from tests.simulation.allowed import QUIET_FAULTS
-from tests.simulation.jobs.clients import FAILING, Submitted, right_answer
+from tests.simulation.jobs.clients import Submitted, right_answer
 from tests.simulation.jobs.database import ENDS, Step
 from tests.simulation.jobs.office import EXPIRES_S, MAX_ATTEMPTS
 from tests.simulation.part import EPOCH
@@ -110,17 +110,7 @@ def _judge_steps(world: World, one: Submitted, row: Any, steps: list[Step]) -> N
     if len(begun) != row.attempt:
         problem(f"{name} was begun {len(begun)} times, and counts {row.attempt}")
     created = row.created - EPOCH
-    for step in begun:
-        if step.at < created + ask.delay_s - skew_s:
-            problem(f"{name} was begun {created + ask.delay_s - step.at:.2f} s too early")
-        if step.at > row.deadline - EPOCH + skew_s:
-            problem(f"{name} was begun {step.at + EPOCH - row.deadline:.2f} s too late")
-    for step in ends:
-        if step.new == "expired" and step.at < row.deadline - EPOCH - skew_s:
-            problem(f"{name} expired too early")
-        if step.new == "expired" and step.at > row.deadline - EPOCH + LEASE_S + 10.0:
-            if not kinds & LOSE_LEASES and step.old != "running":
-                problem(f"{name} expired {step.at + EPOCH - row.deadline:.1f} s late")
+    _judge_times(world, one, row, steps)
     lapsed = [
         step
         for step in steps
@@ -132,9 +122,26 @@ def _judge_steps(world: World, one: Submitted, row: Any, steps: list[Step]) -> N
         wanted = row.failures + (row.state == "succeeded")
         if row.attempt > wanted and not world.schedule.is_heavy:
             problem(f"{name} took {row.attempt} attempts, not {wanted}")
-    for run in world.ledger.runs if one.is_cancelled else ():
-        if run.nonce == ask.nonce and run.at > ends[0].at + TELL_S and not kinds - QUIET_FAULTS:
-            problem(f"{name} ran {run.at - ends[0].at:.1f} s after it was cancelled")
+
+
+def _judge_times(world: World, one: Submitted, row: Any, steps: list[Step]) -> None:
+    """See that a job was begun when it might, and not when it was over."""
+    problem, ask, name = world.checks.problem, one.ask, f"job {one.ask.id} ({one.ask.act})"
+    skew_s = 2 * world.schedule.skew_s + 1e-3
+    created, deadline = row.created - EPOCH, row.deadline - EPOCH
+    for step in steps:
+        if step.new == "running" and step.at < created + ask.delay_s - skew_s:
+            problem(f"{name} was begun {created + ask.delay_s - step.at:.2f} s too early")
+        if step.new == "running" and step.at > deadline + skew_s:
+            problem(f"{name} was begun {step.at - deadline:.2f} s too late")
+        if step.new == "expired" and step.at < deadline - skew_s:
+            problem(f"{name} expired {deadline - step.at:.2f} s too early")
+    if {struck.fault.kind for struck in world.faults} - QUIET_FAULTS or not one.is_cancelled:
+        return
+    cancelled_at = next(step.at for step in steps if step.new in ENDS)
+    for run in world.ledger.runs:
+        if run.nonce == ask.nonce and run.at > cancelled_at + TELL_S:
+            problem(f"{name} ran {run.at - cancelled_at:.1f} s after it was cancelled")
 
 
 def _judge_offices(world: World) -> None:

@@ -16,7 +16,7 @@ from tests.simulation.schedule import Act, JobAsk
 
 if TYPE_CHECKING:
     from tests.simulation.jobs.office import Office
-    from tests.simulation.parts import Gateway
+    from tests.simulation.parts import Front
     from tests.simulation.world import World
 
 AGAIN_S = 1.0
@@ -66,11 +66,11 @@ class Client:
         if front is not None:
             front.process.soon(self._enter, front, front.office)
 
-    def _front(self) -> Gateway | None:
+    def _front(self) -> Front | None:
         up = [front for front in self._world.fronts if front.is_ready and front.office is not None]
         return up[(self.submitted.ask.gateway + self.submitted.tries) % len(up)] if up else None
 
-    def _enter(self, front: Gateway, office: Office) -> None:
+    def _enter(self, front: Front, office: Office) -> None:
         ask = self.submitted.ask
         model = self._world.schedule.models[ask.model]
         order = Order(
@@ -90,7 +90,7 @@ class Client:
         respond = partial(self._on_response, front)
         front.door.begin(plan, msgspec.json.encode(body), respond, given)
 
-    def _on_response(self, front: Gateway, head: bytes, body: bytes) -> None:
+    def _on_response(self, front: Front, head: bytes, body: bytes) -> None:
         status, one = head.split(b" ")[1], self.submitted
         if status != b"202":
             code = msgspec.json.decode(body)["code"]

@@ -51,10 +51,12 @@ class Step(NamedTuple):
     at: float
 
 
-class _Time:
-    """What the triggers take for the time: that of the simulation that runs."""
+_loops: list[VirtualLoop] = []
+"""That of the simulation that runs, whose time triggers take for theirs."""
 
-    now: Callable[[], float] = staticmethod(lambda: 0.0)
+
+def _now() -> float:
+    return _loops[-1].time()
 
 
 @cache
@@ -72,7 +74,7 @@ def _engine() -> sa.Engine:
 
 def _set_up(connection: Any, record: object) -> None:
     _set_up_sqlite(connection, record)
-    connection.create_function("now_s", 0, lambda: _Time.now())
+    connection.create_function("now_s", 0, _now)
 
 
 class Database(Executor):
@@ -93,10 +95,10 @@ class Database(Executor):
         self.is_away = self.is_dumb = False
         self.engine = _engine()
         self._there = Context()  # it is in none of the processes
-        _Time.now = loop.time
+        _loops[:] = [loop]
         with self.engine.begin() as connection:
             for table in ("jobs", "job_inputs", "job_results", "deliveries", "steps"):
-                connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608
+                connection.exec_driver_sql(f"DELETE FROM {table}")
 
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have work done there, and tell its caller; see ``VirtualLoop.run_in_executor``."""
@@ -107,9 +109,7 @@ class Database(Executor):
         self.loop.call_later(way_s, self._do, work, done, context, context=self._there)
         return done
 
-    def _do(
-        self, work: Callable[[], T], done: asyncio.Future[T], context: Context | None
-    ) -> None:
+    def _do(self, work: Callable[[], T], done: asyncio.Future[T], context: Context | None) -> None:
         outcome: T | Exception
         if self.is_away:
             outcome = BookAway("sqlite://: it is away")
@@ -125,7 +125,7 @@ class Database(Executor):
 
     def steps(self) -> list[Step]:
         """Give the steps of all jobs, in their order."""
-        return [Step(*row) for row in self.ask("SELECT * FROM steps ORDER BY rowid")]
+        return [Step._make(row) for row in self.ask("SELECT * FROM steps ORDER BY rowid")]
 
     def ask(self, query: str) -> list[sa.Row[Any]]:
         """Look, past all faults."""

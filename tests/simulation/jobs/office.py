@@ -40,7 +40,9 @@ class Book(JobQueue):
 
     def finish(self, endings: Sequence[Ending]) -> set[str]:
         """See that only those who hold a job have ended it."""
-        rows = self.front.world.database.ask("SELECT uid, attempt FROM jobs WHERE state='running'")
+        database = self.front.world.database
+        assert database is not None
+        rows = database.ask("SELECT uid, attempt FROM jobs WHERE state = 'running'")
         running = {row.uid: row.attempt for row in rows}
         mine = {one.uid for one in endings if running.get(one.uid) == one.attempt}
         finished = super().finish(endings)

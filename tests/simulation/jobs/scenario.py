@@ -6,7 +6,7 @@ from random import Random
 
 from tests.simulation.schedule import Act, Event, Fault, FaultKind, JobAsk, Model
 
-SHARE = 0.25
+SHARE = 0.2
 LOAD_S = 5.0
 LONG_MS = 10_000.0
 FIRST_ID = 2_000_000
@@ -40,18 +40,19 @@ def draw_jobs(
     )
     events: list[Event] = _draw_asks(chance, model)
     if has_faults and chance.random() < 0.6:
-        for _ in range(chance.choice((1, 2))):
-            events.append(
-                Fault(
-                    at=round(chance.uniform(0.0, LOAD_S), 5),
-                    kind=chance.choice(DATABASE_FAULTS),
-                    lasts_s=chance.choice((0.05, 0.5, 3.0, 40.0)),
-                )
-            )
-    if any(isinstance(event, JobAsk) and event.work_ms > LONG_MS for event in events):
-        if has_faults and chance.random() < 0.5:  # it stops before that is done
-            events.append(Fault(at=LOAD_S, kind="stop_gateway", whose=chance.randrange(3)))
+        events += [_draw_fault(chance) for _ in range(chance.choice((1, 2)))]
+    is_long = any(isinstance(event, JobAsk) and event.work_ms > LONG_MS for event in events)
+    if is_long and has_faults and chance.random() < 0.5:  # it stops before that is done
+        events.append(Fault(at=LOAD_S, kind="stop_gateway", whose=chance.randrange(3)))
     return [model], events
+
+
+def _draw_fault(chance: Random) -> Fault:
+    return Fault(
+        at=round(chance.uniform(0.0, LOAD_S), 5),
+        kind=chance.choice(DATABASE_FAULTS),
+        lasts_s=chance.choice((0.05, 0.5, 3.0, 40.0)),
+    )
 
 
 def _draw_asks(chance: Random, model: Model) -> list[Event]:

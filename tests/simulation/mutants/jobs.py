@@ -26,7 +26,12 @@ JOBS: tuple[Mutant, ...] = (
         ".where(_QUEUED, JOBS.c.model == model",
         ".where(JOBS.c.finished.is_(None), JOBS.c.state != 'delayed', JOBS.c.model == model",
     ),
-    one("a job is begun before its time", "store.job_queue:_promote", "ready_at <= now", "ready_at > 0"),
+    one(
+        "a job is begun before its time",
+        "store.job_queue:_promote",
+        "ready_at <= now",
+        "ready_at > 0",
+    ),
     one(
         "a job is begun after its deadline",
         f"{QUEUE}.lease",

@@ -34,9 +34,7 @@ class StreamChecks:
 
     def on_handed(self, pooled: Pooled, slot: ConcurrentSlot, number: int) -> None:
         """See that a suspect runs with nothing that it could be taken for."""
-        others = [
-            one for id_, one in slot._under_way.items() if id_ != number and not one.is_begun
-        ]
+        others = [one for id_, one in slot._under_way.items() if id_ != number and not one.is_begun]
         blamed = [c for one in [slot._under_way[number], *others] for c in one.calls if c.blame]
         if others and blamed:
             self.problem(f"{pooled.life} runs a suspect beside others")
@@ -50,10 +48,12 @@ class StreamChecks:
         kind = self._world.schedule.models[asked.ask.model].kind
         most = asked.pieces + WINDOW + (OVERRUN + 1 if kind == "engine" else 0)
         if pieces > most:
-            self.problem(f"{life} made {pieces} pieces for {order.nonce}, which has room for {most}")
-        if asked.has_left and self._world.loop.time() > asked.left_at + LEAVE_S:
-            if {struck.fault.kind for struck in self._world.faults} <= QUIET_FAULTS:
-                self.problem(f"{life} goes on with {order.nonce}, whose reader has left")
+            self.problem(
+                f"{life} made {pieces} pieces for {order.nonce}, which has room for {most}"
+            )
+        is_late = asked.has_left and self._world.loop.time() > asked.left_at + LEAVE_S
+        if is_late and {struck.fault.kind for struck in self._world.faults} <= QUIET_FAULTS:
+            self.problem(f"{life} goes on with {order.nonce}, whose reader has left")
 
     def on_begun(self, life: str, order: Order) -> None:
         """See that a stream that has given pieces is not run again, where it was asked once."""
@@ -165,6 +165,6 @@ def judge_streams(world: World) -> None:
             if isinstance(slot, ConcurrentSlot) and slot.batch:
                 problem(f"{pooled.life} has batches under way")
         for runner in pooled.launcher.live:
-            leaks = getattr(runner, "leaks", list)()
+            leaks: list[str] = getattr(runner, "leaks", list)()
             if leaks:
                 problem(f"a runner of {pooled.life} still has {', '.join(leaks)}")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modelyard.core.errors import Failure, GivenUp, from_failure
-from modelyard.gateway.preparing import Predicting
 from modelyard.core.stream import WINDOW
+from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.stall import Stall
 from modelyard.gateway.stream_writer import StreamWriter
 from modelyard.runner.concurrent.sources import OVERRUN
@@ -98,7 +98,8 @@ class Reader:
         self._loop = front.world.loop
         self._checks = front.world.checks
         self._client = Context()  # it is in none of the processes
-        self.transport = Socket(self)
+        self.socket = Socket(self)
+        self.transport: asyncio.Transport = self.socket
         self.writer = StreamWriter(self, is_chunked=False)
         self._stall = Stall(self._loop, self.transport)
         kind = front.world.schedule.models[asked.ask.model].kind
@@ -140,9 +141,9 @@ class Reader:
             for line in data.splitlines():
                 if line:
                     self._on_line(_lines.decode(line))
-        if self.transport.unread > self._most_bytes:
-            self._checks.problem(f"{self._asked.ask.id} fills memory: {self.transport.unread} bytes")
-        if self.transport.unread > HIGH_BYTES and not self._is_paused:
+        if self.socket.unread > self._most_bytes:
+            self._checks.problem(f"{self._asked.ask.id} fills memory: {self.socket.unread} bytes")
+        if self.socket.unread > HIGH_BYTES and not self._is_paused:
             self._is_paused = True
             self._stall.watch()
             self.writer.pause_writing()
@@ -174,9 +175,9 @@ class Reader:
 
     def leave(self) -> None:
         """Close the connection."""
-        if self.transport.is_closed:
+        if self.socket.is_closed:
             return
-        self.transport.is_closed = True
+        self.socket.is_closed = True
         self._stall.stop()
         if self._is_over or self.call is None or self.call.outcome is not None:
             return
@@ -188,7 +189,7 @@ class Reader:
         self._front.answered(self._asked)
 
     def _read_later(self) -> None:
-        if not self._is_reading and self.transport.unread and not self.transport.is_closed:
+        if not self._is_reading and self.socket.unread and not self.socket.is_closed:
             self._is_reading = True
             delay_s = READ_S if self._asked.ask.reads_per_s else 0.0005
             self._loop.call_later(delay_s, self._read, context=self._client)
@@ -199,17 +200,17 @@ class Reader:
         ask = self._asked.ask
         if ask.stops_at is not None and self._read_bytes >= ask.stops_at * PIECE_BYTES:
             return
-        most = self.transport.unread
+        most = self.socket.unread
         if ask.reads_per_s:
             most = min(most, int(ask.reads_per_s * READ_S * PIECE_BYTES) + 1)
         self._read_bytes += most
-        self.transport.unread -= most
-        if self._is_paused and self.transport.unread <= LOW_BYTES:
+        self.socket.unread -= most
+        if self._is_paused and self.socket.unread <= LOW_BYTES:
             self._front.process.soon(self._drained)
         self._read_later()
 
     def _drained(self) -> None:
-        if self._is_paused and not self.transport.is_closed:
+        if self._is_paused and not self.socket.is_closed:
             self._is_paused = False
             self._stall.stop()
             self.writer.resume_writing()

@@ -80,10 +80,10 @@ class ConcurrentRunner(SimulatedRunner):
         """See ``SimulatedRunner``."""
         if isinstance(message, Begin):
             self.launcher.on_handed(self, message.id)
-            contract = contract_for(self.launcher.model.kind)
+            decode: Callable[..., Any] = contract_for(self.launcher.model.kind).decode
             forms = message.forms or ["json"] * len(message.inputs)
             given = zip(message.inputs, forms, strict=True)
-            orders = [one for raw, form in given for one in contract.decode(raw, form)]
+            orders = [one for raw, form in given for one in decode(raw, form)]
             self._given[message.id] = [order.nonce for order in orders]
         frame = bytes(encode_frame(message))
         self._heard = max(self._heard, self._loop.time() + self.launcher.chance.uniform(*PIPE_S))
@@ -166,7 +166,7 @@ class ConcurrentRunner(SimulatedRunner):
         if self.serving is None:
             return []
         gathered, source = self.serving._gathered, self._hosted.source
-        held = {
+        held: dict[str, Any] = {
             "tasks": self.serving._tasks,
             "outlets": self.serving._outlets,
             "pieces": gathered._pieces,

@@ -6,7 +6,7 @@ from random import Random
 
 from tests.simulation.schedule import Act, Ask, Model
 
-SHARE = 0.35
+SHARE = 0.3
 LOAD_S = 5.0
 FIRST_ID = 1_000_000
 LONGEST_S = 4.0
