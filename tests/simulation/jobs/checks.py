@@ -22,7 +22,6 @@ LOSE_LEASES = {"kill_gateway", "freeze_gateway", *DATABASE_FAULTS}
 """Faults under which a lease may run out."""
 
 TELL_S = RENEW_S + 1.0  # until a gateway knows that a job that it runs was cancelled elsewhere
-GRACE_S = 0.1
 
 
 class JobChecks:
@@ -100,7 +99,7 @@ def _judge_end(world: World, one: Submitted, row: Any, result: bytes | None) -> 
 
 def _judge_steps(world: World, one: Submitted, row: Any, steps: list[Step]) -> None:
     """See that a job went its way once, and when it might."""
-    problem, ask, name = world.checks.problem, one.ask, f"job {one.ask.id} ({one.ask.act})"
+    problem, name = world.checks.problem, f"job {one.ask.id} ({one.ask.act})"
     kinds = {struck.fault.kind for struck in world.faults}
     skew_s = 2 * world.schedule.skew_s + 1e-3
     ends = [step for step in steps if step.new in ENDS]
@@ -109,7 +108,6 @@ def _judge_steps(world: World, one: Submitted, row: Any, steps: list[Step]) -> N
     begun = [step for step in steps if step.new == "running"]
     if len(begun) != row.attempt:
         problem(f"{name} was begun {len(begun)} times, and counts {row.attempt}")
-    created = row.created - EPOCH
     _judge_times(world, one, row, steps)
     lapsed = [
         step
