@@ -57,7 +57,7 @@ class Front(Part):
         self.metrics = GatewayMetrics()
         self.catalog = Catalog(is_complete=lambda: self.is_ready)
         self.calls: dict[Asked | Inner, Predicting] = {}
-        self.inner: set[Inner] = set()  # of models
+        self.inner: dict[Inner, None] = {}  # of models
         self.inner_codes: Counter[tuple[str, str]] = Counter()  # by code and detail
         self.office: Office | None = None
         self.refusals: Counter[str] = Counter()  # of jobs
@@ -104,7 +104,7 @@ class Front(Part):
 
     def kill(self) -> None:
         super().kill()
-        for inner in sorted(self.inner, key=lambda one: one.ask.id):
+        for inner in list(self.inner):
             inner.lose()
         for asked in self.world.ledger.asked:
             if asked.gateway == self.name and not asked.answers:

