@@ -13,9 +13,9 @@ from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.scenario import draw
 from tests.simulation.schedule import Fault, Schedule
 
-FIXED = 200
+FIXED = 175
 BLOCK = 25
-NEW = 30
+NEW = 25
 ONCE = {
     241: "a first piece in time, but after the time of all of them",
     455: "requests that were late when the batch that they were in failed",
