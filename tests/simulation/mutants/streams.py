@@ -112,7 +112,7 @@ STREAMS: tuple[Mutant, ...] = (
     one(
         "suspects run beside others",
         f"{SLOT}.look_for_room",
-        "has_room = all(one.is_begun for one in self._under_way.values())",
+        "has_room = all(one.is_begun for one in under_way.values())",
         "pass",
         seed=64,
     ),
