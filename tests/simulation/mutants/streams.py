@@ -118,7 +118,7 @@ STREAMS: tuple[Mutant, ...] = (
     ),
     one(
         "a gateway does not forget runs",
-        f"{INCOMING}.left",
+        f"{INCOMING}.drop",
         "self._runs.pop(pending.key, None)",
         "pass",
         seed=3,
