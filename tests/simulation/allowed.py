@@ -48,7 +48,17 @@ ALLOWED: dict[FaultKind, set[str]] = {
     "cache_away": set(),
     "cache_full": set(),
     "cache_damaged": set(),
+    "database_away": set(),
+    "database_dumb": set(),
 }
+QUIET_FAULTS: frozenset[FaultKind] = frozenset(
+    ("junk", "add_worker", "cache_slow", "cache_away", "cache_full", "cache_damaged")
+)
+"""Those that end no process, no session and no queue."""
+
+SILENT_FAULTS = QUIET_FAULTS - {"junk", "add_worker"}
+"""Those of them that neither have requests sent again nor bring workers who know nothing yet."""
+
 OF_ACT: dict[str, set[str]] = {
     "": {"ok"},
     "raise": {"model_failed"},

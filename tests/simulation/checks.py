@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from modelyard.calling.caller import MARGIN_S
 from modelyard.core.call import Call
 from modelyard.pool.slot import QUICK_RETRIES
 from tests.simulation.allowed import (
@@ -15,11 +16,14 @@ from tests.simulation.allowed import (
     ROOMY_S,
     SILENT,
 )
+from tests.simulation.calls.checks import allowed_of_calls
+from tests.simulation.jobs.checks import JobChecks
 from tests.simulation.ledger import Asked
 from tests.simulation.part import count_tasks
 from tests.simulation.parts import Gateway
 from tests.simulation.pooled import Pooled
 from tests.simulation.schedule import Ask, FaultKind, Instance
+from tests.simulation.streams.checks import StreamChecks, has_room
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -39,10 +43,14 @@ class Checks:
         # What is asked together with something that hangs may have to wait for it.
         self._hanging = {ask.model for ask in asks if ask.act in ("hang", "oom")}
         self._uncounted = {ask.model for ask in asks if ask.form == "msgpack"}
+        called = {name for model in world.schedule.models for name in model.calls}
+        self._uncounted |= {one.number for one in world.schedule.models if one.name in called}
         self._held: set[tuple[str, int]] = set()
         self._unjust: defaultdict[str, int] = defaultdict(int)
         self._handed: set[tuple[str, str]] = set()
         self.tasks: dict[str, int] = {}
+        self.streams = StreamChecks(world)
+        self.jobs = JobChecks(world)
 
     def begin(self) -> None:
         """Begin to look, now and then."""
@@ -56,10 +64,16 @@ class Checks:
         world, ask = self._world, asked.ask
         if asked.answers > 1:
             self.problem(f"{ask.id} has {asked.answers} answers")
+        if asked.pieces:
+            self.streams.on_answer(asked)
+            return
         late_s = asked.answered_at - asked.deadline
-        if late_s > GRACE_S and not self._was_frozen(asked):
+        if late_s > GRACE_S and not self.was_frozen(asked):
             self.problem(f"{ask.id} was answered {late_s:.3f} s after its deadline: {asked.code}")
-        if asked.code == "deadline_exceeded" and late_s < -0.001 - 2 * world.schedule.skew_s:
+        early_s = 0.001 + 2 * world.schedule.skew_s
+        if world.schedule.models[ask.model].calls:
+            early_s += MARGIN_S
+        if asked.code == "deadline_exceeded" and late_s < -early_s:
             self.problem(f"{ask.id} was called late {-late_s:.3f} s too early")
         if asked.has_left:
             if asked.code != "client_gone":
@@ -69,7 +83,7 @@ class Checks:
         if asked.code not in allowed:
             detail = getattr(asked.outcome, "detail", "")
             self.problem(f"{ask.id} ({ask.act}) got {asked.code} ({detail}), not one of {allowed}")
-        if isinstance(asked.outcome, bytes):
+        if isinstance(asked.outcome, bytes) and not ask.pieces:
             self._check_answer(asked, asked.outcome)
 
     def _check_answer(self, asked: Asked, outcome: bytes) -> None:
@@ -91,14 +105,17 @@ class Checks:
         """Give the codes that the table of faults allows."""
         ask, schedule = asked.ask, self._world.schedule
         allowed = set(OF_ACT[ask.act])
+        if schedule.models[ask.model].calls:
+            allowed = allowed_of_calls(self._world, asked)
         if asked.is_probe:
             return allowed
+        is_short = asked.deadline - asked.at < ROOMY_S
         kinds: Counter[FaultKind] = Counter()
         for struck in self._world.faults:
             if struck.since <= asked.answered_at and asked.at <= struck.until:
                 kinds[struck.fault.kind] += 1
                 allowed |= struck.allowed
-                if ask.timeout_s < ROOMY_S:
+                if is_short:
                     allowed |= SILENT
         if {"kill_gateway", "stop_gateway"} & kinds.keys() and len(kinds) > 1:
             # A gateway that has never heard a worker of the target does not wait for one.
@@ -106,7 +123,7 @@ class Checks:
         if kinds["kill_runner"] > QUICK_RETRIES:
             allowed.add("model_not_ready")  # each of them may have hit a load
         model = schedule.models[ask.model]
-        if ask.timeout_s < ROOMY_S or schedule.is_heavy or ask.model in self._hanging:
+        if is_short or schedule.is_heavy or ask.model in self._hanging:
             allowed.add("deadline_exceeded")
         if schedule.is_heavy:
             allowed.add("overloaded")
@@ -129,7 +146,7 @@ class Checks:
                 blames[death.life] += {"crashed": 2, "killed": 1}.get(death.cause, 0)
         return max(blames.values(), default=0)
 
-    def _was_frozen(self, asked: Asked) -> bool:
+    def was_frozen(self, asked: Asked) -> bool:
         return any(
             struck.fault.kind == "freeze_gateway"
             and struck.since <= asked.answered_at
@@ -213,7 +230,7 @@ class Checks:
                 self.problem(f"{pooled.life} has more than {pooled.model.max_runners} runners")
             if pooled.part.process.state != "up" or not pooled.pool._waiting:
                 continue
-            free = [s for s in pooled.pool._runners.slots if s.is_ready and not s.batch]
+            free = [slot for slot in pooled.pool._runners.slots if has_room(slot)]
             if not free:
                 continue
             now = pooled.part.clock()

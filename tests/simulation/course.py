@@ -8,12 +8,15 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 
+import msgspec
+
 from modelyard.core.messages import SERVING
 from tests.simulation.allowed import GRACE_S
 from tests.simulation.faults import RECOVERY_S, strike
+from tests.simulation.jobs.checks import are_ended, jobs_end_by
 from tests.simulation.oracle import judge_end, judge_rest
 from tests.simulation.parts import Gateway
-from tests.simulation.schedule import Ask
+from tests.simulation.schedule import Ask, JobAsk
 from tests.simulation.world import World
 
 START_S = 40.0
@@ -45,11 +48,14 @@ class Course:
         for event in world.schedule.events:
             if isinstance(event, Ask):
                 world.loop.call_at(world.began + event.at, world.ask, event)
+            elif isinstance(event, JobAsk):
+                world.loop.call_at(world.began + event.at, world.submit, event)
             else:
                 world.loop.call_at(world.began + event.at, strike, world, event)
         over = max((e.at + getattr(e, "lasts_s", 0.0) for e in world.schedule.events), default=0.0)
         await asyncio.sleep(over + 0.01)
         await self._until_answered()
+        await self._until_jobs_end()
         if world.faults:
             await asyncio.sleep(self._recovered_at() - world.loop.time())
         if not await self._wait_for(self._is_serving, RECOVERY_S):
@@ -73,6 +79,7 @@ class Course:
     def _is_serving(self) -> bool:
         world = self._world
         models = [m for m in world.schedule.models if m.workers or world.schedule.is_embedded]
+        models = [m for m in models if not world.schedule.is_in_circle(m)]
         for front in world.fronts:
             if front.process.state != "up":
                 return False
@@ -112,8 +119,13 @@ class Course:
     async def _until_answered(self) -> None:
         """Wait for all answers, or until they should have come."""
         world = self._world
-        last = max((asked.deadline for asked in world.ledger.asked), default=0.0) + GRACE_S
+        last = max((asked.over_at for asked in world.ledger.asked), default=0.0) + GRACE_S
         await self._wait_for(self._is_answered, last - world.loop.time() + 0.1)
+
+    async def _until_jobs_end(self) -> None:
+        """Wait for the ends of all jobs, or until they should have come."""
+        seconds = jobs_end_by(self._world) - self._world.loop.time()
+        await self._wait_for(lambda: are_ended(self._world), seconds, look_every_s=0.5)
 
     def _is_answered(self) -> bool:
         world = self._world
@@ -128,12 +140,18 @@ class Course:
             for model in world.schedule.models:
                 if not (model.workers or world.schedule.is_embedded):
                     continue
+                if world.schedule.is_in_circle(model):
+                    continue
                 for _ in range(PROBES):
                     nonce = next(numbers)
                     ask = Ask(
                         at=0.0, id=str(nonce), nonce=nonce, model=model.number, gateway=number,
                         timeout_s=20.0,
                     )  # fmt: skip
+                    world.ask(ask, is_probe=True)
+                if model.kind and not model.calls:
+                    nonce = next(numbers)
+                    ask = msgspec.structs.replace(ask, id=str(nonce), nonce=nonce, pieces=3)
                     world.ask(ask, is_probe=True)
         await asyncio.sleep(0.005)
         await self._until_answered()
@@ -148,11 +166,13 @@ class Course:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_S)
 
-    async def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+    async def _wait_for(
+        self, condition: Callable[[], bool], seconds: float, *, look_every_s: float = 0.02
+    ) -> bool:
         world = self._world
         give_up = world.loop.time() + seconds
         while not condition():
             if world.loop.time() >= give_up:
                 return False
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(look_every_s)
         return True

@@ -10,14 +10,20 @@ import msgspec
 from modelyard.core.errors import Failure, from_failure
 from modelyard.core.names import Target
 from modelyard.gateway.cors import Cors
+from modelyard.gateway.formats import JsonLines
 from modelyard.gateway.heads import Plan
+from modelyard.gateway.known import Given
 from modelyard.gateway.predict import PredictEndpoint
+from modelyard.gateway.predict_door import PredictDoor
 from modelyard.gateway.preparing import Predicting
+from modelyard.gateway.submitting import Submitting
+from modelyard.gateway.types import Respond
 from tests.simulation.ledger import Asked
 from tests.simulation.schedule import Ask, Model, encode_input
 
 if TYPE_CHECKING:
     from tests.simulation.parts import Front
+    from tests.simulation.streams.reader import Reader
 
 MAX_BODY_BYTES = 8 << 20
 MAX_BODIES_BYTES = 256 << 20
@@ -58,17 +64,28 @@ class Door:
             cors=Cors(""),
         )
 
-    def enter(self, asked: Asked, model: Model) -> Predicting | None:
-        """Hand a request over; gives what is then in progress."""
+    def take_jobs(self, submitting: Submitting) -> None:
+        """Make jobs of requests from now on."""
+        self._endpoint.jobs = submitting
+
+    def begin(self, plan: Plan, body: bytes, respond: Respond, given: Given) -> Predicting | None:
+        """Hand over a request that is not among those of the ledger."""
+        return self._endpoint.begin(plan, body, respond, given=given)
+
+    def enter(self, asked: Asked, model: Model, reader: Reader | None = None) -> Predicting | None:
+        """Hand a request over; gives what is then in progress. ``reader``: of its pieces."""
         ask = asked.ask
+        plan = Plan(form=ask.form, is_bypass=ask.is_bypass, coding="")
+        if reader is not None:
+            plan = plan._replace(door=PredictDoor("json", written=JsonLines()), may_stream=True)
         return self._endpoint.begin(
-            Plan(form=ask.form, is_bypass=ask.is_bypass, coding=""),
+            plan,
             _body(ask, model),
-            partial(self._respond, asked),
+            partial(self.respond, asked) if reader is None else reader.writer,
             given=(ask.id.encode(), None),
         )
 
-    def _respond(self, asked: Asked, head: bytes, body: bytes) -> None:
+    def respond(self, asked: Asked, head: bytes, body: bytes) -> None:
         """Read a response as a client does."""
         lines = head.decode("ascii").split("\r\n")
         status = int(lines[0].split(" ")[1])
@@ -96,6 +113,6 @@ def _body(ask: Ask, model: Model) -> bytes:
         "model_version": model.version,
         "timeout_s": ask.timeout_s,
         "priority": ask.priority,
-        "input_data": msgspec.Raw(encode_input(ask)),
+        "input_data": msgspec.Raw(encode_input(ask, model)),
     }
     return msgspec.json.encode(fields) if ask.form == "json" else msgspec.msgpack.encode(fields)

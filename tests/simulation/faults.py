@@ -28,7 +28,10 @@ _SLOW: frozenset[FaultKind] = frozenset(
     ("silent", "half_open", "damage", "hang_broker", "freeze_gateway", "freeze_worker")
 )
 _INSTANT: frozenset[FaultKind] = frozenset(
-    ("cache_slow", "cache_away", "cache_full", "cache_damaged", "junk", "add_worker")
+    (
+        *("cache_slow", "cache_away", "cache_full", "cache_damaged", "junk", "add_worker"),
+        *("database_away", "database_dumb"),
+    )
 )
 
 
@@ -280,6 +283,19 @@ def _cache(name: str) -> Callable[[World, Fault], None]:
     return strike_
 
 
+# The database.
+
+
+def _database(name: str) -> Callable[[World, Fault], None]:
+    def strike_(world: World, fault: Fault) -> None:
+        database = world.database
+        if database is not None:
+            setattr(database, name, True)
+            later(world, fault, lambda: setattr(database, name, False))
+
+    return strike_
+
+
 _STRIKES: dict[FaultKind, Callable[[World, Fault], None]] = {
     "kill_runner": _kill_runner,
     "load_fails": _spoil_loads("load_fails"),
@@ -308,4 +324,6 @@ _STRIKES: dict[FaultKind, Callable[[World, Fault], None]] = {
     "cache_away": _cache("is_away"),
     "cache_full": _cache("is_full"),
     "cache_damaged": _cache("is_damaged"),
+    "database_away": _database("is_away"),
+    "database_dumb": _database("is_dumb"),
 }

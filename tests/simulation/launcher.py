@@ -11,10 +11,13 @@ from typing import Any
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Reply
+from tests.simulation.calls.runner import CallingRunner
 from tests.simulation.ledger import Ledger
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.runners import SimulatedRunner
 from tests.simulation.schedule import Instance, Model
+from tests.simulation.streams.rig import Rig
+from tests.simulation.streams.runner import ConcurrentRunner
 
 
 class Trouble:
@@ -36,7 +39,9 @@ class Launcher:
         life: The name of the pool's life, for the ledger.
         clock: The machine's.
         on_batch: Told of each batch that a runner begins with.
-        on_handed: Told whenever a runner is handed a batch, before it has it.
+        on_handed: Told whenever a runner is handed a batch, before it has it; and its number, of
+            one that has several.
+        rig: Around runners that have several.
     """
 
     def __init__(
@@ -50,7 +55,8 @@ class Launcher:
         life: str,
         clock: Clock,
         on_batch: Callable[[list[list[Instance] | None]], None],
-        on_handed: Callable[[SimulatedRunner], None],
+        on_handed: Callable[[SimulatedRunner, int | None], None],
+        rig: Rig,
     ) -> None:
         self.loop = loop
         self.process = process
@@ -61,6 +67,7 @@ class Launcher:
         self.clock = clock
         self.on_batch = on_batch
         self.on_handed = on_handed
+        self.rig = rig
         self.trouble = Trouble()
         self.runners: list[SimulatedRunner] = []
 
@@ -78,7 +85,12 @@ class Launcher:
         await asyncio.sleep(self.chance.uniform(0.001, 0.02))
         if self.trouble.no_room:
             raise BlockingIOError(11, "Resource temporarily unavailable")
-        runner = SimulatedRunner(self, manifest, on_reply=on_reply, on_closed=on_closed)
+        kind: type[SimulatedRunner] = SimulatedRunner
+        if manifest.calls.models:
+            kind = CallingRunner
+        if manifest.batching.concurrency:
+            kind = ConcurrentRunner
+        runner = kind(self, manifest, on_reply=on_reply, on_closed=on_closed)
         self.runners.append(runner)
         return runner
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from modelyard.core.call import Outcome
 from modelyard.core.errors import RequestError
@@ -11,6 +11,9 @@ from modelyard.core.messages import Answers
 from modelyard.core.names import Target
 from modelyard.dispatch.interfaces import CacheUse
 from tests.simulation.schedule import Ask
+
+if TYPE_CHECKING:
+    from tests.simulation.jobs.clients import Submitted
 
 
 class Asked:
@@ -22,6 +25,9 @@ class Asked:
         self.at = at
         self.is_probe = is_probe
         self.deadline = at + ask.timeout_s
+        self.most_s = 0.0  # in which all pieces must have come, of an answer in pieces
+        self.pieces = 0  # that it has got
+        self.first_piece_at = self.last_piece_at = self.left_at = 0.0
         self.answers = 0
         self.answered_at = 0.0
         self.outcome: Outcome | None = None
@@ -29,6 +35,11 @@ class Asked:
         self.cache_use: CacheUse | None = None
         self.has_left = False
         self.is_excused = False  # the gateway that had it was killed
+
+    @property
+    def over_at(self) -> float:
+        """When it must be answered, at the latest."""
+        return max(self.deadline, self.at + self.most_s)
 
     @property
     def code(self) -> str:
@@ -58,6 +69,7 @@ class Death(NamedTuple):
     nonces: list[int]
     life: str
     cause: str
+    at: float
 
 
 class Ledger:
@@ -65,6 +77,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.jobs: list[Submitted] = []
+        self.by_nonce: dict[int, Asked] = {}  # without what several may have asked
         self.runs: list[Run] = []
         self.deaths: list[Death] = []
         self.submissions: Counter[tuple[str, str]] = Counter()  # by life and request id

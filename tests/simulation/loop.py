@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Process:
         self.context: Context = copy_context()
         self.context.run(PROCESS.set, self)
         self.tasks: list[asyncio.Task[Any]] = []
+        self.clock: Callable[[], float] | None = None  # its machine's, where somebody asks for it
         self._loop = loop
         self._held: list[asyncio.Handle] = []
 
@@ -174,7 +176,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        """Do at once what takes a thread in reality, and tell soon."""
+        """Do at once what takes a thread in reality, and tell soon. An executor that is simulated
+        has a ``run`` of its own.
+        """
+        if executor is not None:
+            own: asyncio.Future[T] = executor.run(partial(func, *args))
+            return own
         done: asyncio.Future[T] = self.create_future()
 
         def finish() -> None:

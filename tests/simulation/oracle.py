@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from modelyard.core.errors import RequestError
 from modelyard.gateway.question import INLINE_PARSE_BYTES
 from tests.simulation.faults import LOADS
+from tests.simulation.jobs.checks import judge_jobs
 from tests.simulation.ledger import Asked
 from tests.simulation.loop import SimulatedTask
 from tests.simulation.part import count_tasks
 from tests.simulation.parts import Embedded, Front, Gateway, Worker
 from tests.simulation.pooled import Pooled
+from tests.simulation.streams.checks import judge_leaving, judge_streams
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -45,6 +47,9 @@ def judge_rest(world: World) -> None:
     if not world.schedule.is_embedded:
         _judge_broker(world)
     _judge_runs(world)
+    judge_streams(world)
+    judge_leaving(world)
+    judge_jobs(world)
 
 
 def _judge_front(world: World, front: Front) -> None:
@@ -83,9 +88,16 @@ def _judge_books(world: World, front: Front) -> None:
         and (asked.code == "deadline_exceeded" or asked.outcome.detail == BROKER_AWAY)
         for asked in mine
     )
+    codes = Counter(asked.code for asked in mine)
+    codes.update(front.refusals)
+    for (code, detail), times in front.inner_codes.items():
+        codes[code] += times
+        late += times * (code == "deadline_exceeded" or detail == BROKER_AWAY)
+    if front.office is not None:
+        for (code, detail), times in front.office.dispatching.outcomes.items():
+            late += times * (code == "deadline_exceeded" or detail == BROKER_AWAY)
     if front.metrics.expirations != late:
         problem(f"{name} counts {front.metrics.expirations} expired, the ledger {late}")
-    codes = Counter(asked.code for asked in mine)
     if codes != front.metrics.codes:
         problem(f"{name} counts {dict(front.metrics.codes)}, the ledger {dict(codes)}")
     for use in ("hit", "miss", "coalesced"):
@@ -157,6 +169,11 @@ def _judge_runs(world: World) -> None:
     grace_s = 0.005 + 2 * world.schedule.skew_s
     for run in world.ledger.runs:
         meant = asks[run.life.partition(":")[2], run.nonce]
+        if not meant:  # it is of a job, or of a model that another one calls
+            asked_first = world.ledger.by_nonce.get(run.nonce)
+            if asked_first is not None and run.at > asked_first.deadline + grace_s:
+                problem(f"{run.life} ran {run.nonce} for {asked_first.ask.id}, which is late")
+            continue
         is_late = all(a.deadline + grace_s < run.at for a in meant)
         if run.is_first_of_batch and is_late and not any(_begins_late(world, a) for a in meant):
             problem(f"{run.life} ran {run.nonce} {run.at - meant[0].deadline:.3f} s too late")
@@ -171,7 +188,10 @@ def _judge_submissions(world: World) -> None:
     times: Counter[str] = Counter()
     for (_, request_id), number in world.ledger.submissions.items():
         times[request_id] += number
-    again = [request_id for request_id, number in times.items() if number > 1]
+    # Not those of models that call others, which have the same ids, nor of jobs.
+    models = world.schedule.models
+    ids = [asked.ask.id for asked in world.ledger.asked if not models[asked.ask.model].calls]
+    again = [request_id for request_id in ids if times[request_id] > 1]
     if again and not world.faults and not world.has_retries():
         world.checks.problem(f"{again} came to a pool more than once")
 
@@ -228,6 +248,8 @@ def _judge_poison(world: World, asks: defaultdict[tuple[str, int], list[Asked]])
             weights[death.life, nonce].append(weight)
     for (life, nonce), gathered in weights.items():
         meant = asks[life.partition(":")[2], nonce]
+        if not meant:
+            continue  # it is of a job, each of whose attempts begins without blame
         submissions = sum(world.ledger.submissions[life, asked.ask.id] for asked in meant)
         if sum(gathered[:-1]) >= 4 * max(1, submissions):
             act = meant[0].ask.act

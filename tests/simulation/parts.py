@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from modelyard.caches.layered import LayeredCache
@@ -20,15 +22,21 @@ from modelyard.gateway.preparing import Predicting
 from modelyard.transports.amqp.announcer import Announcer
 from modelyard.transports.amqp.consumer import AmqpConsumer
 from modelyard.transports.amqp.lanes import Capacity
+from modelyard.transports.amqp.pieces import PieceSender
+from modelyard.transports.amqp.replies import Replies
+from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.transport import AmqpTransport
 from modelyard.transports.amqp.watcher import Watcher
 from modelyard.transports.local import LocalTransport
 from tests.simulation.cache import SimulatedFarCache
+from tests.simulation.calls.http import Inner
 from tests.simulation.door import Door
+from tests.simulation.jobs.office import Office
 from tests.simulation.ledger import Asked, GatewayMetrics
 from tests.simulation.part import Part, background
 from tests.simulation.pooled import Pooled
 from tests.simulation.schedule import Model
+from tests.simulation.streams.reader import Reader
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -48,8 +56,12 @@ class Front(Part):
         super().__init__(world, name)
         self.metrics = GatewayMetrics()
         self.catalog = Catalog(is_complete=lambda: self.is_ready)
-        self.calls: dict[Asked, Predicting] = {}
-        self._changed = asyncio.Event()
+        self.calls: dict[Asked | Inner, Predicting] = {}
+        self.inner: dict[Inner, None] = {}  # of models
+        self.inner_codes: Counter[tuple[str, str]] = Counter()  # by code and detail
+        self.office: Office | None = None
+        self.refusals: Counter[str] = Counter()  # of jobs
+        self.changed = asyncio.Event()
 
     @property
     def is_ready(self) -> bool:
@@ -62,21 +74,29 @@ class Front(Part):
         asked.at = self.world.loop.time()
         asked.deadline = asked.at + ask.timeout_s
         model = self.world.schedule.models[ask.model]
-        call = self._door.enter(asked, model)
+        reader = None
+        if ask.pieces:
+            asked.most_s = model.stream_timeout_s
+            asked.deadline = min(asked.deadline, asked.at + asked.most_s)
+            reader = Reader(self, asked)
+        call = self.door.enter(asked, model, reader)
+        if reader is not None:
+            reader.call = call
         if call is not None and call.outcome is None:
             self.calls[asked] = call
             if ask.leaves_after_s is not None:
-                self.world.loop.call_later(ask.leaves_after_s, self._leave, asked, call)
+                leave = partial(self._leave, asked, call) if reader is None else reader.leave
+                self.world.loop.call_later(ask.leaves_after_s, leave)
 
     def answered(self, asked: Asked) -> None:
         """A client's request is answered."""
         self.calls.pop(asked, None)
-        self._changed.set()
+        self.changed.set()
         self.world.note_answer(asked)
 
     def _leave(self, asked: Asked, call: Predicting) -> None:
         if call.outcome is None:
-            asked.has_left = True
+            asked.has_left, asked.left_at = True, self.world.loop.time()
             gone = GivenUp("the client has left")
             call.settle(gone)
             asked.note(gone, self.world.loop.time())
@@ -84,6 +104,8 @@ class Front(Part):
 
     def kill(self) -> None:
         super().kill()
+        for inner in list(self.inner):
+            inner.lose()
         for asked in self.world.ledger.asked:
             if asked.gateway == self.name and not asked.answers:
                 asked.is_excused = True
@@ -101,15 +123,15 @@ class Front(Part):
             timeout_cap_s=TIMEOUT_CAP_S,
             clock=self.clock,
         )
-        self._door = Door(self)
+        self.door = Door(self)
 
     async def _finish(self) -> None:
         """Answer what is in progress."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 while self.calls:
-                    self._changed.clear()
-                    await self._changed.wait()
+                    self.changed.clear()
+                    await self.changed.wait()
 
 
 class Gateway(Front):
@@ -131,11 +153,22 @@ class Gateway(Front):
             broker, capacity=self._capacity, on_unroutable=self.watcher.forget_asleep
         )
         self._make_dispatch(self.transport)
+        if world.database is not None:
+            self.office = Office(self, world.database)
 
     async def _run(self) -> None:
-        async with background(self.transport.run(), self.watcher.run()):
+        office = self.office
+        jobs = []
+        if office is not None:
+            self.door.take_jobs(office.open())
+            jobs = office.runs()
+        async with background(self.transport.run(), self.watcher.run(), *jobs):
             await self._stop.wait()
+            if office is not None:
+                office.is_closing = True
             await self._finish()
+            if office is not None:
+                await office.drain(DRAIN_S)
 
     @property
     def is_ready(self) -> bool:
@@ -175,6 +208,10 @@ class Worker(Part):
             digest=lambda: self.pool.digest,
             on_consuming=self._on_consuming,
         )
+        departures = self.consumer._departures
+        self._open_departures = departures.open
+        departures.open = self._open_pieces  # type: ignore[method-assign]
+        self.pieces: PieceSender | None = None
         self.announcer = Announcer(
             broker,
             host=name,
@@ -206,6 +243,11 @@ class Worker(Part):
 
     def _announce(self, announcement: Announcement) -> None:
         self.announcer.announce(announcement)
+
+    async def _open_pieces(self, session: Session, replies: Replies) -> PieceSender:
+        """Keep what sends pieces, to look at it later."""
+        self.pieces = await self._open_departures(session, replies)
+        return self.pieces
 
     def _on_consuming(self) -> None:
         self.announcer.hurry()

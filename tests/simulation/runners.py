@@ -85,7 +85,7 @@ class SimulatedRunner:
     def send(self, message: ToRunner) -> None:
         """Hand over a message."""
         if isinstance(message, Batch):
-            self._launcher.on_handed(self)
+            self._launcher.on_handed(self, None)
             frame = b"".join(encode_batch(message))
         else:
             frame = bytes(encode_frame(message))
@@ -138,7 +138,9 @@ class SimulatedRunner:
         self.is_ready = True
         digest = f"sha256:{self._manifest.name}:{self._manifest.version}"
         model = self._launcher.model
-        self._tell(Ready(digest, b"{}", b"{}", b"null", model.base_ms / 1000))
+        piece = b"{}" if model.kind else b""
+        warm_up_s = model.base_ms / 1000
+        self._tell(Ready(digest, b"{}", b"{}", b"null", warm_up_s, piece_schema=piece))
         self._next()
 
     def _hear(self, frame: bytes) -> None:
@@ -207,6 +209,9 @@ class SimulatedRunner:
             min(size, len(instances) - start) for start in range(0, len(instances), size)
         ]
         self._model_s += took_s
+        self._work(instances, took_s)
+
+    def _work(self, instances: list[Instance], took_s: float) -> None:
         self._loop.call_later(took_s, self._stepped, instances)
 
     def _stepped(self, instances: list[Instance]) -> None:
@@ -240,6 +245,10 @@ class SimulatedRunner:
         padding = self._batch.inputs[position].tobytes().index(b"[")
         return b" " * padding + msgspec.json.encode(answer)
 
+    def _had(self) -> list[int]:
+        """Give the nonces that it may be to blame for."""
+        return [one[0] for some in self._instances for one in some or []]
+
     def _die(self, code: int) -> None:
         if self.is_dead:
             return
@@ -249,9 +258,10 @@ class SimulatedRunner:
             cause = "killed" if code == -9 else "crashed"
             if self.was_killed:
                 cause = "hung"
-            nonces = [one[0] for some in self._instances for one in some or []]
+            nonces = self._had()
             if nonces or cause != "hung":  # else it took too long to be taken into service
-                launcher.ledger.deaths.append(Death(nonces, launcher.life, cause))
+                now = self._loop.time()
+                launcher.ledger.deaths.append(Death(nonces, launcher.life, cause, now))
         self._arrive(self._closed)
         launcher.runners.remove(self)
         self._arrive(self._gone, code, later_s=launcher.chance.uniform(0, 0.003))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
+from tests.simulation.calls.scenario import draw_calls
+from tests.simulation.jobs.scenario import draw_jobs
 from tests.simulation.schedule import Act, Ask, Event, Fault, FaultKind, Model, Schedule
+from tests.simulation.streams.scenario import draw_streams
 
 LOAD_S = 5.0
 RUNNER_FAULTS: tuple[FaultKind, ...] = (
@@ -53,6 +56,17 @@ def draw(seed: str, only: Sequence[FaultKind] = ()) -> Schedule:
         kinds = _draw_kinds(chance, is_embedded=is_embedded)
     events += [_draw_fault(chance, kind, times) for kind in kinds]
     is_far = chance.random() < 0.2
+    model, asks = draw_streams(Random(f"streams:{seed}"), len(models), is_embedded=is_embedded)
+    models += model
+    events += asks
+    job_model, jobs = draw_jobs(
+        Random(f"jobs:{seed}"), len(models), is_embedded=is_embedded, has_faults=not only
+    )
+    models += job_model
+    events += jobs
+    callers, asks = draw_calls(Random(f"calls:{seed}"), len(models), is_embedded=is_embedded)
+    models += callers
+    events += asks
     return Schedule(
         seed=seed,
         is_embedded=is_embedded,

@@ -10,6 +10,8 @@ from random import Random
 
 from tests.simulation.cache import SimulatedStore
 from tests.simulation.checks import Checks
+from tests.simulation.jobs.clients import Client
+from tests.simulation.jobs.database import Database
 from tests.simulation.ledger import Asked, Ledger
 from tests.simulation.loop import Process, VirtualLoop
 from tests.simulation.network import Network
@@ -17,7 +19,7 @@ from tests.simulation.part import PORT, Part
 from tests.simulation.parts import Embedded, Front, Gateway, Worker
 from tests.simulation.pooled import Pooled
 from tests.simulation.rabbitmq.broker import InMemoryBroker
-from tests.simulation.schedule import Ask, Schedule, Struck
+from tests.simulation.schedule import Ask, JobAsk, Schedule, Struck
 
 START_S = 40.0
 STOP_S = 60.0
@@ -65,10 +67,15 @@ class World:
         self.network.listeners[PORT] = BrokerProcess(self.broker, self.broker_process)
         has_store = schedule.has_far_cache
         self.store = SimulatedStore(self.loop, self.chance("store")) if has_store else None
+        has_jobs = any(isinstance(event, JobAsk) for event in schedule.events)
+        self.database = Database(self.loop, self.chance("database")) if has_jobs else None
         self.checks = Checks(self)
         self.fronts: list[Front] = []
         self.workers: list[Worker] = []
         self.parts: list[Part] = []  # all that ever were
+        self.processes: list[Process] = []  # of runners, also those that are gone
+        self.run_numbers = count(1)
+        self.chance_of_calls = self.chance("calls")
         self.faults: list[Struck] = []
         self.began = 0.0
         self._lives = count(1)
@@ -144,9 +151,16 @@ class World:
         front = up[ask.gateway % len(up)]
         asked = Asked(ask, gateway=front.name, at=self.loop.time(), is_probe=is_probe)
         self.ledger.asked.append(asked)
+        for nonce in range(ask.nonce, ask.nonce + ask.instances) if ask.nonce > 0 else ():
+            self.ledger.by_nonce[nonce] = asked
         front.process.soon(front.take, asked)
         self.log(f"client asks {front.name}: {ask}")
         return asked
+
+    def submit(self, ask: JobAsk) -> None:
+        """Have a client submit a job."""
+        self.log(f"client submits {ask}")
+        Client(self, ask).submit()
 
     def note_answer(self, asked: Asked) -> None:
         """A client got its answer."""

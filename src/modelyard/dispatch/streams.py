@@ -96,7 +96,8 @@ class Streams:
             ask.timeout_s, model_s=known.limits.timeout_s, cap_s=self._timeout_cap_s
         )
         now, raw = self._clock(), memoryview(ask.input_data)
-        deadline = now + timeout_s
+        # A first piece that came after the time of all of them would be the last one.
+        deadline = now + min(timeout_s, known.limits.stream_timeout_s)
         request = Request(
             *(request_id, entry.target, raw, deadline, ask.priority, form, caller),
             trail=entry.trail_of(who),

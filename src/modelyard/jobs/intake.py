@@ -132,7 +132,8 @@ class Intake:
             log.error("jobs_not_kept", exc_info=error, extra={"why": str(error)})
         self._is_well = False
         refusal = Unavailable(
-            "the database is away, so no job can be kept; nothing was begun",
+            "the database does not answer. It may have kept the job all the same: send it again "
+            "with the same Idempotency-Key or id, and it is kept once",
             retry_after_s=RETRY_AFTER_S,
         )
         for one in group:

@@ -174,6 +174,10 @@ class Pump:
         return room
 
     def _begin(self, job: Leased) -> None:
+        if (before := self._held.get(job.uid)) is not None:
+            self._let_go(before)  # its lease ran out, and what comes of it is not kept
+            if before.call is not None:
+                before.call.settle(GivenUp("the job is run again"))
         held = self._held[job.uid] = _Held(job)
         self._by_model[job.model] = self._by_model.get(job.model, 0) + 1
         self._bytes += len(job.input)
@@ -202,7 +206,7 @@ class Pump:
         self._end(held, call.outcome, call.entry.target.version)
 
     def _end(self, held: _Held, outcome: bytes | RequestError, version: str | None) -> None:
-        if held.is_ending or held.job.uid not in self._held:
+        if held.is_ending or self._held.get(held.job.uid) is not held:
             return
         held.is_ending = True
         now, chance = self._wall_clock(), self._chance
@@ -216,11 +220,15 @@ class Pump:
         self.wake()
 
     def _forget(self, ending: Ending) -> None:
-        held = self._held.pop(ending.uid, None)
-        if held is not None:
+        held = self._held.get(ending.uid)
+        if held is not None and held.job.attempt == ending.attempt:
             self._metrics.ended(held.job.model, ending.state)
-            self._by_model[held.job.model] -= 1
-            self._bytes -= len(held.job.input)
+            self._let_go(held)
+
+    def _let_go(self, held: _Held) -> None:
+        del self._held[held.job.uid]
+        self._by_model[held.job.model] -= 1
+        self._bytes -= len(held.job.input)
 
     def _release(self) -> None:
         """Hand back what is not finished, for others to run."""

@@ -162,12 +162,18 @@ class Run:
         is_explained = False
         for position in positions:
             try:
+                self._check_time(position)
                 self._predict_all([(position, self._decode(position))])
             except RequestError as own_error:
                 self._fail(position, own_error)
                 is_explained = True
         if not is_explained:
             self._wonder(positions, error)
+
+    def _check_time(self, position: int) -> None:
+        """Raise a DeadlineExceeded for a request that is late by now, as far as that is known."""
+        if self._origins and self._origins[position].deadline <= self._clock():
+            raise DeadlineExceeded("the deadline passed while the batch that it was in ran")
 
     def _wonder(self, positions: list[int], error: RequestError) -> None:
         """Log that a batch failed, and none of its requests."""

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from tests.simulation.explore import run
 from tests.simulation.mutants.amqp import AMQP
+from tests.simulation.mutants.calls import CALLS
 from tests.simulation.mutants.core import CORE
+from tests.simulation.mutants.jobs import JOBS
 from tests.simulation.mutants.mutant import Mutant, applied
+from tests.simulation.mutants.streams import STREAMS
 from tests.simulation.scenario import draw
 from tests.simulation.schedule import Fault
 
-MUTANTS = (*CORE, *AMQP)
+MUTANTS = (*CORE, *AMQP, *STREAMS, *JOBS, *CALLS)
 
 
 def find(mutant: Mutant, seeds: Sequence[int]) -> tuple[int, str] | None:

@@ -43,6 +43,7 @@ class AsyncRun(Run):
         is_explained = False
         for position in positions:
             try:
+                self._check_time(position)
                 await self._predict_all_async([(position, self._decode(position))])
             except RequestError as own_error:
                 self._fail(position, own_error)

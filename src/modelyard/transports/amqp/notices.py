@@ -69,7 +69,7 @@ class Notices:
         granted, self._granted = self._granted, defaultdict(dict)
         if self._session is None:
             return
-        for address in left.keys() | granted.keys():
+        for address in dict.fromkeys([*left, *granted]):
             notice = envelope.Notice(left.get(address, []), list(granted.get(address, {}).items()))
             confirmed = self._session.publishing.publish(
                 envelope.encode(notice),
