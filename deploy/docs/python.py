@@ -78,7 +78,8 @@ def _with_star(parameters: list[inspect.Parameter]) -> Iterator[inspect.Paramete
 def _parameter(one: inspect.Parameter | None) -> str:
     if one is None:
         return "*"
-    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    kinds: dict[object, str] = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}
+    stars = kinds.get(one.kind, "")
     annotation = "" if one.annotation is one.empty else f": {one.annotation}"
     simple = isinstance(one.default, str | int | float | bool | type(None))
     default = "" if one.default is one.empty else f" = {one.default!r}" if simple else " = …"

@@ -25,6 +25,7 @@ from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.announcer import publish_status
 from modelyard.transports.amqp.opening import open_connection
+from modelyard.transports.amqp.topology import declare_exchanges
 from tests.support.broker import Broker
 from tests.support.cache import RedisServer
 from tests.support.ports import free_port
@@ -194,6 +195,7 @@ async def test_members_of_another_release_or_time_and_a_broker_that_takes_nothin
         clock=time.monotonic,
     )
     await connection.confirm_publishing()
+    await declare_exchanges(connection)
 
     async def announce() -> None:
         while True:
