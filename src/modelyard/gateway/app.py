@@ -15,6 +15,7 @@ from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
+from modelyard.gateway.batch_answers import add_batch_schemas
 from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
 from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
@@ -48,13 +49,14 @@ def make_pages(
     registry: APIRouter | None = None,
     mcp: App | None = None,
     jobs: Desk | None = None,
+    bulk: APIRouter | None = None,
     console: APIRouter | None = None,
 ) -> FastAPI:
     """Return the FastAPI application: models, probes, metrics, documentation.
 
     ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
     its routes, where there is one. ``mcp``: the page ``/mcp``, likewise. ``jobs``: tells of jobs,
-    where they are kept. ``console``: its pages, where there is one.
+    where they are kept. ``bulk``: the pages of bulk runs, likewise. ``console``: its pages, where there is one.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -91,6 +93,8 @@ def make_pages(
         pages.add_route("/mcp", mcp, methods=["POST"])  # type: ignore[arg-type]
     if jobs is not None:
         pages.include_router(make_jobs_router(jobs))
+    if bulk is not None:
+        pages.include_router(bulk)
     if console is not None:
         pages.include_router(console)
     _handle_errors(pages)
@@ -106,6 +110,8 @@ def make_pages(
                     add_schemas(document)
                 if jobs is not None:
                     add_job_schemas(document)
+                if bulk is not None:
+                    add_batch_schemas(document)
             document = _add_operations(without_predict(), catalog)
             if jobs is not None:
                 add_jobs(document)

@@ -58,6 +58,8 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("GET", r"/registry/(models|routes)", "key"),
     ("GET", r"/jobs(/[^/]+(/result|/events|/deliveries)?)?", "key"),
     ("POST", r"/jobs/[^/]+/(cancel|retry|deliveries/[^/]+/replay)", "key"),
+    ("GET", r"/batches(/[^/]+(/output|/errors)?)?", "key"),
+    ("POST", r"/batches(/[^/]+/cancel)?", "key"),
     ("GET", r"/callbacks/secrets", "key"),
     ("DELETE", r"/jobs/[^/]+", "key"),
     ("GET", rf"/registry/models/{_NAME}(/audit|/versions/[^/]+(/files/.+)?)?", "see"),
