@@ -91,10 +91,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         job_max_attempts: How often an attempt at a job may fail, unless the job says otherwise.
         job_keep_s: How long jobs and their results are kept after their end, in seconds.
         job_keep_mb: What finished jobs of one model may take, in MB; the oldest go first.
-        max_bulk_mb: The largest file of a bulk run that is sent, in MB.
-        bulk_input_urls: What the URLs of inputs of bulk runs may begin with, separated by commas, as
-            ``s3://data/incoming/``; empty: inputs are sent.
-        bulk_output_urls: What the URLs of their outputs may begin with; empty: outputs are fetched.
+        max_bulk_mb: The largest file that is sent for a bulk run, in MB.
+        bulk_input_urls: What URLs of their inputs may begin with, separated by commas.
+        bulk_output_urls: What URLs of their outputs may begin with, separated by commas.
         callback_secrets: The secrets that sign callbacks of jobs, the newest first, separated by
             commas: each ``whsec_`` and 24 to 64 random bytes in base64. None: no callbacks.
         callback_networks: Networks that are not public and may be sent callbacks all the same, as

@@ -36,9 +36,9 @@ def add_batch(commands: Commands) -> None:
         "batch",
         help="predict all rows of a file",
         description="Sends a file of rows to a gateway, lets a model predict them beside other "
-        "requests, and writes the predictions to OUTPUT; rows that have none to OUTPUT.errors.jsonl. "
-        "Run again after it was stopped, it goes on.",
-        epilog="Exit codes: 0 all rows have predictions, 3 some have none, 1 or 2 there is no output.",
+        "requests, and writes the predictions to OUTPUT, and rows that have none to "
+        "OUTPUT.errors.jsonl. Run again after it was stopped, it goes on.",
+        epilog="Exit codes: 0 all rows have predictions, 3 some have none, 2 there is no output.",
     )
     batch.add_argument("model", metavar="MODEL")
     batch.add_argument("input", metavar="INPUT", type=Path, help="CSV, JSON Lines, Parquet, Arrow")

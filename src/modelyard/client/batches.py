@@ -157,7 +157,10 @@ def batches_call(*, state: JobState | None, model: str | None, limit: int) -> Ca
     asked = {"state": state, "model": model, "limit": limit}
     query = urlencode({name: value for name, value in asked.items() if value is not None})
     return _call(
-        "GET", f"/batches?{query}", lambda reply: read(reply, _read_page).batches, METADATA_TIMEOUT_S
+        "GET",
+        f"/batches?{query}",
+        lambda reply: read(reply, _read_page).batches,
+        METADATA_TIMEOUT_S,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 
 from modelyard.access.accounts import Accounts
 from modelyard.dispatch.dispatch import Dispatch
-from modelyard.jobs.bulk.asking import Window
 from modelyard.jobs.bulk.desk import BulkDesk, Terms
 from modelyard.jobs.bulk.interfaces import BulkBook, Place, Urls
-from modelyard.jobs.bulk.order import Chunk, Order
+from modelyard.jobs.bulk.order import Chunk
 from modelyard.jobs.bulk.places import FolderPlace
-from modelyard.jobs.bulk.run import Asker
 from modelyard.jobs.bulk.runs import Runs
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.job import Leased, Uids
@@ -70,6 +68,8 @@ class OpenBulk:
         """Return what runs bulk jobs by ``dispatch``. ``accounts``: of callers, where they are
         known.
         """
+        from modelyard.gateway.openai_lines import make_asker
+
         self._runs = Runs(
             self._book,
             self._place,
@@ -78,7 +78,7 @@ class OpenBulk:
             self._executor,
             clock=time.monotonic,
             on_ran=partial(_note_chunk, accounts),
-            make_asker=partial(_make_asker, dispatch),
+            make_asker=partial(make_asker, dispatch, time.monotonic),
         )
         return self._runs
 
@@ -100,12 +100,6 @@ def _note_chunk(accounts: Accounts | None, job: Leased, chunk: Chunk) -> None:
     if accounts is not None and job.key:
         instances = chunk.rows - chunk.failed
         accounts.add_time(job.key, job.owner, job.model, chunk.model_s, instances)
-
-
-def _make_asker(
-    dispatch: Dispatch, order: Order, job: Leased, window: Window, is_over: Callable[[], bool]
-) -> Asker:
-    raise NotImplementedError
 
 
 def open_bulk(settings: Settings, engine: Engine) -> OpenBulk | None:

@@ -236,10 +236,15 @@ class Process:
         if self._jobs is None or self._jobs.bulk is None:
             return None
         from modelyard.gateway.batch_pages import make_batches_router
+        from modelyard.gateway.openai_batch_pages import make_openai_batches_router
 
         gate = None if self._gate is None else self._gate.gate
         bulk, desk = self._jobs.bulk.desk, self._jobs.desk
-        return make_batches_router(bulk, desk, catalog=self.catalog, gate=gate)
+        routes = make_batches_router(bulk, desk, catalog=self.catalog, gate=gate)
+        routes.include_router(
+            make_openai_batches_router(bulk, desk, catalog=self.catalog, gate=gate)
+        )
+        return routes
 
     @contextlib.asynccontextmanager
     async def _following(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:

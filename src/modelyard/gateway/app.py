@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
 from modelyard.gateway.batch_answers import add_batch_schemas
 from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
+from modelyard.gateway.openai_errors import error_document
 from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.openapi_jobs import add_jobs
@@ -34,6 +36,7 @@ from modelyard.jobs.desk import Desk
 # Settings of /docs: closed sections are not rendered, which takes seconds with many models.
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
 _OTHER_PROTOCOLS = ("/v1/", "/v2/")  # whose errors are no problem documents
+_OF_OPENAI = re.compile(r"/v1/(files|batches)(/|$)")
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
 
 
@@ -56,7 +59,8 @@ def make_pages(
 
     ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
     its routes, where there is one. ``mcp``: the page ``/mcp``, likewise. ``jobs``: tells of jobs,
-    where they are kept. ``bulk``: the pages of bulk runs, likewise. ``console``: its pages, where there is one.
+    where they are kept. ``bulk``: the pages of bulk runs, likewise. ``console``: its pages, where
+    there is one.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -155,6 +159,12 @@ async def refuse_page(request: Request, error: Exception) -> Response:
     headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
+    if _OF_OPENAI.match(request.url.path) is not None:
+        request_id = _id_of(request)
+        problem = problem_of(error, request_id=request_id)
+        headers["x-request-id"] = request_id
+        body = error_document(error, request_id)
+        return Response(body, problem.status, headers=headers, media_type="application/json")
     return _respond(request, problem_of(error, request_id=_id_of(request)), headers)
 
 

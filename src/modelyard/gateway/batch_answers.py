@@ -66,7 +66,7 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchList(msgspec.Struct, frozen=True):
-    """Bulk runs, the newest first. ``next``: the ``after`` of those that follow; null if none do."""
+    """Bulk runs, the newest first. ``next``: the ``after`` of those that follow; null for none."""
 
     batches: list[BatchAnswer]
     next: str | None

@@ -5,7 +5,6 @@ its runners busy; and finds out which rows of a piece it is that cannot be answe
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import Callable
 from functools import partial
@@ -30,23 +29,16 @@ from modelyard.core.errors import (
     VersionNotFound,
 )
 from modelyard.core.messages import Form, Request
-from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.jobs.bulk.order import RowFailure
 from modelyard.jobs.bulk.pieces import Piece
+from modelyard.jobs.bulk.room import Room
 from modelyard.jobs.job import Leased
 
-AHEAD_S = 0.1  # of the model's work that waits for it
-MOST_AT_ONCE = 64
-BATCHES = 2  # of each runner: one that runs, and one that waits for it
-ROOM_S = 0.01  # how often it is looked whether there is room
 ATTEMPTS = 3  # of what may have been an accident
 PAUSE_S = 0.5
-PATIENCE_S = 60.0
-"""So long a model may be away; then the job is handed back, to go on later, maybe elsewhere."""
-
 _ROW = re.compile(r"\$\.input_data\[(\d+)\](.*)")
-_ACCIDENTS = (ModelCrashed, DeadlineExceeded)
+ACCIDENTS = (ModelCrashed, DeadlineExceeded)
 _AWAY = (Unavailable, ModelNotFound, VersionNotFound)
 _FOR_EVER = (InvalidInput, Malformed, TooLarge, CallsTooDeep)
 
@@ -62,111 +54,48 @@ class Answered(NamedTuple):
     model_s: float
 
 
-class Window:
-    """How many pieces are under way, of one model, for all of its runs in this process."""
-
-    def __init__(self) -> None:
-        self.sent = 0
-        self.most = BATCHES
-        self.changed = asyncio.Event()
-
-    def fit(self, entry: Entry, piece_s: float) -> None:
-        """Let there be as many as the runners take in a moment; ``piece_s``: seconds of one."""
-        known = entry.announcement
-        runners = max(1, known.runners_ready) * max(1, known.concurrency)
-        ahead = math.ceil(AHEAD_S * runners / piece_s) if piece_s > 0 else MOST_AT_ONCE
-        self.most = max(BATCHES * runners, min(MOST_AT_ONCE, ahead))
-
-    def leave(self) -> None:
-        """Note that a piece is no longer under way."""
-        self.sent -= 1
-        self.changed.set()
-
-
 class RowAsker:
-    """Answers pieces of rows: each is one request.
+    """Answers pieces of rows: each is one request. See ``run.Asker``.
 
     Args:
         dispatch: Answers them.
         job: That they are of.
-        version: Of the model that is asked.
-        window: How many may be under way.
-        is_over: Whether no more are to be sent.
+        room: Says when one more may be sent.
         clock: Deadlines are readings of it.
     """
 
-    def __init__(
-        self,
-        dispatch: Dispatch,
-        job: Leased,
-        version: str,
-        window: Window,
-        is_over: Callable[[], bool],
-        *,
-        clock: Clock,
-    ) -> None:
-        self._clock = clock
+    def __init__(self, dispatch: Dispatch, job: Leased, room: Room, *, clock: Clock) -> None:
         self._dispatch = dispatch
         self._job = job
-        self._version = version
-        self._window = window
-        self._is_over = is_over
+        self._room = room
+        self._clock = clock
         self._calls: set[Call] = set()
 
     async def has_room(self) -> None:
         """See ``run.Asker``."""
-        away_s = 0.0
-        while True:
-            if self._is_over():
-                raise GivenUp("the run goes on elsewhere, or is no longer wanted")
-            entry = self._entry()
-            limits = None if entry is None else entry.announcement.limits
-            if entry is not None and limits is not None and entry.is_open:
-                away_s = 0.0
-                is_free = entry.in_flight < max(1, limits.max_in_flight // 2)
-                if is_free and self._window.sent < self._window.most:
-                    return
-                self._window.changed.clear()
-                try:
-                    async with asyncio.timeout(ROOM_S if not is_free else 1.0):
-                        await self._window.changed.wait()
-                except TimeoutError:
-                    pass
-                continue
-            if away_s >= PATIENCE_S:
-                raise Unavailable(f"{self._job.model}/{self._version} is away", retry_after_s=30)
-            await asyncio.sleep(PAUSE_S)
-            away_s += PAUSE_S
-
-    def _entry(self) -> Entry | None:
-        try:
-            return self._dispatch.catalog.resolve(self._job.model, self._version)
-        except RequestError:
-            return None
+        await self._room.wait()
 
     def send(self, piece: Piece) -> asyncio.Future[tuple[Outcome, float]]:
         """See ``run.Asker``."""
         answer: asyncio.Future[tuple[Outcome, float]]
         answer = asyncio.get_running_loop().create_future()
-        window = self._window
-        window.sent += 1
-        ask = Ask(
-            self._job.model, msgspec.Raw(piece.body), self._version, self._job.timeout_s, "low"
-        )
+        self._room.enter()
+        job = self._job
+        ask = Ask(job.model, msgspec.Raw(piece.body), job.version, job.timeout_s, "low")
         try:
             call = start_alone(
                 self._dispatch,
                 ask,
                 partial(self._on_answered, answer),
-                f"{self._job.uid}-{piece.mark.row}",
-                job=self._job,
+                f"{job.uid}-{piece.mark.row}",
+                job=job,
                 clock=self._clock,
             )
             if call.outcome is None:
                 self._calls.add(call)
                 call.watch(self._calls.discard)
         except RequestError as error:
-            window.leave()
+            self._room.leave()
             answer.set_result((error, 0.0))
         return answer
 
@@ -179,8 +108,8 @@ class RowAsker:
         assert call.outcome is not None
         model_s = call.instance_s * call.instances if call.instance_s else 0.0
         if model_s:
-            self._window.fit(call.entry, model_s)
-        self._window.leave()
+            self._room.fit(call.entry, model_s)
+        self._room.leave()
         if not answer.done():
             answer.set_result((call.outcome, model_s))
 
@@ -207,28 +136,17 @@ class RowAsker:
         accidents = 0
         while True:
             count = len(piece.numbers)
-            if isinstance(error, GivenUp):
-                raise error
-            if isinstance(error, _FOR_EVER) and (at := _row_in(error, count)) is not None:
-                row, where = at
-                failed.append(_failure(piece, row, error, where))
-                parts = [(0, row), (row + 1, count)]
+            if isinstance(error, ACCIDENTS) and count == 1 and accidents < ATTEMPTS:
+                accidents += 1
+                parts = [(0, 1)]
+                await asyncio.sleep(PAUSE_S * 2**accidents)
             elif isinstance(error, _AWAY):
                 parts = [(0, count)]
                 await asyncio.sleep(PAUSE_S)
-            elif count > 1:
-                parts = [(0, count // 2), (count // 2, count)]
-            elif isinstance(error, _ACCIDENTS) and accidents < ATTEMPTS:
-                accidents += 1
-                parts = [(0, count)]
-                await asyncio.sleep(PAUSE_S * 2**accidents)
             else:
-                failed.append(_failure(piece, 0, error, error.where))
-                return
+                parts = _parts_without(piece, error, failed)
             again = None
             for first, end in parts:
-                if first == end:
-                    continue
                 part = piece.part(first, end)
                 await self.has_room()
                 outcome, model_s = await self.send(part)
@@ -277,6 +195,28 @@ def start_alone(
     call = ClientCall(request, entry, on_answered)
     dispatch.send_alone(call)
     return call
+
+
+def _parts_without(
+    piece: Piece, error: RequestError, failed: list[RowFailure]
+) -> list[tuple[int, int]]:
+    """Return which parts of a piece are to be asked by themselves: those beside the row at fault,
+    which is set aside, if it is known; else halves.
+
+    Raises:
+        GivenUp: None are.
+    """
+    count = len(piece.numbers)
+    if isinstance(error, GivenUp):
+        raise error
+    if isinstance(error, _FOR_EVER) and (at := _row_in(error, count)) is not None:
+        row, where = at
+        failed.append(_failure(piece, row, error, where))
+        return [part for part in ((0, row), (row + 1, count)) if part[0] < part[1]]
+    if count > 1:
+        return [(0, count // 2), (count // 2, count)]
+    failed.append(_failure(piece, 0, error, error.where))
+    return []
 
 
 def _row_in(error: RequestError, count: int) -> tuple[int, str | None] | None:

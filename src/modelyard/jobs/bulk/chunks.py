@@ -1,10 +1,11 @@
-"""Keeps what came of pieces, chunk by chunk: a chunk ends when it is large enough, or a second old."""
+"""Keeps what came of pieces, chunk by chunk: one ends when it is large enough, or a second old."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,8 +16,13 @@ from modelyard.jobs.bulk.order import Chunk, Mark, RowFailure
 
 CHUNK_S = 1.0
 CHUNK_BYTES = 4 << 20
-Write = Callable[[Answered], bytes]
-_to_json = msgspec.json.Encoder().encode
+
+
+class Lines(NamedTuple):
+    """How what comes of rows is written: what came of a piece, and a row that has failed."""
+
+    outputs: Callable[[Answered], bytes]
+    failure: Callable[[RowFailure], bytes]
 
 
 def part_name(uid: str, chunk: Chunk, what: str) -> str:
@@ -33,7 +39,7 @@ class Chunks:
         book: Keeps them.
         place: Has their files.
         before: Those that are there already.
-        write: Makes lines of what came of a piece.
+        lines: How they are written.
         input_bytes: What the input takes in the place: it counts with the first chunk.
     """
 
@@ -45,11 +51,11 @@ class Chunks:
         book: BulkBook,
         place: Place,
         before: Sequence[Chunk],
-        write: Write,
+        lines: Lines,
         input_bytes: int,
     ) -> None:
         self._input_bytes = input_bytes
-        self._write = write
+        self._lines = lines
         self._uid = uid
         self._attempt = attempt
         self._book = book
@@ -102,14 +108,14 @@ class Chunks:
             name = part_name(self._uid, chunk, "out")
             stream = stack.enter_context(self._place.writing(name))
             for one in gathered.answered:
-                block = self._write(one)
+                block = self._lines.outputs(one)
                 size += len(block)
                 stream.write(block)
                 time.sleep(0)  # others may want the interpreter
         if failed:
             with self._place.writing(part_name(self._uid, chunk, "err")) as stream:
                 for failure in sorted(failed, key=lambda one: one.row):
-                    line = _to_json(failure) + b"\n"
+                    line = self._lines.failure(failure)
                     size += len(line)
                     stream.write(line)
         chunk = msgspec.structs.replace(chunk, bytes=size)
@@ -125,8 +131,3 @@ class Gathered(msgspec.Struct, frozen=True):
     number: int
     mark: Mark
     rows: int
-
-
-def failures_in(line: bytes) -> RowFailure:
-    """Return the failure in a line."""
-    return msgspec.json.decode(line, type=RowFailure)

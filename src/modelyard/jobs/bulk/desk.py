@@ -1,4 +1,4 @@
-"""What callers ask of bulk runs, without blocking the loop: files come and go, runs are submitted."""
+"""What callers ask of bulk runs, without blocking the loop: files come and go, runs are made."""
 
 from __future__ import annotations
 

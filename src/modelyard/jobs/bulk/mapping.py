@@ -1,8 +1,9 @@
 """How rows become what a model takes, by the JSON Schema of its input.
 
 A model of objects gets each row's cells by the names of its fields; columns that it does not know
-are left out. A model of lists gets the cells of the columns that the caller names, or else of all in
-their order. A model of single values gets the only column, or the only one that the caller names.
+are left out. A model of lists gets the cells of the columns that the caller names, or else of all
+in their order. A model of single values gets the only column, or the only one that the caller
+names.
 """
 
 from __future__ import annotations

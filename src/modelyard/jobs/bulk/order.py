@@ -143,9 +143,12 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a row has no prediction. ``row``: its number, from 0."""
+    """Why a row has no prediction. ``row``: its number, from 0. ``custom_id``: what its caller
+    calls it, of lines that are requests.
+    """
 
     row: int
     code: str
     detail: str
     where: str | None = None
+    custom_id: str | None = None

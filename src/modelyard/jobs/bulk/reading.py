@@ -1,5 +1,5 @@
-"""Reads rows from CSV and JSON Lines, piece by piece. Each line is looked at once, and where all of a
-piece is as the model takes it, no row of it is made an object: its text is passed on.
+"""Reads rows from CSV and JSON Lines, piece by piece. Each line is looked at once, and where all of
+a piece is as the model takes it, no row of it is made an object: its text is passed on.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def read_csv(
         if are_numbers is not None and are_numbers(text) is not None:
             piece = _of_numbers(text, first, len(block), lines.offset)
         else:
-            piece = _of_cells(block, lines, first, write, len(names), kept)
+            piece = _of_cells(block, lines, first, write=write, width=len(names), kept=kept)
         first = piece.mark.row
         if piece.numbers or piece.bad:
             yield piece
@@ -203,6 +203,7 @@ def _of_cells(
     block: list[bytes],
     lines: Lines,
     first: int,
+    *,
     write: Callable[[list[str]], bytes],
     width: int,
     kept: list[int],

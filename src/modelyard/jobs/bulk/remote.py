@@ -1,4 +1,4 @@
-"""What lies at URLs: the place of files in an object store, and inputs and outputs that callers name.
+"""What lies at URLs: the place of files in an object store, and what callers name.
 
 A caller's URL is used if it begins with one that a setting allows. So it can reach nothing that the
 operator has not named: no file of this machine, no address in its network. Libraries: fsspec, and
@@ -21,7 +21,7 @@ from modelyard.jobs.bulk.interfaces import PlaceAway
 SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "https")
 COPY_BYTES = 1 << 20
 _PLAIN = re.compile(r"[A-Za-z0-9._~/=+,@$&()-]*")
-"""What the path of a caller's URL may have: nothing that is written in another way, or means more."""
+"""What the path of a caller's URL may have: nothing that has another spelling, or means more."""
 
 
 class RemotePlace:

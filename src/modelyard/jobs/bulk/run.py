@@ -20,7 +20,7 @@ import msgspec
 from modelyard.core.call import Outcome
 from modelyard.core.errors import GivenUp, InvalidInput, RequestError, Unavailable
 from modelyard.jobs.bulk.asking import Answered
-from modelyard.jobs.bulk.chunks import Chunks, Gathered
+from modelyard.jobs.bulk.chunks import Chunks, Gathered, Lines
 from modelyard.jobs.bulk.interfaces import BulkBook, Place, PlaceAway
 from modelyard.jobs.bulk.order import Chunk, Mark, Order, Summary
 from modelyard.jobs.bulk.pieces import Piece, Pieces
@@ -29,7 +29,6 @@ from modelyard.jobs.bulk.writing import (
     was_made,
     write_errors,
     write_output,
-    writer_of,
 )
 from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Leased
@@ -86,6 +85,7 @@ class Run:
         order: What is asked.
         source: What is read.
         asker: Answers it.
+        lines: How what comes of it is written.
         book: Keeps chunks.
         place: Keeps files.
         executor: Runs what blocks.
@@ -100,12 +100,14 @@ class Run:
         *,
         source: Source,
         asker: Asker,
+        lines: Lines,
         book: BulkBook,
         place: Place,
         executor: Executor,
         on_kept: Callable[[Chunk], None],
         deliver: Callable[[str], None],
     ) -> None:
+        self._lines = lines
         self._deliver = deliver
         self._job = job
         self._order = order
@@ -144,7 +146,7 @@ class Run:
             place=self._place,
             before=before,
             input_bytes=self._order.input_bytes,
-            write=writer_of(self._order.output_format, self._order.keep),
+            lines=self._lines,
         )
         pieces, stream = await self._blocking(partial(self._source.open, chunks.mark))
         try:

@@ -1,4 +1,4 @@
-"""The bulk runs of this process: begun by the pump that leases their jobs, and handed back to it."""
+"""The bulk runs of this process: begun by the pump that leases their jobs, handed back to it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, InvalidInput, RequestError
 from modelyard.dispatch.catalog import Entry
 from modelyard.dispatch.dispatch import Dispatch
-from modelyard.jobs.bulk.asking import RowAsker, Window
+from modelyard.jobs.bulk.asking import RowAsker
+from modelyard.jobs.bulk.chunks import Lines
 from modelyard.jobs.bulk.interfaces import BulkBook, Place, Urls
 from modelyard.jobs.bulk.mapping import Mapping, shape_of
 from modelyard.jobs.bulk.order import Chunk, Order
+from modelyard.jobs.bulk.room import Room, Window
 from modelyard.jobs.bulk.run import Asker, Run
 from modelyard.jobs.bulk.sources import FileSource
+from modelyard.jobs.bulk.writing import lines_of
 from modelyard.jobs.job import Leased
 
 MOST_RUNS = 4
@@ -29,8 +32,8 @@ MOST_RUNS = 4
 Then = Callable[[bytes | RequestError, str | None], None]
 """Called with what a run has brought, and the version that answered."""
 
-MakeAsker = Callable[[Order, Leased, Window, Callable[[], bool]], Asker]
-"""Makes what answers the lines of a file of requests."""
+MakeAsker = Callable[[Order, Leased, Room], tuple[Asker, Lines]]
+"""Makes what answers the lines of a file of requests, and says how that is written."""
 
 OnRan = Callable[[Leased, Chunk], None]
 
@@ -148,15 +151,17 @@ class Runs:
         window = self._windows.setdefault(job.model, Window())
         is_over = partial(getattr, call, "is_over")
         asker: Asker
+        known, schema = entry.announcement, entry.announcement.schema
+        mapping, most = None, 1
+        if not order.endpoint:
+            takes = b"" if schema is None else schema.input
+            mapping, most = Mapping(shape_of(takes), order.columns), known.max_batch_size
+        room = Room(self._dispatch, job, window, is_over, rows=most)
         if order.endpoint:
-            mapping, most = None, 1
-            asker = self._make_asker(order, job, window, is_over)
+            asker, lines = self._make_asker(order, job, room)
         else:
-            known = entry.announcement
-            schema = b"" if known.schema is None else known.schema.input
-            mapping, most = Mapping(shape_of(schema), order.columns), known.max_batch_size
-            version = entry.target.version
-            asker = RowAsker(self._dispatch, job, version, window, is_over, clock=self._clock)
+            asker = RowAsker(self._dispatch, job, room, clock=self._clock)
+            lines = lines_of(order.output_format, order.keep)
         call.watch(asker.give_up)
         source = FileSource(order, mapping, place=self._place, urls=self._urls, most=most)
         return Run(
@@ -164,6 +169,7 @@ class Runs:
             order,
             source=source,
             asker=asker,
+            lines=lines,
             book=self._book,
             place=self._place,
             executor=self._executor,

@@ -1,7 +1,7 @@
 """Writes the output: first what came of each piece, as lines; then of all chunks one file.
 
-Each line has the number of its row. The lines of CSV and JSON Lines are those of the output already,
-so that the file is made by putting the chunks one after the other.
+Each line has the number of its row. The lines of CSV and JSON Lines are those of the output
+already, so that the file is made by putting the chunks one after the other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import IO, Any
 import msgspec
 
 from modelyard.jobs.bulk.asking import Answered
-from modelyard.jobs.bulk.chunks import Write, part_name
+from modelyard.jobs.bulk.chunks import Lines, part_name
 from modelyard.jobs.bulk.interfaces import Place
 from modelyard.jobs.bulk.order import Chunk, Format
 
@@ -25,9 +25,10 @@ _to_json = msgspec.json.Encoder().encode
 _NOT_PLAIN = (b'"', b"{", b"[")
 
 
-def writer_of(output: Format, keep: Sequence[str]) -> Write:
-    """Return what makes the lines of a piece."""
-    return _csv_lines if output == "csv" else partial(_json_lines, _fragments(keep))
+def lines_of(output: Format, keep: Sequence[str]) -> Lines:
+    """Return how what comes of rows is written."""
+    write = _csv_lines if output == "csv" else partial(_json_lines, _fragments(keep))
+    return Lines(write, lambda failure: _to_json(failure) + b"\n")
 
 
 def _fragments(keep: Sequence[str]) -> list[bytes]:
