@@ -53,6 +53,7 @@ def send_file(http: httpx2.Client, path: str, stream: IO[bytes]) -> Reply:
 
     Raises:
         ConnectionFailed: There was none.
+        ModelyardError: It was refused.
     """
     size = os.fstat(stream.fileno()).st_size
     headers = {"content-length": str(size), "content-type": "application/octet-stream"}
@@ -60,9 +61,12 @@ def send_file(http: httpx2.Client, path: str, stream: IO[bytes]) -> Reply:
         with http.stream(
             *("POST", path), headers=headers, content=_pieces(stream), extensions=_timeouts()
         ) as response:
-            return reply_of(response, bytearray(response.read()))
+            reply = reply_of(response, bytearray(response.read()))
     except httpx2.RequestError as error:
         raise ConnectionFailed(f"the file was not sent: {error}") from error
+    if not reply.is_success:
+        raise error_of(reply.status, reply.body, retry_after_s=reply.retry_after_s)
+    return reply
 
 
 @contextlib.contextmanager
