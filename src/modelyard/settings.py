@@ -21,11 +21,9 @@ from modelyard.settings_sources import (
     SECRETS_VARIABLE,
     SettingsError,
     gather,
+    parts_of,
     state_of_user,
     with_user,
-)
-from modelyard.settings_sources import (
-    parts_of as parts_of,  # noqa: PLC0414 (for those who read settings)
 )
 
 __all__ = [
@@ -35,6 +33,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "load_settings",
+    "parts_of",
     "setting_names",
 ]
 
@@ -44,6 +43,7 @@ _ORIGIN = r"(\*|https?://[^/,\s]+/?)"
 _ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
 _PAGE = r"\s*(docs|metrics|models)\s*"
 _PROXY_RULE = r"\s*[^=,\s]+=[^=,\s]+\s*"
+_Identities = Annotated[str, msgspec.Meta(pattern=r"^([^,=]+=https://[^,]+(,|\Z))*\Z")]
 _Header = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*\Z")]
 
 
@@ -192,9 +192,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model_cache_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     model_cache_folder: str = ""
     trusted_keys: str = ""
-    trusted_identities: Annotated[
-        str, msgspec.Meta(pattern=r"^([^,=]+=https://[^,]+(,|\Z))*\Z")
-    ] = ""
+    trusted_identities: _Identities = ""
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     console: bool = True
     prometheus_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?\Z")] = ""

@@ -17,7 +17,7 @@ from tests.support.server import wait_until
 ROWS = 600
 
 
-def test_row_41_a_bulk_run_has_each_row_once_and_in_order(
+def test_row_39_a_bulk_run_has_each_row_once_and_in_order(
     broker: Broker, stack: ExitStack, tmp_path: Path
 ) -> None:
     """Another gateway goes on after the last chunk that is kept, and runs none of them again."""

@@ -97,8 +97,7 @@ class FailedRow(msgspec.Struct, frozen=True):
 class BatchTerms(msgspec.Struct, frozen=True, kw_only=True):
     """What a bulk run is made with; see ``Client.batch``."""
 
-    format: BatchFormat
-    output_format: BatchFormat
+    output_format: BatchFormat | None = None
     version: str | None = None
     columns: Sequence[str] = ()
     keep: Sequence[str] = ()
@@ -120,7 +119,7 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def upload_path(batch_id: str, model: str, terms: BatchTerms) -> str:
+def upload_path(batch_id: str, model: str, kind: BatchFormat, terms: BatchTerms) -> str:
     """Return the path to which an input is sent.
 
     Raises:
@@ -131,8 +130,8 @@ def upload_path(batch_id: str, model: str, terms: BatchTerms) -> str:
     asked: list[tuple[str, str]] = [
         ("id", batch_id),
         ("model", model),
-        ("format", terms.format),
-        ("output_format", terms.output_format),
+        ("format", kind),
+        ("output_format", terms.output_format or kind),
         *(("columns", name) for name in terms.columns),
         *(("keep", name) for name in terms.keep),
     ]

@@ -253,15 +253,10 @@ class Client:
             ValueError, TypeError, OSError: There is no such file, or nothing is known of it.
         """
         batch_id = new_id() if id is None else id
+        terms = BatchTerms(output_format=output_format, version=version, columns=columns, keep=keep)
         with opened(data, format) as (stream, kind):
-            terms = BatchTerms(
-                format=kind,
-                output_format=output_format or kind,
-                version=version,
-                columns=columns,
-                keep=keep,
-            )
-            read_batch(send_file(self._pool.http, upload_path(batch_id, model, terms), stream))
+            path = upload_path(batch_id, model, kind, terms)
+            read_batch(send_file(self._pool.http, path, stream))
         return self._batch(batch_id, frame=data if is_frame(data) else None)
 
     def find_batch(self, id: str) -> Batch:  # noqa: A002

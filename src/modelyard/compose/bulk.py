@@ -24,6 +24,10 @@ from modelyard.jobs.job import Leased, Uids
 from modelyard.settings import Settings, SettingsError, parts_of
 
 if TYPE_CHECKING:
+    from modelyard.access.gate import Gate
+    from modelyard.dispatch.catalog import Catalog
+    from modelyard.gateway.registry_pages import Routes
+    from modelyard.jobs.desk import Desk
     from modelyard.store.schema import Engine
 
 _THREADS = 8
@@ -81,6 +85,16 @@ class OpenBulk:
             make_asker=partial(make_asker, dispatch, time.monotonic),
         )
         return self._runs
+
+    def pages(self, desk: Desk, catalog: Catalog, gate: Gate | None) -> Routes:
+        """Return the pages. ``desk``: tells of jobs. ``gate``: None if everybody may ask."""
+        from modelyard.gateway.batch_pages import make_batches_router
+        from modelyard.gateway.openai_batch_pages import make_openai_batches_router
+
+        routes = make_batches_router(self.desk, desk, catalog=catalog, gate=gate)
+        openai = make_openai_batches_router(self.desk, desk, catalog=catalog, gate=gate)
+        routes.include_router(openai)
+        return routes
 
     def take_by(self, intake: Intake) -> None:
         """Keep runs as jobs by ``intake``."""

@@ -30,6 +30,9 @@ from modelyard.store.errors import StoreError
 from modelyard.telemetry.jobs import JobMetrics
 
 if TYPE_CHECKING:
+    from modelyard.compose.access import OpenGate
+    from modelyard.dispatch.catalog import Catalog
+    from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.submitting import Submitting
 
 _LIBRARIES = ("sqlalchemy", "alembic")
@@ -124,6 +127,11 @@ class OpenJobs:
             self.bulk.take_by(intake)
         uids = Uids(os.urandom)
         return Submitting(intake, terms, dispatch=dispatch, uids=uids, wall_clock=time.time)
+
+    def bulk_pages(self, catalog: Catalog, opened: OpenGate | None) -> Routes | None:
+        """Return the pages of bulk runs; None if there are none."""
+        gate = None if opened is None else opened.gate
+        return None if self.bulk is None else self.bulk.pages(self.desk, catalog, gate)
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what runs jobs, and tells of them."""

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from modelyard.compose.console import Console
     from modelyard.gateway.cors import Cors
     from modelyard.gateway.predict import PredictEndpoint
-    from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.routes import ByHand, Workers
     from modelyard.gateway.server import Server
     from modelyard.gateway.types import App
@@ -212,7 +211,9 @@ class Process:
                 ),
                 mcp=mcp,
                 jobs=None if self._jobs is None else self._jobs.desk,
-                bulk=self._bulk_pages(),
+                bulk=None
+                if self._jobs is None
+                else self._jobs.bulk_pages(self.catalog, self._gate),
                 console=None if console is None else console.routes,
             )
         if self._gate is not None:
@@ -231,20 +232,6 @@ class Process:
             inside=self.inner_socket,
             tls=None if self._secured is None else self._secured.context,
         )
-
-    def _bulk_pages(self) -> Routes | None:
-        if self._jobs is None or self._jobs.bulk is None:
-            return None
-        from modelyard.gateway.batch_pages import make_batches_router
-        from modelyard.gateway.openai_batch_pages import make_openai_batches_router
-
-        gate = None if self._gate is None else self._gate.gate
-        bulk, desk = self._jobs.bulk.desk, self._jobs.desk
-        routes = make_batches_router(bulk, desk, catalog=self.catalog, gate=gate)
-        routes.include_router(
-            make_openai_batches_router(bulk, desk, catalog=self.catalog, gate=gate)
-        )
-        return routes
 
     @contextlib.asynccontextmanager
     async def _following(self, endpoint: PredictEndpoint | None) -> AsyncIterator[None]:
