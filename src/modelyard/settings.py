@@ -92,8 +92,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         job_keep_s: How long jobs and their results are kept after their end, in seconds.
         job_keep_mb: What finished jobs of one model may take, in MB; the oldest go first.
         max_bulk_mb: The largest file that is sent for a bulk run, in MB.
-        bulk_input_urls: What URLs of their inputs may begin with, separated by commas.
-        bulk_output_urls: What URLs of their outputs may begin with, separated by commas.
+        bulk_input_urls: What URLs of inputs of bulk runs may begin with, separated by commas.
+        bulk_output_urls: The same for their outputs.
         callback_secrets: The secrets that sign callbacks of jobs, the newest first, separated by
             commas: each ``whsec_`` and 24 to 64 random bytes in base64. None: no callbacks.
         callback_networks: Networks that are not public and may be sent callbacks all the same, as
@@ -267,8 +267,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def state(self) -> Path:
         """The folder for what must last."""
-        folder = Path(self.state_folder) if self.state_folder else state_of_user() / "modelyard"
-        return folder.absolute()
+        return Path(self.state_folder or state_of_user() / "modelyard").absolute()
 
     @property
     def devices(self) -> list[str] | None:

@@ -257,21 +257,18 @@ class Client:
         with opened(data, format) as (stream, kind):
             path = upload_path(batch_id, model, kind, terms)
             read_batch(send_file(self._pool.http, path, stream))
-        return self._batch(batch_id, frame=data if is_frame(data) else None)
+        fetch, frame = partial(fetched, self._pool.http), data if is_frame(data) else None
+        return Batch(batch_id, self._retried, fetch, frame=frame)
 
     def find_batch(self, id: str) -> Batch:  # noqa: A002
         """Return a bulk run by its name. The gateway is not asked yet."""
-        return self._batch(id, frame=None)
+        return Batch(id, self._retried, partial(fetched, self._pool.http))
 
     def batches(
         self, *, state: JobState | None = None, model: str | None = None, limit: int = 100
     ) -> list[BatchInfo]:
         """Return bulk runs, the newest first: those in a state, or of a model, if that is given."""
         return self._retried(batches_call(state=state, model=model, limit=limit))
-
-    def _batch(self, batch_id: str, *, frame: Any) -> Batch:
-        fetch = partial(fetched, self._pool.http)
-        return Batch(batch_id, self._retried, fetch, frame=frame)
 
     def ready(self) -> bool:
         """Return whether a gateway accepts requests; tries once."""
