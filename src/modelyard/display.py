@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from modelyard.core.messages import Announcement
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+LINES_EVERY_S = 10.0
 LONGEST_TRIED = 600  # characters of a request that a terminal shows
 
 
@@ -130,6 +131,43 @@ def make_display() -> Display:
         if sys.stdout is not None and sys.stdout.isatty():  # None: closed
             return LiveDisplay()
     return PlainDisplay()
+
+
+@contextlib.contextmanager
+def progress_of() -> Iterator[Callable[[str, float | None], None]]:
+    """Give what shows on standard error how far something is: a bar on a terminal, and elsewhere a
+    line every ten seconds. It takes a line, and the part that is done, if that is known.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield _Lines().show
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def show(line: str, done: float | None) -> None:
+            total = None if done is None else 1.0
+            progress.update(task, description=line, total=total, completed=done or 0.0)
+
+        yield show
+
+
+class _Lines:
+    """A line every now and then."""
+
+    def __init__(self) -> None:
+        self._told: float | None = None
+
+    def show(self, line: str, done: float | None) -> None:
+        """Print a line, if the last one is long ago."""
+        now = time.monotonic()
+        if self._told is None or now - self._told >= LINES_EVERY_S:
+            self._told = now
+            part = "" if done is None else f"{done:4.0%} "
+            print(f"{part}{line}", file=sys.stderr, flush=True)
 
 
 def farewell(url: str, known: list[Announcement], *, wants_key: bool = False) -> str:

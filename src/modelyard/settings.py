@@ -21,11 +21,9 @@ from modelyard.settings_sources import (
     SECRETS_VARIABLE,
     SettingsError,
     gather,
+    parts_of,
     state_of_user,
     with_user,
-)
-from modelyard.settings_sources import (
-    parts_of as parts_of,  # noqa: PLC0414 (for those who read settings)
 )
 
 __all__ = [
@@ -35,6 +33,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "load_settings",
+    "parts_of",
     "setting_names",
 ]
 
@@ -44,6 +43,7 @@ _ORIGIN = r"(\*|https?://[^/,\s]+/?)"
 _ORIGINS = rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?\Z"
 _PAGE = r"\s*(docs|metrics|models)\s*"
 _PROXY_RULE = r"\s*[^=,\s]+=[^=,\s]+\s*"
+_Identities = Annotated[str, msgspec.Meta(pattern=r"^([^,=]+=https://[^,]+(,|\Z))*\Z")]
 _Header = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]*\Z")]
 
 
@@ -91,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         job_max_attempts: How often an attempt at a job may fail, unless the job says otherwise.
         job_keep_s: How long jobs and their results are kept after their end, in seconds.
         job_keep_mb: What finished jobs of one model may take, in MB; the oldest go first.
+        max_bulk_mb: The largest file that is sent for a bulk run, in MB.
+        bulk_input_urls: What URLs of inputs of bulk runs may begin with, separated by commas.
+        bulk_output_urls: The same for their outputs.
         callback_secrets: The secrets that sign callbacks of jobs, the newest first, separated by
             commas: each ``whsec_`` and 24 to 64 random bytes in base64. None: no callbacks.
         callback_networks: Networks that are not public and may be sent callbacks all the same, as
@@ -179,6 +182,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     job_max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
     job_keep_s: Annotated[float, msgspec.Meta(gt=0)] = 7 * 86_400
     job_keep_mb: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    max_bulk_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    bulk_input_urls: str = ""
+    bulk_output_urls: str = ""
     callback_secrets: str = ""
     callback_networks: str = ""
     registry_url: str = ""
@@ -186,9 +192,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model_cache_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     model_cache_folder: str = ""
     trusted_keys: str = ""
-    trusted_identities: Annotated[
-        str, msgspec.Meta(pattern=r"^([^,=]+=https://[^,]+(,|\Z))*\Z")
-    ] = ""
+    trusted_identities: _Identities = ""
     open_pages: Annotated[str, msgspec.Meta(pattern=rf"^({_PAGE}(,{_PAGE})*)?\Z")] = ""
     console: bool = True
     prometheus_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?\Z")] = ""
@@ -263,8 +267,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     @property
     def state(self) -> Path:
         """The folder for what must last."""
-        folder = Path(self.state_folder) if self.state_folder else state_of_user() / "modelyard"
-        return folder.absolute()
+        return Path(self.state_folder or state_of_user() / "modelyard").absolute()
 
     @property
     def devices(self) -> list[str] | None:

@@ -161,9 +161,13 @@ class Account:
         used.requests += 1
         used.instances += instances
 
-    def add_time(self, model: str, model_s: float) -> None:
-        """Count the time that a model took for a request that was counted when it was let in."""
-        self._used.setdefault(model, _Sums(model, 0.0)).model_s += model_s
+    def add_time(self, model: str, model_s: float, instances: int = 0) -> None:
+        """Count the time that a model took for a request that was counted when it was let in, and
+        instances that were not.
+        """
+        used = self._used.setdefault(model, _Sums(model, 0.0))
+        used.model_s += model_s
+        used.instances += instances
 
     @property
     def is_idle(self) -> bool:
@@ -262,15 +266,17 @@ class Accounts:
         principal.account = account
         return account
 
-    def add_time(self, key: str, owner: str, model: str, model_s: float) -> None:
+    def add_time(
+        self, key: str, owner: str, model: str, model_s: float, instances: int = 0
+    ) -> None:
         """Count the time that a model took for a request of a key, which may have come to another
-        gateway, or long ago.
+        gateway, or long ago; and instances that were not counted then.
         """
         account = self._accounts.get(key)
         if account is None:
             account = self._make(Principal(Key(id=key, digest="", owner=owner, scopes=())))
             self._accounts[key] = account
-        account.add_time(model, model_s)
+        account.add_time(model, model_s, instances)
 
     def forget_idle(self) -> None:
         """Forget who has nothing in flight and nothing to be told, if there are too many."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelyard import __version__
 from modelyard.cli import asking, authoring, looking, serving
+from modelyard.cli.batch import add_batch
 from modelyard.cli.jobs import add_jobs
 from modelyard.cli.options import Commands, add_config, add_store
 from modelyard.cli.registry_parser import add_registry
@@ -53,6 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_authoring(commands)
     _add_looking(commands)
     add_jobs(commands)
+    add_batch(commands)
     add_storing(commands)
     add_registry(commands)
     add_routes(commands)

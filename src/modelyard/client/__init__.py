@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .batches import BatchCost, BatchInfo, BatchRows, FailedRow
 from .errors import (
     Conflict,
     ConnectionFailed,
@@ -52,6 +53,7 @@ from .models import Capacity, ModelDetails, ModelInfo, VersionDetails, VersionIn
 
 if TYPE_CHECKING:
     from .async_client import AsyncClient
+    from .batch import Batch
     from .client import Client
 
 __version__ = "0.1.0"
@@ -60,11 +62,16 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "AsyncJob",
+    "Batch",
+    "BatchCost",
+    "BatchInfo",
+    "BatchRows",
     "Capacity",
     "Client",
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "FailedRow",
     "Forbidden",
     "InvalidInput",
     "Job",
@@ -109,4 +116,8 @@ def __getattr__(name: str) -> Any:
         from .async_client import AsyncClient
 
         return AsyncClient
+    if name == "Batch":
+        from .batch import Batch
+
+        return Batch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
 
+from .batch import Batch
+from .batches import (
+    BatchFormat,
+    BatchInfo,
+    BatchTerms,
+    batches_call,
+    new_id,
+    read_batch,
+    upload_path,
+)
 from .calls import Call, model_call, models_call, predict_call, ready_call
 from .errors import DeadlineExceeded, Unavailable
 from .exchange import Outcome, Reply, Retry, Send, Wait, advance
 from .forms import Answer, Priority
+from .frames import is_frame
 from .job import Job
 from .jobs import EventReader, JobInfo, JobState, Terms, job_call, jobs_call, submit_call
 from .models import ModelDetails, ModelInfo
 from .shell import DEFAULT_URL, EVENTS_PAUSE_S, MOST_LISTED, ONCE, Pool, begin
+from .transfer import fetched, opened, send_file
 from .wire import TimeLeft, asked, failure_of, listening, options, reply_of
 
 T = TypeVar("T")
@@ -209,6 +222,53 @@ class Client:
             if (after := page.next) is None:
                 break
         return found
+
+    def batch(
+        self,
+        model: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        format: BatchFormat | None = None,  # noqa: A002
+        output_format: BatchFormat | None = None,
+        columns: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        id: str | None = None,  # noqa: A002
+    ) -> Batch:
+        """Make a bulk run of the rows of a file, or of a data frame of pandas or polars, and return
+        it. It is kept when this returns.
+
+        Args:
+            model: The model's name.
+            data: A data frame; or the path of a file of CSV, JSON Lines, Parquet or Arrow.
+            version: One of the model's versions; the one that is the default now unless given.
+            format: What is in the file; what its name says unless given.
+            output_format: Of the output; that of the input unless given.
+            columns: Which columns a model of lists takes, in this order; all unless given.
+            keep: Columns of the input that the output repeats.
+            id: A name for the run; one is made unless given. A run of that name is found again.
+
+        Raises:
+            ModelyardError: It is not kept.
+            ValueError, TypeError, OSError: There is no such file, or nothing is known of it.
+        """
+        batch_id = new_id() if id is None else id
+        terms = BatchTerms(output_format=output_format, version=version, columns=columns, keep=keep)
+        with opened(data, format) as (stream, kind):
+            path = upload_path(batch_id, model, kind, terms)
+            read_batch(send_file(self._pool.http, path, stream))
+        fetch, frame = partial(fetched, self._pool.http), data if is_frame(data) else None
+        return Batch(batch_id, self._retried, fetch, frame=frame)
+
+    def find_batch(self, id: str) -> Batch:  # noqa: A002
+        """Return a bulk run by its name. The gateway is not asked yet."""
+        return Batch(id, self._retried, partial(fetched, self._pool.http))
+
+    def batches(
+        self, *, state: JobState | None = None, model: str | None = None, limit: int = 100
+    ) -> list[BatchInfo]:
+        """Return bulk runs, the newest first: those in a state, or of a model, if that is given."""
+        return self._retried(batches_call(state=state, model=model, limit=limit))
 
     def ready(self) -> bool:
         """Return whether a gateway accepts requests; tries once."""

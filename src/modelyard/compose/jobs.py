@@ -14,6 +14,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from modelyard.access.accounts import Accounts
+from modelyard.compose.bulk import OpenBulk, open_bulk
 from modelyard.compose.callbacks import Callbacks
 from modelyard.compose.running import own_name
 from modelyard.dispatch.dispatch import Dispatch
@@ -29,6 +30,9 @@ from modelyard.store.errors import StoreError
 from modelyard.telemetry.jobs import JobMetrics
 
 if TYPE_CHECKING:
+    from modelyard.compose.access import OpenGate
+    from modelyard.dispatch.catalog import Catalog
+    from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.submitting import Submitting
 
 _LIBRARIES = ("sqlalchemy", "alembic")
@@ -46,14 +50,22 @@ class OpenJobs:
         book: Keeps them.
         deliveries: Keeps their callbacks.
         writers: How many may write at a time.
+        bulk: Bulk runs, which are jobs; None if there is no place for their files.
 
     Raises:
         SettingsError: A setting of callbacks cannot be used.
     """
 
     def __init__(
-        self, settings: Settings, book: JobBook, deliveries: DeliveryBook, *, writers: int
+        self,
+        settings: Settings,
+        book: JobBook,
+        deliveries: DeliveryBook,
+        *,
+        writers: int,
+        bulk: OpenBulk | None = None,
     ) -> None:
+        self.bulk = bulk
         self._settings = settings
         self._book = book
         self._writing = ThreadPoolExecutor(writers, thread_name_prefix="jobs-write")
@@ -101,6 +113,7 @@ class OpenJobs:
             metrics=metrics,
             wall_clock=time.time,
             chance=Random(),
+            bulk=None if self.bulk is None else self.bulk.attach(dispatch, accounts),
         )
         metrics.watch_running(lambda: pump.running)
         self._callbacks.attach(metrics)
@@ -110,13 +123,21 @@ class OpenJobs:
             check_callback=self._callbacks.check,
         )
         intake = Intake(self._book, self._writing, on_kept=pump.wake, metrics=metrics)
+        if self.bulk is not None:
+            self.bulk.take_by(intake)
         uids = Uids(os.urandom)
         return Submitting(intake, terms, dispatch=dispatch, uids=uids, wall_clock=time.time)
+
+    def bulk_pages(self, catalog: Catalog, opened: OpenGate | None) -> Routes | None:
+        """Return the pages of bulk runs; None if there are none."""
+        gate = None if opened is None else opened.gate
+        return None if self.bulk is None else self.bulk.pages(self.desk, catalog, gate)
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what runs jobs, and tells of them."""
         assert self._pump is not None
         runs = [self._pump.run(), self._watching.run(), self._retention.run()]
+        runs += [] if self.bulk is None else self.bulk.runs()
         return [*runs, *self._callbacks.runs()]
 
     def close(self, *, is_forced: bool) -> None:
@@ -127,6 +148,8 @@ class OpenJobs:
             self._closed_at = time.monotonic()
         self._is_closing = True
         self._watching.close()
+        if self.bulk is not None:
+            self.bulk.leave()
         if is_forced:
             self._hurried.set()
 
@@ -173,4 +196,10 @@ def open_jobs(settings: Settings) -> OpenJobs | None:
         return None
     writers = 1 if engine.dialect.name == "sqlite" else _WRITERS
     deliveries = DeliveryStore(engine, wall_clock=time.time)
-    return OpenJobs(settings, Jobs(engine, wall_clock=time.time), deliveries, writers=writers)
+    return OpenJobs(
+        settings,
+        Jobs(engine, wall_clock=time.time),
+        deliveries,
+        writers=writers,
+        bulk=open_bulk(settings, engine),
+    )

@@ -211,6 +211,9 @@ class Process:
                 ),
                 mcp=mcp,
                 jobs=None if self._jobs is None else self._jobs.desk,
+                bulk=None
+                if self._jobs is None
+                else self._jobs.bulk_pages(self.catalog, self._gate),
                 console=None if console is None else console.routes,
             )
         if self._gate is not None:

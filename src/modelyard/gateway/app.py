@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -15,7 +16,9 @@ from modelyard.core.errors import RequestError, Unauthenticated
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
+from modelyard.gateway.batch_answers import add_batch_schemas
 from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
+from modelyard.gateway.openai_errors import error_document
 from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.openapi_jobs import add_jobs
@@ -33,6 +36,7 @@ from modelyard.jobs.desk import Desk
 # Settings of /docs: closed sections are not rendered, which takes seconds with many models.
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
 _OTHER_PROTOCOLS = ("/v1/", "/v2/")  # whose errors are no problem documents
+_OF_OPENAI = re.compile(r"/v1/(files|batches)(/|$)")
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
 
 
@@ -48,13 +52,15 @@ def make_pages(
     registry: APIRouter | None = None,
     mcp: App | None = None,
     jobs: Desk | None = None,
+    bulk: APIRouter | None = None,
     console: APIRouter | None = None,
 ) -> FastAPI:
     """Return the FastAPI application: models, probes, metrics, documentation.
 
     ``is_guarded``: whether callers need a key, for which ``/docs`` then has a field. ``registry``:
     its routes, where there is one. ``mcp``: the page ``/mcp``, likewise. ``jobs``: tells of jobs,
-    where they are kept. ``console``: its pages, where there is one.
+    where they are kept. ``bulk``: the pages of bulk runs, likewise. ``console``: its pages, where
+    there is one.
     """
     pages = FastAPIOffline(
         title="Modelyard",
@@ -91,6 +97,8 @@ def make_pages(
         pages.add_route("/mcp", mcp, methods=["POST"])  # type: ignore[arg-type]
     if jobs is not None:
         pages.include_router(make_jobs_router(jobs))
+    if bulk is not None:
+        pages.include_router(bulk)
     if console is not None:
         pages.include_router(console)
     _handle_errors(pages)
@@ -106,6 +114,8 @@ def make_pages(
                     add_schemas(document)
                 if jobs is not None:
                     add_job_schemas(document)
+                if bulk is not None:
+                    add_batch_schemas(document)
             document = _add_operations(without_predict(), catalog)
             if jobs is not None:
                 add_jobs(document)
@@ -149,6 +159,12 @@ async def refuse_page(request: Request, error: Exception) -> Response:
     headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
+    if _OF_OPENAI.match(request.url.path) is not None:
+        request_id = _id_of(request)
+        problem = problem_of(error, request_id=request_id)
+        headers["x-request-id"] = request_id
+        body = error_document(error, request_id)
+        return Response(body, problem.status, headers=headers, media_type="application/json")
     return _respond(request, problem_of(error, request_id=_id_of(request)), headers)
 
 

@@ -18,7 +18,9 @@ from modelyard.core.errors import Malformed, RequestError, TooSlow
 from modelyard.gateway.handover import Handover, Pages, Proxy
 from modelyard.gateway.heads import Head
 
-_PATH = re.compile(rb"/registry/(blobs/sha256/[^/]+|models/[^/]+/versions/[^/]+)")
+_PATH = re.compile(
+    rb"PUT /registry/(blobs/sha256/[^/]+|models/[^/]+/versions/[^/]+)|POST /batches|POST /v1/files"
+)
 
 
 def mark_streamed(head: Head) -> None:
@@ -27,7 +29,7 @@ def mark_streamed(head: Head) -> None:
     Raises:
         Malformed: It does not say how long that is.
     """
-    if head.method == b"PUT" and _PATH.fullmatch(head.path) is not None:
+    if _PATH.fullmatch(b"%b %b" % (head.method, head.path)) is not None:
         head.is_streamed = True
         if head.body_bytes is None:
             raise Malformed("this needs a content-length, and is not taken in chunks")

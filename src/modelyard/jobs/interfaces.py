@@ -26,10 +26,13 @@ class IntakeBook(Protocol):
 class QueueBook(Protocol):
     """Hands out jobs that are to run, and takes what came of them."""
 
-    def lease(self, wanted: Mapping[str, int], *, holder: str, until: float) -> list[Leased]:
+    def lease(
+        self, wanted: Mapping[str, int], *, holder: str, until: float, is_bulk: bool = False
+    ) -> list[Leased]:
         """Return jobs that nobody else runs, at most so many of each model, and the first first.
 
-        ``holder``: who runs them. ``until``: when others may take them.
+        ``holder``: who runs them. ``until``: when others may take them. ``is_bulk``: whether they
+        are bulk runs, or all others.
         """
         ...
 

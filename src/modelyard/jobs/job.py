@@ -86,6 +86,7 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str
     version: str | None
     form: Form
+    door: str
     input: bytes
     timeout_s: float | None
 
@@ -191,6 +192,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         model: Only its.
         before: Only those made before the job with this uid.
         most: How many.
+        door: Only those that came by it.
     """
 
     tenant: str | None
@@ -198,6 +200,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     before: str | None = None
     most: int = 100
+    door: str | None = None
 
 
 Jobs = Sequence[Job]

@@ -11,13 +11,16 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from random import Random
+from typing import Protocol
 
 import msgspec
 
-from modelyard.core.call import Call
+from modelyard.core.call import Outcome
 from modelyard.core.clock import WallClock
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.jobs.bulk.order import DOOR as BULK
+from modelyard.jobs.bulk.runs import Runs
 from modelyard.jobs.finishing import Finishing
 from modelyard.jobs.interfaces import BookAway, JobMetrics, QueueBook
 from modelyard.jobs.job import Ending, Leased
@@ -38,9 +41,15 @@ log = logging.getLogger(__name__)
 OnRan = Callable[[Leased, float], None]
 
 
+class _Settled(Protocol):
+    """What runs."""
+
+    def settle(self, outcome: Outcome) -> None: ...
+
+
 class _Held(msgspec.Struct):
     job: Leased
-    call: Call | None = None
+    call: _Settled | None = None
     is_ending: bool = False
 
 
@@ -58,6 +67,7 @@ class Pump:
         metrics: Counts attempts.
         wall_clock: Unix time, in seconds.
         chance: For pauses.
+        bulk: Runs those that are bulk runs; None if there are none.
     """
 
     def __init__(
@@ -73,7 +83,9 @@ class Pump:
         metrics: JobMetrics,
         wall_clock: WallClock,
         chance: Random,
+        bulk: Runs | None = None,
     ) -> None:
+        self._bulk = bulk
         self._book = book
         self._dispatch = dispatch
         self._executor = executor
@@ -118,6 +130,8 @@ class Pump:
             self._release()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RELEASE_S):
+                    if self._bulk is not None:
+                        await self._bulk.ended()
                     await self._finishing.emptied()
             finishing.cancel()
 
@@ -143,17 +157,29 @@ class Pump:
                 await asyncio.sleep(GATHER_S)
 
     async def _lease(self) -> int:
-        wanted = {} if self._is_leaving() else self._room()
-        if not wanted:
+        if self._is_leaving():
             return 0
-        until = self._wall_clock() + LEASE_S
-        lease = partial(self._book.lease, wanted, holder=self._holder, until=until)
-        leased = await asyncio.get_running_loop().run_in_executor(self._executor, lease)
-        for job in leased:
-            self._begin(job)
+        leased = await self._leased(self._room(), is_bulk=False)
+        if (bulk := self._bulk) is not None:
+            for _ in range(bulk.room):
+                some = await self._leased(dict.fromkeys(bulk.models(), 1), is_bulk=True)
+                leased += some
+                if not some:
+                    break
         if leased:
             self._on_change([job.uid for job in leased])
         return len(leased)
+
+    async def _leased(self, wanted: dict[str, int], *, is_bulk: bool) -> list[Leased]:
+        """Lease jobs, and begin them."""
+        if not wanted:
+            return []
+        until = self._wall_clock() + LEASE_S
+        lease = partial(self._book.lease, wanted, holder=self._holder, until=until, is_bulk=is_bulk)
+        leased = await asyncio.get_running_loop().run_in_executor(self._executor, lease)
+        for job in leased:
+            self._begin(job)
+        return leased
 
     def _room(self) -> dict[str, int]:
         """Return how many more jobs of each model can be begun: enough to keep its runners busy,
@@ -179,6 +205,9 @@ class Pump:
             if before.call is not None:
                 before.call.settle(GivenUp("the job is run again"))
         held = self._held[job.uid] = _Held(job)
+        if job.door == BULK and self._bulk is not None:
+            held.call = self._bulk.start(job, partial(self._end, held))
+            return
         self._by_model[job.model] = self._by_model.get(job.model, 0) + 1
         self._bytes += len(job.input)
         ask = Ask(job.model, msgspec.Raw(job.input), job.version, job.timeout_s, "low")
@@ -227,6 +256,8 @@ class Pump:
 
     def _let_go(self, held: _Held) -> None:
         del self._held[held.job.uid]
+        if held.job.door == BULK:
+            return
         self._by_model[held.job.model] -= 1
         self._bytes -= len(held.job.input)
 

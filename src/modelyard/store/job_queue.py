@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from modelyard.core.errors import Failure
+from modelyard.jobs.bulk.order import DOOR as BULK
 from modelyard.jobs.job import Ending, Leased
 from modelyard.store.away import away
 from modelyard.store.changing import begin
@@ -27,6 +28,7 @@ _QUEUED, _RUNNING, _DELAYED = (
     for state in ("queued", "running", DELAYED)
 )
 """As they stand in the indexes, which databases use for what is written the same alone."""
+_is_bulk = JOBS.c.door == BULK
 _MODELS = sa.text(
     "WITH RECURSIVE found(model) AS (SELECT min(model) FROM jobs WHERE state = 'queued' UNION ALL "
     "SELECT (SELECT min(model) FROM jobs WHERE state = 'queued' AND model > found.model) "
@@ -38,7 +40,9 @@ _MODELS = sa.text(
 class JobQueue(JobStore):
     """The whole book of jobs: also those that are to run; see ``QueueBook``."""
 
-    def lease(self, wanted: Mapping[str, int], *, holder: str, until: float) -> list[Leased]:
+    def lease(
+        self, wanted: Mapping[str, int], *, holder: str, until: float, is_bulk: bool = False
+    ) -> list[Leased]:
         """See ``QueueBook``."""
         now = self.wall_clock()
         with away(self.engine), self.engine.connect() as connection:
@@ -52,6 +56,7 @@ class JobQueue(JobStore):
                 first = (
                     sa.select(JOBS.c.uid)
                     .where(_QUEUED, JOBS.c.model == model, JOBS.c.deadline > now)
+                    .where(_is_bulk if is_bulk else ~_is_bulk)
                     .order_by(JOBS.c.rank, JOBS.c.ready_at)
                     .limit(most)
                     .with_for_update(skip_locked=True)

@@ -18,7 +18,7 @@ from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
 from modelyard.store.job_rows import OF_JOB, insert_into, job_of
-from modelyard.store.tables import DELIVERIES, JOB_INPUTS, JOB_RESULTS, JOBS
+from modelyard.store.tables import BULK_CHUNKS, DELIVERIES, JOB_INPUTS, JOB_RESULTS, JOBS
 
 _MOST_COUNTED = 1000
 _MEASURED_S = 60.0
@@ -85,6 +85,8 @@ class JobStore:
             query = query.where(JOBS.c.tenant == question.tenant)
         if question.model is not None:
             query = query.where(JOBS.c.model == question.model)
+        if question.door is not None:
+            query = query.where(JOBS.c.door == question.door)
         if question.before is not None:
             query = query.where(JOBS.c.uid < question.before)
         if (state := question.state) == "queued":
@@ -161,7 +163,7 @@ class JobStore:
 
 def remove_jobs(connection: sa.Connection, uids: Sequence[str]) -> None:
     """Forget jobs, and all that belongs to them."""
-    for table in (JOB_INPUTS, JOB_RESULTS, DELIVERIES, JOBS):
+    for table in (JOB_INPUTS, JOB_RESULTS, DELIVERIES, BULK_CHUNKS, JOBS):
         connection.execute(table.delete().where(table.c.uid.in_(uids)))
 
 

@@ -206,3 +206,34 @@ DELIVERIES = sa.Table(
     ),
 )
 """Callbacks: one for each time that a job came to its end."""
+
+BULK_CHUNKS = sa.Table(
+    "bulk_chunks",
+    METADATA,
+    sa.Column("uid", sa.String(32), primary_key=True),  # of the job
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Column("next_row", sa.BigInteger, nullable=False),
+    sa.Column("next_offset", sa.BigInteger, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("model_s", sa.Double, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+)
+"""What is done of bulk runs: written under the lease of the job, so each chunk once."""
+
+BULK_FILES = sa.Table(
+    "bulk_files",
+    METADATA,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("tenant", sa.String(32), nullable=False),
+    sa.Column("owner", sa.String(400), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("purpose", sa.String(32), nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Index("bulk_files_tenant", "tenant", "id"),
+    sa.Index("bulk_files_created", "created"),
+)
+"""Files that callers have sent, to make bulk runs of."""

@@ -32,9 +32,11 @@ class Book(JobQueue):
 
     front: Front
 
-    def lease(self, wanted: Mapping[str, int], *, holder: str, until: float) -> list[Leased]:
+    def lease(
+        self, wanted: Mapping[str, int], *, holder: str, until: float, is_bulk: bool = False
+    ) -> list[Leased]:
         """See that nobody else holds what is leased."""
-        leased = super().lease(wanted, holder=holder, until=until)
+        leased = super().lease(wanted, holder=holder, until=until, is_bulk=is_bulk)
         self.front.world.checks.jobs.on_leased(holder, leased)
         return leased
 

@@ -1,0 +1,226 @@
+"""Files of requests of the OpenAI API: each line is one, and is answered as if it had come alone.
+
+See ``jobs/bulk/run.py``, which reads them, and keeps what is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from modelyard.core.call import Call, Outcome
+from modelyard.core.clock import Clock
+from modelyard.core.errors import (
+    BY_CODE,
+    GivenUp,
+    InvalidInput,
+    Malformed,
+    RequestError,
+    Unavailable,
+)
+from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.gateway.door import Door, Heard, Told
+from modelyard.gateway.embeddings import PATH as EMBEDDINGS
+from modelyard.gateway.embeddings import EmbeddingsDoor
+from modelyard.gateway.openai import KINDS, CompletionsDoor
+from modelyard.gateway.openai_errors import error_document
+from modelyard.gateway.problems import STATUS
+from modelyard.jobs.bulk.asking import ACCIDENTS, ATTEMPTS, PAUSE_S, Answered, start_alone
+from modelyard.jobs.bulk.chunks import Lines
+from modelyard.jobs.bulk.order import Order, RowFailure
+from modelyard.jobs.bulk.pieces import Piece
+from modelyard.jobs.bulk.room import Room
+from modelyard.jobs.job import Leased
+
+ENDPOINTS = (*(path.decode() for path in KINDS), EMBEDDINGS.decode())
+
+
+class Line(msgspec.Struct):
+    """A line of a file."""
+
+    custom_id: str
+    url: str
+    body: msgspec.Raw
+    method: str = "POST"
+
+
+read_line = msgspec.json.Decoder(Line).decode
+
+
+class _Heard(NamedTuple):
+    """A line that was read."""
+
+    custom_id: str
+    ask: Heard
+
+
+class LineAsker:
+    """Answers lines. See ``run.Asker``.
+
+    Args:
+        dispatch: Answers them.
+        order: Says which endpoint all of them are for.
+        job: That they are of.
+        room: Says when one more may be sent.
+        clock: Deadlines are readings of it.
+    """
+
+    def __init__(
+        self, dispatch: Dispatch, order: Order, job: Leased, room: Room, *, clock: Clock
+    ) -> None:
+        self._dispatch = dispatch
+        self._endpoint = order.endpoint
+        self._job = job
+        self._room = room
+        self._clock = clock
+        path = order.endpoint.encode()
+        self._door: Door = EmbeddingsDoor() if path == EMBEDDINGS else CompletionsDoor(KINDS[path])
+        self._calls: set[Call] = set()
+
+    async def has_room(self) -> None:
+        """See ``Asker``."""
+        await self._room.wait()
+
+    def send(self, piece: Piece) -> asyncio.Future[tuple[Outcome, float]]:
+        """See ``Asker``. The outcome is the line of the answer."""
+        answer: asyncio.Future[tuple[Outcome, float]]
+        answer = asyncio.get_running_loop().create_future()
+        self._room.enter()
+        try:
+            heard = self._hear(piece.body[1:-1])
+            request_id = f"{self._job.uid}-{piece.numbers[0]}"
+            call = start_alone(
+                self._dispatch,
+                Ask(
+                    self._job.model,
+                    heard.ask.input_data,
+                    self._job.version,
+                    heard.ask.timeout_s,
+                    "low",
+                ),
+                partial(self._on_answered, answer, heard, request_id),
+                request_id,
+                job=self._job,
+                clock=self._clock,
+                form=self._door.form,
+            )
+            if call.outcome is None:
+                self._calls.add(call)
+                call.watch(self._calls.discard)
+        except RequestError as error:
+            self._room.leave()
+            answer.set_result((error, 0.0))
+        return answer
+
+    def give_up(self) -> None:
+        """See ``Asker``."""
+        for call in list(self._calls):
+            call.settle(GivenUp("the run goes on elsewhere, or is no longer wanted"))
+
+    async def settle(self, piece: Piece, outcome: Outcome, model_s: float) -> Answered:
+        """See ``Asker``."""
+        accidents = 0
+        while True:
+            if isinstance(outcome, bytes):
+                outputs = [(piece, outcome)] if piece.numbers else []
+                return Answered(outputs, [_named(one, None) for one in piece.bad], model_s)
+            if isinstance(outcome, GivenUp):
+                raise outcome
+            if isinstance(outcome, ACCIDENTS) and accidents < ATTEMPTS:
+                accidents += 1
+            elif not isinstance(outcome, Unavailable):
+                row, error = piece.numbers[0], outcome
+                failure = RowFailure(row, error.code, error.detail, error.where)
+                return Answered([], [_named(failure, piece)], model_s)
+            await asyncio.sleep(PAUSE_S * 2**accidents)
+            await self.has_room()
+            outcome, more_s = await self.send(piece)
+            model_s += more_s
+
+    def _hear(self, line: bytes) -> _Heard:
+        """Return what a line asks.
+
+        Raises:
+            RequestError: It is none that may stand here.
+        """
+        try:
+            found = read_line(line)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"the line is no request: {error}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Malformed(f"the line is no JSON: {error}") from None
+        if found.method != "POST" or found.url != self._endpoint:
+            raise InvalidInput(f"each line of this batch is POST {self._endpoint}", where="$.url")
+        ask = self._door.read(bytes(found.body))
+        if ask.model_name != self._job.model:
+            raise InvalidInput(
+                f"all lines ask {self._job.model}, as the first one", where="$.model"
+            )
+        if ask.written is not None:
+            raise InvalidInput("an answer in a file has no pieces", where="$.stream")
+        entry = self._dispatch.catalog.resolve(self._job.model, self._job.version)
+        self._door.check(entry, ask)
+        return _Heard(found.custom_id, ask)
+
+    def _on_answered(
+        self,
+        answer: asyncio.Future[tuple[Outcome, float]],
+        heard: _Heard,
+        request_id: str,
+        call: ClientCall,
+    ) -> None:
+        outcome = call.outcome
+        assert outcome is not None
+        self._room.leave()
+        model_s = call.instance_s * call.instances if call.instance_s else 0.0
+        if isinstance(outcome, bytes):
+            told = Told(request_id, "bypass")
+            try:
+                _, body = self._door.answer(call.entry.target, outcome, heard.ask.echo, told=told)
+                outcome = _line(heard.custom_id, request_id, 200, body)
+            except RequestError as error:
+                outcome = error
+        if not answer.done():
+            answer.set_result((outcome, model_s))
+
+
+def make_asker(
+    dispatch: Dispatch, clock: Clock, order: Order, job: Leased, room: Room
+) -> tuple[LineAsker, Lines]:
+    """Return what answers the lines of a file, and how what comes of them is written."""
+    lines = Lines(_joined, _failed_line)
+    return LineAsker(dispatch, order, job, room, clock=clock), lines
+
+
+def _joined(answered: Answered) -> bytes:
+    return b"".join(output for _, output in answered.outputs)
+
+
+def _named(failure: RowFailure, piece: Piece | None) -> RowFailure:
+    """Return a failure with the name of its line, if that has one."""
+    try:
+        custom_id = "" if piece is None else read_line(piece.body[1:-1]).custom_id
+    except msgspec.DecodeError:
+        custom_id = ""
+    return msgspec.structs.replace(failure, custom_id=custom_id)
+
+
+def _failed_line(failure: RowFailure) -> bytes:
+    kind = BY_CODE.get(failure.code, RequestError)
+    error = kind(failure.detail, where=failure.where)
+    request_id = f"line-{failure.row}"
+    body = error_document(error, request_id)
+    return _line(failure.custom_id, request_id, STATUS[error.code].value, body)
+
+
+def _line(custom_id: str | None, request_id: str, status: int, body: bytes) -> bytes:
+    answer: dict[str, Any] = {
+        "id": f"batch_req_{request_id}",
+        "custom_id": custom_id,
+        "response": {"status_code": status, "request_id": request_id, "body": msgspec.Raw(body)},
+        "error": None,
+    }
+    return msgspec.json.encode(answer) + b"\n"

@@ -1,0 +1,231 @@
+"""Asks the model: sends pieces the way of every request, at low priority, as many at a time as keep
+its runners busy; and finds out which rows of a piece it is that cannot be answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import msgspec
+
+from modelyard.core.call import Call, Outcome
+from modelyard.core.clock import Clock
+from modelyard.core.deadline import choose_timeout
+from modelyard.core.errors import (
+    CallsTooDeep,
+    DeadlineExceeded,
+    GivenUp,
+    InvalidInput,
+    Malformed,
+    ModelCrashed,
+    ModelNotFound,
+    RequestError,
+    TooLarge,
+    Unavailable,
+    VersionNotFound,
+)
+from modelyard.core.messages import Form, Request
+from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.jobs.bulk.order import RowFailure
+from modelyard.jobs.bulk.pieces import Piece
+from modelyard.jobs.bulk.room import Room
+from modelyard.jobs.job import Leased
+
+ATTEMPTS = 3  # of what may have been an accident
+PAUSE_S = 0.5
+_ROW = re.compile(r"\$\.input_data\[(\d+)\](.*)")
+ACCIDENTS = (ModelCrashed, DeadlineExceeded)
+_AWAY = (Unavailable, ModelNotFound, VersionNotFound)
+_FOR_EVER = (InvalidInput, Malformed, TooLarge, CallsTooDeep)
+
+
+class Answered(NamedTuple):
+    """What came of a piece: outputs, each with the rows that it answers, and the other rows.
+
+    ``model_s``: seconds of the model's time.
+    """
+
+    outputs: list[tuple[Piece, bytes]]
+    failed: list[RowFailure]
+    model_s: float
+
+
+class RowAsker:
+    """Answers pieces of rows: each is one request. See ``run.Asker``.
+
+    Args:
+        dispatch: Answers them.
+        job: That they are of.
+        room: Says when one more may be sent.
+        clock: Deadlines are readings of it.
+    """
+
+    def __init__(self, dispatch: Dispatch, job: Leased, room: Room, *, clock: Clock) -> None:
+        self._dispatch = dispatch
+        self._job = job
+        self._room = room
+        self._clock = clock
+        self._calls: set[Call] = set()
+
+    async def has_room(self) -> None:
+        """See ``run.Asker``."""
+        await self._room.wait()
+
+    def send(self, piece: Piece) -> asyncio.Future[tuple[Outcome, float]]:
+        """See ``run.Asker``."""
+        answer: asyncio.Future[tuple[Outcome, float]]
+        answer = asyncio.get_running_loop().create_future()
+        self._room.enter()
+        job = self._job
+        ask = Ask(job.model, msgspec.Raw(piece.body), job.version, job.timeout_s, "low")
+        try:
+            call = start_alone(
+                self._dispatch,
+                ask,
+                partial(self._on_answered, answer),
+                f"{job.uid}-{piece.mark.row}",
+                job=job,
+                clock=self._clock,
+            )
+            if call.outcome is None:
+                self._calls.add(call)
+                call.watch(self._calls.discard)
+        except RequestError as error:
+            self._room.leave()
+            answer.set_result((error, 0.0))
+        return answer
+
+    def give_up(self) -> None:
+        """Wait for nothing any longer."""
+        for call in list(self._calls):
+            call.settle(GivenUp("the run goes on elsewhere, or is no longer wanted"))
+
+    def _on_answered(self, answer: asyncio.Future[tuple[Outcome, float]], call: ClientCall) -> None:
+        assert call.outcome is not None
+        model_s = call.instance_s * call.instances if call.instance_s else 0.0
+        if model_s:
+            self._room.fit(call.entry, model_s)
+        self._room.leave()
+        if not answer.done():
+            answer.set_result((call.outcome, model_s))
+
+    async def settle(self, piece: Piece, outcome: Outcome, model_s: float) -> Answered:
+        """See ``run.Asker``."""
+        outputs: list[tuple[Piece, bytes]] = []
+        failed = list(piece.bad)
+        spent = [model_s]
+        if not isinstance(outcome, bytes):
+            await self._apart(piece, outcome, outputs, failed, spent)
+        elif piece.numbers:
+            outputs.append((piece, outcome))
+        return Answered(outputs, failed, sum(spent))
+
+    async def _apart(
+        self,
+        piece: Piece,
+        error: RequestError,
+        outputs: list[tuple[Piece, bytes]],
+        failed: list[RowFailure],
+        spent: list[float],
+    ) -> None:
+        """Ask again without the row at fault if it is known, else in halves."""
+        accidents = 0
+        while True:
+            count = len(piece.numbers)
+            if isinstance(error, ACCIDENTS) and count == 1 and accidents < ATTEMPTS:
+                accidents += 1
+                parts = [(0, 1)]
+                await asyncio.sleep(PAUSE_S * 2**accidents)
+            elif isinstance(error, _AWAY):
+                parts = [(0, count)]
+                await asyncio.sleep(PAUSE_S)
+            else:
+                parts = _parts_without(piece, error, failed)
+            again = None
+            for first, end in parts:
+                part = piece.part(first, end)
+                await self.has_room()
+                outcome, model_s = await self.send(part)
+                spent.append(model_s)
+                if isinstance(outcome, bytes):
+                    outputs.append((part, outcome))
+                elif end - first == count:
+                    again = outcome
+                else:
+                    await self._apart(part, outcome, outputs, failed, spent)
+            if again is None:
+                return
+            error = again
+
+
+def start_alone(
+    dispatch: Dispatch,
+    ask: Ask,
+    on_answered: Callable[[ClientCall], None],
+    request_id: str,
+    *,
+    job: Leased,
+    clock: Clock,
+    form: Form = "json",
+) -> ClientCall:
+    """Begin to answer a request whose answer is put into no cache: nobody asks for it again.
+
+    Raises:
+        RequestError: See ``Dispatch.start``.
+    """
+    entry = dispatch.catalog.resolve(ask.model_name, ask.model_version)
+    if entry.is_special:
+        tenant = bytes.fromhex(job.tenant)
+        return dispatch.start(
+            *(ask, on_answered, request_id),
+            form=form,
+            is_bypass=True,
+            tenant=tenant,
+            caller=job.key,
+        )
+    timeout_s = choose_timeout(
+        ask.timeout_s, model_s=entry.announcement.limits.timeout_s, cap_s=dispatch.timeout_cap_s
+    )
+    raw, deadline = memoryview(ask.input_data), clock() + timeout_s
+    request = Request(request_id, entry.target, raw, deadline, ask.priority, form, job.key)
+    call = ClientCall(request, entry, on_answered)
+    dispatch.send_alone(call)
+    return call
+
+
+def _parts_without(
+    piece: Piece, error: RequestError, failed: list[RowFailure]
+) -> list[tuple[int, int]]:
+    """Return which parts of a piece are to be asked by themselves: those beside the row at fault,
+    which is set aside, if it is known; else halves.
+
+    Raises:
+        GivenUp: None are.
+    """
+    count = len(piece.numbers)
+    if isinstance(error, GivenUp):
+        raise error
+    if isinstance(error, _FOR_EVER) and (at := _row_in(error, count)) is not None:
+        row, where = at
+        failed.append(_failure(piece, row, error, where))
+        return [part for part in ((0, row), (row + 1, count)) if part[0] < part[1]]
+    if count > 1:
+        return [(0, count // 2), (count // 2, count)]
+    failed.append(_failure(piece, 0, error, error.where))
+    return []
+
+
+def _row_in(error: RequestError, count: int) -> tuple[int, str | None] | None:
+    """Return which row of a piece an error names, and the place in it."""
+    found = _ROW.fullmatch(error.where or "")
+    if found is None or int(found[1]) >= count:
+        return None
+    return int(found[1]), (f"${found[2]}" if found[2] else None)
+
+
+def _failure(piece: Piece, row: int, error: RequestError, where: str | None) -> RowFailure:
+    return RowFailure(piece.numbers[row], error.code, error.detail, where)

@@ -1,0 +1,223 @@
+"""How rows become what a model takes, by the JSON Schema of its input.
+
+A model of objects gets each row's cells by the names of its fields; columns that it does not know
+are left out. A model of lists gets the cells of the columns that the caller names, or else of all
+in their order. A model of single values gets the only column, or the only one that the caller
+names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from modelyard.core.errors import InvalidInput
+
+Kind = Literal["object", "list", "value"]
+Schema = dict[str, Any]
+_SIMPLE = {"number", "integer", "boolean", "null", "array", "object"}
+_to_json = msgspec.json.Encoder().encode
+
+
+class Shape(NamedTuple):
+    """What one instance is.
+
+    Attributes:
+        kind: A mapping, a list, or a single value.
+        fields: Of an object, and the types that each may have.
+        required: Those of them that have to be there.
+        cell: The types of the elements of a list, or of the value.
+        length: Of a list; None for any.
+    """
+
+    kind: Kind
+    fields: dict[str, frozenset[str]]
+    required: frozenset[str]
+    cell: frozenset[str]
+    length: int | None
+
+
+def shape_of(schema: bytes) -> Shape:
+    """Return what an instance is, from the schema of a list of them."""
+    document: Schema = json.loads(schema or b"{}")
+    wanted = _resolve(_resolve(document, document).get("items", {}), document)
+    kinds = _kinds(wanted, document)
+    if "object" in kinds:
+        properties = wanted.get("properties", {})
+        fields = {name: _kinds(one, document) for name, one in properties.items()}
+        return Shape("object", fields, frozenset(wanted.get("required", ())), frozenset(), None)
+    if "array" in kinds:
+        least, most = wanted.get("minItems"), wanted.get("maxItems")
+        cell = _kinds(wanted.get("items", {}), document)
+        return Shape("list", {}, frozenset(), cell, most if least == most else None)
+    return Shape("value", {}, frozenset(), kinds, None)
+
+
+class Mapping:
+    """Makes instances of rows.
+
+    Args:
+        shape: What they are.
+        columns: That the caller names; empty for all.
+    """
+
+    def __init__(self, shape: Shape, columns: Sequence[str]) -> None:
+        self.shape = shape
+        self._columns = list(columns)
+
+    def choose(self, names: Sequence[str]) -> list[int]:
+        """Return which of a table's columns are taken, in the order in which they are.
+
+        Raises:
+            InvalidInput: A column is missing, or there are too many.
+        """
+        shape, where = self.shape, {name: index for index, name in enumerate(names)}
+        if self._columns:
+            if missing := [name for name in self._columns if name not in where]:
+                raise InvalidInput(f"there is no column {missing[0]!r}; there are {_told(names)}")
+            chosen = [where[name] for name in self._columns]
+        elif shape.kind == "object":
+            if not shape.fields:
+                return list(range(len(names)))
+            if missing := sorted(shape.required - where.keys()):
+                raise InvalidInput(
+                    f"there is no column {missing[0]!r}, which the model takes; there are "
+                    f"{_told(names)}"
+                )
+            chosen = [where[name] for name in shape.fields if name in where]
+        else:
+            chosen = list(range(len(names)))
+        if shape.kind == "list" and shape.length not in (None, len(chosen)):
+            raise InvalidInput(
+                f"the model takes {shape.length} values, and there are {len(chosen)} columns: "
+                f"{_told(names)}; name those that it takes, in their order, with columns"
+            )
+        if shape.kind == "value" and len(chosen) != 1:
+            raise InvalidInput(
+                f"the model takes a single value, and there are {len(chosen)} columns: "
+                f"{_told(names)}; name one with columns"
+            )
+        return chosen
+
+    def writer(self, names: Sequence[str], *, is_text: bool) -> Callable[[Sequence[Any]], bytes]:
+        """Return what makes an instance, as JSON, of the cells of a row: all of them.
+
+        Args:
+            names: Of the columns.
+            is_text: Whether cells are text, and are read as the model's types say.
+        """
+        chosen, kind = self.choose(names), self.shape.kind
+        kinds = [self._kinds_of(names[index]) for index in chosen]
+        reads = [_reader(one) if is_text else None for one in kinds]
+        if kind == "object":
+            wanted = [(names[i], i, read) for i, read in zip(chosen, reads, strict=True)]
+            required = self.shape.required
+
+            def write_object(row: Sequence[Any]) -> bytes:
+                found = {}
+                for name, index, read in wanted:
+                    cell = row[index]
+                    if read is not None and not cell and name not in required:
+                        continue  # an empty cell leaves a field out that may be
+                    found[name] = cell if read is None else read(cell, name)
+                return _to_json(found)
+
+            return write_object
+        cells = [(i, names[i], read) for i, read in zip(chosen, reads, strict=True)]
+        if kind == "list":
+            return lambda row: _to_json([r(row[i], n) if r else row[i] for i, n, r in cells])
+        index, name, read = cells[0]
+        return lambda row: _to_json(read(row[index], name) if read else row[index])
+
+    def of_object(self, line: bytes) -> bytes | None:
+        """Return the instance in an object of a file of JSON; None if it is one as it is."""
+        if self.shape.kind == "object" and not self._columns:
+            return None
+        found: dict[str, msgspec.Raw] = _read_object(line)
+        names = self._columns or list(found)
+        if missing := [name for name in names if name not in found]:
+            raise InvalidInput(f"there is no field {missing[0]!r}")
+        if self.shape.kind == "object":
+            return _to_json({name: found[name] for name in names})
+        if self.shape.kind == "list":
+            return _to_json([found[name] for name in names])
+        if len(names) != 1:
+            raise InvalidInput("the model takes a single value: name the field with columns")
+        return bytes(found[names[0]])
+
+    @property
+    def of_object_is_needed(self) -> bool:
+        """Whether an object of a file of JSON is not an instance as it is."""
+        return self.shape.kind != "object" or bool(self._columns)
+
+    @property
+    def is_of_numbers(self) -> bool:
+        """Whether instances are lists of numbers alone, of columns as they come."""
+        shape = self.shape
+        return shape.kind == "list" and not self._columns and shape.cell == {"number"}
+
+    def _kinds_of(self, name: str) -> frozenset[str]:
+        shape = self.shape
+        return shape.fields.get(name, frozenset()) if shape.kind == "object" else shape.cell
+
+
+_read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+Read = Callable[[str, str], Any]
+
+
+def _reader(kinds: frozenset[str]) -> Read:
+    """Return what reads a cell that is text as the types say."""
+    if kinds == {"number"}:
+        return _number
+    if kinds and "string" in kinds and not kinds & {"number", "integer", "boolean"}:
+        return (lambda cell, _: cell or None) if "null" in kinds else (lambda cell, _: cell)
+
+    def read(cell: str, column: str) -> Any:
+        if not cell and "null" in kinds:
+            return None
+        text = cell.strip()
+        if "boolean" in kinds and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        try:
+            return json.loads(text)
+        except ValueError:
+            if "string" in kinds or not kinds & _SIMPLE:
+                return cell
+            said = " or ".join(sorted(kinds))
+            raise InvalidInput(f"{cell[:40]!r} is no {said}", where=column) from None
+
+    return read
+
+
+def _number(cell: str, column: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise InvalidInput(f"{cell[:40]!r} is no number", where=column) from None
+
+
+def _told(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:20]))
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _resolve(schema: Schema, document: Schema) -> Schema:
+    while "$ref" in schema:
+        schema = document["$defs"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def _kinds(schema: Schema, document: Schema) -> frozenset[str]:
+    """Return the JSON types that a schema allows; none where it says nothing."""
+    schema = _resolve(schema, document)
+    if "anyOf" in schema:
+        none: frozenset[str] = frozenset()
+        return none.union(*(_kinds(choice, document) for choice in schema["anyOf"]))
+    if "enum" in schema:
+        return frozenset("string" if isinstance(one, str) else "integer" for one in schema["enum"])
+    kinds = schema.get("type", [])
+    return frozenset((kinds,) if isinstance(kinds, str) else kinds)
