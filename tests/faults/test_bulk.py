@@ -36,6 +36,8 @@ def test_row_39_a_bulk_run_has_each_row_once_and_in_order(
         trick = {"act": "work", "seconds": 0.01, "diary": str(diary)}
         rows = [{"nonce": nonce, **trick} for nonce in range(ROWS)]
         rows[100] = {"nonce": 100, "act": "nonsense"}
+        hold = tmp_path / "hold"  # so that not all of them have run when everything is killed
+        rows[ROWS - 1] = {"nonce": ROWS - 1, "act": "wait", "diary": str(hold)}
         assert send(cluster.gateway.http, lines_of(rows), id="run").status_code == 202
         wait_until(lambda: rows_done(url, "run") > 0, what="a chunk")
         cluster.workers[0].process.kill()
@@ -44,6 +46,7 @@ def test_row_39_a_bulk_run_has_each_row_once_and_in_order(
         kept = rows_done(url, "run")
         assert 0 < kept < ROWS
         end_leases(url)
+        Path(f"{hold}.go").touch()
         other = cluster.start_gateway()
         found = ended(other.http, "run")
         assert (found["state"], found["rows"]["failed"]) == ("succeeded", 1), found
@@ -52,4 +55,4 @@ def test_row_39_a_bulk_run_has_each_row_once_and_in_order(
         assert [one["row"] for one in fetch(other.http, "run", "errors")] == [100]
         assert other.http.get("/jobs/run").json()["attempts"] == 2
         ran = Counter(map(int, diary.read_text().split()))
-        assert set(ran) == set(good)
+        assert set(ran) == set(good) - {ROWS - 1}
