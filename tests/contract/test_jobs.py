@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from modelyard.core.errors import Failure
 from modelyard.jobs.delivery import Attempt
 from modelyard.jobs.interfaces import BookAway
-from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Question, Uids
+from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Question, Renewed, Uids
 from modelyard.store.deliveries import DeliveryStore
 from modelyard.store.job_queue import MOST_ATTEMPTS
 from modelyard.store.job_retention import Jobs
@@ -104,8 +104,8 @@ def test_whoever_lost_its_lease_brings_no_result(book: Jobs, now: Now) -> None:
     assert found(book, job).state == "queued"
     (second,) = lease(book, until=1060.0)
     assert (second.uid, second.attempt) == (first.uid, 2)
-    assert book.renew({first.uid: first.attempt}, until=1090.0) == set()
-    assert book.renew({first.uid: second.attempt}, until=1090.0) == {first.uid}
+    assert book.renew({first.uid: first.attempt}, until=1090.0).held == set()
+    assert book.renew({first.uid: second.attempt}, until=1090.0).held == {first.uid}
     assert book.finish([succeed(first, b"[1]")]) == set()
     assert found(book, job).state == "running"
     assert book.finish([succeed(second, b"[2]")]) == {job.uid}
@@ -115,7 +115,7 @@ def test_whoever_lost_its_lease_brings_no_result(book: Jobs, now: Now) -> None:
 def test_a_lease_that_is_renewed_is_not_taken_back(book: Jobs, now: Now) -> None:
     book.accept([new_job()])
     (leased,) = lease(book)
-    assert book.renew({leased.uid: 1}, until=1100.0) == {leased.uid}
+    assert book.renew({leased.uid: 1}, until=1100.0).held == {leased.uid}
     now.time = 1050.0
     book.sweep()
     assert lease(book) == []
@@ -203,7 +203,8 @@ def test_what_is_cancelled_gets_no_result(book: Jobs) -> None:
         assert not book.cancel(job.uid)
         assert found(book, job).state == "cancelled"
     assert lease(book) == []
-    assert book.renew({leased.uid: 1}, until=1090.0) == set()
+    held = {leased.uid: 1, "forgotten": 1}
+    assert book.renew(held, until=1090.0) == Renewed(set(), {running.uid, "forgotten"})
     assert book.finish([succeed(leased)]) == set()
     assert book.result_of(running.uid) is None
 

@@ -26,6 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("jobs")
     pairs = write_identities(folder / "models") / "fp32-1"
     settings = {**Store(folder).settings, "MODELYARD_JOB_MAX_ATTEMPTS": "2"}
+    settings["MODELYARD_JOB_CANCEL_GRACE_S"] = "0.5"
     with Server(TRICK, pairs, settings=settings) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
         yield server
@@ -202,6 +203,22 @@ def test_one_that_runs_can_be_cancelled_and_its_runner_goes_on(
     Path(f"{diary}.go").touch()
     assert server.predict("trick_model", [{"nonce": 1}]).status_code == 200
     assert server.http.get(job).json()["state"] == "cancelled"
+
+
+def test_a_model_is_told_that_its_job_is_cancelled_and_ended_if_it_goes_on(
+    server: Server, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    (runner,) = [one for one in server.runners() if "trick_model" in " ".join(one.cmdline())]
+    for act, has_ended in (("heed", False), ("hang", True)):
+        diary.unlink(missing_ok=True)
+        job = submit(server, act=act, diary=str(diary))
+        wait_until(diary.exists, what="the job to run")
+        assert server.http.post(f"{job}/cancel").json()["state"] == "cancelled"
+        assert server.predict("trick_model", [{"nonce": 2}]).json()["prediction"] == [7]
+        assert runner.is_running() is not has_ended
+        assert Path(f"{diary}.heeded").exists()
+    assert [line["cause"] for line in server.events("runner_lost")] == ["cancelled"]
 
 
 def test_events_tell_of_each_change_and_go_on_where_they_were(

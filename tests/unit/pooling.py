@@ -17,6 +17,7 @@ from modelyard.core.messages import (
     Batch,
     Begin,
     Done,
+    Leave,
     LoadFailed,
     Ready,
     Reply,
@@ -57,6 +58,7 @@ class FakeRunner:
     Attributes:
         batches: What it was handed.
         is_stopped: Whether it was asked to unload.
+        is_left: Whether it was told that nobody waits for its batch.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class FakeRunner:
     ) -> None:
         self.opened: asyncio.Future[Ready | LoadFailed] = asyncio.Future()
         self.batches: list[Batch | Begin] = []
-        self.is_stopped = self.is_read = False
+        self.is_stopped = self.is_read = self.is_left = False
         self.say = on_line
         self._on_reply = on_reply
         self._on_closed = on_closed
@@ -79,6 +81,8 @@ class FakeRunner:
     def send(self, message: ToRunner) -> None:
         if isinstance(message, Stop):
             self.is_stopped = True
+        elif isinstance(message, Leave):
+            self.is_left = True
         else:
             assert isinstance(message, Batch | Begin)
             self.batches.append(message)

@@ -109,6 +109,7 @@ class Embedded:
                 clock=time.monotonic,
                 may_sleep=True,
                 spans=None if traces is None else traces.of_pool(manifest.target, has_queue=False),
+                cancel_grace_s=settings.job_cancel_grace_s,
             )
 
         self._served = Models(

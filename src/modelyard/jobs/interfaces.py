@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from modelyard.jobs.delivery import Attempt, Delivery, Parcel
-from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Place, Question
+from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Place, Question, Renewed
 
 
 class BookAway(Exception):
@@ -33,8 +33,10 @@ class QueueBook(Protocol):
         """
         ...
 
-    def renew(self, held: Mapping[str, int], *, until: float) -> set[str]:
-        """Keep what is held, by uid and attempt; returns the uids of those that still are."""
+    def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
+        """Keep what is held, by uid and attempt; returns what is held still, and what was
+        cancelled.
+        """
         ...
 
     def finish(self, endings: Sequence[Ending]) -> set[str]:

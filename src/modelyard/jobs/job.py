@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -88,6 +88,15 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     form: Form
     input: bytes
     timeout_s: float | None
+
+
+class Renewed(NamedTuple):
+    """What is ``held`` still of jobs that were leased, and which of the others nobody wants any
+    more; by uid.
+    """
+
+    held: set[str]
+    cancelled: set[str]
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -16,7 +16,7 @@ import msgspec
 
 from modelyard.core.call import Call
 from modelyard.core.clock import WallClock
-from modelyard.core.errors import GivenUp, RequestError
+from modelyard.core.errors import Cancelled, GivenUp, RequestError
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.jobs.finishing import Finishing
 from modelyard.jobs.interfaces import BookAway, JobMetrics, QueueBook
@@ -225,10 +225,9 @@ class Pump:
     def _release(self) -> None:
         """Hand back what is not finished, for others to run."""
         for held in list(self._held.values()):
-            self._give_up(held)
+            self._give_up(held, GivenUp("the process stops; the job is run elsewhere"))
 
-    def _give_up(self, held: _Held) -> None:
-        error = GivenUp("the job is run elsewhere, or no longer wanted")
+    def _give_up(self, held: _Held, error: GivenUp) -> None:
         if held.call is not None:
             held.call.settle(error)
         self._end(held, error, None)
@@ -246,10 +245,11 @@ class Pump:
             return 0
         renew = partial(self._book.renew, held, until=self._wall_clock() + LEASE_S)
         still = await asyncio.get_running_loop().run_in_executor(self._executor, renew)
-        for uid in held.keys() - still:
+        for uid in held.keys() - still.held:
             if (lost := self._held.get(uid)) is not None and not lost.is_ending:
-                self._give_up(lost)
-        return len(still)
+                is_cancelled = uid in still.cancelled
+                self._give_up(lost, Cancelled() if is_cancelled else GivenUp("it is run elsewhere"))
+        return len(still.held)
 
     async def _sweep_all(self) -> None:
         while True:

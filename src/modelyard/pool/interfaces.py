@@ -75,8 +75,8 @@ class PoolMetrics(Protocol):
         ...
 
     def runner_lost(self, cause: str) -> None:
-        """A runner ended unexpectedly: ``crashed``, ``killed`` (from outside), ``hung`` or
-        ``load_failed``.
+        """A runner ended unexpectedly: ``crashed``, ``killed`` (from outside), ``hung``,
+        ``cancelled`` or ``load_failed``.
         """
         ...
 

@@ -32,6 +32,7 @@ from modelyard.pool.waiting import Waiting
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
+CANCEL_GRACE_S = 10.0
 AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
 
 
@@ -49,6 +50,7 @@ class Pool:
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
         spans: Records traced calls; None if there are none.
+        cancel_grace_s: How long a runner may go on with jobs that were cancelled.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Pool:
         log_name: str = "the server's log",
         may_sleep: bool = False,
         spans: PoolSpans | None = None,
+        cancel_grace_s: float = CANCEL_GRACE_S,
     ) -> None:
         self.manifest = manifest
         self.target = manifest.target
@@ -85,6 +88,7 @@ class Pool:
                 patience=self._patience,
                 metrics=metrics,
                 spans=spans,
+                cancel_grace_s=cancel_grace_s,
             )
 
         self._runners = Runners(
@@ -300,12 +304,14 @@ class Pool:
             call.settle(self._runners.why_not())
 
     def _tick(self) -> None:
-        """Drop late calls, kill hung runners and scale; runs only while there is work."""
+        """Drop late calls, end hung and unwanted runners, scale; runs only while there is work."""
         self._is_ticking = False
         now, runners = self._clock(), self._runners
         for slot in runners.slots:
             if slot.is_hung(now):
-                slot.kill_hung()
+                slot.end("hung")
+            elif slot.is_unwanted(now):
+                slot.end("cancelled")
         self._waiting.drop_late(now)
         late = [call for slot in runners.slots for call in slot.late(now)]
         if late:

@@ -91,6 +91,7 @@ class Slot(ABC):
         patience: Says when a runner hangs.
         metrics: Receives counts and times.
         spans: Records traced calls; None if there are none.
+        cancel_grace_s: How long a runner may go on with what was cancelled.
 
     Attributes:
         batch: The calls that run in its runner.
@@ -109,6 +110,7 @@ class Slot(ABC):
         patience: Patience,
         metrics: PoolMetrics,
         spans: PoolSpans | None,
+        cancel_grace_s: float,
     ) -> None:
         self.batch: list[Call] = []
         self.ahead: list[Call] = []
@@ -124,9 +126,11 @@ class Slot(ABC):
         self._patience = patience
         self._metrics = metrics
         self._spans = spans
+        self._cancel_grace_s = cancel_grace_s
         self._runner: Runner | None = None
         self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
-        self._is_hung = self._is_loading = self._is_closed = False
+        self._killed_for: Cause | None = None
+        self._is_loading = self._is_closed = False
         self._repeats = Repeats()
         self._leaving = asyncio.Event()
 
@@ -141,6 +145,10 @@ class Slot(ABC):
     @abstractmethod
     def is_hung(self, now: float) -> bool:
         """Return whether the runner should have answered long ago."""
+
+    @abstractmethod
+    def is_unwanted(self, now: float) -> bool:
+        """Return whether all that it runs was cancelled, and it had its time to stop."""
 
     @abstractmethod
     def late(self, now: float) -> list[Call]:
@@ -159,10 +167,10 @@ class Slot(ABC):
     def look_for_room(self) -> None:  # noqa: B027  (an idle one has room)
         """Tell whether there is room for another batch beside those under way."""
 
-    def kill_hung(self) -> None:
+    def end(self, cause: Cause) -> None:
         """Kill the runner in the middle of its batch."""
         assert self._runner is not None
-        self._is_hung = True
+        self._killed_for = cause
         self._runner.kill()
 
     def stop(self) -> None:
@@ -228,7 +236,7 @@ class Slot(ABC):
             return Ending("load_failed", str(error))
         if runner is None:
             return Ending("crashed", "")
-        self._runner, self._is_hung, self._is_closed = runner, False, False
+        self._runner, self._is_closed = runner, False
         ended = asyncio.create_task(runner.wait())
         try:
             if self._leaving.is_set():
@@ -239,13 +247,13 @@ class Slot(ABC):
             code = await ended
             cause: Cause = "killed" if code in FROM_OUTSIDE else "crashed"
             return Ending(
-                "hung" if self._is_hung else cause,
+                self._killed_for or cause,
                 describe(code),
                 was_ready=True,
                 last_lines=tuple(runner.last_lines()),
             )
         finally:
-            self._runner, self.is_ready = None, False
+            self._runner, self._killed_for, self.is_ready = None, None, False
             runner.kill()
             await ended
 

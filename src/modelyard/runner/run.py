@@ -21,6 +21,7 @@ import msgspec
 from modelyard.core.called import CallFailed
 from modelyard.core.contract import Contract
 from modelyard.core.errors import (
+    Cancelled,
     DeadlineExceeded,
     Failure,
     InvalidInput,
@@ -43,6 +44,9 @@ _TITLES: dict[Form, str] = {
     "raw": "JSON",
     "v2": "tensors",
 }
+
+FOR_ALL = (Unavailable, Cancelled)
+"""Errors of a batch that are those of each request in it."""
 
 Good = list[tuple[int, Instances]]
 """The valid inputs: their positions in the batch, and their instances."""
@@ -126,7 +130,7 @@ class Run:
         try:
             self._predict_all(good)
         except RequestError as error:
-            if len(good) == 1 or isinstance(error, Unavailable):  # which it is for each of them
+            if len(good) == 1 or isinstance(error, FOR_ALL):
                 for position, _ in good:
                     self._fail(position, error)
             else:
@@ -231,12 +235,19 @@ class Run:
             raise refusal(error, first=first, count=count) from None
         except CallFailed as error:
             raise error.outcome() from error
+        except Cancelled as error:
+            raise self._stopped(error) from None
         except BaseException as error:  # extensions may raise a bare BaseException
             raise ModelFailed(f"the model raised {self._told(error)}") from error
         finally:
             self._model_s += self._clock() - started
             self._sizes.append(count)
         return self._checked(predictions, count=count)
+
+    def _stopped(self, error: Cancelled) -> RequestError:
+        """Return what a model has raised to stop. Others are never left without an answer by it."""
+        is_cancelled: Callable[[], bool] = getattr(self._model, "is_cancelled", bool)
+        return error if is_cancelled() else ModelFailed("the model raised Cancelled for no reason")
 
     def _checked(self, predictions: Any, *, count: int) -> Any:
         """Return the predictions of a call, if there is one for each instance."""

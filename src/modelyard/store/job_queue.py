@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from modelyard.core.errors import Failure
-from modelyard.jobs.job import Ending, Leased
+from modelyard.jobs.job import Ending, Leased, Renewed
 from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
@@ -70,15 +70,18 @@ class JobQueue(JobStore):
             contents = {row.uid: row.content for row in connection.execute(INPUTS.where(of))}
         return [leased_of(row, contents[row.uid]) for row in rows]
 
-    def renew(self, held: Mapping[str, int], *, until: float) -> set[str]:
-        """See ``QueueBook``."""
+    def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
+        """See ``QueueBook``. A job that is forgotten was cancelled before."""
+        query = sa.select(JOBS.c.uid, JOBS.c.attempt, JOBS.c.state)
         with away(self.engine), begin(self.engine) as connection:
-            is_held = sa.and_(JOBS.c.uid.in_(list(held)), _RUNNING)
-            query = sa.select(JOBS.c.uid, JOBS.c.attempt).where(is_held).with_for_update()
-            still = {row.uid for row in connection.execute(query) if held[row.uid] == row.attempt}
+            query = query.where(JOBS.c.uid.in_(list(held))).with_for_update()
+            found = {row.uid: row for row in connection.execute(query)}
+            mine = [row for row in found.values() if held[row.uid] == row.attempt]
+            still = {row.uid for row in mine if row.state == "running"}
             change = JOBS.update().where(JOBS.c.uid.in_(still)).values(lease_until=until)
             connection.execute(change)
-        return still
+        cancelled = {row.uid for row in mine if row.state == "cancelled"}
+        return Renewed(still, cancelled | (held.keys() - found.keys()))
 
     def finish(self, endings: Sequence[Ending]) -> set[str]:
         """See ``QueueBook``. An attempt whose job runs no longer, or as another one, changes

@@ -168,7 +168,8 @@ class Metrics:
         )
         self._lost = Counter(
             "modelyard_runner_restarts",
-            "Runners that ended unexpectedly: crashed, killed (from outside), hung or load_failed.",
+            "Runners that ended unexpectedly: crashed, killed (from outside), hung, cancelled "
+            "(they went on with cancelled jobs) or load_failed.",
             (*_TARGET, "cause"),
             registry=registry,
         )
@@ -277,6 +278,6 @@ class Metrics:
             late=self._late.labels(*labels),
             lost={
                 cause: self._lost.labels(*labels, cause)
-                for cause in ("crashed", "killed", "hung", "load_failed")
+                for cause in ("crashed", "killed", "hung", "cancelled", "load_failed")
             },
         )

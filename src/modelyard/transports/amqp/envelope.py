@@ -90,11 +90,13 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
 
 class Notice(msgspec.Struct, frozen=True, array_like=True):
     """From a gateway to a target's workers, or to one of them: requests whose callers have
-    ``left``, and how many more pieces of streams are ``granted``. Requests are named by ``mark``.
+    ``left``, how many more pieces of streams are ``granted``, and which of those who left are jobs
+    that were ``cancelled``. Requests are named by ``mark``.
     """
 
     left: list[bytes] = []
     granted: list[tuple[bytes, int]] = []
+    cancelled: list[bytes] = []
 
 
 class Card(msgspec.Struct, frozen=True):

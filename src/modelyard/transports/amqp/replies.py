@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 
 from modelyard.core.call import Call
-from modelyard.core.errors import Failure, GivenUp
+from modelyard.core.errors import Cancelled, Failure, GivenUp
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.confirms import BlockedError, ReturnedError, UnconfirmedError
 from modelyard.transports.amqp.frames import Properties
@@ -28,6 +28,10 @@ LARGEST_REPLY_BYTES = 1 << 20  # for several answers together; a single one may 
 
 class Left(GivenUp):
     """The caller has left, or its gateway: nothing is sent, and the bundle is not redelivered."""
+
+
+class JobCancelled(Left, Cancelled):
+    """The same, of a job that was cancelled."""
 
 
 class Delivery:

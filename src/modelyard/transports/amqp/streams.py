@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from modelyard.core.call import Call
-from modelyard.core.errors import StreamBroken, from_failure
+from modelyard.core.errors import Cancelled, StreamBroken, from_failure
 from modelyard.core.stream import ENDED
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.lanes import Pending
@@ -90,7 +90,9 @@ class IncomingStreams:
         """Tell the workers that nobody waits for a request any more, which they may have."""
         if self.drop(pending):
             return  # they know
-        self._notices.leave(address_of(pending.lane.target), self._mark(pending.key))
+        is_cancelled = isinstance(pending.call.outcome, Cancelled)
+        address = address_of(pending.lane.target)
+        self._notices.leave(address, self._mark(pending.key), is_cancelled=is_cancelled)
 
     def break_off(self) -> None:
         """End what has begun: the session is lost, and with it pieces."""
