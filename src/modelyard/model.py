@@ -26,6 +26,10 @@ class Calls(Protocol):
 class Reports(Protocol):
     """Takes what a model says while it predicts: in a runner, its pool."""
 
+    def progress(self, fraction: float, message: str) -> None:
+        """See ``Model.progress``."""
+        ...
+
     def is_cancelled(self) -> bool:
         """See ``Model.is_cancelled``."""
         ...
@@ -142,6 +146,19 @@ class Model(ABC):
                 "pass ServedModel(folder, calls={…})"
             )
         return self._other_models
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how far ``predict`` is with its batch, for those who wait for jobs in it. Call it as
+        often as you like: what comes faster than ten times a second is left out.
+
+        It does nothing elsewhere than in ``predict``, from its own thread or task.
+
+        Args:
+            fraction: From 0 to 1.
+            message: What it is at, in a few words: the first 200 characters are kept.
+        """
+        if self._reports is not None:
+            self._reports.progress(fraction, message)
 
     def is_cancelled(self) -> bool:
         """Return whether nobody wants the batch any more that ``predict`` is at, because jobs in it

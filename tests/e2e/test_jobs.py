@@ -225,7 +225,7 @@ def test_events_tell_of_each_change_and_go_on_where_they_were(
     server: Server, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
-    job = submit(server, 3, act="wait", diary=str(diary))
+    job = submit(server, 3, act="wait", diary=str(diary), seconds=0.25)
     wait_until(diary.exists, what="the job to run")
     seen = []
     with server.http.stream("GET", f"{job}/events") as stream:
@@ -233,10 +233,12 @@ def test_events_tell_of_each_change_and_go_on_where_they_were(
         lines = stream.iter_lines()
         for event in events(lines):
             seen.append(event)
-            Path(f"{diary}.go").touch()
-    states = [event["event"] for event in seen]
-    assert states == ["running", "succeeded"]
-    assert json.loads(seen[-1]["data"])["state"] == "succeeded"
+            if json.loads(event["data"])["progress"]:
+                Path(f"{diary}.go").touch()
+    assert [event["event"] for event in seen[-2:]] == ["running", "succeeded"]
+    running, done = (json.loads(event["data"]) for event in seen[-2:])
+    assert (running["progress"], running["progress_message"]) == (0.25, "waiting")
+    assert (done["state"], done["progress"]) == ("succeeded", 1.0)
     resumed = server.http.get(f"{job}/events", headers={"last-event-id": seen[0]["id"]})
     assert [event["id"] for event in events(resumed.text.splitlines())] == [seen[-1]["id"]]
     done = server.http.get(f"{job}/events", headers={"last-event-id": seen[-1]["id"]})

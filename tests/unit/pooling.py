@@ -19,6 +19,7 @@ from modelyard.core.messages import (
     Done,
     Leave,
     LoadFailed,
+    Progress,
     Ready,
     Reply,
     Request,
@@ -200,6 +201,7 @@ class Pooling:
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
+        on_progress: Callable[[Progress], None],
     ) -> FakeRunner:
         assert (folder, manifest) == (Path("iris"), self.pool.manifest)
         await asyncio.sleep(0)

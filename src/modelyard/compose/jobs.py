@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from modelyard.access.accounts import Accounts
 from modelyard.compose.callbacks import Callbacks
 from modelyard.compose.running import own_name
+from modelyard.core.messages import Progress
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.intake import Intake
@@ -112,6 +113,11 @@ class OpenJobs:
         intake = Intake(self._book, self._writing, on_kept=pump.wake, metrics=metrics)
         uids = Uids(os.urandom)
         return Submitting(intake, terms, dispatch=dispatch, uids=uids, wall_clock=time.time)
+
+    def note_progress(self, request_id: str, progress: Progress) -> None:
+        """Keep how far a request is, if it is that of a job that runs here."""
+        if self._pump is not None:
+            self._pump.note_progress(request_id, progress)
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what runs jobs, and tells of them."""

@@ -6,7 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from modelyard.jobs.delivery import Attempt, Delivery, Parcel
-from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Place, Question, Renewed
+from modelyard.jobs.job import (
+    Accepted,
+    Ending,
+    Job,
+    Leased,
+    NewJob,
+    Place,
+    Progressed,
+    Question,
+    Renewed,
+)
 
 
 class BookAway(Exception):
@@ -27,7 +37,8 @@ class QueueBook(Protocol):
     """Hands out jobs that are to run, and takes what came of them."""
 
     def lease(self, wanted: Mapping[str, int], *, holder: str, until: float) -> list[Leased]:
-        """Return jobs that nobody else runs, at most so many of each model, and the first first.
+        """Return jobs that nobody else runs, at most so many of each model. Owners take turns, and
+        of an owner's jobs the first go first.
 
         ``holder``: who runs them. ``until``: when others may take them.
         """
@@ -37,6 +48,10 @@ class QueueBook(Protocol):
         """Keep what is held, by uid and attempt; returns what is held still, and what was
         cancelled.
         """
+        ...
+
+    def note_progress(self, notes: Sequence[Progressed]) -> None:
+        """Keep how far attempts are, of those that still hold their job."""
         ...
 
     def finish(self, endings: Sequence[Ending]) -> set[str]:

@@ -99,6 +99,15 @@ class Renewed(NamedTuple):
     cancelled: set[str]
 
 
+class Progressed(NamedTuple):
+    """How far an attempt is: a ``fraction`` from 0 to 1, and what the model is at."""
+
+    uid: str
+    attempt: int
+    fraction: float
+    message: str
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What came of an attempt.
 
@@ -136,6 +145,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         answered_version: The version that answered.
         error: Why it failed, or did so last.
         progress: How far it is, from 0 to 1, if the model says so.
+        progress_message: What the model is at.
     """
 
     uid: str
@@ -162,6 +172,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     answered_version: str | None
     error: Failure | None
     progress: float | None
+    progress_message: str | None
 
     @property
     def is_open(self) -> bool:

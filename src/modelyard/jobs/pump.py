@@ -17,10 +17,12 @@ import msgspec
 from modelyard.core.call import Call
 from modelyard.core.clock import WallClock
 from modelyard.core.errors import Cancelled, GivenUp, RequestError
+from modelyard.core.messages import Progress
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.jobs.finishing import Finishing
 from modelyard.jobs.interfaces import BookAway, JobMetrics, QueueBook
-from modelyard.jobs.job import Ending, Leased
+from modelyard.jobs.job import Ending, Leased, Progressed
+from modelyard.jobs.progressing import Progressing
 from modelyard.jobs.verdicts import ending_of
 
 LEASE_S = 30.0
@@ -90,6 +92,7 @@ class Pump:
         self._is_doubted = False
         self._wakened, self._finished = asyncio.Event(), asyncio.Event()
         self._finishing = Finishing(book, executor, self._on_finished)
+        self._progressing = Progressing(book, executor, on_change)
         self._is_well = True
 
     @property
@@ -100,6 +103,13 @@ class Pump:
     def wake(self) -> None:
         """Look for jobs now."""
         self._wakened.set()
+
+    def note_progress(self, request_id: str, progress: Progress) -> None:
+        """Keep how far a request is, if it is a job's."""
+        held = self._held.get(request_id)
+        if held is not None and not held.is_ending:
+            note = Progressed(request_id, held.job.attempt, progress.fraction, progress.message)
+            self._progressing.add(note)
 
     def look_at(self, uid: str) -> None:
         """See whether a job is still to be run, which somebody has changed."""
@@ -114,6 +124,7 @@ class Pump:
                 group.create_task(self._lease_all())
                 group.create_task(self._renew_all())
                 group.create_task(self._sweep_all())
+                group.create_task(self._progressing.run())
         finally:
             self._release()
             with contextlib.suppress(TimeoutError):

@@ -17,7 +17,7 @@ from itertools import count
 
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure, StreamBroken, from_failure
-from modelyard.core.messages import Begin, Done, Grant, Leave, Part, Pieces
+from modelyard.core.messages import Begin, Done, Grant, Leave, Part, Pieces, Progress
 from modelyard.core.stream import ENDED
 from modelyard.pool.blame import Cause
 from modelyard.pool.cancelled import are_cancelled
@@ -103,6 +103,10 @@ class ConcurrentSlot(Slot):
     def _ask_more(self, id_: int, pieces: int) -> None:
         if self._runner is not None and id_ in self._under_way:
             self._runner.send(Grant(id_, pieces))
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self.batch and (one := self._under_way.get(progress.id)) is not None:
+            self._owner.on_progress(one.calls, progress)
 
     def _on_settled(self, id_: int, _: Call) -> None:
         """Have the runner leave what nobody waits for any more."""

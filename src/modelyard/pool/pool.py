@@ -17,11 +17,11 @@ from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.errors import NotAcceptable
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import SERVING, Announcement, Answers, Ready
+from modelyard.core.messages import SERVING, Announcement, Answers, Progress, Ready
 from modelyard.pool.blame import Patience
 from modelyard.pool.concurrent import ConcurrentSlot
 from modelyard.pool.endings import Lost
-from modelyard.pool.interfaces import Launch, PoolMetrics
+from modelyard.pool.interfaces import Launch, PoolMetrics, TellProgress, tell_nobody
 from modelyard.pool.outcomes import Outcomes
 from modelyard.pool.runners import Runners
 from modelyard.pool.serial import SerialSlot
@@ -51,6 +51,7 @@ class Pool:
             ``scale_to_zero``. The first request then waits for one.
         spans: Records traced calls; None if there are none.
         cancel_grace_s: How long a runner may go on with jobs that were cancelled.
+        tell_progress: Told how far the model is with some calls, if it says so.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class Pool:
         may_sleep: bool = False,
         spans: PoolSpans | None = None,
         cancel_grace_s: float = CANCEL_GRACE_S,
+        tell_progress: TellProgress = tell_nobody,
     ) -> None:
+        self._tell_progress = tell_progress
         self.manifest = manifest
         self.target = manifest.target
         self._clock = clock
@@ -243,6 +246,10 @@ class Pool:
         """Settle the calls of one of the batches that a runner has under way."""
         self._outcomes.settle(slot, batch, answers)
         self._after_batch()
+
+    def on_progress(self, calls: list[Call], progress: Progress) -> None:
+        """Pass on how far a model is."""
+        self._tell_progress(calls, progress)
 
     def on_room(self, slot: Slot, *, has_room: bool) -> None:
         """Hand a runner that has batches under way another one, as long as it has room."""

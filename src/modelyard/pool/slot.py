@@ -13,16 +13,17 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, LoadFailed, Ready, Stop
+from modelyard.core.messages import LoadFailed, Progress, Stop
 from modelyard.pool.blame import Cause, Patience
 from modelyard.pool.endings import FROM_OUTSIDE, Ending, Lost, describe
 from modelyard.pool.interfaces import Launch, PoolMetrics, Runner
 from modelyard.pool.output import Line, log_line
+from modelyard.pool.owner import SlotOwner
 from modelyard.pool.repeats import Repeats
 from modelyard.pool.spans import PoolSpans
 
@@ -32,51 +33,6 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 QUICK_RETRIES = 2
 UNLOAD_GRACE_S = 5.0
-
-
-class SlotOwner(Protocol):
-    """Receives the events of a slot's runner."""
-
-    def on_step(self, text: str) -> None:
-        """Starting a runner is delayed; ``text`` says why. ``""``: no longer delayed."""
-        ...
-
-    def on_ready(self, slot: Slot, ready: Ready) -> str:
-        """The model is loaded; returns why it cannot be taken into service, or an empty string."""
-        ...
-
-    def on_answers(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
-        """A batch finished."""
-        ...
-
-    def on_done(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
-        """A batch finished, of a runner that has several under way."""
-        ...
-
-    def on_room(self, slot: Slot, *, has_room: bool) -> None:
-        """Such a runner has room for another batch, or has none."""
-        ...
-
-    @property
-    def has_suspects(self) -> bool:
-        """Whether calls wait that must run apart."""
-        ...
-
-    def is_suspect(self, call: Call) -> bool:
-        """Return whether a call that was just taken must run apart."""
-        ...
-
-    def on_closed(self, slot: Slot) -> None:
-        """The runner takes no more batches; ``on_lost`` or ``on_left`` follows."""
-        ...
-
-    def on_lost(self, slot: Slot, lost: Lost) -> None:
-        """The runner ended unexpectedly, or in the middle of a batch."""
-        ...
-
-    def on_left(self, slot: Slot) -> None:
-        """The runner ended as requested, and the slot stays empty."""
-        ...
 
 
 class Slot(ABC):
@@ -273,6 +229,7 @@ class Slot(ABC):
                 on_reply=self._on_reply,
                 on_closed=self._on_closed,
                 on_line=self._on_line,
+                on_progress=self._on_progress,
                 on_step=on_step,
             )
         )
@@ -316,6 +273,10 @@ class Slot(ABC):
         ids = [call.request.id for call in self.batch]
         traces = [] if self._spans is None else self._spans.traces_of(self.batch)
         log_line(line, model=str(self._manifest.target), ids=ids, trace_ids=traces)
+
+    def _on_progress(self, progress: Progress) -> None:
+        """Tell how far the runner is with what it runs."""
+        self._owner.on_progress(self.batch, progress)
 
     def _on_closed(self) -> None:
         self.is_ready, self._is_closed = False, True  # so no batch is handed over ahead either

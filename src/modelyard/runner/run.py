@@ -11,7 +11,7 @@ culprit fails.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -33,6 +33,7 @@ from modelyard.core.lists import Instances, UnfitPredictions
 from modelyard.core.messages import Answers, Form, Origin
 from modelyard.core.v2 import Wanted
 from modelyard.runner.loading import describe
+from modelyard.runner.reports import WHOLE
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ class Run:
         pieces = [self._predict(some, first=first) for first, some in self._cut(good)]
         self._write_all(good, pieces)
 
-    def _cut(self, good: Good) -> list[tuple[int, Instances]]:
+    def _cut(self, good: Good) -> Iterable[tuple[int, Instances]]:
         """Join the instances of all, and return what each call gets, with its first one's index."""
         if self._origins and self._asked_by is not None:
             self._asked_by([self._origins[position] for position, _ in good])
@@ -208,7 +209,19 @@ class Run:
         total, step = len(instances), self._rules.max_batch_size
         if total <= step:
             return [(0, instances)]
-        return [(start, instances[start : start + step]) for start in range(0, total, step)]
+        return self._parts(instances, step)
+
+    def _parts(self, instances: Instances, step: int) -> Iterator[tuple[int, Instances]]:
+        """Yield what each call gets. What the model says of its progress is about that part."""
+        total, reports = len(instances), getattr(self._model, "_reports", None)
+        try:
+            for start in range(0, total, step):
+                if reports is not None:
+                    reports.part = (start / total, min(step, total - start) / total)
+                yield start, instances[start : start + step]
+        finally:
+            if reports is not None:
+                reports.part = WHOLE
 
     def _write_all(self, good: Good, pieces: list[Any]) -> None:
         """Write the predictions of several calls, to each request its own."""

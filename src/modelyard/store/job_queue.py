@@ -8,12 +8,22 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from modelyard.core.clock import WallClock
 from modelyard.core.errors import Failure
-from modelyard.jobs.job import Ending, Leased, Renewed
+from modelyard.jobs.job import Ending, Leased, Progressed, Renewed
 from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
-from modelyard.store.job_rows import DELAYED, ENDED, INPUTS, OF_LEASE, ended_row, leased_of
+from modelyard.store.job_rows import (
+    DELAYED,
+    ENDED,
+    INPUTS,
+    OF_LEASE,
+    PROGRESSED,
+    ended_row,
+    leased_of,
+)
+from modelyard.store.job_turns import owners_in_turn
 from modelyard.store.jobs import JobStore
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
 
@@ -38,6 +48,10 @@ _MODELS = sa.text(
 class JobQueue(JobStore):
     """The whole book of jobs: also those that are to run; see ``QueueBook``."""
 
+    def __init__(self, engine: sa.Engine, *, wall_clock: WallClock) -> None:
+        super().__init__(engine, wall_clock=wall_clock)
+        self._turns: dict[str, str] = {}  # by model, who had the last turn here
+
     def lease(self, wanted: Mapping[str, int], *, holder: str, until: float) -> list[Leased]:
         """See ``QueueBook``."""
         now = self.wall_clock()
@@ -46,29 +60,43 @@ class JobQueue(JobStore):
         if waiting.isdisjoint(wanted):
             return []
         with away(self.engine), begin(self.engine) as connection:
+            taken = {
+                **{"state": "running", "holder": holder, "lease_until": until},
+                "attempt": JOBS.c.attempt + 1,
+                "revision": JOBS.c.revision + 1,
+                "started": sa.func.coalesce(JOBS.c.started, now),
+                **{"progress": None, "progress_message": None},
+            }
             rows: list[sa.Row[Any]] = []
             for model in waiting & wanted.keys():
-                most = wanted[model]
-                first = (
-                    sa.select(JOBS.c.uid)
-                    .where(_QUEUED, JOBS.c.model == model, JOBS.c.deadline > now)
-                    .order_by(JOBS.c.rank, JOBS.c.ready_at)
-                    .limit(most)
-                    .with_for_update(skip_locked=True)
-                )
-                taken = {
-                    **{"state": "running", "holder": holder, "lease_until": until},
-                    "attempt": JOBS.c.attempt + 1,
-                    "revision": JOBS.c.revision + 1,
-                    "started": sa.func.coalesce(JOBS.c.started, now),
-                }
-                change = JOBS.update().where(JOBS.c.uid.in_(first)).values(taken)
-                rows += connection.execute(change.returning(*OF_LEASE)).all()
+                rows += self._take(connection, model, wanted[model], taken)
             if not rows:
                 return []
             of = JOB_INPUTS.c.uid.in_([row.uid for row in rows])
             contents = {row.uid: row.content for row in connection.execute(INPUTS.where(of))}
         return [leased_of(row, contents[row.uid]) for row in rows]
+
+    def _take(
+        self, connection: sa.Connection, model: str, most: int, taken: Mapping[str, object]
+    ) -> list[sa.Row[Any]]:
+        """Take jobs of a model: as many of each owner, if each has as many."""
+        now = self.wall_clock()
+        tenants = owners_in_turn(connection, model, after=self._turns.get(model), most=most)
+        rows: list[sa.Row[Any]] = []
+        for position, tenant in enumerate(tenants):
+            share = -(-(most - len(rows)) // (len(tenants) - position))
+            first = (
+                sa.select(JOBS.c.uid)
+                .where(_QUEUED, JOBS.c.model == model, JOBS.c.tenant == tenant)
+                .where(JOBS.c.deadline > now)
+                .order_by(JOBS.c.rank, JOBS.c.ready_at)
+                .limit(share)
+                .with_for_update(skip_locked=True)
+            )
+            change = JOBS.update().where(JOBS.c.uid.in_(first)).values(**taken)
+            rows += connection.execute(change.returning(*OF_LEASE)).all()
+            self._turns[model] = tenant
+        return rows
 
     def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
         """See ``QueueBook``. A job that is forgotten was cancelled before."""
@@ -82,6 +110,15 @@ class JobQueue(JobStore):
             connection.execute(change)
         cancelled = {row.uid for row in mine if row.state == "cancelled"}
         return Renewed(still, cancelled | (held.keys() - found.keys()))
+
+    def note_progress(self, notes: Sequence[Progressed]) -> None:
+        """See ``QueueBook``."""
+        rows = [
+            {"job": uid, "its_attempt": attempt, "fraction": fraction, "message": message or None}
+            for uid, attempt, fraction, message in sorted(notes)
+        ]
+        with away(self.engine), begin(self.engine) as connection:
+            connection.execute(PROGRESSED, rows)
 
     def finish(self, endings: Sequence[Ending]) -> set[str]:
         """See ``QueueBook``. An attempt whose job runs no longer, or as another one, changes

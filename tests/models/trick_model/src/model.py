@@ -57,9 +57,11 @@ class TrickModel(Model):
             ctypes.PyDLL(None).usleep(int(trick.seconds * 1e6))
         elif trick.act == "wait":
             while not Path(f"{trick.diary}.go").exists():
+                self.progress(trick.seconds, "waiting")
                 time.sleep(0.01)
         elif trick.act == "heed":
             while not self.is_cancelled():
+                self.progress(trick.seconds, "heeding")
                 time.sleep(0.01)
             Path(f"{trick.diary}.heeded").touch()
             raise Cancelled

@@ -1,0 +1,45 @@
+"""Whose turn it is: owners whose jobs of a model wait are taken in a circle.
+
+Each look is a step in the index of queued jobs for each owner that it returns, however many jobs
+they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+_NEXT = "SELECT min(tenant) FROM jobs WHERE state = 'queued' AND model = :model AND tenant {} {}"
+_WAITING = (
+    "WITH RECURSIVE found(tenant, number) AS (SELECT ({first}), 1 UNION ALL "
+    "SELECT ({following}), number + 1 FROM found "
+    "WHERE found.tenant IS NOT NULL AND number < :most) "
+    "SELECT tenant FROM found WHERE tenant IS NOT NULL"
+)
+
+
+def _waiting(comparison: str) -> sa.TextClause:
+    first, following = _NEXT.format(comparison, ":after"), _NEXT.format(">", "found.tenant")
+    return sa.text(_WAITING.format(first=first, following=following))
+
+
+_AFTER, _FROM = _waiting(">"), _waiting(">=")
+
+
+def owners_in_turn(
+    connection: sa.Connection, model: str, *, after: str | None, most: int
+) -> Sequence[str]:
+    """Return the tenants that have queued jobs of a model, at most so many, in their order.
+
+    ``after``: who had the last turn; None to begin anywhere.
+    """
+    asked = {"model": model, "after": after or "", "most": most}
+    if after is None:
+        return connection.execute(_FROM, asked).scalars().all()
+    found = list(connection.execute(_AFTER, asked).scalars())
+    if len(found) < most:
+        asked |= {"after": "", "most": most - len(found)}
+        again = connection.execute(_FROM, asked).scalars()
+        found += [tenant for tenant in again if tenant <= after]
+    return found
