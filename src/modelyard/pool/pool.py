@@ -69,9 +69,8 @@ class Pool:
         cancel_grace_s: float = CANCEL_GRACE_S,
         tell_progress: TellProgress = tell_nobody,
     ) -> None:
+        self.manifest, self.target = manifest, manifest.target
         self._tell_progress = tell_progress
-        self.manifest = manifest
-        self.target = manifest.target
         self._clock = clock
         self._patience = Patience(most_s=manifest.limits.timeout_s)
         self._outcomes = Outcomes(

@@ -168,8 +168,7 @@ class Metrics:
         )
         self._lost = Counter(
             "modelyard_runner_restarts",
-            "Runners that ended unexpectedly: crashed, killed (from outside), hung, cancelled "
-            "(they went on with cancelled jobs) or load_failed.",
+            "Ends of runners: crashed, killed (from outside), hung, cancelled or load_failed.",
             (*_TARGET, "cause"),
             registry=registry,
         )
