@@ -12,6 +12,9 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, LoadFailed, Progress, Ready, Reply, ToRunner
 from modelyard.pool.output import Line
 
+CANCEL_GRACE_S = 10.0
+"""How long a runner may go on with what was cancelled, unless a setting says otherwise."""
+
 
 class Runner(Protocol):
     """A started runner, as a slot uses it; ``pool/runner_process.py`` is the real one."""

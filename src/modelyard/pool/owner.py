@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from modelyard.core.call import Call
-from modelyard.core.messages import Answers, Progress, Ready
+from modelyard.core.messages import Answers, Ready
 from modelyard.pool.endings import Lost
+from modelyard.pool.interfaces import TellProgress
 
 if TYPE_CHECKING:
     from modelyard.pool.slot import Slot
@@ -31,8 +32,9 @@ class SlotOwner(Protocol):
         """A batch finished, of a runner that has several under way."""
         ...
 
-    def on_progress(self, calls: list[Call], progress: Progress) -> None:
-        """The model says how far it is with some calls."""
+    @property
+    def on_progress(self) -> TellProgress:
+        """Is told how far the model is with some calls."""
         ...
 
     def on_room(self, slot: Slot, *, has_room: bool) -> None:

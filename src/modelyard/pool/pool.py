@@ -17,11 +17,11 @@ from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.errors import NotAcceptable
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import SERVING, Announcement, Answers, Progress, Ready
+from modelyard.core.messages import SERVING, Announcement, Answers, Ready
 from modelyard.pool.blame import Patience
 from modelyard.pool.concurrent import ConcurrentSlot
 from modelyard.pool.endings import Lost
-from modelyard.pool.interfaces import Launch, PoolMetrics, TellProgress, tell_nobody
+from modelyard.pool.interfaces import CANCEL_GRACE_S, Launch, PoolMetrics, TellProgress, tell_nobody
 from modelyard.pool.outcomes import Outcomes
 from modelyard.pool.runners import Runners
 from modelyard.pool.serial import SerialSlot
@@ -32,7 +32,6 @@ from modelyard.pool.waiting import Waiting
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
-CANCEL_GRACE_S = 10.0
 AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
 
 
@@ -70,7 +69,7 @@ class Pool:
         tell_progress: TellProgress = tell_nobody,
     ) -> None:
         self.manifest, self.target = manifest, manifest.target
-        self._tell_progress = tell_progress
+        self.on_progress = tell_progress
         self._clock = clock
         self._patience = Patience(most_s=manifest.limits.timeout_s)
         self._outcomes = Outcomes(
@@ -197,8 +196,7 @@ class Pool:
         self._is_feeding = False
         now, runners = self._clock(), self._runners
         while runners.idle and (batch := self._waiting.next_batch(now)):
-            slot = runners.idle.pop()
-            slot.run(batch)
+            runners.idle.pop().run(batch)
         if runners.idle and (left_s := self._waiting.fill_left_s(now)) > 0:
             self._loop.call_later(left_s, self._wake)
         if self._feeds_ahead and runners.slots:
@@ -245,10 +243,6 @@ class Pool:
         """Settle the calls of one of the batches that a runner has under way."""
         self._outcomes.settle(slot, batch, answers)
         self._after_batch()
-
-    def on_progress(self, calls: list[Call], progress: Progress) -> None:
-        """Pass on how far a model is."""
-        self._tell_progress(calls, progress)
 
     def on_room(self, slot: Slot, *, has_room: bool) -> None:
         """Hand a runner that has batches under way another one, as long as it has room."""
@@ -313,15 +307,9 @@ class Pool:
         """Drop late calls, end hung and unwanted runners, scale; runs only while there is work."""
         self._is_ticking = False
         now, runners = self._clock(), self._runners
-        for slot in runners.slots:
-            if slot.is_hung(now):
-                slot.end("hung")
-            elif slot.is_unwanted(now):
-                slot.end("cancelled")
+        runners.end_overdue(now)
         self._waiting.drop_late(now)
-        late = [call for slot in runners.slots for call in slot.late(now)]
-        if late:
-            self._outcomes.expire(late)
+        self._outcomes.expire([call for slot in runners.slots for call in slot.late(now)])
         runners.scale(
             now,
             oldest_wait_s=self._waiting.oldest_wait_s(now),
