@@ -7,11 +7,12 @@ web framework nor an event loop.
 from modelyard.core.arrays import Tensor
 from modelyard.core.called import CallFailed
 from modelyard.core.columns import Columns
-from modelyard.core.errors import InvalidInput
+from modelyard.core.errors import Cancelled, InvalidInput
 from modelyard.model import Model, StreamingModel
 
 __all__ = [
     "CallFailed",
+    "Cancelled",
     "Columns",
     "InvalidInput",
     "Model",

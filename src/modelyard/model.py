@@ -23,6 +23,18 @@ class Calls(Protocol):
         ...
 
 
+class Reports(Protocol):
+    """Takes what a model says while it predicts: in a runner, its pool."""
+
+    def progress(self, fraction: float, message: str) -> None:
+        """See ``Model.progress``."""
+        ...
+
+    def is_cancelled(self) -> bool:
+        """See ``Model.is_cancelled``."""
+        ...
+
+
 class Model(ABC):
     """A model that Modelyard can serve.
 
@@ -54,6 +66,7 @@ class Model(ABC):
     assets: Path
     example: ClassVar[Any] = None
     _other_models: Calls | None = None  # set before load, where model.toml has [calls]
+    _reports: Reports | None = None  # set in a runner, after the warm-up
 
     def load(self) -> None:  # noqa: B027  (optional)
         """Read the artefacts. Raise to say that the model cannot be served."""
@@ -133,6 +146,29 @@ class Model(ABC):
                 "pass ServedModel(folder, calls={…})"
             )
         return self._other_models
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Say how far ``predict`` is with its batch, for those who wait for jobs in it. Call it as
+        often as you like: what comes faster than ten times a second is left out.
+
+        It does nothing elsewhere than in ``predict``, from its own thread or task.
+
+        Args:
+            fraction: From 0 to 1.
+            message: What it is at, in a few words: the first 200 characters are kept.
+        """
+        if self._reports is not None:
+            self._reports.progress(fraction, message)
+
+    def is_cancelled(self) -> bool:
+        """Return whether nobody wants the batch any more that ``predict`` is at, because jobs in it
+        were cancelled. Then ``raise Cancelled``: nothing that it returns is used, and if it goes on
+        for longer than ``job_cancel_grace_s`` its runner is ended.
+
+        For a ``predict`` that blocks, and from its own thread. Asking takes a microsecond. An async
+        one need not ask: it is cancelled.
+        """
+        return self._reports is not None and self._reports.is_cancelled()
 
     def unload(self) -> None:  # noqa: B027  (optional)
         """Release what the end of the process does not free."""

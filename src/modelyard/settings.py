@@ -89,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             folder in ``state_folder``, if the store is there too.
         job_expires_s: No job is begun later than after so many seconds.
         job_max_attempts: How often an attempt at a job may fail, unless the job says otherwise.
+        job_cancel_grace_s: How long a model may go on with a job that was cancelled while it ran,
+            before its runner is ended.
         job_keep_s: How long jobs and their results are kept after their end, in seconds.
         job_keep_mb: What finished jobs of one model may take, in MB; the oldest go first.
         max_bulk_mb: The largest file that is sent for a bulk run, in MB.
@@ -180,6 +182,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     artefacts_url: str = ""
     job_expires_s: Seconds = 7 * 86_400
     job_max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    job_cancel_grace_s: Seconds = 10
     job_keep_s: Annotated[float, msgspec.Meta(gt=0)] = 7 * 86_400
     job_keep_mb: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     max_bulk_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
@@ -237,11 +240,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def versions_by_default(self) -> dict[str, str]:
         """``default_versions`` by the names of their models."""
         return dict(pair.split("=", 1) for pair in parts_of(self.default_versions))
-
-    @property
-    def opened(self) -> frozenset[str]:
-        """What ``open_pages`` names."""
-        return frozenset(parts_of(self.open_pages))
 
     @property
     def keeps_keys_in_store(self) -> bool:

@@ -14,7 +14,17 @@ import sqlalchemy as sa
 from modelyard.core.errors import Failure
 from modelyard.jobs.delivery import Attempt
 from modelyard.jobs.interfaces import BookAway
-from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Question, Uids
+from modelyard.jobs.job import (
+    Accepted,
+    Ending,
+    Job,
+    Leased,
+    NewJob,
+    Progressed,
+    Question,
+    Renewed,
+    Uids,
+)
 from modelyard.store.deliveries import DeliveryStore
 from modelyard.store.job_queue import MOST_ATTEMPTS
 from modelyard.store.job_retention import Jobs
@@ -104,18 +114,37 @@ def test_whoever_lost_its_lease_brings_no_result(book: Jobs, now: Now) -> None:
     assert found(book, job).state == "queued"
     (second,) = lease(book, until=1060.0)
     assert (second.uid, second.attempt) == (first.uid, 2)
-    assert book.renew({first.uid: first.attempt}, until=1090.0) == set()
-    assert book.renew({first.uid: second.attempt}, until=1090.0) == {first.uid}
+    assert book.renew({first.uid: first.attempt}, until=1090.0).held == set()
+    assert book.renew({first.uid: second.attempt}, until=1090.0).held == {first.uid}
     assert book.finish([succeed(first, b"[1]")]) == set()
     assert found(book, job).state == "running"
     assert book.finish([succeed(second, b"[2]")]) == {job.uid}
     assert book.result_of(job.uid) == b"[2]"
 
 
+def test_progress_is_that_of_the_attempt_that_runs(book: Jobs, now: Now) -> None:
+    book.accept([job := new_job()])
+    (first,) = lease(book)
+    book.note_progress([Progressed(job.uid, 1, 0.25, "reading")])
+    known = found(book, job)
+    assert (known.progress, known.progress_message) == (0.25, "reading")
+    now.time = 1031.0
+    book.sweep()
+    (second,) = lease(book, until=1060.0)
+    assert found(book, job).progress is None
+    late = Progressed(first.uid, first.attempt, 0.75, "")
+    book.note_progress([late, Progressed(second.uid, second.attempt, 0.5, "")])
+    known = found(book, job)
+    assert (known.progress, known.progress_message) == (0.5, None)
+    book.finish([succeed(second)])
+    book.note_progress([Progressed(second.uid, second.attempt, 0.75, "")])
+    assert found(book, job).progress == 0.5
+
+
 def test_a_lease_that_is_renewed_is_not_taken_back(book: Jobs, now: Now) -> None:
     book.accept([new_job()])
     (leased,) = lease(book)
-    assert book.renew({leased.uid: 1}, until=1100.0) == {leased.uid}
+    assert book.renew({leased.uid: 1}, until=1100.0).held == {leased.uid}
     now.time = 1050.0
     book.sweep()
     assert lease(book) == []
@@ -130,6 +159,17 @@ def test_the_first_of_the_highest_priority_goes_first(book: Jobs, now: Now) -> N
     assert order == [urgent.uid, old.uid, low.uid]
     assert lease(book, iris=3) == []
     assert uids(lease(book, iris=3, sentiment=3)) == [other.uid]
+
+
+def test_owners_take_turns_however_many_jobs_one_of_them_has(book: Jobs) -> None:
+    many = [new_job(tenant="b", rank=-100) for _ in range(200)]
+    book.accept([*many, *(new_job(tenant=tenant) for tenant in "aacd")])
+    last = new_job(tenant="c", rank=1)
+    book.accept([last])
+    assert book.place_of(found(book, last)).before == 1 + 2 + 2 + 1  # c, a a, b b, d
+    turns = ["".join(sorted(job.tenant for job in lease(book, most))) for most in (1, 2, 3, 4)]
+    assert turns == ["a", "bc", "abd", "bbbc"]
+    assert {job.tenant for job in lease(book, 300)} == {"b"}
 
 
 def test_nothing_is_leased_before_its_time_or_after_its_deadline(book: Jobs, now: Now) -> None:
@@ -203,7 +243,8 @@ def test_what_is_cancelled_gets_no_result(book: Jobs) -> None:
         assert not book.cancel(job.uid)
         assert found(book, job).state == "cancelled"
     assert lease(book) == []
-    assert book.renew({leased.uid: 1}, until=1090.0) == set()
+    held = {leased.uid: 1, "forgotten": 1}
+    assert book.renew(held, until=1090.0) == Renewed(set(), {running.uid, "forgotten"})
     assert book.finish([succeed(leased)]) == set()
     assert book.result_of(running.uid) is None
 

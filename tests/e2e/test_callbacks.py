@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
+from openai import InvalidWebhookSignatureError, OpenAI
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.e2e.conftest import TRICK
@@ -79,13 +80,17 @@ def test_a_receiver_gets_little_and_can_check_it_with_each_secret(told: Told) ->
     assert received.headers["webhook-signature"].count("v1,") == len(SECRETS)
     secrets = told.server.http.get("/callbacks/secrets").json()["secrets"]
     assert len(secrets) == len(SECRETS)
+    webhooks = OpenAI(api_key="none").webhooks  # another project's verifier
     for secret in secrets:
         told_of = Webhook(secret).verify(received.body, received.headers)
         assert told_of["type"] == "job.succeeded"
+        webhooks.verify_signature(received.body, received.headers, secret=secret)
         assert told_of["data"] == {"id": job.rpartition("/")[2], "state": "succeeded"}
     for secret in SECRETS:  # the server's own: with one of those anybody could forge anybody's
         with pytest.raises(WebhookVerificationError):
             Webhook(secret).verify(received.body, received.headers)
+        with pytest.raises(InvalidWebhookSignatureError):
+            webhooks.verify_signature(received.body, received.headers, secret=secret)
     assert not set(secrets) & set(SECRETS)
 
 

@@ -26,6 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("jobs")
     pairs = write_identities(folder / "models") / "fp32-1"
     settings = {**Store(folder).settings, "MODELYARD_JOB_MAX_ATTEMPTS": "2"}
+    settings["MODELYARD_JOB_CANCEL_GRACE_S"] = "0.5"
     with Server(TRICK, pairs, settings=settings) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
         yield server
@@ -204,11 +205,27 @@ def test_one_that_runs_can_be_cancelled_and_its_runner_goes_on(
     assert server.http.get(job).json()["state"] == "cancelled"
 
 
+def test_a_model_is_told_that_its_job_is_cancelled_and_ended_if_it_goes_on(
+    server: Server, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    (runner,) = [one for one in server.runners() if "trick_model" in " ".join(one.cmdline())]
+    for act, has_ended in (("heed", False), ("hang", True)):
+        diary.unlink(missing_ok=True)
+        job = submit(server, act=act, diary=str(diary))
+        wait_until(diary.exists, what="the job to run")
+        assert server.http.post(f"{job}/cancel").json()["state"] == "cancelled"
+        assert server.predict("trick_model", [{"nonce": 2}]).json()["prediction"] == [7]
+        assert runner.is_running() is not has_ended
+        assert Path(f"{diary}.heeded").exists()
+    assert [line["cause"] for line in server.events("runner_lost")] == ["cancelled"]
+
+
 def test_events_tell_of_each_change_and_go_on_where_they_were(
     server: Server, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
-    job = submit(server, 3, act="wait", diary=str(diary))
+    job = submit(server, 3, act="wait", diary=str(diary), seconds=0.25)
     wait_until(diary.exists, what="the job to run")
     seen = []
     with server.http.stream("GET", f"{job}/events") as stream:
@@ -216,10 +233,12 @@ def test_events_tell_of_each_change_and_go_on_where_they_were(
         lines = stream.iter_lines()
         for event in events(lines):
             seen.append(event)
-            Path(f"{diary}.go").touch()
-    states = [event["event"] for event in seen]
-    assert states == ["running", "succeeded"]
-    assert json.loads(seen[-1]["data"])["state"] == "succeeded"
+            if json.loads(event["data"])["progress"]:
+                Path(f"{diary}.go").touch()
+    assert [event["event"] for event in seen[-2:]] == ["running", "succeeded"]
+    running, done = (json.loads(event["data"]) for event in seen[-2:])
+    assert (running["progress"], running["progress_message"]) == (0.25, "waiting")
+    assert (done["state"], done["progress"]) == ("succeeded", 1.0)
     resumed = server.http.get(f"{job}/events", headers={"last-event-id": seen[0]["id"]})
     assert [event["id"] for event in events(resumed.text.splitlines())] == [seen[-1]["id"]]
     done = server.http.get(f"{job}/events", headers={"last-event-id": seen[-1]["id"]})

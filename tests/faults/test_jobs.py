@@ -93,6 +93,28 @@ def test_row_37_every_job_that_was_accepted_ends_with_one_right_result(
     assert set(results.values()) == {1}
 
 
+def test_a_worker_s_model_is_told_of_a_cancelled_job_and_tells_how_far_it_is(
+    broker: Broker, stack: ExitStack, postgres: Postgres, tmp_path: Path
+) -> None:
+    store = Store(tmp_path, database_url=postgres.url)
+    url = store.settings["MODELYARD_DATABASE_URL"]
+    grace = Cluster(broker, stack, MODELYARD_DATABASE_URL=url, MODELYARD_JOB_CANCEL_GRACE_S="0.5")
+    cluster = with_a_worker(grace)
+    http, (worker,) = cluster.gateway.http, cluster.workers
+    for nonce, act in enumerate(("heed", "hang"), start=2001):
+        diary = tmp_path / act
+        submit(cluster.gateway, nonce, act=act, diary=str(diary), seconds=0.5)
+        wait_until(diary.exists, what="the job to run")
+        if act == "heed":
+            wait_until(lambda: http.get("/jobs/j2001").json()["progress"], what="its progress")
+        assert http.post(f"/jobs/j{nonce}/cancel").json()["state"] == "cancelled"
+        assert cluster.ask(5).json()["prediction"] == [answer_of(5)]
+    found = http.get("/jobs/j2001").json()
+    assert (found["progress"], found["progress_message"]) == (0.5, "heeding")
+    assert (tmp_path / "heed.heeded").exists()
+    assert worker.metric("modelyard_runner_restarts_total", cause="cancelled") == 1
+
+
 def test_row_38_without_the_database_no_job_is_accepted_and_all_others_are_answered(
     cluster: Cluster, postgres: Postgres, tmp_path: Path
 ) -> None:

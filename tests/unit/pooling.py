@@ -17,7 +17,9 @@ from modelyard.core.messages import (
     Batch,
     Begin,
     Done,
+    Leave,
     LoadFailed,
+    Progress,
     Ready,
     Reply,
     Request,
@@ -57,6 +59,7 @@ class FakeRunner:
     Attributes:
         batches: What it was handed.
         is_stopped: Whether it was asked to unload.
+        is_left: Whether it was told that nobody waits for its batch.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class FakeRunner:
     ) -> None:
         self.opened: asyncio.Future[Ready | LoadFailed] = asyncio.Future()
         self.batches: list[Batch | Begin] = []
-        self.is_stopped = self.is_read = False
+        self.is_stopped = self.is_read = self.is_left = False
         self.say = on_line
         self._on_reply = on_reply
         self._on_closed = on_closed
@@ -79,6 +82,8 @@ class FakeRunner:
     def send(self, message: ToRunner) -> None:
         if isinstance(message, Stop):
             self.is_stopped = True
+        elif isinstance(message, Leave):
+            self.is_left = True
         else:
             assert isinstance(message, Batch | Begin)
             self.batches.append(message)
@@ -196,6 +201,7 @@ class Pooling:
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
+        on_progress: Callable[[Progress], None],
     ) -> FakeRunner:
         assert (folder, manifest) == (Path("iris"), self.pool.manifest)
         await asyncio.sleep(0)

@@ -17,6 +17,7 @@ HEAVY = {"asyncio", "fastapi", "httpx2", "numpy", "prometheus_client"}
 def test_the_public_names() -> None:
     assert modelyard.__all__ == [
         "CallFailed",
+        "Cancelled",
         "Columns",
         "InvalidInput",
         "Model",

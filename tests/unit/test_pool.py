@@ -8,6 +8,7 @@ import pytest
 
 from modelyard.core.call import StreamedCall
 from modelyard.core.errors import (
+    Cancelled,
     DeadlineExceeded,
     GivenUp,
     InvalidInput,
@@ -260,6 +261,38 @@ async def test_a_hung_runner_is_ended_and_the_next_has_more_patience() -> None:
         assert inputs_of(found.runners[1]) == [[b"[2]"]]
         await found.runners[1].answer(b"a")
         assert patient.outcome == b"a"
+
+
+async def test_a_runner_that_goes_on_with_cancelled_jobs_is_ended_and_nobody_is_to_blame() -> None:
+    async with serving(BY_TWO) as found:
+        (runner,) = found.runners
+        await found.ask(0)
+        jobs = [await found.ask(number) for number in (1, 2)]
+        waiting = await found.ask(3)
+        await found.pass_time(1)
+        await runner.answer(b"a")
+        jobs[0].settle(Cancelled())
+        await found.pass_time(11, step=0.1)
+        assert (runner.is_left, runner.is_gone) == (False, False)  # somebody waits for the other
+        jobs[1].settle(GivenUp("it left"))
+        await found.pass_time(0.1)
+        assert runner.is_left
+        await found.pass_time(9.8, step=0.1)
+        assert not runner.is_gone
+        await found.pass_time(0.4, step=0.1)
+        assert found.metrics.lost == ["cancelled"]
+        await found.runners[1].load()
+        await found.runners[1].answer(b"a")
+        assert (waiting.outcome, waiting.blame) == (b"a", 0)
+
+
+async def test_a_runner_whose_callers_have_left_goes_on() -> None:
+    async with serving() as found:
+        gone = await found.ask()
+        gone.settle(GivenUp("it left"))
+        await found.pass_time(20, step=0.1)
+        (runner,) = found.runners
+        assert (runner.is_left, runner.is_gone) == (False, False)
 
 
 async def test_an_idle_runner_that_crashes_is_replaced_and_nobody_notices() -> None:

@@ -21,6 +21,7 @@ from modelyard.core.messages import (
     Answers,
     Batch,
     LoadFailed,
+    Progress,
     Ready,
     Reply,
     Shared,
@@ -100,6 +101,7 @@ class Started:
             on_reply=self.answers.append,
             on_closed=self.closed.set,
             on_line=self.lines.append,
+            on_progress=lambda _: None,
         )
 
 
@@ -262,6 +264,7 @@ messages = st.lists(
             st.lists(st.integers(1, 9), max_size=2),
         ),
         st.just(READY),
+        st.just(Progress(0.5, "half")),
     ),
     max_size=5,
 )
@@ -270,17 +273,19 @@ messages = st.lists(
 @settings(max_examples=50)
 @given(messages, st.data())
 def test_messages_are_the_same_however_they_are_cut(
-    sent: list[Answers | Ready], data: st.DataObject
+    sent: list[Answers | Ready | Progress], data: st.DataObject
 ) -> None:
     stream = b"".join(encode_frame(message) for message in sent)
     step = data.draw(st.integers(1, len(stream) + 1))
 
     async def scenario() -> None:
         got: list[Reply] = []
-        runner = RunnerProcess(got.append, lambda: None, SharedMemory(None))
+        said: list[Progress] = []
+        runner = RunnerProcess(got.append, lambda: None, said.append, SharedMemory(None))
         for start in range(0, len(stream), step):
             runner.data_received(stream[start : start + step])
         assert got == [message for message in sent if isinstance(message, Answers)]
+        assert said == [message for message in sent if isinstance(message, Progress)]
         assert runner.opened.done() == (READY in sent)
         runner.connection_lost(None)
         assert runner.opened.cancelled() == (READY not in sent)

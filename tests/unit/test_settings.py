@@ -43,6 +43,7 @@ def test_the_defaults() -> None:
         "artefacts_url": "",
         "job_expires_s": 604_800,
         "job_max_attempts": 5,
+        "job_cancel_grace_s": 10,
         "job_keep_s": 604_800,
         "job_keep_mb": 10_000,
         "callback_secrets": "",

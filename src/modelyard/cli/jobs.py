@@ -92,7 +92,7 @@ def _row_of(job: JobInfo) -> tuple[str, ...]:
     return (
         job.id,
         job.model_name + version,
-        job.state,
+        job.state if job.is_over or job.progress is None else f"{job.state} {job.progress:.0%}",
         tell_moment(job.created),
         f"{job.attempts} ({job.failures} failed)" if job.failures else str(job.attempts),
         why if len(why) <= _LONGEST_WHY else f"{why[:_LONGEST_WHY]}…",
@@ -102,6 +102,8 @@ def _row_of(job: JobInfo) -> tuple[str, ...]:
 def _tell(name: str, value: object) -> str:
     if name in ("created", "ready_at", "deadline", "started", "finished"):
         return tell_moment(float(str(value)))
+    if name == "progress":
+        return f"{value:.0%}"
     if name == "error":
         code, detail, where = (getattr(value, part) for part in ("code", "detail", "where"))
         return f"{code}: {detail}" + (f" at {where}" if where else "")

@@ -51,6 +51,7 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
         failures: How often that failed.
         max_attempts: How often it may.
         progress: How far it is, from 0 to 1, if the model says so.
+        progress_message: What the model is at, if it says so.
         error: Why the last attempt failed.
         position: How many jobs of its model go before it.
         estimate_s: In how many seconds it should be begun.
@@ -73,6 +74,7 @@ class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     max_attempts: int = 0
     progress: float | None = None
+    progress_message: str | None = None
     error: JobError | None = None
     position: int | None = None
     estimate_s: float | None = None

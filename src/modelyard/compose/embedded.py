@@ -25,8 +25,9 @@ from modelyard.compose.registry import NamedIn
 from modelyard.compose.reloading import Reloader
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.compose.traces import Traces
+from modelyard.core.call import Call
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Announcement
+from modelyard.core.messages import Announcement, Progress
 from modelyard.core.verdict import Verdict
 from modelyard.folder import Unusable
 from modelyard.pool.pool import Pool
@@ -97,6 +98,11 @@ class Embedded:
         self._has_settled = False
         self._is_watching = is_watching
 
+        def tell_progress(calls: list[Call], progress: Progress) -> None:
+            if jobs is not None:
+                for call in calls:
+                    jobs.note_progress(call.request.id, progress)
+
         def make_pool(
             folder: Path, manifest: Manifest, announce: Callable[[Announcement], None]
         ) -> Pool:
@@ -109,6 +115,8 @@ class Embedded:
                 clock=time.monotonic,
                 may_sleep=True,
                 spans=None if traces is None else traces.of_pool(manifest.target, has_queue=False),
+                cancel_grace_s=settings.job_cancel_grace_s,
+                tell_progress=tell_progress,
             )
 
         self._served = Models(

@@ -22,6 +22,7 @@ from modelyard.core.messages import Announcement, Member
 from modelyard.core.names import Target
 from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import Verdict
+from modelyard.dispatch.interfaces import tell_nobody
 from modelyard.registry.kept import KeptRegistry
 from modelyard.settings import Settings
 from modelyard.telemetry.metrics import Metrics
@@ -79,6 +80,7 @@ class ClusterGateway:
             broker,
             capacity=self._capacity,
             on_unroutable=self._watcher.forget_asleep,
+            on_progress=tell_nobody if jobs is None else jobs.note_progress,
         )
         metrics.watch_broker(lambda: self._transport.is_connected)
         url = settings.cache_url

@@ -17,6 +17,7 @@ from modelyard.access.accounts import Accounts
 from modelyard.compose.bulk import OpenBulk, open_bulk
 from modelyard.compose.callbacks import Callbacks
 from modelyard.compose.running import own_name
+from modelyard.core.messages import Progress
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.intake import Intake
@@ -132,6 +133,11 @@ class OpenJobs:
         """Return the pages of bulk runs; None if there are none."""
         gate = None if opened is None else opened.gate
         return None if self.bulk is None else self.bulk.pages(self.desk, catalog, gate)
+
+    def note_progress(self, request_id: str, progress: Progress) -> None:
+        """Keep how far a request is, if it is that of a job that runs here."""
+        if self._pump is not None:
+            self._pump.note_progress(request_id, progress)
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what runs jobs, and tells of them."""

@@ -28,7 +28,7 @@ from modelyard.core.routes import Snapshot
 from modelyard.core.verdict import DRAINING, Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.interfaces import Transport
-from modelyard.settings import Settings
+from modelyard.settings import Settings, parts_of
 from modelyard.telemetry.faults import Faults
 from modelyard.telemetry.history import History
 from modelyard.telemetry.metrics import Metrics
@@ -217,7 +217,7 @@ class Process:
                 console=None if console is None else console.routes,
             )
         if self._gate is not None:
-            opened = settings.opened
+            opened = frozenset(parts_of(settings.open_pages))
             guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse)
             pages = guarded
         return make_server(

@@ -85,6 +85,8 @@ class ClusterWorker:
             launch=make_launcher(settings, [manifest]).start,
             clock=time.monotonic,
             log_name="the worker's log",
+            cancel_grace_s=settings.job_cancel_grace_s,
+            tell_progress=lambda *said: self._consumer.tell_progress(*said),  # noqa: PLW0108
             spans=None if traces is None else traces.of_pool(target, has_queue=True),
         )
         self._consumer = AmqpConsumer(

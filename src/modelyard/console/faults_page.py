@@ -23,11 +23,13 @@ _MEANINGS = {
     "malformed": "the request could not be read",
     "rate_limited": "a key asked more than it may",
     "client_gone": "the client left before its answer",
+    "cancelled": "the job was cancelled",
 }
 KINDS = {
     "crashed": "the runner crashed",
     "killed": "the runner was killed from outside",
     "hung": "the runner hung, and was ended",
+    "cancelled": "the runner went on with a cancelled job, and was ended",
     "load_failed": "the model did not load",
     "model_failed": "the model raised",
 }

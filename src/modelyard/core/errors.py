@@ -15,7 +15,7 @@
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
     ├── DeadlineExceeded
     ├── CallsTooDeep             models call each other in a circle, or too many in a row
-    └── GivenUp                  nobody waits for the answer any more
+    └── GivenUp                  nobody waits for the answer any more: also Cancelled, of a job
 
 Codes become HTTP statuses in one place, ``gateway/problems.py``. An error crosses a socket or a
 queue as a ``Failure`` and becomes an exception of the same class on the other side.
@@ -265,6 +265,24 @@ class GivenUp(RequestError):
     """
 
     code = "client_gone"
+
+
+class Cancelled(GivenUp):
+    """The request is a job, and its owner has cancelled it.
+
+    A model that has asked ``is_cancelled`` raises it from ``predict`` to stop.
+    """
+
+    code = "cancelled"
+
+    def __init__(
+        self,
+        detail: str = "the job was cancelled",
+        *,
+        where: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(detail, where=where, retry_after_s=retry_after_s)
 
 
 def _concrete(base: type[RequestError]) -> list[type[RequestError]]:

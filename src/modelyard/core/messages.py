@@ -126,7 +126,22 @@ class Schema(msgspec.Struct, frozen=True):
     piece: bytes = b""
 
 
-class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Aside(msgspec.Struct, frozen=True, array_like=True):
+    """Runner to pool: what answers nothing."""
+
+
+class Progress(Aside, frozen=True, array_like=True, tag=True):
+    """Runner to pool: how far the model is with a batch, from 0 to 1, and what it is at.
+
+    ``id``: of the batch, if the runner is concurrent.
+    """
+
+    fraction: float
+    message: str = ""
+    id: int = 0
+
+
+class Ready(Aside, frozen=True, array_like=True, tag=True):
     """Runner to pool: the model is loaded and warm.
 
     ``warm_up_s``: seconds that the example and the model's own ``warm_up`` took.
@@ -148,7 +163,7 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
         )
 
 
-class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class LoadFailed(Aside, frozen=True, array_like=True, tag=True):
     """Runner to pool: the model cannot be served, and why.
 
     ``reason`` is for the operator. ``told`` is for callers if ``reason`` quotes an exception of the
@@ -258,7 +273,7 @@ FRAME_HEADER_BYTES = 4
 
 ToRunner = Batch | Shared | Stop | Begin | Leave | Grant
 Reply = Answers | Done | Pieces
-ToPool = Ready | LoadFailed | Reply
+ToPool = Ready | LoadFailed | Progress | Reply
 
 to_runner = msgspec.msgpack.Decoder(ToRunner)
 to_batch = msgspec.msgpack.Decoder(Batch)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call
-from modelyard.core.errors import GivenUp
+from modelyard.core.errors import Cancelled, GivenUp
 from modelyard.core.messages import Request
 
 C = TypeVar("C", bound=Call)
@@ -41,7 +41,9 @@ class Flight(Generic[C]):
     def _leave(self, call: Call) -> None:
         self._waiting.pop(call, None)
         if not self._waiting and self.shared.outcome is None:
-            self.shared.settle(GivenUp("nobody waits for the answer any more"))
+            is_cancelled = isinstance(call.outcome, Cancelled)
+            left = Cancelled() if is_cancelled else GivenUp("nobody waits for the answer any more")
+            self.shared.settle(left)
 
     def _land(self, shared: Call) -> None:
         waiting, self._waiting = list(self._waiting.values()), {}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from modelyard.core.call import Call
+from modelyard.core.messages import Progress
 from modelyard.core.names import Target
 
 CacheUse = Literal["hit", "miss", "coalesced", "bypass"]
@@ -52,3 +53,11 @@ class DispatchMetrics(Protocol):
     def shadowed(self, target: Target, result: str, seconds: float) -> None:
         """A copy of a request came to ``same``, ``different``, ``failed`` or ``dropped``."""
         ...
+
+
+OnProgress = Callable[[str, Progress], None]
+"""Told how far a model is with a request, by its id."""
+
+
+def tell_nobody(request_id: str, progress: Progress) -> None:
+    """Do nothing: where nobody wants to know how far models are."""

@@ -49,6 +49,7 @@ class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
         failures: How often that failed.
         max_attempts: How often it may.
         progress: How far it is, from 0 to 1, if the model says so.
+        progress_message: What the model is at, if it says so.
         error: Why the last attempt failed.
         callback: Where its end is told.
         position: How many jobs of its model go before it; at least so many, if that is 1000.
@@ -71,6 +72,7 @@ class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
     max_attempts: int
     progress: float | None
+    progress_message: str | None
     error: JobError | None
     callback: str | None
     position: int | None = None
@@ -106,7 +108,8 @@ def answer_of(job: Job, place: Place | None = None) -> JobAnswer:
         attempts=job.attempts,
         failures=job.failures,
         max_attempts=job.max_attempts,
-        progress=job.progress,
+        progress=job.progress if job.state != "succeeded" else job.progress and 1.0,
+        progress_message=job.progress_message,
         error=_error_of(job.error),
         callback=job.callback,
         position=before,

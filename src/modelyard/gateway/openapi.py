@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from modelyard.core.errors import BY_CODE, Conflict, GivenUp, JobNotFound, RequestError
+from modelyard.core.errors import BY_CODE, Cancelled, Conflict, GivenUp, JobNotFound, RequestError
 from modelyard.core.messages import Schema
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.entry import Entry
@@ -27,7 +27,7 @@ encoded in the same way. Several arrays are a map of them, by name. In Python `m
 writes and reads it.
 """
 # The first is a bug; no client receives the second; the third is the registry's.
-_UNSEEN = (RequestError.code, GivenUp.code, Conflict.code, JobNotFound.code)
+_UNSEEN = (RequestError.code, GivenUp.code, Cancelled.code, Conflict.code, JobNotFound.code)
 # Inline, because the page resolves every reference before it shows anything.
 _IN_MSGPACK = {"type": "object", "description": "The same fields as in JSON."}
 _PROBLEM = "#/components/schemas/Problem"

@@ -36,6 +36,7 @@ STATUS: dict[str, HTTPStatus] = {
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
     "shutting_down": HTTPStatus.SERVICE_UNAVAILABLE,
     "client_gone": HTTPStatus.SERVICE_UNAVAILABLE,  # no client receives it
+    "cancelled": HTTPStatus.SERVICE_UNAVAILABLE,  # nor this
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
     "calls_too_deep": HTTPStatus.LOOP_DETECTED,
 }

@@ -30,6 +30,7 @@ STATUS: dict[str, StatusCode] = {
     "overloaded": StatusCode.UNAVAILABLE,
     "shutting_down": StatusCode.UNAVAILABLE,
     "client_gone": StatusCode.CANCELLED,  # no client receives it
+    "cancelled": StatusCode.CANCELLED,  # nor this
     "deadline_exceeded": StatusCode.DEADLINE_EXCEEDED,
     "calls_too_deep": StatusCode.INTERNAL,
 }

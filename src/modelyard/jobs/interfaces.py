@@ -6,7 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from modelyard.jobs.delivery import Attempt, Delivery, Parcel
-from modelyard.jobs.job import Accepted, Ending, Job, Leased, NewJob, Place, Question
+from modelyard.jobs.job import (
+    Accepted,
+    Ending,
+    Job,
+    Leased,
+    NewJob,
+    Place,
+    Progressed,
+    Question,
+    Renewed,
+)
 
 
 class BookAway(Exception):
@@ -29,15 +39,22 @@ class QueueBook(Protocol):
     def lease(
         self, wanted: Mapping[str, int], *, holder: str, until: float, is_bulk: bool = False
     ) -> list[Leased]:
-        """Return jobs that nobody else runs, at most so many of each model, and the first first.
+        """Return jobs that nobody else runs, at most so many of each model. Owners take turns, and
+        of an owner's jobs the first go first.
 
         ``holder``: who runs them. ``until``: when others may take them. ``is_bulk``: whether they
         are bulk runs, or all others.
         """
         ...
 
-    def renew(self, held: Mapping[str, int], *, until: float) -> set[str]:
-        """Keep what is held, by uid and attempt; returns the uids of those that still are."""
+    def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
+        """Keep what is held, by uid and attempt; returns what is held still, and what was
+        cancelled.
+        """
+        ...
+
+    def note_progress(self, notes: Sequence[Progressed]) -> None:
+        """Keep how far attempts are, of those that still hold their job."""
         ...
 
     def finish(self, endings: Sequence[Ending]) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -91,6 +91,24 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeout_s: float | None
 
 
+class Renewed(NamedTuple):
+    """What is ``held`` still of jobs that were leased, and which of the others nobody wants any
+    more; by uid.
+    """
+
+    held: set[str]
+    cancelled: set[str]
+
+
+class Progressed(NamedTuple):
+    """How far an attempt is: a ``fraction`` from 0 to 1, and what the model is at."""
+
+    uid: str
+    attempt: int
+    fraction: float
+    message: str
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What came of an attempt.
 
@@ -128,6 +146,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         answered_version: The version that answered.
         error: Why it failed, or did so last.
         progress: How far it is, from 0 to 1, if the model says so.
+        progress_message: What the model is at.
     """
 
     uid: str
@@ -154,6 +173,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     answered_version: str | None
     error: Failure | None
     progress: float | None
+    progress_message: str | None
 
     @property
     def is_open(self) -> bool:

@@ -11,19 +11,20 @@ from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from random import Random
-from typing import Protocol
 
 import msgspec
 
-from modelyard.core.call import Outcome
 from modelyard.core.clock import WallClock
-from modelyard.core.errors import GivenUp, RequestError
+from modelyard.core.errors import Cancelled, GivenUp, RequestError
+from modelyard.core.messages import Progress
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.jobs.bulk.order import DOOR as BULK
 from modelyard.jobs.bulk.runs import Runs
 from modelyard.jobs.finishing import Finishing
+from modelyard.jobs.held import Held
 from modelyard.jobs.interfaces import BookAway, JobMetrics, QueueBook
-from modelyard.jobs.job import Ending, Leased
+from modelyard.jobs.job import Ending, Leased, Progressed
+from modelyard.jobs.progressing import Progressing
 from modelyard.jobs.verdicts import ending_of
 
 LEASE_S = 30.0
@@ -39,18 +40,6 @@ log = logging.getLogger(__name__)
 
 
 OnRan = Callable[[Leased, float], None]
-
-
-class _Settled(Protocol):
-    """What runs."""
-
-    def settle(self, outcome: Outcome) -> None: ...
-
-
-class _Held(msgspec.Struct):
-    job: Leased
-    call: _Settled | None = None
-    is_ending: bool = False
 
 
 class Pump:
@@ -96,12 +85,13 @@ class Pump:
         self._metrics = metrics
         self._wall_clock = wall_clock
         self._chance = chance
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._by_model: dict[str, int] = {}
         self._bytes = 0
         self._is_doubted = False
         self._wakened, self._finished = asyncio.Event(), asyncio.Event()
         self._finishing = Finishing(book, executor, self._on_finished)
+        self._progressing = Progressing(book, executor, on_change)
         self._is_well = True
 
     @property
@@ -112,6 +102,13 @@ class Pump:
     def wake(self) -> None:
         """Look for jobs now."""
         self._wakened.set()
+
+    def note_progress(self, request_id: str, progress: Progress) -> None:
+        """Keep how far a request is, if it is a job's."""
+        held = self._held.get(request_id)
+        if held is not None and not held.is_ending:
+            note = Progressed(request_id, held.job.attempt, progress.fraction, progress.message)
+            self._progressing.add(note)
 
     def look_at(self, uid: str) -> None:
         """See whether a job is still to be run, which somebody has changed."""
@@ -126,6 +123,7 @@ class Pump:
                 group.create_task(self._lease_all())
                 group.create_task(self._renew_all())
                 group.create_task(self._sweep_all())
+                group.create_task(self._progressing.run())
         finally:
             self._release()
             with contextlib.suppress(TimeoutError):
@@ -204,7 +202,7 @@ class Pump:
             self._let_go(before)  # its lease ran out, and what comes of it is not kept
             if before.call is not None:
                 before.call.settle(GivenUp("the job is run again"))
-        held = self._held[job.uid] = _Held(job)
+        held = self._held[job.uid] = Held(job)
         if job.door == BULK and self._bulk is not None:
             held.call = self._bulk.start(job, partial(self._end, held))
             return
@@ -228,13 +226,13 @@ class Pump:
 
     # And back.
 
-    def _on_answered(self, held: _Held, call: ClientCall) -> None:
+    def _on_answered(self, held: Held, call: ClientCall) -> None:
         assert call.outcome is not None
         if call.instance_s and held.job.key:
             self._on_ran(held.job, call.instance_s * call.instances)
         self._end(held, call.outcome, call.entry.target.version)
 
-    def _end(self, held: _Held, outcome: bytes | RequestError, version: str | None) -> None:
+    def _end(self, held: Held, outcome: bytes | RequestError, version: str | None) -> None:
         if held.is_ending or self._held.get(held.job.uid) is not held:
             return
         held.is_ending = True
@@ -254,7 +252,7 @@ class Pump:
             self._metrics.ended(held.job.model, ending.state)
             self._let_go(held)
 
-    def _let_go(self, held: _Held) -> None:
+    def _let_go(self, held: Held) -> None:
         del self._held[held.job.uid]
         if held.job.door == BULK:
             return
@@ -264,10 +262,9 @@ class Pump:
     def _release(self) -> None:
         """Hand back what is not finished, for others to run."""
         for held in list(self._held.values()):
-            self._give_up(held)
+            self._give_up(held, GivenUp("the process stops; the job is run elsewhere"))
 
-    def _give_up(self, held: _Held) -> None:
-        error = GivenUp("the job is run elsewhere, or no longer wanted")
+    def _give_up(self, held: Held, error: GivenUp) -> None:
         if held.call is not None:
             held.call.settle(error)
         self._end(held, error, None)
@@ -285,10 +282,11 @@ class Pump:
             return 0
         renew = partial(self._book.renew, held, until=self._wall_clock() + LEASE_S)
         still = await asyncio.get_running_loop().run_in_executor(self._executor, renew)
-        for uid in held.keys() - still:
+        for uid in held.keys() - still.held:
             if (lost := self._held.get(uid)) is not None and not lost.is_ending:
-                self._give_up(lost)
-        return len(still)
+                is_cancelled = uid in still.cancelled
+                self._give_up(lost, Cancelled() if is_cancelled else GivenUp("it is run elsewhere"))
+        return len(still.held)
 
     async def _sweep_all(self) -> None:
         while True:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-Cause = Literal["crashed", "killed", "hung", "load_failed"]
-"""Why a runner ended unexpectedly. ``killed``: from outside, by an operator or the kernel."""
+Cause = Literal["crashed", "killed", "hung", "cancelled", "load_failed"]
+"""Why a runner ended unexpectedly. ``killed``: from outside, by an operator or the kernel.
+``cancelled``: it did not stop when the jobs that it ran were cancelled."""
 
 Verdict = Literal["late", "guilty", "retry"]
 """What becomes of a request whose runner ended. ``late``: its deadline has passed. ``guilty``: it

@@ -6,17 +6,21 @@ the answers of a batch, or the next pieces of streams.
 
 If all calls of a batch are settled by others, because the clients have left or it is too late, the
 runner is told to leave it. It still answers, which frees the place; a runner that does not, hangs.
+One that does not stop for cancelled jobs is ended once it has nothing else.
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import count
 
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure, StreamBroken, from_failure
-from modelyard.core.messages import Begin, Done, Grant, Leave, Part, Pieces
+from modelyard.core.messages import Begin, Done, Grant, Leave, Part, Pieces, Progress
 from modelyard.core.stream import ENDED
+from modelyard.pool.blame import Cause
+from modelyard.pool.cancelled import are_cancelled
 from modelyard.pool.origins import origins_of
 from modelyard.pool.slot import Slot
 
@@ -30,15 +34,18 @@ class UnderWay:
         calls: Its calls; of a stream, one.
         started: When it began.
         hung_at: From when on the runner hangs, if it still has this.
+        is_left: Whether nobody waits for it, and the runner was told.
+        unwanted_until: If it was cancelled, how long the runner may go on with it.
     """
 
-    __slots__ = ("calls", "hung_at", "is_left", "started")
+    __slots__ = ("calls", "hung_at", "is_left", "started", "unwanted_until")
 
     def __init__(self, calls: list[Call], *, started: float, hung_at: float) -> None:
         self.calls = calls
         self.started = started
         self.hung_at = hung_at
         self.is_left = False
+        self.unwanted_until = math.inf
 
     @property
     def is_begun(self) -> bool:
@@ -97,13 +104,20 @@ class ConcurrentSlot(Slot):
         if self._runner is not None and id_ in self._under_way:
             self._runner.send(Grant(id_, pieces))
 
+    def _on_progress(self, progress: Progress) -> None:
+        if self.batch and (one := self._under_way.get(progress.id)) is not None:
+            self._owner.on_progress(one.calls, progress)
+
     def _on_settled(self, id_: int, _: Call) -> None:
         """Have the runner leave what nobody waits for any more."""
         one = self._under_way.get(id_)
         if one is None or one.is_left or not all(call.is_settled for call in one.calls):
             return
         one.is_left = True
-        one.hung_at = self._clock() + LEAVE_GRACE_S
+        if are_cancelled(one.calls):
+            one.unwanted_until = self._clock() + self._cancel_grace_s
+        else:
+            one.hung_at = self._clock() + LEAVE_GRACE_S
         if self._runner is not None:
             self._runner.send(Leave([id_]))
 
@@ -158,10 +172,17 @@ class ConcurrentSlot(Slot):
         """See ``Slot``."""
         return bool(self.batch) and any(now >= one.hung_at for one in self._under_way.values())
 
-    def kill_hung(self) -> None:
+    def end(self, cause: Cause) -> None:
         """See ``Slot``."""
         self.started = min(one.started for one in self._under_way.values())
-        super().kill_hung()
+        super().end(cause)
+
+    def is_unwanted(self, now: float) -> bool:
+        """See ``Slot``. One that still has something for others is left alone."""
+        under_way = self._under_way.values() if self.batch else ()
+        return any(now >= one.unwanted_until for one in under_way) and all(
+            one.is_left for one in under_way
+        )
 
     def late(self, now: float) -> list[Call]:
         """See ``Slot``."""

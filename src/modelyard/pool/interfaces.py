@@ -7,9 +7,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from modelyard.core.call import Call
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, LoadFailed, Ready, Reply, ToRunner
+from modelyard.core.messages import Answers, LoadFailed, Progress, Ready, Reply, ToRunner
 from modelyard.pool.output import Line
+
+CANCEL_GRACE_S = 10.0
+"""How long a runner may go on with what was cancelled, unless a setting says otherwise."""
 
 
 class Runner(Protocol):
@@ -53,8 +57,11 @@ class Launch(Protocol):
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
+        on_progress: Callable[[Progress], None],
     ) -> Awaitable[Runner]:
         """Start a runner for the model in ``folder``; raises OSError if that fails.
+
+        ``on_progress`` is told how far the model is, if it says so.
 
         ``on_closed`` is called when nothing can be sent to it any more, ``on_line`` with each line
         that it prints or logs. ``on_step`` is told what takes its time before the process starts,
@@ -75,8 +82,8 @@ class PoolMetrics(Protocol):
         ...
 
     def runner_lost(self, cause: str) -> None:
-        """A runner ended unexpectedly: ``crashed``, ``killed`` (from outside), ``hung`` or
-        ``load_failed``.
+        """A runner ended unexpectedly: ``crashed``, ``killed`` (from outside), ``hung``,
+        ``cancelled`` or ``load_failed``.
         """
         ...
 
@@ -87,3 +94,11 @@ class PoolMetrics(Protocol):
     def came_late(self) -> None:
         """An answer came after its call had been settled."""
         ...
+
+
+TellProgress = Callable[[list[Call], Progress], None]
+"""Told how far the model is with some calls."""
+
+
+def tell_nobody(calls: list[Call], progress: Progress) -> None:
+    """Do nothing: where nobody wants to know how far models are."""

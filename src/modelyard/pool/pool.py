@@ -21,7 +21,7 @@ from modelyard.core.messages import SERVING, Announcement, Answers, Ready
 from modelyard.pool.blame import Patience
 from modelyard.pool.concurrent import ConcurrentSlot
 from modelyard.pool.endings import Lost
-from modelyard.pool.interfaces import Launch, PoolMetrics
+from modelyard.pool.interfaces import CANCEL_GRACE_S, Launch, PoolMetrics, TellProgress, tell_nobody
 from modelyard.pool.outcomes import Outcomes
 from modelyard.pool.runners import Runners
 from modelyard.pool.serial import SerialSlot
@@ -49,6 +49,8 @@ class Pool:
         may_sleep: Whether no runner is kept for a model that nobody asks, if its manifest says
             ``scale_to_zero``. The first request then waits for one.
         spans: Records traced calls; None if there are none.
+        cancel_grace_s: How long a runner may go on with jobs that were cancelled.
+        tell_progress: Told how far the model is with some calls, if it says so.
     """
 
     def __init__(
@@ -63,9 +65,11 @@ class Pool:
         log_name: str = "the server's log",
         may_sleep: bool = False,
         spans: PoolSpans | None = None,
+        cancel_grace_s: float = CANCEL_GRACE_S,
+        tell_progress: TellProgress = tell_nobody,
     ) -> None:
-        self.manifest = manifest
-        self.target = manifest.target
+        self.manifest, self.target = manifest, manifest.target
+        self.on_progress = tell_progress
         self._clock = clock
         self._patience = Patience(most_s=manifest.limits.timeout_s)
         self._outcomes = Outcomes(
@@ -85,6 +89,7 @@ class Pool:
                 patience=self._patience,
                 metrics=metrics,
                 spans=spans,
+                cancel_grace_s=cancel_grace_s,
             )
 
         self._runners = Runners(
@@ -191,8 +196,7 @@ class Pool:
         self._is_feeding = False
         now, runners = self._clock(), self._runners
         while runners.idle and (batch := self._waiting.next_batch(now)):
-            slot = runners.idle.pop()
-            slot.run(batch)
+            runners.idle.pop().run(batch)
         if runners.idle and (left_s := self._waiting.fill_left_s(now)) > 0:
             self._loop.call_later(left_s, self._wake)
         if self._feeds_ahead and runners.slots:
@@ -300,16 +304,12 @@ class Pool:
             call.settle(self._runners.why_not())
 
     def _tick(self) -> None:
-        """Drop late calls, kill hung runners and scale; runs only while there is work."""
+        """Drop late calls, end hung and unwanted runners, scale; runs only while there is work."""
         self._is_ticking = False
         now, runners = self._clock(), self._runners
-        for slot in runners.slots:
-            if slot.is_hung(now):
-                slot.kill_hung()
+        runners.end_overdue(now)
         self._waiting.drop_late(now)
-        late = [call for slot in runners.slots for call in slot.late(now)]
-        if late:
-            self._outcomes.expire(late)
+        self._outcomes.expire([call for slot in runners.slots for call in slot.late(now)])
         runners.scale(
             now,
             oldest_wait_s=self._waiting.oldest_wait_s(now),

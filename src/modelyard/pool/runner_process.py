@@ -19,8 +19,10 @@ from typing import cast
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
+    Aside,
     Batch,
     LoadFailed,
+    Progress,
     Ready,
     Reply,
     ToRunner,
@@ -33,9 +35,8 @@ from modelyard.pool.shared_memory import SharedMemory
 
 EXIT_GRACE_S = 0.5
 
-_OPENINGS = (Ready, LoadFailed)
-
 OnReply = Callable[[Reply], None]
+OnProgress = Callable[[Progress], None]
 
 
 class RunnerProcess(asyncio.Protocol):
@@ -45,12 +46,17 @@ class RunnerProcess(asyncio.Protocol):
     """
 
     def __init__(
-        self, on_reply: OnReply, on_closed: Callable[[], None], memory: SharedMemory
+        self,
+        on_reply: OnReply,
+        on_closed: Callable[[], None],
+        on_progress: OnProgress,
+        memory: SharedMemory,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Ready | LoadFailed] = loop.create_future()
         self._on_reply = on_reply
         self._on_closed = on_closed
+        self._on_progress = on_progress
         self._received = bytearray()
         self._memory = memory
         self._encode = memory.encode
@@ -72,6 +78,7 @@ class RunnerProcess(asyncio.Protocol):
         on_reply: OnReply,
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
+        on_progress: OnProgress,
     ) -> RunnerProcess:
         """Start a runner for the model in ``folder``. Returns before the model is loaded.
 
@@ -85,7 +92,7 @@ class RunnerProcess(asyncio.Protocol):
         with ours, theirs:
             memory = SharedMemory.open()
             passed = [theirs.fileno(), *([] if memory.fd is None else [memory.fd])]
-            self = cls(on_reply, on_closed, memory)
+            self = cls(on_reply, on_closed, on_progress, memory)
             reading, writing = os.pipe()
             self._output = RunnerOutput(reading, on_line)
             try:
@@ -185,9 +192,11 @@ class RunnerProcess(asyncio.Protocol):
                 return
             message = to_pool.decode(memoryview(received)[FRAME_HEADER_BYTES:end])
             del received[:end]
-            if not isinstance(message, _OPENINGS):
+            if not isinstance(message, Aside):
                 self._on_reply(message)
-            elif not self.opened.done():
+            elif isinstance(message, Progress):
+                self._on_progress(message)
+            elif isinstance(message, Ready | LoadFailed) and not self.opened.done():
                 self.opened.set_result(message)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -178,6 +178,14 @@ class Runners:
         is_slow = self.ready is not None and self.ready.warm_up_s >= SLOW_S
         return runners + (not is_slow)
 
+    def end_overdue(self, now: float) -> None:
+        """End runners that hang, and those that go on with what was cancelled."""
+        for slot in self.slots:
+            if slot.is_hung(now):
+                slot.end("hung")
+            elif slot.is_unwanted(now):
+                slot.end("cancelled")
+
     # Scaling.
 
     def scale(self, now: float, *, oldest_wait_s: float, is_work_waiting: bool) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from modelyard.core.call import Call
 from modelyard.core.errors import Failure
-from modelyard.core.messages import Answers, Batch
+from modelyard.core.messages import Answers, Batch, Leave
+from modelyard.pool.cancelled import are_cancelled
 from modelyard.pool.origins import origins_of
 from modelyard.pool.slot import Slot
 
@@ -18,6 +19,8 @@ class SerialSlot(Slot):
     """One runner's place; see ``Slot``."""
 
     hung_at = 0.0
+    _unwanted: list[Call] | None = None  # the batch, if it was cancelled
+    _unwanted_until = 0.0
 
     def run(self, batch: list[Call]) -> None:
         """Hand a batch to the runner, which must be idle."""
@@ -37,6 +40,19 @@ class SerialSlot(Slot):
     def is_hung(self, now: float) -> bool:
         """See ``Slot``."""
         return bool(self.batch) and now >= self.hung_at
+
+    def is_unwanted(self, now: float) -> bool:
+        """See ``Slot``. The runner is told, unless it has the next batch already: it takes what it
+        is told for what is about the batch that it runs.
+        """
+        if not (self.batch and are_cancelled(self.batch)):
+            self._unwanted = None
+            return False
+        if self._unwanted is not self.batch:
+            self._unwanted, self._unwanted_until = self.batch, now + self._cancel_grace_s
+            if self._runner is not None and not self.ahead:
+                self._runner.send(Leave([]))
+        return now >= self._unwanted_until
 
     def late(self, now: float) -> list[Call]:
         """See ``Slot``."""

@@ -13,16 +13,17 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, LoadFailed, Ready, Stop
+from modelyard.core.messages import LoadFailed, Progress, Stop
 from modelyard.pool.blame import Cause, Patience
 from modelyard.pool.endings import FROM_OUTSIDE, Ending, Lost, describe
 from modelyard.pool.interfaces import Launch, PoolMetrics, Runner
 from modelyard.pool.output import Line, log_line
+from modelyard.pool.owner import SlotOwner
 from modelyard.pool.repeats import Repeats
 from modelyard.pool.spans import PoolSpans
 
@@ -32,51 +33,6 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 QUICK_RETRIES = 2
 UNLOAD_GRACE_S = 5.0
-
-
-class SlotOwner(Protocol):
-    """Receives the events of a slot's runner."""
-
-    def on_step(self, text: str) -> None:
-        """Starting a runner is delayed; ``text`` says why. ``""``: no longer delayed."""
-        ...
-
-    def on_ready(self, slot: Slot, ready: Ready) -> str:
-        """The model is loaded; returns why it cannot be taken into service, or an empty string."""
-        ...
-
-    def on_answers(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
-        """A batch finished."""
-        ...
-
-    def on_done(self, slot: Slot, batch: list[Call], answers: Answers) -> None:
-        """A batch finished, of a runner that has several under way."""
-        ...
-
-    def on_room(self, slot: Slot, *, has_room: bool) -> None:
-        """Such a runner has room for another batch, or has none."""
-        ...
-
-    @property
-    def has_suspects(self) -> bool:
-        """Whether calls wait that must run apart."""
-        ...
-
-    def is_suspect(self, call: Call) -> bool:
-        """Return whether a call that was just taken must run apart."""
-        ...
-
-    def on_closed(self, slot: Slot) -> None:
-        """The runner takes no more batches; ``on_lost`` or ``on_left`` follows."""
-        ...
-
-    def on_lost(self, slot: Slot, lost: Lost) -> None:
-        """The runner ended unexpectedly, or in the middle of a batch."""
-        ...
-
-    def on_left(self, slot: Slot) -> None:
-        """The runner ended as requested, and the slot stays empty."""
-        ...
 
 
 class Slot(ABC):
@@ -91,6 +47,7 @@ class Slot(ABC):
         patience: Says when a runner hangs.
         metrics: Receives counts and times.
         spans: Records traced calls; None if there are none.
+        cancel_grace_s: How long a runner may go on with what was cancelled.
 
     Attributes:
         batch: The calls that run in its runner.
@@ -109,6 +66,7 @@ class Slot(ABC):
         patience: Patience,
         metrics: PoolMetrics,
         spans: PoolSpans | None,
+        cancel_grace_s: float,
     ) -> None:
         self.batch: list[Call] = []
         self.ahead: list[Call] = []
@@ -124,9 +82,11 @@ class Slot(ABC):
         self._patience = patience
         self._metrics = metrics
         self._spans = spans
+        self._cancel_grace_s = cancel_grace_s
         self._runner: Runner | None = None
         self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled
-        self._is_hung = self._is_loading = self._is_closed = False
+        self._killed_for: Cause | None = None
+        self._is_loading = self._is_closed = False
         self._repeats = Repeats()
         self._leaving = asyncio.Event()
 
@@ -141,6 +101,10 @@ class Slot(ABC):
     @abstractmethod
     def is_hung(self, now: float) -> bool:
         """Return whether the runner should have answered long ago."""
+
+    @abstractmethod
+    def is_unwanted(self, now: float) -> bool:
+        """Return whether all that it runs was cancelled, and it had its time to stop."""
 
     @abstractmethod
     def late(self, now: float) -> list[Call]:
@@ -159,10 +123,10 @@ class Slot(ABC):
     def look_for_room(self) -> None:  # noqa: B027  (an idle one has room)
         """Tell whether there is room for another batch beside those under way."""
 
-    def kill_hung(self) -> None:
+    def end(self, cause: Cause) -> None:
         """Kill the runner in the middle of its batch."""
         assert self._runner is not None
-        self._is_hung = True
+        self._killed_for = cause
         self._runner.kill()
 
     def stop(self) -> None:
@@ -228,7 +192,7 @@ class Slot(ABC):
             return Ending("load_failed", str(error))
         if runner is None:
             return Ending("crashed", "")
-        self._runner, self._is_hung, self._is_closed = runner, False, False
+        self._runner, self._is_closed = runner, False
         ended = asyncio.create_task(runner.wait())
         try:
             if self._leaving.is_set():
@@ -239,13 +203,13 @@ class Slot(ABC):
             code = await ended
             cause: Cause = "killed" if code in FROM_OUTSIDE else "crashed"
             return Ending(
-                "hung" if self._is_hung else cause,
+                self._killed_for or cause,
                 describe(code),
                 was_ready=True,
                 last_lines=tuple(runner.last_lines()),
             )
         finally:
-            self._runner, self.is_ready = None, False
+            self._runner, self._killed_for, self.is_ready = None, None, False
             runner.kill()
             await ended
 
@@ -265,6 +229,7 @@ class Slot(ABC):
                 on_reply=self._on_reply,
                 on_closed=self._on_closed,
                 on_line=self._on_line,
+                on_progress=self._on_progress,
                 on_step=on_step,
             )
         )
@@ -308,6 +273,10 @@ class Slot(ABC):
         ids = [call.request.id for call in self.batch]
         traces = [] if self._spans is None else self._spans.traces_of(self.batch)
         log_line(line, model=str(self._manifest.target), ids=ids, trace_ids=traces)
+
+    def _on_progress(self, progress: Progress) -> None:
+        """Tell how far the runner is with what it runs."""
+        self._owner.on_progress(self.batch, progress)
 
     def _on_closed(self) -> None:
         self.is_ready, self._is_closed = False, True  # so no batch is handed over ahead either

@@ -27,6 +27,7 @@ from setproctitle import setproctitle
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
     Batch,
+    Leave,
     LoadFailed,
     Ready,
     Stop,
@@ -38,6 +39,7 @@ from modelyard.core.trail import CALL_KEY, GATEWAY_URL
 from modelyard.runner.host import Gateway, HostedModel
 from modelyard.runner.loading import LoadError, foreign_cause
 from modelyard.runner.logs import report_to_owner
+from modelyard.runner.reports import Reports
 from modelyard.runner.shared_batches import SharedBatches
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def main() -> None:
 
         serve(channel, hosted, tidy_up=_tidy_up)
     else:
+        hosted.report_by(Reports(channel))
         _serve(channel, hosted, SharedBatches(*arguments.fd[1:]))
 
 
@@ -131,6 +134,8 @@ def _serve(channel: socket.socket, hosted: HostedModel, shared: SharedBatches) -
         if not isinstance(message, Batch):
             if isinstance(message, Stop):
                 break
+            if isinstance(message, Leave):
+                continue  # it has ended in the meantime
             message = shared.read(message, is_copied=not hosted.contract.takes_arrays)
         answers = hosted.answer(message.inputs, message.forms, message.deadlines, message.origins)
         channel.sendall(encode_frame(answers))

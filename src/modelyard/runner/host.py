@@ -21,7 +21,7 @@ from modelyard.core.lists import ContractError
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Answers, Form, Origin, Ready
 from modelyard.folder import digest_folder, read_manifest
-from modelyard.model import Calls, Model
+from modelyard.model import Calls, Model, Reports
 from modelyard.runner.loading import (
     LoadError,
     as_artefact_error,
@@ -242,6 +242,10 @@ class HostedModel:
         """Record what is done for traced requests from now on."""
         self._spans = spans
         self._subject = self._subject._replace(model=spans.of(self._subject.model))
+
+    def report_by(self, reports: Reports) -> None:
+        """Let the model tell its pool how far it is, and ask whether it should stop."""
+        self._model._reports = reports
 
     def unload(self) -> None:
         """Call the model's ``unload``."""

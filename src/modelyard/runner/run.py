@@ -11,7 +11,7 @@ culprit fails.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +21,7 @@ import msgspec
 from modelyard.core.called import CallFailed
 from modelyard.core.contract import Contract
 from modelyard.core.errors import (
+    Cancelled,
     DeadlineExceeded,
     Failure,
     InvalidInput,
@@ -32,6 +33,8 @@ from modelyard.core.lists import Instances, UnfitPredictions
 from modelyard.core.messages import Answers, Form, Origin
 from modelyard.core.v2 import Wanted
 from modelyard.runner.loading import describe
+from modelyard.runner.refusal import refusal
+from modelyard.runner.reports import WHOLE
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,9 @@ _TITLES: dict[Form, str] = {
     "raw": "JSON",
     "v2": "tensors",
 }
+
+FOR_ALL = (Unavailable, Cancelled)
+"""Errors of a batch that are those of each request in it."""
 
 Good = list[tuple[int, Instances]]
 """The valid inputs: their positions in the batch, and their instances."""
@@ -126,7 +132,7 @@ class Run:
         try:
             self._predict_all(good)
         except RequestError as error:
-            if len(good) == 1 or isinstance(error, Unavailable):  # which it is for each of them
+            if len(good) == 1 or isinstance(error, FOR_ALL):
                 for position, _ in good:
                     self._fail(position, error)
             else:
@@ -202,7 +208,7 @@ class Run:
         pieces = [self._predict(some, first=first) for first, some in self._cut(good)]
         self._write_all(good, pieces)
 
-    def _cut(self, good: Good) -> list[tuple[int, Instances]]:
+    def _cut(self, good: Good) -> Iterable[tuple[int, Instances]]:
         """Join the instances of all, and return what each call gets, with its first one's index."""
         if self._origins and self._asked_by is not None:
             self._asked_by([self._origins[position] for position, _ in good])
@@ -210,7 +216,19 @@ class Run:
         total, step = len(instances), self._rules.max_batch_size
         if total <= step:
             return [(0, instances)]
-        return [(start, instances[start : start + step]) for start in range(0, total, step)]
+        return self._parts(instances, step)
+
+    def _parts(self, instances: Instances, step: int) -> Iterator[tuple[int, Instances]]:
+        """Yield what each call gets. What the model says of its progress is about that part."""
+        total, reports = len(instances), getattr(self._model, "_reports", None)
+        try:
+            for start in range(0, total, step):
+                if reports is not None:
+                    reports.part = (start / total, min(step, total - start) / total)
+                yield start, instances[start : start + step]
+        finally:
+            if reports is not None:
+                reports.part = WHOLE
 
     def _write_all(self, good: Good, pieces: list[Any]) -> None:
         """Write the predictions of several calls, to each request its own."""
@@ -237,12 +255,19 @@ class Run:
             raise refusal(error, first=first, count=count) from None
         except CallFailed as error:
             raise error.outcome() from error
+        except Cancelled as error:
+            raise self._stopped(error) from None
         except BaseException as error:  # extensions may raise a bare BaseException
             raise ModelFailed(f"the model raised {self._told(error)}") from error
         finally:
             self._model_s += self._clock() - started
             self._sizes.append(count)
         return self._checked(predictions, count=count)
+
+    def _stopped(self, error: Cancelled) -> RequestError:
+        """Return what a model has raised to stop. Others are never left without an answer by it."""
+        is_cancelled: Callable[[], bool] = getattr(self._model, "is_cancelled", bool)
+        return error if is_cancelled() else ModelFailed("the model raised Cancelled for no reason")
 
     def _checked(self, predictions: Any, *, count: int) -> Any:
         """Return the predictions of a call, if there is one for each instance."""
@@ -287,13 +312,3 @@ class Run:
         if self._rules.shows_errors:
             return describe(error, self._folder)
         return f"{type(error).__name__}; {SEE_LOG}"
-
-
-def refusal(error: InvalidInput, *, first: int, count: int) -> InvalidInput:
-    """Return the caller's version of an ``InvalidInput`` that the model raised."""
-    detail = error.detail.encode(errors="backslashreplace").decode()
-    where = error.where
-    if error.instance is not None:
-        is_there = 0 <= error.instance < count
-        where = f"$.input_data[{first + error.instance}]" if is_there else None
-    return InvalidInput(detail, where=where or "$.input_data")

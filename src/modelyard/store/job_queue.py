@@ -8,13 +8,22 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from modelyard.core.clock import WallClock
 from modelyard.core.errors import Failure
-from modelyard.jobs.bulk.order import DOOR as BULK
-from modelyard.jobs.job import Ending, Leased
+from modelyard.jobs.job import Ending, Leased, Progressed, Renewed
 from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
-from modelyard.store.job_rows import DELAYED, ENDED, INPUTS, OF_LEASE, ended_row, leased_of
+from modelyard.store.job_rows import (
+    DELAYED,
+    ENDED,
+    INPUTS,
+    OF_LEASE,
+    PROGRESSED,
+    ended_row,
+    leased_of,
+)
+from modelyard.store.job_turns import IS_BULK, owners_in_turn
 from modelyard.store.jobs import JobStore
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
 
@@ -28,7 +37,6 @@ _QUEUED, _RUNNING, _DELAYED = (
     for state in ("queued", "running", DELAYED)
 )
 """As they stand in the indexes, which databases use for what is written the same alone."""
-_is_bulk = JOBS.c.door == BULK
 _MODELS = sa.text(
     "WITH RECURSIVE found(model) AS (SELECT min(model) FROM jobs WHERE state = 'queued' UNION ALL "
     "SELECT (SELECT min(model) FROM jobs WHERE state = 'queued' AND model > found.model) "
@@ -40,6 +48,12 @@ _MODELS = sa.text(
 class JobQueue(JobStore):
     """The whole book of jobs: also those that are to run; see ``QueueBook``."""
 
+    def __init__(self, engine: sa.Engine, *, wall_clock: WallClock) -> None:
+        super().__init__(engine, wall_clock=wall_clock)
+        self._turns: dict[
+            tuple[str, bool], str
+        ] = {}  # by model and kind, who had the last turn here
+
     def lease(
         self, wanted: Mapping[str, int], *, holder: str, until: float, is_bulk: bool = False
     ) -> list[Leased]:
@@ -50,40 +64,73 @@ class JobQueue(JobStore):
         if waiting.isdisjoint(wanted):
             return []
         with away(self.engine), begin(self.engine) as connection:
+            taken = {
+                **{"state": "running", "holder": holder, "lease_until": until},
+                "attempt": JOBS.c.attempt + 1,
+                "revision": JOBS.c.revision + 1,
+                "started": sa.func.coalesce(JOBS.c.started, now),
+                **{"progress": None, "progress_message": None},
+            }
             rows: list[sa.Row[Any]] = []
             for model in waiting & wanted.keys():
-                most = wanted[model]
-                first = (
-                    sa.select(JOBS.c.uid)
-                    .where(_QUEUED, JOBS.c.model == model, JOBS.c.deadline > now)
-                    .where(_is_bulk if is_bulk else ~_is_bulk)
-                    .order_by(JOBS.c.rank, JOBS.c.ready_at)
-                    .limit(most)
-                    .with_for_update(skip_locked=True)
-                )
-                taken = {
-                    **{"state": "running", "holder": holder, "lease_until": until},
-                    "attempt": JOBS.c.attempt + 1,
-                    "revision": JOBS.c.revision + 1,
-                    "started": sa.func.coalesce(JOBS.c.started, now),
-                }
-                change = JOBS.update().where(JOBS.c.uid.in_(first)).values(taken)
-                rows += connection.execute(change.returning(*OF_LEASE)).all()
+                asked = (connection, model, wanted[model], taken)
+                rows += self._take(*asked, is_bulk=is_bulk)
             if not rows:
                 return []
             of = JOB_INPUTS.c.uid.in_([row.uid for row in rows])
             contents = {row.uid: row.content for row in connection.execute(INPUTS.where(of))}
         return [leased_of(row, contents[row.uid]) for row in rows]
 
-    def renew(self, held: Mapping[str, int], *, until: float) -> set[str]:
-        """See ``QueueBook``."""
+    def _take(
+        self,
+        connection: sa.Connection,
+        model: str,
+        most: int,
+        taken: Mapping[str, object],
+        *,
+        is_bulk: bool,
+    ) -> list[sa.Row[Any]]:
+        """Take jobs of a model: as many of each owner, if each has as many."""
+        now = self.wall_clock()
+        after = self._turns.get((model, is_bulk))
+        tenants = owners_in_turn(connection, model, is_bulk=is_bulk, after=after, most=most)
+        rows: list[sa.Row[Any]] = []
+        for position, tenant in enumerate(tenants):
+            share = -(-(most - len(rows)) // (len(tenants) - position))
+            first = (
+                sa.select(JOBS.c.uid)
+                .where(_QUEUED, JOBS.c.model == model, JOBS.c.tenant == tenant)
+                .where(JOBS.c.deadline > now, IS_BULK if is_bulk else ~IS_BULK)
+                .order_by(JOBS.c.rank, JOBS.c.ready_at)
+                .limit(share)
+                .with_for_update(skip_locked=True)
+            )
+            change = JOBS.update().where(JOBS.c.uid.in_(first)).values(**taken)
+            rows += connection.execute(change.returning(*OF_LEASE)).all()
+            self._turns[model, is_bulk] = tenant
+        return rows
+
+    def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
+        """See ``QueueBook``. A job that is forgotten was cancelled before."""
+        query = sa.select(JOBS.c.uid, JOBS.c.attempt, JOBS.c.state)
         with away(self.engine), begin(self.engine) as connection:
-            is_held = sa.and_(JOBS.c.uid.in_(list(held)), _RUNNING)
-            query = sa.select(JOBS.c.uid, JOBS.c.attempt).where(is_held).with_for_update()
-            still = {row.uid for row in connection.execute(query) if held[row.uid] == row.attempt}
+            query = query.where(JOBS.c.uid.in_(list(held))).with_for_update()
+            found = {row.uid: row for row in connection.execute(query)}
+            mine = [row for row in found.values() if held[row.uid] == row.attempt]
+            still = {row.uid for row in mine if row.state == "running"}
             change = JOBS.update().where(JOBS.c.uid.in_(still)).values(lease_until=until)
             connection.execute(change)
-        return still
+        cancelled = {row.uid for row in mine if row.state == "cancelled"}
+        return Renewed(still, cancelled | (held.keys() - found.keys()))
+
+    def note_progress(self, notes: Sequence[Progressed]) -> None:
+        """See ``QueueBook``."""
+        rows = [
+            {"job": uid, "its_attempt": attempt, "fraction": fraction, "message": message or None}
+            for uid, attempt, fraction, message in sorted(notes)
+        ]
+        with away(self.engine), begin(self.engine) as connection:
+            connection.execute(PROGRESSED, rows)
 
     def finish(self, endings: Sequence[Ending]) -> set[str]:
         """See ``QueueBook``. An attempt whose job runs no longer, or as another one, changes

@@ -125,4 +125,19 @@ ENDED = (
 )
 """Keeps what came of attempts."""
 
+PROGRESSED = (
+    JOBS.update()
+    .where(
+        JOBS.c.uid == sa.bindparam("job"),
+        JOBS.c.attempt == sa.bindparam("its_attempt"),
+        JOBS.c.state == "running",
+    )
+    .values(
+        progress=sa.bindparam("fraction"),
+        progress_message=sa.bindparam("message"),
+        revision=JOBS.c.revision + 1,
+    )
+)
+"""Keeps how far attempts are."""
+
 INPUTS = sa.select(JOB_INPUTS.c.uid, JOB_INPUTS.c.content)

@@ -12,15 +12,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from modelyard.core.clock import WallClock
+from modelyard.jobs.bulk.order import DOOR as BULK
 from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Accepted, Job, NewJob, Place, Question
 from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
 from modelyard.store.job_rows import OF_JOB, insert_into, job_of
+from modelyard.store.job_turns import IS_BULK, owners_in_turn
 from modelyard.store.tables import BULK_CHUNKS, DELIVERIES, JOB_INPUTS, JOB_RESULTS, JOBS
 
 _MOST_COUNTED = 1000
+_MOST_OWNERS = 50
 _MEASURED_S = 60.0
 _TRIES = 5
 _AGAIN = ("failed", "cancelled", "expired")
@@ -101,16 +104,29 @@ class JobStore:
         is_queued = JOBS.c.state == sa.literal("queued", literal_execute=True)
         mine = sa.tuple_(sa.literal(job.rank), sa.literal(job.ready_at), sa.literal(job.uid))
         others = sa.tuple_(JOBS.c.rank, JOBS.c.ready_at, JOBS.c.uid)
-        first = sa.select(JOBS.c.uid).where(is_queued, JOBS.c.model == job.model, others < mine)
+        is_bulk = job.door == BULK
+        queued = sa.select(JOBS.c.uid).where(is_queued, JOBS.c.model == job.model)
+        queued = queued.where(IS_BULK if is_bulk else ~IS_BULK)
+        first = queued.where(JOBS.c.tenant == job.tenant, others < mine)
         since = self.wall_clock() - _MEASURED_S
         done = sa.select(JOBS.c.model).where(JOBS.c.finished > since)
         with away(self.engine), self.engine.connect() as connection:
-            before = len(connection.execute(first.limit(_MOST_COUNTED)).all())
+            own = before = len(connection.execute(first.limit(_MOST_COUNTED)).all())
+            # Each of the others has a turn before each of its owner's turns.
+            tenants = owners_in_turn(
+                connection, job.model, is_bulk=is_bulk, after=None, most=_MOST_OWNERS
+            )
+            for tenant in tenants:
+                if tenant != job.tenant and before < _MOST_COUNTED:
+                    most = min(own + 1, _MOST_COUNTED - before)
+                    theirs = queued.where(JOBS.c.tenant == tenant).limit(most)
+                    before += len(connection.execute(theirs).all())
             found = connection.execute(
                 done.order_by(JOBS.c.finished.desc()).limit(_MOST_COUNTED)
             ).scalars()
             per_s = sum(model == job.model for model in found) / _MEASURED_S
-        return Place(before, before < _MOST_COUNTED, per_s)
+        is_exact = before < _MOST_COUNTED and len(tenants) < _MOST_OWNERS
+        return Place(before, is_exact, per_s)
 
     def result_of(self, uid: str) -> bytes | None:
         """See ``ReadingBook``."""

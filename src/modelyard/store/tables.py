@@ -141,6 +141,7 @@ JOBS = sa.Table(
     sa.Column("answered_version", sa.String(64)),
     sa.Column("error", sa.Text),  # JSON
     sa.Column("progress", sa.Double),
+    sa.Column("progress_message", sa.String(200)),
     sa.Column("bytes", sa.BigInteger, nullable=False),  # of input and result
     sa.Index("jobs_id", "id", "tenant", unique=True),
     sa.Index("jobs_tenant", "tenant", "uid"),
@@ -149,7 +150,10 @@ _IS_KEYED = JOBS.c.idempotency_key.is_not(None)
 _IS_OPEN = JOBS.c.finished.is_(None)
 _WHERE = {
     ("jobs_key", "idempotency_key", "tenant"): _IS_KEYED,
-    ("jobs_queue", "model", "rank", "ready_at"): JOBS.c.state == "queued",
+    ("jobs_queue", "model", "tenant", "rank", "ready_at"): JOBS.c.state == "queued",
+    ("jobs_bulk", "model", "tenant", "rank", "ready_at"): sa.and_(
+        JOBS.c.state == "queued", JOBS.c.door == "bulk"
+    ),
     ("jobs_delayed", "ready_at"): JOBS.c.state == "delayed",
     ("jobs_running", "lease_until"): JOBS.c.state == "running",
     ("jobs_failed", "tenant", "uid"): JOBS.c.state == "failed",

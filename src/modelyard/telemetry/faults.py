@@ -25,8 +25,8 @@ class Fault(NamedTuple):
     Attributes:
         at: Unix time, in seconds.
         target: As ``name/version``.
-        kind: ``crashed``, ``killed``, ``hung``, ``load_failed``: of a runner; ``model_failed``: of
-            a request that the model raised on.
+        kind: ``crashed``, ``killed``, ``hung``, ``cancelled``, ``load_failed``: of a runner;
+            ``model_failed``: of a request that the model raised on.
         how: In words.
         requests: Ids of the requests that it had.
         last_lines: What the runner printed last; or the end of the exception's trace.

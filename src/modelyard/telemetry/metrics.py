@@ -169,7 +169,7 @@ class Metrics:
         )
         self._lost = Counter(
             "modelyard_runner_restarts",
-            "Runners that ended unexpectedly: crashed, killed (from outside), hung or load_failed.",
+            "Ends of runners: crashed, killed (from outside), hung, cancelled or load_failed.",
             (*_TARGET, "cause"),
             registry=registry,
         )
@@ -278,6 +278,6 @@ class Metrics:
             late=self._late.labels(*labels),
             lost={
                 cause: self._lost.labels(*labels, cause)
-                for cause in ("crashed", "killed", "hung", "load_failed")
+                for cause in ("crashed", "killed", "hung", "cancelled", "load_failed")
             },
         )

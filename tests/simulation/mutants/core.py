@@ -92,7 +92,7 @@ CORE: tuple[Mutant, ...] = (
         "True",
         seed=1,
     ),
-    one("what hangs is never ended", f"{POOL}._tick", "slot.kill_hung()", "pass", seed=1),
+    one("what hangs is never ended", f"{RUNNERS}.end_overdue", 'slot.end("hung")', "pass", seed=1),
     one(
         "what lies before a runner is lost with it",
         f"{POOL}.on_lost",

@@ -8,10 +8,11 @@ import asyncio
 from typing import Any
 
 from modelyard.core.called import CallFailed
-from modelyard.core.errors import InvalidInput, ModelFailed, RequestError, Unavailable
+from modelyard.core.errors import InvalidInput, ModelFailed, RequestError
 from modelyard.core.lists import Instances
 from modelyard.core.messages import Answers
-from modelyard.runner.run import Good, Run, refusal
+from modelyard.runner.refusal import refusal
+from modelyard.runner.run import FOR_ALL, Good, Run
 
 
 def is_told_to_leave() -> bool:
@@ -31,7 +32,7 @@ class AsyncRun(Run):
         try:
             await self._predict_all_async(good)
         except RequestError as error:
-            if len(good) == 1 or isinstance(error, Unavailable):
+            if len(good) == 1 or isinstance(error, FOR_ALL):
                 for position, _ in good:
                     self._fail(position, error)
             else:

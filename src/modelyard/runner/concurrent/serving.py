@@ -24,12 +24,14 @@ from modelyard.core.messages import (
     Grant,
     Leave,
     Pieces,
+    Progress,
     Stop,
     encode_frame,
     to_runner,
 )
 from modelyard.runner.concurrent.host import ConcurrentModel
 from modelyard.runner.concurrent.outlets import Gathered, WireOutlet
+from modelyard.runner.concurrent.reports import TaskReports
 from modelyard.runner.host import HostedModel
 
 TIDY_AFTER_S = 0.5
@@ -74,6 +76,10 @@ class Serving(asyncio.Protocol):
         self._outlets: dict[int, WireOutlet] = {}
         self._gathered = Gathered(self._send)
         self._transport: asyncio.Transport
+        hosted.report_by(TaskReports(self._id_of, self._send))
+
+    def _id_of(self, task: asyncio.Task[Any]) -> int | None:
+        return next((id_ for id_, one in self._tasks.items() if one is task), None)
 
     # Called by the loop.
 
@@ -162,7 +168,7 @@ class Serving(asyncio.Protocol):
             self._hosted.source.leave(outlet)
             outlet.end(GivenUp("nobody reads the answer any more"))
 
-    def _send(self, message: Done | Pieces) -> None:
+    def _send(self, message: Done | Pieces | Progress) -> None:
         """Send at the end of this turn of the loop: what ends in it goes in one system call."""
         if not self._leaving:
             asyncio.get_running_loop().call_soon(self._flush)

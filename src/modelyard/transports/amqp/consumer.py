@@ -28,7 +28,7 @@ from modelyard.core.errors import (
     ShuttingDown,
     Unavailable,
 )
-from modelyard.core.messages import Request
+from modelyard.core.messages import Progress, Request
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.departures import Departures
@@ -136,6 +136,12 @@ class AmqpConsumer:
         self._consumers.clear()
         if self._replies is not None:
             await self._replies.all_acked()
+
+    def tell_progress(self, calls: list[Call], progress: Progress) -> None:
+        """Tell gateways how far the model is with some calls, of jobs: they have low priority."""
+        jobs = [call for call in calls if call.priority == "low"]
+        if jobs and self._replies is not None and not self._replies.is_abandoned:
+            self._replies.tell_progress(jobs, progress)
 
     async def linger(self) -> None:
         """Keep consuming for a moment: some gateways do not know yet that this worker leaves."""

@@ -15,7 +15,7 @@ from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.notices import address_of
 from modelyard.transports.amqp.parser import Message
 from modelyard.transports.amqp.pieces import PieceSender
-from modelyard.transports.amqp.replies import Delivery, Left, Replies
+from modelyard.transports.amqp.replies import Delivery, JobCancelled, Left, Replies
 from modelyard.transports.amqp.session import Broker, Session
 from modelyard.transports.amqp.topology import NOTICES, declare_own_queue
 
@@ -64,13 +64,13 @@ class Departures:
         here = replies.find(set(notice.left)) if notice.left else {}
         for mark in notice.left:
             if (call := here.get(mark)) is not None:
-                self._drop_call(call)
+                self._drop_call(call, is_cancelled=mark in notice.cancelled)
             else:
                 self._remember(mark)
 
-    def _drop_call(self, call: Call) -> None:
+    def _drop_call(self, call: Call, *, is_cancelled: bool = False) -> None:
         self._broker.metrics.broker_event("departed")
-        call.settle(Left("the caller has left"))
+        call.settle(JobCancelled() if is_cancelled else Left("the caller has left"))
 
     def _remember(self, mark: bytes) -> None:
         now = self._broker.clock()

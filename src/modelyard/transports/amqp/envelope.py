@@ -38,6 +38,7 @@ STATUS = "modelyard.status.1"
 CARD = "modelyard.card.1"
 HELLO = "modelyard.hello.1"
 PING = "modelyard.ping.1"
+PROGRESS = "modelyard.progress.1"
 ROUTES = "modelyard.routes.1"
 
 
@@ -88,13 +89,23 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     failure: Failure | None = None
 
 
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """How far a model is with an item; see ``core.messages.Progress``."""
+
+    key: int
+    fraction: Annotated[float, Meta(ge=0, le=1)]
+    message: ShortText
+
+
 class Notice(msgspec.Struct, frozen=True, array_like=True):
     """From a gateway to a target's workers, or to one of them: requests whose callers have
-    ``left``, and how many more pieces of streams are ``granted``. Requests are named by ``mark``.
+    ``left``, how many more pieces of streams are ``granted``, and which of those who left are jobs
+    that were ``cancelled``. Requests are named by ``mark``.
     """
 
     left: list[bytes] = []
     granted: list[tuple[bytes, int]] = []
+    cancelled: list[bytes] = []
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -189,6 +200,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[T], body: bytes) -> T:
 decode_bundle = partial(_decode, msgspec.msgpack.Decoder(list[Item]))
 decode_answers = partial(_decode, msgspec.msgpack.Decoder(list[Answer]))
 decode_pieces = partial(_decode, msgspec.msgpack.Decoder(list[Piece]))
+decode_shares = partial(_decode, msgspec.msgpack.Decoder(list[Share]))
 decode_notice = partial(_decode, msgspec.msgpack.Decoder(Notice))
 decode_refusal = partial(_decode, msgspec.msgpack.Decoder(Failure))
 decode_status = partial(_decode, msgspec.msgpack.Decoder(Status))

@@ -31,6 +31,7 @@ class Notices:
         self._session: Session | None = None
         self._left: defaultdict[str, list[bytes]] = defaultdict(list)
         self._granted: defaultdict[str, dict[bytes, int]] = defaultdict(dict)
+        self._cancelled: set[bytes] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, session: Session) -> None:
@@ -42,11 +43,14 @@ class Notices:
         self._session = None
         self._left.clear()
         self._granted.clear()
+        self._cancelled.clear()
 
-    def leave(self, address: str, mark: bytes) -> None:
+    def leave(self, address: str, mark: bytes, *, is_cancelled: bool = False) -> None:
         """Tell the workers at an address that nobody waits for a request any more."""
         if self._session is not None:
             self._left[address].append(mark)
+            if is_cancelled:
+                self._cancelled.add(mark)
             self._schedule()
 
     def grant(self, address: str, mark: bytes, pieces: int) -> None:
@@ -67,10 +71,16 @@ class Notices:
             return
         left, self._left = self._left, defaultdict(list)
         granted, self._granted = self._granted, defaultdict(dict)
+        cancelled, self._cancelled = self._cancelled, set()
         if self._session is None:
             return
         for address in dict.fromkeys([*left, *granted]):
-            notice = envelope.Notice(left.get(address, []), list(granted.get(address, {}).items()))
+            marks = left.get(address, [])
+            notice = envelope.Notice(
+                marks,
+                list(granted.get(address, {}).items()),
+                [mark for mark in marks if mark in cancelled],
+            )
             confirmed = self._session.publishing.publish(
                 envelope.encode(notice),
                 exchange=NOTICES,

@@ -12,7 +12,8 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 
 from modelyard.core.call import Call
-from modelyard.core.errors import Failure, GivenUp
+from modelyard.core.errors import Cancelled, Failure, GivenUp
+from modelyard.core.messages import Progress
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.confirms import BlockedError, ReturnedError, UnconfirmedError
 from modelyard.transports.amqp.frames import Properties
@@ -28,6 +29,10 @@ LARGEST_REPLY_BYTES = 1 << 20  # for several answers together; a single one may 
 
 class Left(GivenUp):
     """The caller has left, or its gateway: nothing is sent, and the bundle is not redelivered."""
+
+
+class JobCancelled(Left, Cancelled):
+    """The same, of a job that was cancelled."""
 
 
 class Delivery:
@@ -94,6 +99,23 @@ class Replies:
             for key, call in delivery.calls.items()
             if (mark := envelope.mark(delivery.reply_to, key)) in marks
         }
+
+    def tell_progress(self, calls: Container[Call], progress: Progress) -> None:
+        """Tell gateways how far the model is with some calls. It may be lost: others follow."""
+        shares: dict[str, list[envelope.Share]] = {}
+        for delivery in self.open:
+            for key, call in delivery.calls.items():
+                if call in calls and not call.is_settled:
+                    share = envelope.Share(key, progress.fraction, progress.message)
+                    shares.setdefault(delivery.reply_to, []).append(share)
+        for reply_to, some in shares.items():
+            told = self._session.publishing.publish(
+                envelope.encode(some),
+                exchange=REPLIES,
+                routing_key=reply_to,
+                properties=Properties(message_type=envelope.PROGRESS),
+            )
+            told.add_done_callback(lambda done: done.exception())
 
     async def all_acked(self) -> None:
         """Wait until no delivery is open."""

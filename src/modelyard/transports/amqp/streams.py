@@ -14,8 +14,10 @@ from functools import partial
 from typing import NamedTuple
 
 from modelyard.core.call import Call
-from modelyard.core.errors import StreamBroken, from_failure
+from modelyard.core.errors import Cancelled, StreamBroken, from_failure
+from modelyard.core.messages import Progress
 from modelyard.core.stream import ENDED
+from modelyard.dispatch.interfaces import OnProgress
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.lanes import Pending
 from modelyard.transports.amqp.notices import Notices, address_of
@@ -35,9 +37,13 @@ class IncomingStreams:
     Args:
         pending: Its unanswered requests.
         notices: Tells workers what they need to know.
+        on_progress: Told how far models are.
     """
 
-    def __init__(self, pending: Mapping[int, Pending], notices: Notices) -> None:
+    def __init__(
+        self, pending: Mapping[int, Pending], notices: Notices, on_progress: OnProgress
+    ) -> None:
+        self._on_progress = on_progress
         self._pending = pending
         self._notices = notices
         self._runs: dict[int, _Run] = {}
@@ -47,6 +53,17 @@ class IncomingStreams:
     def open(self, reply_to: str) -> None:
         """Note where the answers of a new session come in."""
         self._reply_to = reply_to
+
+    def on_progress(self, message: Message) -> None:
+        """Pass on how far models are.
+
+        Raises:
+            msgspec.MsgspecError: It cannot be read.
+        """
+        for share in envelope.decode_shares(message.body):
+            if (pending := self._pending.get(share.key)) is not None:
+                progress = Progress(share.fraction, share.message)
+                self._on_progress(pending.call.request.id, progress)
 
     def on_pieces(self, message: Message) -> None:
         """Pass pieces on.
@@ -90,7 +107,9 @@ class IncomingStreams:
         """Tell the workers that nobody waits for a request any more, which they may have."""
         if self.drop(pending):
             return  # they know
-        self._notices.leave(address_of(pending.lane.target), self._mark(pending.key))
+        is_cancelled = isinstance(pending.call.outcome, Cancelled)
+        address = address_of(pending.lane.target)
+        self._notices.leave(address, self._mark(pending.key), is_cancelled=is_cancelled)
 
     def break_off(self) -> None:
         """End what has begun: the session is lost, and with it pieces."""

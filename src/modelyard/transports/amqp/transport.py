@@ -17,14 +17,9 @@ import msgspec
 
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call
-from modelyard.core.errors import (
-    Failure,
-    GivenUp,
-    TooLarge,
-    Unavailable,
-    from_failure,
-)
+from modelyard.core.errors import Failure, GivenUp, TooLarge, Unavailable, from_failure
 from modelyard.core.names import Target
+from modelyard.dispatch.interfaces import OnProgress, tell_nobody
 from modelyard.transports.amqp import envelope
 from modelyard.transports.amqp.confirms import ConnectionLostError, ReturnedError
 from modelyard.transports.amqp.frames import Properties
@@ -53,6 +48,7 @@ class AmqpTransport:
         broker: The broker, and our identity there.
         capacity: Returns the current capacity of a target's workers.
         on_unroutable: Called with a target that has no queue.
+        on_progress: Told how far models are.
     """
 
     def __init__(
@@ -61,6 +57,7 @@ class AmqpTransport:
         *,
         capacity: Callable[[Target], Capacity],
         on_unroutable: Callable[[Target], None],
+        on_progress: OnProgress = tell_nobody,
     ) -> None:
         self._broker = broker
         self._metrics = broker.metrics
@@ -72,7 +69,7 @@ class AmqpTransport:
         self._session: Session | None = None
         self._reply_to = ""
         self._notices = Notices()
-        self._streams = IncomingStreams(self._pending, self._notices)
+        self._streams = IncomingStreams(self._pending, self._notices, on_progress)
         self._ping = SelfPing(broker.clock, on_blocked=self._give_up_sent)
         self._repair = Repair(broker.clock, resend=partial(self._resend, None))
         self._supervisor = Supervisor(
@@ -261,6 +258,8 @@ class AmqpTransport:
                     self._answer(answer, message.properties.app_id)
             elif kind == envelope.PIECES:
                 self._streams.on_pieces(message)
+            elif kind == envelope.PROGRESS:
+                self._streams.on_progress(message)
             elif kind == envelope.REFUSAL:
                 self._refuse(bundle_id or "", envelope.decode_refusal(message.body))
             elif kind == envelope.PING:

@@ -10,18 +10,19 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from modelyard import Model
+from modelyard import Cancelled, Model
 
 
 class Trick(msgspec.Struct, forbid_unknown_fields=True):
     """``act`` is done before ``nonce`` is answered; ``diary``: a file that tells of each run;
     to ``wait`` is to wait until there is a file beside it called ``….go``; to ``hang_up`` is to
-    close what the runner has open, and to end a little later.
+    close what the runner has open, and to end a little later; to ``heed`` is to go on until it is
+    cancelled.
     """
 
     nonce: int
     act: Literal[
-        "answer", "exit", "hang", "hang_up", "raise", "hold_gil", "work", "short", "wait"
+        "answer", "exit", "hang", "hang_up", "raise", "heed", "hold_gil", "work", "short", "wait"
     ] = "answer"
     seconds: float = 0.0
     diary: str = ""
@@ -56,7 +57,14 @@ class TrickModel(Model):
             ctypes.PyDLL(None).usleep(int(trick.seconds * 1e6))
         elif trick.act == "wait":
             while not Path(f"{trick.diary}.go").exists():
+                self.progress(trick.seconds, "waiting")
                 time.sleep(0.01)
+        elif trick.act == "heed":
+            while not self.is_cancelled():
+                self.progress(trick.seconds, "heeding")
+                time.sleep(0.01)
+            Path(f"{trick.diary}.heeded").touch()
+            raise Cancelled
         elif trick.act == "work":
             until = time.monotonic() + trick.seconds
             while time.monotonic() < until:
