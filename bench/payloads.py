@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=Turns().rounds)
     parser.add_argument("--seconds", type=int, default=Turns().seconds)
     options = parser.parse_args()
-    turns = Turns(options.rounds, options.seconds)
+    turns = Turns(options.rounds, options.seconds, warm_up_s=8)  # until the buffers are full
     try:
         return report(lambda: _measure(turns))
     except (LoadError, ServerError) as error:

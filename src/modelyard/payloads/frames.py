@@ -41,7 +41,6 @@ class Handed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: str
     owner: str
     is_too_large: bool
-    is_stream: bool
     input: memoryview
     output: memoryview
 

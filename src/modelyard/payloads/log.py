@@ -126,7 +126,6 @@ class PayloadLog:
             request.caller,
             self._owner_of(request.caller) if request.caller else "",
             is_too_large,
-            call.stream is not None,
             input_,
             output,
         )

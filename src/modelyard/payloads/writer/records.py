@@ -66,8 +66,6 @@ class Recorder:
             self._masking[handed.model] = masking
         ours, theirs = masking
         left_out = "too large" if handed.is_too_large else ""
-        if handed.is_stream and not left_out:
-            left_out = "stream"
         is_read = self._look is not None and handed.model in self._config.references
         decoded = Decoded(Rows(None), Rows(None))
         try:
