@@ -78,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             scope; other words mean what ``proxy_rules`` says.
         proxy_rules: The scopes of such words: ``ml-team=predict:*,ml-team=read``. The word ``*`` is
             for every caller that a proxy names.
-        database_url: Store: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in state_folder.
+        database_url: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in ``state_folder``.
         state_folder: Where what must last is kept; empty for ``modelyard`` in the user's folder for
             state.
         gateways: How many gateways divide the limits of keys between them, where no Redis lets them

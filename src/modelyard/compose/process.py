@@ -101,12 +101,9 @@ class Process:
         self._verdict = verdict
         self._on_change = on_change
         self.metrics = metrics
-        defaults = settings.versions_by_default
+        is_traced, defaults = traces is not None, settings.versions_by_default
         self.catalog = Catalog(
-            is_complete=is_complete,
-            defaults=defaults,
-            chance=Random(),
-            is_traced=traces is not None,
+            is_complete=is_complete, defaults=defaults, chance=Random(), is_traced=is_traced
         )
         self.follower = RouteFollower(
             routes or StoreRoutes(settings),
