@@ -116,6 +116,26 @@ NOTES = {
         "as many jobs as the model's capacity leaves room for, at low priority.",
         "at 0 while jobs wait: no capacity is left beside other requests, or the database is away.",
     ),
+    "modelyard_payload_records_total": Note(
+        "`full`: the writer did not keep up, or cannot write. `lost`: it died with them. `failed`: an error of ours, on the standard error.",
+        "see `modelyard_payload_log_failing`; with a busy [payload log](payload-log.md), a smaller `rate`.",
+    ),
+    "modelyard_payload_log_failing": Note(
+        "a full disk, an endpoint that is away, a bucket that refuses: the line `payload_log_failing` in the log says which.",
+        "mend that: the writer tries again by itself, and callers do not notice.",
+    ),
+    "modelyard_drift_windows_total": Note(
+        "requests of models with a [reference](drift.md); a window may take up to `window_s`.",
+        "nothing; if it stays at 0, too few requests are chosen by the log's `rate`.",
+    ),
+    "modelyard_drift_detected": Note(
+        "what is asked is unlike the [reference](drift.md): another population, unit or default, a field that is no longer filled.",
+        "look at the figures on the model's page of the console, then ask who sends it; else train on newer data.",
+    ),
+    "modelyard_drift": Note(
+        "as `modelyard_drift_detected`. `psi` and `ks` of few instances vary by chance.",
+        "compare with the windows before.",
+    ),
     "modelyard_callbacks_total": Note(
         "`again`: the receiver did not answer 2xx, and is asked later. `failed`: it was asked until the tries were used up.",
         "look at the receiver; `GET /jobs/ID` says what it answered.",

@@ -78,8 +78,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             scope; other words mean what ``proxy_rules`` says.
         proxy_rules: The scopes of such words: ``ml-team=predict:*,ml-team=read``. The word ``*`` is
             for every caller that a proxy names.
-        database_url: The store: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in
-            ``state_folder``.
+        database_url: ``sqlite:///…`` or ``postgresql://…``; empty for SQLite in ``state_folder``.
         state_folder: Where what must last is kept; empty for ``modelyard`` in the user's folder for
             state.
         gateways: How many gateways divide the limits of keys between them, where no Redis lets them
@@ -120,6 +119,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             own variables say, as ``OTEL_EXPORTER_OTLP_ENDPOINT``.
         traces_rate: The share of requests that are traced, of those whose caller does not say so.
         traces_slow_s: Requests that take longer are traced afterwards; 0 for none.
+        payload_log_file: A TOML file: which requests are kept, where. See ``docs/payload-log.md``.
         log_format: ``json`` for machines, ``text`` for people; ``auto`` is ``text`` on a terminal
             and ``json`` elsewhere.
         log_level: The least severe level that is logged.
@@ -140,8 +140,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         redis_username: The cache's user, where ``redis_url`` names none.
         redis_password: That user's password.
         queue_type: Of the models' queues; ``quorum`` where the broker has three nodes or more.
-        unload_after_s: How long ``serve --registry`` keeps a version that no route or alias names
-            any more.
+        unload_after_s: How long ``serve --registry`` keeps a version that nothing names any more.
         forget_model_s: How long a gateway remembers a version that no worker announces any more;
             one that sleeps is always remembered.
         expected_model: ``name/version`` that a worker must find in its folder; empty for any.
@@ -203,6 +202,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     traces_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://\S+)?\Z")] = ""
     traces_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
     traces_slow_s: Annotated[float, msgspec.Meta(ge=0)] = 0
+    payload_log_file: str = ""
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     access_log: bool = False

@@ -22,6 +22,7 @@ def test_the_defaults() -> None:
         "traces_url": "",
         "traces_rate": 0.01,
         "traces_slow_s": 0,
+        "payload_log_file": "",
         "log_format": "auto",
         "log_level": "info",
         "access_log": False,

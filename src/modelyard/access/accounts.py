@@ -266,6 +266,11 @@ class Accounts:
         principal.account = account
         return account
 
+    def owner_of(self, key: str) -> str:
+        """Return whose a key is, by its id; empty if it has no account."""
+        account = self._accounts.get(key)
+        return "" if account is None else account.owner
+
     def add_time(
         self, key: str, owner: str, model: str, model_s: float, instances: int = 0
     ) -> None:

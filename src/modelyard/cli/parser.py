@@ -8,6 +8,7 @@ from pathlib import Path
 from modelyard import __version__
 from modelyard.cli import asking, authoring, looking, serving
 from modelyard.cli.batch import add_batch
+from modelyard.cli.drifting import add_drift
 from modelyard.cli.jobs import add_jobs
 from modelyard.cli.options import Commands, add_config, add_store
 from modelyard.cli.registry_parser import add_registry
@@ -58,6 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_storing(commands)
     add_registry(commands)
     add_routes(commands)
+    add_drift(commands)
     return parser
 
 

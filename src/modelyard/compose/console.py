@@ -98,6 +98,7 @@ def make_console(
         releases=StoredReleases(settings) if has_store else None,
         usage=None if book is None else KeptUsage(book),
         jobs=jobs,
+        drift=metrics.payloads.window_of,
         broker_events=metrics.broker_events,
         gate=None if opened is None else opened.gate,
         accounts=None if opened is None else opened.accounts,

@@ -11,6 +11,7 @@ from modelyard.access.gate import Gate
 from modelyard.caches.layered import FarCache, LayeredCache
 from modelyard.caches.memory import MemoryCache
 from modelyard.compose.jobs import OpenJobs
+from modelyard.compose.payloads import OpenPayloads
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.dispatch.interfaces import Cache, Transport
@@ -36,6 +37,7 @@ def make_endpoint(
     shared_cache: FarCache | None,
     sticky_header: str,
     jobs: OpenJobs | None,
+    payloads: OpenPayloads | None,
     accounts: Accounts | None,
     spans: RequestSpans | None,
 ) -> PredictEndpoint:
@@ -51,10 +53,16 @@ def make_endpoint(
         shared_cache: Behind the one in memory; None for none.
         sticky_header: The header that routes may stick to; empty for none.
         jobs: Are kept and run here; None if there is no store for them.
+        payloads: Keeps a share of requests; None for none.
         accounts: Count what callers ask; None if nobody is known.
         spans: Of traced requests; None if there are no traces.
     """
-    dispatch = Dispatch(
+    make_dispatch: Callable[..., Dispatch] = Dispatch
+    if payloads is not None:
+        from modelyard.payloads.dispatching import LoggedDispatch
+
+        make_dispatch = partial(LoggedDispatch, payloads.log)
+    dispatch = make_dispatch(
         catalog=catalog,
         transport=transport,
         cache=_make_cache(settings, shared_cache),

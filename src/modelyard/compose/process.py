@@ -17,6 +17,7 @@ from modelyard.caches.layered import FarCache
 from modelyard.compose.access import OpenGate
 from modelyard.compose.agents import open_mcp, running
 from modelyard.compose.jobs import OpenJobs
+from modelyard.compose.payloads import open_payloads
 from modelyard.compose.registry import make_routes
 from modelyard.compose.routes import RouteFollower, RouteReader, StoreRoutes, sticky_header_of
 from modelyard.compose.running import background, spare_the_collector
@@ -100,12 +101,9 @@ class Process:
         self._verdict = verdict
         self._on_change = on_change
         self.metrics = metrics
-        defaults = settings.versions_by_default
+        is_traced, defaults = traces is not None, settings.versions_by_default
         self.catalog = Catalog(
-            is_complete=is_complete,
-            defaults=defaults,
-            chance=Random(),
-            is_traced=traces is not None,
+            is_complete=is_complete, defaults=defaults, chance=Random(), is_traced=is_traced
         )
         self.follower = RouteFollower(
             routes or StoreRoutes(settings),
@@ -113,8 +111,8 @@ class Process:
             replace=self.catalog.router.replace,
             tell=tell_routes,
         )
-        self.is_draining = False
-        self._transport, self._workers = transport, workers
+        self.is_draining, self._transport, self._workers = False, transport, workers
+        self._payloads = None if transport is None else open_payloads(settings, metrics, gate)
         self._server: Server | None = None
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
@@ -249,6 +247,7 @@ class Process:
             self.has_routes.set()
             runs.append(self.follower.run())
             runs += [] if self._jobs is None else self._jobs.runs()
+            runs += [] if self._payloads is None else [self._payloads.writer.run()]
             if self._settings.console:
                 runs.append(self._history.run())
         async with background(*runs):
@@ -315,6 +314,7 @@ class Process:
             shared_cache=self._shared_cache,
             sticky_header=self._sticky_header,
             jobs=self._jobs,
+            payloads=self._payloads,
             accounts=None if self._gate is None else self._gate.accounts,
             spans=None if self._traces is None else self._traces.of_requests(),
         )

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from modelyard.access.accounts import Accounts
 from modelyard.access.gate import Gate
 from modelyard.access.usage import DayOfUsage
+from modelyard.core.names import Target
 from modelyard.core.routes import Route
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.heads import Plan
@@ -18,6 +19,7 @@ from modelyard.gateway.types import Respond
 from modelyard.jobs.desk import Desk
 from modelyard.telemetry.faults import Faults
 from modelyard.telemetry.history import History
+from modelyard.telemetry.payloads import Compared
 from modelyard.telemetry.prometheus import Prometheus
 from modelyard.telemetry.readings import Readings
 
@@ -130,6 +132,7 @@ class Sources(NamedTuple):
         releases: Routes; None where there can be none.
         usage: What was used; None if nobody keeps it.
         jobs: Tells of jobs; None where none are kept.
+        drift: The last window of a target that was compared with its reference; None for none.
         broker_events: How often what happened between gateway and broker.
         gate: Says who may ask; None if everybody may.
         accounts: Of callers; None likewise.
@@ -148,6 +151,7 @@ class Sources(NamedTuple):
     releases: Releases | None
     usage: Usage | None
     jobs: Desk | None
+    drift: Callable[[Target], Compared | None]
     broker_events: Callable[[], Mapping[str, float]]
     gate: Gate | None
     accounts: Accounts | None

@@ -62,6 +62,7 @@ def model_facts(
         "hears": hears,
         "has_pools": sources.workers is None,
         "reason": one.known.operator_reason if hears else one.known.reason,
+        "drift": sources.drift(one.target),
         "codes": sorted(codes.items(), key=lambda pair: -pair[1]),
         "tried": None,
         "problem": "",

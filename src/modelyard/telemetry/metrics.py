@@ -25,6 +25,7 @@ from prometheus_client.samples import Exemplar
 from modelyard.core.names import Target
 from modelyard.telemetry.collectors import Histograms, Tallies
 from modelyard.telemetry.jobs import JobMetrics
+from modelyard.telemetry.payloads import PayloadMetrics
 from modelyard.telemetry.pool import PoolMetrics
 from modelyard.telemetry.readings import Readings
 from modelyard.telemetry.usage import UsageMetrics
@@ -176,6 +177,7 @@ class Metrics:
 
         self.used = UsageMetrics(registry).used
         self.jobs = JobMetrics(registry)
+        self.payloads = PayloadMetrics(registry)
         self.readings = Readings(
             requests=self._requests,
             cache=self._cache,
