@@ -82,7 +82,8 @@ class Cluster:
 
         def knows() -> bool:
             found = asked.get("/models/trick_model").json().get("versions", [])
-            return bool(found) and found[0]["capacity"]["runners_ready"] == number
+            ready = [version["capacity"]["runners_ready"] for version in found]
+            return bool(ready) and sum(ready) == number
 
         wait_until(knows, what=f"{number} workers at the gateway")
 
