@@ -33,7 +33,7 @@ def gateway(broker: Broker) -> Iterator[Member]:
 @pytest.fixture
 def cluster(broker: Broker, stack: ExitStack, gateway: Member) -> Cluster:
     """A worker of the test's own behind the module's gateway."""
-    return with_a_worker(Cluster(broker, stack, gateway=gateway))
+    return with_a_worker(Cluster(broker, stack, gateway))
 
 
 @pytest.fixture(scope="module")

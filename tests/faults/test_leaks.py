@@ -49,10 +49,14 @@ def proxied(broker: Broker, stack: ExitStack) -> tuple[Cluster, Proxy]:
 
 
 def held(cluster: Cluster, proxy: Proxy) -> Held:
-    counts = map(int, cluster.broker.control("eval", COUNT).strip("{}\n").split(","))
+    counts = cluster.broker.control("eval", COUNT).strip("{}\n").split(",")
+    connections, channels, queues, consumers = map(int, counts)
     members = (cluster.gateway, *cluster.workers)
     return Held(
-        *counts,
+        connections=connections,
+        channels=channels,
+        queues=queues,
+        consumers=consumers,
         through_proxy=proxy.connections,
         in_flight=cluster.gateway.metric("modelyard_in_flight"),
         files=tuple(psutil.Process(m.process.pid).num_fds() for m in members),

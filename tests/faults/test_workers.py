@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_row_6_a_worker_that_is_told_to_stop_finishes(cluster: Cluster) -> None:
 def test_a_second_signal_waits_for_no_request(
     broker: Broker, gateway: Member, stack: ExitStack, tmp_path: Path
 ) -> None:
-    cluster = with_a_worker(Cluster(broker, stack, gateway=gateway, MODELYARD_DRAIN_S="600"))
+    cluster = with_a_worker(Cluster(broker, stack, gateway, MODELYARD_DRAIN_S="600"))
     (worker,), diary = cluster.workers, tmp_path / "diary"
     with ThreadPoolExecutor(1) as thread:
         asked = thread.submit(cluster.ask, 1, act="wait", diary=str(diary), timeout_s=200)
@@ -86,6 +86,7 @@ def test_row_27_versions_switch_under_load(
     cluster = with_a_worker(Cluster(broker, stack, url=broker.url_through(proxy.port)))
     proxy.to_client.delay_s = 0.2
     gateway, coming = cluster.gateway, iter(("2", "0"))
+    answers: dict[str, Callable[[int], int]]
     answers = {"1": answer_of, "2": lambda nonce: nonce * 3 + 7, "0": lambda nonce: nonce * 3 + 9}
     ledger = Ledger(gateway.url, connections=8, timeout_s=5, answers=answers)
 
@@ -114,7 +115,7 @@ def brisk(broker: Broker, stack: ExitStack, gateway: Member) -> Iterator[Cluster
     with ExitStack() as ending:
         ending.callback(broker.control, "eval", "application:set_env(rabbit, heartbeat, 60).")
         broker.control("eval", f"application:set_env(rabbit, heartbeat, {HEARTBEAT_S}).")
-        yield with_a_worker(Cluster(broker, stack, gateway=gateway))
+        yield with_a_worker(Cluster(broker, stack, gateway))
 
 
 @pytest.mark.own_broker

@@ -28,10 +28,11 @@ class Cluster:
         self,
         broker: Broker,
         stack: ExitStack,
+        gateway: Member | None = None,
+        /,
         *,
         folder: Path = TRICK,
         url: str = "",
-        gateway: Member | None = None,
         **more: str,
     ) -> None:
         self.broker = broker
