@@ -99,12 +99,7 @@ class Connection(asyncio.Protocol):
         self.server = start.server_properties
 
     def begin(self, *, frame_bytes: int, heartbeat_s: int) -> None:
-        """Start the timers after the handshake.
-
-        Args:
-            frame_bytes: Size limit of a frame.
-            heartbeat_s: What was agreed on with the broker.
-        """
+        """Start the timers after the handshake. ``frame_bytes``: size limit of a frame."""
         self._frame_bytes, self._heartbeat_s = frame_bytes, heartbeat_s
         self._loop.call_later(TICK_S, self._tick)
 
