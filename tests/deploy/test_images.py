@@ -62,11 +62,12 @@ class Buildah:
         """Run ``buildah``."""
         return self.run("buildah", *arguments)
 
-    def close(self) -> None:
-        """Leave nothing behind, mounted or kept."""
+    def close(self) -> subprocess.Popen[bytes]:
+        """Leave nothing behind, mounted or kept; gives what removes its files, which takes long."""
         self("rm", "--all")
         self("umount", "--all")
-        self.run("rm", "-rf", "--one-file-system", self._folder)
+        removal = ("rm", "-rf", "--one-file-system", str(self._folder))
+        return subprocess.Popen([*self._command, *removal])
 
 
 class Built(NamedTuple):
@@ -85,8 +86,18 @@ class Images(NamedTuple):
     second: Built
 
 
+@pytest.fixture(scope="session")
+def removals() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """What goes on beside other tests, but not for longer than they do."""
+    removals: list[subprocess.Popen[bytes]] = []
+    yield removals
+    assert [one.wait() for one in removals] == [0] * len(removals)
+
+
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+def images(
+    tmp_path_factory: pytest.TempPathFactory, removals: list[subprocess.Popen[bytes]]
+) -> Iterator[Images]:
     assert BASE.exists(), "make setup-test"
     folder = tmp_path_factory.mktemp("images")
     source = folder / "source"
@@ -108,7 +119,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
             code.write("# changed\n")
         yield Images(buildah, first, build(buildah, source, volumes))
     finally:
-        buildah.close()
+        removals.append(buildah.close())
 
 
 def build(buildah: Buildah, source: Path, volumes: list[str]) -> Built:

@@ -12,6 +12,8 @@ import httpx
 import msgspec
 import pytest
 
+from modelyard.store.schema import open_engine
+from modelyard.store.tables import JOBS
 from tests.e2e.conftest import TRICK
 from tests.support.identities import write_identities
 from tests.support.jobs import Store
@@ -286,6 +288,12 @@ def test_jobs_go_on_where_a_server_was_killed(tmp_path: Path) -> None:
         queued = [submit(first, nonce, headers={"job-delay": "1"}) for nonce in range(2, 30)]
         first.process.kill()
         first.process.wait()
+    # Its lease would end in half a minute, and nobody wants to wait for that here.
+    engine = open_engine(f"sqlite:///{tmp_path / 'modelyard.db'}")
+    with engine.begin() as connection:
+        held = JOBS.update().where(JOBS.c.state == "running")
+        assert connection.execute(held.values(lease_until=0.0)).rowcount >= 1
+    engine.dispose()
     Path(f"{diary}.go").touch()
     with Server(TRICK, settings=settings) as second:
         for nonce, job in enumerate([running, *queued], start=1):

@@ -1,4 +1,7 @@
-"""``make load-test``: right answers pass, and nothing else does."""
+"""``make load-test``: right answers pass, and nothing else does.
+
+A cluster is loaded by ``test_local_cluster``, which has one.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,13 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.e2e.test_local_cluster import start
 from tests.support.ports import free_port
 from tests.support.server import PATIENCE_S, ROOT, Server, wait_for_the_end_of, wait_until
 
@@ -55,24 +55,6 @@ def test_three_models_answer_without_a_failure(quick: Server) -> None:
         assert seen[name]["num_requests"] == asked
         ran = quick.metric("modelyard_cache_requests_total", model=name, use="miss")
         assert quick.metric("modelyard_batch_size_sum", model=name) == 10 * ran, "ten rows each"
-
-
-def test_a_cluster_answers_without_a_failure_and_there_is_a_report(tmp_path: Path) -> None:
-    report = tmp_path / "report.html"
-    with ExitStack() as stack:
-        cluster = start(stack, "PORT=0")
-        cluster.wait_for("Ctrl-C ends them all.")
-        url = re.findall(r"http://\S+", cluster.output.partition("Modelyard is at ")[2])[0]
-        done = load(url, "USERS=6", "SECONDS=10", f"ARGS=--json --html {report}")
-        launcher, *_ = cluster.family()
-        launcher.terminate()
-        assert cluster.finish() == 0
-    assert done.returncode == 0, done.stderr
-    seen = {entry["name"]: entry for entry in json.loads(done.stdout)}
-    assert sorted(seen) == MODELS
-    assert all(entry["num_requests"] > 0 == entry["num_failures"] for entry in seen.values())
-    page = report.read_text(encoding="utf-8")
-    assert all(name in page for name in MODELS)
 
 
 def test_its_web_page_is_there_until_it_is_ended() -> None:

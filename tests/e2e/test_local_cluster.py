@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,7 +16,10 @@ import httpx
 import psutil
 import pytest
 
+from tests.e2e.test_load_test import MODELS, load
+from tests.e2e.test_readme import Copy, execute
 from tests.support import bound
+from tests.support.ports import free_port
 from tests.support.server import (
     PATIENCE_S,
     ROOT,
@@ -96,7 +100,7 @@ def start(stack: ExitStack, *variables: str) -> Run:
     return run
 
 
-def test_it_serves_outlives_a_worker_and_ends_at_sigterm(stack: ExitStack) -> None:
+def test_it_serves_outlives_a_worker_and_ends_at_sigterm(stack: ExitStack, tmp_path: Path) -> None:
     run = start(stack, "PORT=0")
     run.wait_for("Ctrl-C ends them all.")
     urls = re.findall(r"http://\S+", run.output.partition("Modelyard is at ")[2].splitlines()[0])
@@ -109,6 +113,8 @@ def test_it_serves_outlives_a_worker_and_ends_at_sigterm(stack: ExitStack) -> No
     for command in suggested:
         answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
         assert '"prediction":[0]' in answer.stdout
+    check_the_page(run, urls)
+    check_the_load_test(urls[0], tmp_path / "report.html")
     replace_the_fast_worker(run, urls[0])
     launcher, *members = run.family()
     titles = [title_of(member) for member in members]
@@ -122,6 +128,43 @@ def test_it_serves_outlives_a_worker_and_ends_at_sigterm(stack: ExitStack) -> No
     launcher.terminate()
     assert run.finish() == 0
     wait_for_the_end_of(members)
+
+
+class Page(Copy):
+    """What a page does where `make cluster` runs already."""
+
+    def do(self, command: str, expected: str) -> None:
+        """Run a command."""
+        if command != "make cluster":
+            super().do(command, expected)
+
+
+def check_the_page(run: Run, urls: list[str]) -> None:
+    """Run every command of the page about it; its last ones join the same broker."""
+    (amqp_url,) = re.findall("MODELYARD_AMQP_URL=(.*)", run.output)
+    replacements = {port: str(free_port()) for port in ("8002", "8101")}
+    ports = [url.rpartition(":")[2] for url in urls]
+    replacements |= dict(zip(("8000", "8001"), ports, strict=True))
+    replacements["amqp://guest:guest@127.0.0.1:5672/"] = amqp_url
+    page = Page(ROOT)
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    assert "$ make cluster\n" in text
+    page.do(f"export MODELYARD_PORT={ports[0]}", "")
+    try:
+        execute(text, page, replacements)
+    finally:
+        page.stop()
+
+
+def check_the_load_test(url: str, report: Path) -> None:
+    """Load it: no failure, and there is a report."""
+    done = load(url, "USERS=12", "SECONDS=5", f"ARGS=--json --html {report}")
+    assert done.returncode == 0, done.stderr
+    seen = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert sorted(seen) == MODELS
+    assert all(entry["num_requests"] > 0 == entry["num_failures"] for entry in seen.values())
+    page = report.read_text(encoding="utf-8")
+    assert all(name in page for name in MODELS)
 
 
 def replace_the_fast_worker(run: Run, url: str) -> None:
@@ -172,7 +215,7 @@ def test_kill_9_leaves_no_process(
     stack: ExitStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # nobody removes the launcher's folder
-    run = start(stack, "PORT=0")
+    run = start(stack, "PORT=0", "MODELS=models/fast_iris_model")
     run.wait_for("Ctrl-C ends them all.")
     family = run.family()
     assert {"epmd", "beam.smp", "redis-server"} <= {member.name() for member in family}

@@ -17,8 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support.bound import start
-from tests.support.broker import Broker
-from tests.support.ports import free_port, two_free_ports
+from tests.support.ports import free_port
 from tests.support.server import PATIENCE_S, ROOT
 
 IN_A_CLONE = "## In a clone\n"
@@ -53,8 +52,6 @@ class Copy:
             self._environment["PATH"] = f"{bin_folder}{os.pathsep}{self._environment['PATH']}"
         elif words[:2] == ["make", "serve"] or words[1] == "serve":
             self.start(command, "Modelyard is at")
-        elif words == ["make", "cluster"]:
-            self.start(command, "Ctrl-C ends them all.")
         elif words[1] in ("worker", "gateway"):
             self.start(command, "ready ")
         else:
@@ -157,14 +154,6 @@ def test_every_command_and_code_block_of_the_readme_works(copy: Copy, tmp_path: 
     copy.stop()
     copy.folder = copy.clone
     execute(clone, copy, replacements)
-
-
-def test_every_command_of_the_cluster_page_works(copy: Copy, broker: Broker) -> None:
-    ports = {port: str(free_port()) for port in ("8002", "8101")}
-    ports |= dict(zip(("8000", "8001"), map(str, two_free_ports()), strict=True))
-    copy.do(f"export MODELYARD_PORT={ports['8000']}", "")
-    text = (copy.clone / "docs" / "cluster.md").read_text()
-    execute(text, copy, {**ports, "amqp://guest:guest@127.0.0.1:5672/": broker.url})
 
 
 def test_links_lead_somewhere() -> None:

@@ -155,27 +155,27 @@ def test_a_dry_run_changes_nothing(routed: Routed) -> None:
     assert routes in ([], [None])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["set", MODEL, "1=50", "2=40"], "add up to 100, not to 90"),
-        (["promote", MODEL, "1", "--keep-warm", "soon"], "'soon' is not a valid time"),
-        (["promote", MODEL, "1", "--keep-warm", "1h"], "would say what to keep warm"),
-        (["set", MODEL, "1=x"], "1=x: a weight is a number from 0 to 100"),
-        (["set", MODEL, "1=-5", "2=105"], "1=-5: a weight is a number from 0 to 100"),
-        (["set", MODEL, "1"], "'1': expected something like 1=95 2=5"),
-        (["promote", MODEL, "7"], "has trick_model 7; it has 1, 2, 3"),
-        (["promote", "nobody", "1"], "has nobody 1; nor any other"),
-        (["set", MODEL, "1=100", "--guard", "errors=7"], "--guard errors=7: Expected `float` <= 1"),
-        (["rollback", "nobody"], "has never had a route"),
-        (["shadow", "nobody", "1"], "has no route: give it one first"),
-        (["set", MODEL, "1=50", "1=100"], "names 1 twice"),
-    ],
-)
-def test_what_is_no_route_is_refused(routed: Routed, arguments: list[str], says: str) -> None:
-    done = routed.run("route", *arguments, "--url", routed.server.url)
-    assert done.returncode == 2
-    assert says in done.stderr
+REFUSED = [
+    (["set", MODEL, "1=50", "2=40"], "add up to 100, not to 90"),
+    (["promote", MODEL, "1", "--keep-warm", "soon"], "'soon' is not a valid time"),
+    (["promote", MODEL, "1", "--keep-warm", "1h"], "would say what to keep warm"),
+    (["set", MODEL, "1=x"], "1=x: a weight is a number from 0 to 100"),
+    (["set", MODEL, "1=-5", "2=105"], "1=-5: a weight is a number from 0 to 100"),
+    (["set", MODEL, "1"], "'1': expected something like 1=95 2=5"),
+    (["promote", MODEL, "7"], "has trick_model 7; it has 1, 2, 3"),
+    (["promote", "nobody", "1"], "has nobody 1; nor any other"),
+    (["set", MODEL, "1=100", "--guard", "errors=7"], "--guard errors=7: Expected `float` <= 1"),
+    (["rollback", "nobody"], "has never had a route"),
+    (["shadow", "nobody", "1"], "has no route: give it one first"),
+    (["set", MODEL, "1=50", "1=100"], "names 1 twice"),
+]
+
+
+def test_what_is_no_route_is_refused(routed: Routed) -> None:
+    for arguments, says in REFUSED:
+        done = routed.run("route", *arguments, "--url", routed.server.url)
+        assert done.returncode == 2, arguments
+        assert says in done.stderr, arguments
 
 
 def test_a_file_declares_all_routes(routed: Routed, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,22 +38,30 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     return Keys(tmp_path_factory.mktemp("keys"), "ours")
 
 
-@pytest.fixture
-def theirs(tmp_path: Path) -> Keys:
-    return Keys(tmp_path, "theirs")
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("keys"), "theirs")
 
 
-@pytest.fixture
-def commands(tmp_path: Path, ours: Keys, theirs: Keys) -> Commands:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, ours: Keys, theirs: Keys) -> Path:
     """A registry with a version that we have signed, one that others have, and one that nobody."""
-    commands = Commands(tmp_path / "registry")
+    folder = tmp_path_factory.mktemp("filled")
+    commands = Commands(folder)
     for version, how in {
         "1": ("--sign-key", ours.private),
         "2": ("--sign-key", theirs.private),
         "3": (),
     }.items():
-        commands.run("push", write_answers(tmp_path / version, version), *how)
-    return commands
+        commands.run("push", write_answers(folder / version, version), *how)
+    return folder
+
+
+@pytest.fixture
+def commands(tmp_path: Path, filled: Path) -> Commands:
+    """The filled registry, which is the test's own."""
+    shutil.copytree(filled, tmp_path / "registry")
+    return Commands(tmp_path / "registry")
 
 
 def trusting(commands: Commands, *keys: Keys) -> dict[str, str]:
@@ -150,8 +159,10 @@ def test_the_librarys_own_command_reads_our_signature(
     assert done.returncode == 0, done.stderr
 
 
-def test_keys_that_are_none_are_told(commands: Commands, ours: Keys, tmp_path: Path) -> None:
-    folder = tmp_path / "1"
+def test_keys_that_are_none_are_told(
+    commands: Commands, filled: Path, ours: Keys, tmp_path: Path
+) -> None:
+    folder = filled / "1"
     nothing = {"MODELYARD_TRUSTED_KEYS": str(tmp_path / "nothing.pem")}
     assert "nothing.pem" in complaint_of("serve", folder, settings=nothing)
     private = {"MODELYARD_TRUSTED_KEYS": str(ours.private)}
@@ -160,8 +171,8 @@ def test_keys_that_are_none_are_told(commands: Commands, ours: Keys, tmp_path: P
     assert "cannot sign" in commands.refuse("push", new, "--sign-key", ours.public)
 
 
-def test_a_signature_does_not_come_later(commands: Commands, ours: Keys, tmp_path: Path) -> None:
-    told = commands.refuse("push", tmp_path / "3", "--sign-key", ours.private)
+def test_a_signature_does_not_come_later(commands: Commands, filled: Path, ours: Keys) -> None:
+    told = commands.refuse("push", filled / "3", "--sign-key", ours.private)
     assert "without a signature" in told
 
 

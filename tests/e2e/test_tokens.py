@@ -64,14 +64,22 @@ class Provider:
         return jwt.encode(given, self._keys[-1], algorithm="RS256", headers={"kid": kid})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def provider() -> Provider:
     return Provider()
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    return write_others(tmp_path / "models")
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_others(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def jwks(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the provider's keys are for the server."""
+    path = tmp_path_factory.mktemp("provider") / "jwks"
+    path.write_text(provider.jwks)
+    return path
 
 
 def settings(folder: Path, jwks: str) -> dict[str, str]:
@@ -79,10 +87,9 @@ def settings(folder: Path, jwks: str) -> dict[str, str]:
     return {"MODELYARD_AUTH": "keys", "MODELYARD_TOKENS_FILE": str(folder / "tokens.toml")}
 
 
-@pytest.fixture
-def server(provider: Provider, models: Path, tmp_path: Path) -> Iterator[Server]:
-    (tmp_path / "jwks").write_text(provider.jwks)
-    with Server(models, settings=settings(tmp_path, str(tmp_path / "jwks"))) as server:
+@pytest.fixture(scope="module")
+def server(models: Path, jwks: Path) -> Iterator[Server]:
+    with Server(models, settings=settings(jwks.parent, str(jwks))) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
         yield server
 
@@ -151,23 +158,23 @@ def test_a_clock_may_be_a_little_wrong(server: Server, provider: Provider) -> No
     )
 
 
-def test_keys_roll_over_without_a_restart(
-    server: Server, provider: Provider, tmp_path: Path
-) -> None:
+def test_keys_roll_over_without_a_restart(server: Server, provider: Provider, jwks: Path) -> None:
     old = provider.token(groups="ml-team")
     assert ask(server, old) == 200
     provider.roll()
     new = provider.token(groups="ml-team")
     assert ask(server, new) == 401
-    (tmp_path / "jwks").write_text(provider.jwks)
+    jwks.write_text(provider.jwks)
     wait_until(lambda: ask(server, new) == 200, what="the new key")
     assert ask(server, old) == 200
-    (tmp_path / "jwks").write_text('{"keys": []}')
+    jwks.write_text('{"keys": []}')
     wait_until(lambda: "issuer_keys_not_read" in server.output, what="a word about it")
     assert ask(server, new) == 200
 
 
-def test_keys_may_be_at_a_url(provider: Provider, models: Path, tmp_path: Path) -> None:
+def test_keys_may_be_at_a_url(models: Path, tmp_path: Path) -> None:
+    provider = Provider()
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)

@@ -1,6 +1,8 @@
 """Clusters: one for a whole module whose faults leave it healthy, or one of a test's own.
 
-A module uses the one or the other: two clusters at one broker would share their queues.
+A module uses the one or the other: two clusters at one broker would share their queues. Gateways
+are shared where that can be: each is ready only after it has listened for a while. One that has
+seen a worker being killed is not, as it would go on to count it; so such tests come last.
 """
 
 from __future__ import annotations
@@ -12,12 +14,26 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster
+from tests.support.server import Member
 
 
 @pytest.fixture
-def cluster(broker: Broker, stack: ExitStack) -> Cluster:
-    """A gateway and a worker of the test's own."""
+def doomed(broker: Broker, stack: ExitStack) -> Cluster:
+    """A gateway and a worker of the test's own, which may be killed."""
     return with_a_worker(Cluster(broker, stack))
+
+
+@pytest.fixture(scope="module")
+def gateway(broker: Broker) -> Iterator[Member]:
+    """A gateway that a whole module shares."""
+    with ExitStack() as stack:
+        yield Cluster(broker, stack).gateway
+
+
+@pytest.fixture
+def cluster(broker: Broker, stack: ExitStack, gateway: Member) -> Cluster:
+    """A worker of the test's own behind the module's gateway."""
+    return with_a_worker(Cluster(broker, stack, gateway))
 
 
 @pytest.fixture(scope="module")

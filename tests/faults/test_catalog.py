@@ -153,7 +153,7 @@ async def test_what_is_said_again_and_again_is_small(
         await asyncio.to_thread(cluster.start_worker)
         await asyncio.to_thread(cluster.wait_for_workers, 1)
         sizes: dict[str, list[int]] = {"modelyard.status.1": [], "modelyard.card.1": []}
-        while len(sizes["modelyard.status.1"]) < 4:
+        while len(sizes["modelyard.status.1"]) < 3:
             message = await queue.get(no_ack=True, fail=False)
             if message is not None:
                 sizes[str(message.type)].append(len(message.body))

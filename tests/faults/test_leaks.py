@@ -22,6 +22,11 @@ from tests.support.server import Member, wait_until
 pytestmark = pytest.mark.own_broker
 
 GROWTH_BYTES = 16 << 20
+COUNT = """\
+Lists = [rabbit_networking:connections(), rabbit_channel:list(), rabbit_amqqueue:list(),
+  rabbit_amqqueue:consumers_all(<<"/">>)],
+list_to_tuple([length(List) || List <- Lists]).
+"""
 
 
 class Held(NamedTuple):
@@ -44,15 +49,14 @@ def proxied(broker: Broker, stack: ExitStack) -> tuple[Cluster, Proxy]:
 
 
 def held(cluster: Cluster, proxy: Proxy) -> Held:
-    def listed(what: str, column: str) -> int:
-        return len(cluster.broker.control(what, column).splitlines())
-
+    counts = cluster.broker.control("eval", COUNT).strip("{}\n").split(",")
+    connections, channels, queues, consumers = map(int, counts)
     members = (cluster.gateway, *cluster.workers)
     return Held(
-        connections=listed("list_connections", "pid"),
-        channels=listed("list_channels", "pid"),
-        queues=listed("list_queues", "name"),
-        consumers=listed("list_consumers", "consumer_tag"),
+        connections=connections,
+        channels=channels,
+        queues=queues,
+        consumers=consumers,
         through_proxy=proxy.connections,
         in_flight=cluster.gateway.metric("modelyard_in_flight"),
         files=tuple(psutil.Process(m.process.pid).num_fds() for m in members),

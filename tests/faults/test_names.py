@@ -13,7 +13,7 @@ import pytest
 NAMESERVER = "127.9.9.9"
 
 # The look-up takes 6 s and a try to connect 5: so it is given up, and fails later.
-SLOW = f"nameserver {NAMESERVER}\noptions timeout:3 attempts:2\n"
+SLOW = f"nameserver {NAMESERVER}\noptions timeout:1 attempts:2\n"
 
 SCRIPT = """
 import asyncio, gc, logging, time
@@ -21,7 +21,10 @@ from random import Random
 import uvloop
 from modelyard.telemetry.metrics import Metrics
 from modelyard.transports.amqp.address import parse_addresses
+from modelyard.transports.amqp import session
 from modelyard.transports.amqp.session import Broker, Supervisor
+
+session.CONNECT_TIMEOUT_S = 1.5  # less than a look-up takes
 
 class Count(logging.Handler):
     tries = 0

@@ -160,11 +160,15 @@ def test_row_20_a_reply_queue_that_is_gone_is_replaced(
         return True
 
     async def ask_and_spoil() -> None:
-        asked = asyncio.create_task(
-            asyncio.to_thread(cluster.ask, 5, act="work", seconds=10.0, diary=str(diary))
-        )
+        asked = asyncio.create_task(asyncio.to_thread(cluster.ask, 5, act="wait", diary=str(diary)))
         await asyncio.to_thread(wait_until, diary.exists, what="it to run")
         await asyncio.to_thread(spoil)
+        await asyncio.to_thread(
+            wait_until,
+            lambda: events("resent", cluster.gateway) == resent + 1,
+            what="the gateway to have found it out",
+        )
+        await asyncio.to_thread(Path(f"{diary}.go").touch)
         answer = await asked
         assert answer.json()["prediction"] == [answer_of(5)]
 

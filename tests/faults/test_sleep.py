@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,18 +15,26 @@ from tests.support.ledger import answer_of
 from tests.support.server import Member, wait_until
 
 
-@pytest.fixture
-def sleeper(broker: Broker, stack: ExitStack, tmp_path: Path) -> Cluster:
-    """A cluster whose only model may scale to zero, and has."""
-    folder = copy_trick(tmp_path)
+@pytest.fixture(scope="module")
+def running(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster whose only model may scale to zero."""
+    folder = copy_trick(tmp_path_factory.mktemp("sleep"))
     with (folder / "model.toml").open("a") as manifest:
         manifest.write("\n[scaling]\nscale_to_zero = true\n")
-    cluster = Cluster(broker, stack, folder=folder)
-    cluster.start_worker()
-    cluster.wait_for_workers(1)
-    cluster.workers[0].stop()
-    wait_until(lambda: state_at(cluster.gateway) == "asleep", what="the sleep")
-    return cluster
+    with ExitStack() as stack:
+        cluster = Cluster(broker, stack, folder=folder)
+        cluster.start_worker()
+        cluster.wait_for_workers(1)
+        yield cluster
+
+
+@pytest.fixture
+def sleeper(running: Cluster) -> Cluster:
+    """Its model has scaled to zero."""
+    while running.workers:
+        running.workers.pop().stop()
+    wait_until(lambda: state_at(running.gateway) == "asleep", what="the sleep")
+    return running
 
 
 def state_at(gateway: Member) -> str:
@@ -45,8 +54,8 @@ def test_a_request_for_a_target_that_nobody_wakes_gets_its_504(sleeper: Cluster)
     assert sleeper.ask(1, timeout_s=0.3).status_code == 504
 
 
-def test_a_gateway_that_starts_later_learns_what_sleeps(sleeper: Cluster) -> None:
-    later = sleeper.start_gateway()
+def test_a_gateway_that_starts_later_learns_what_sleeps(sleeper: Cluster, stack: ExitStack) -> None:
+    later = sleeper.start_gateway(stack=stack)
     wait_until(lambda: state_at(later) == "asleep", what="the word of the other gateway")
 
 

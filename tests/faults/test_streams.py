@@ -95,23 +95,6 @@ def test_a_worker_that_dies_is_seen_only_after_the_first_piece(
     assert streamed(streams.gateway, "stream_model", {"nonce": 1}) == whole(1)
 
 
-def test_a_broker_that_restarts_ends_what_has_begun(tmp_path: Path, stack: ExitStack) -> None:
-    broker = stack.enter_context(Broker(tmp_path / "broker"))
-    own = Cluster(broker, stack, folder=STREAM_MODEL)
-    own.start_worker()
-    wait_until(lambda: serving(own.gateway, 1), what="the worker")
-    with open_stream(own.gateway, "stream_model", {"nonce": 6, "pause_s": 0.1, "pieces": 900}) as (
-        _,
-        events,
-    ):
-        next(events)
-        own.broker.control("stop_app")
-        *_, last = events
-        assert (last.kind, last.data["code"]) == ("error", "stream_broken")
-    own.broker.control("start_app")
-    assert streamed(own.gateway, "stream_model", {"nonce": 1}) == whole(1)
-
-
 def test_what_nobody_waits_for_any_more_does_not_run(
     broker: Broker, stack: ExitStack, tmp_path: Path
 ) -> None:

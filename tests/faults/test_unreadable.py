@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import ExitStack
-from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -23,7 +21,6 @@ from modelyard.transports.amqp.topology import (
     declare_exchanges,
     declare_own_queue,
 )
-from tests.faults.conftest import with_a_worker
 from tests.support.broker import Broker
 from tests.support.cluster import QUEUE, Cluster, events, sessions_lost
 from tests.support.ledger import answer_of
@@ -43,9 +40,8 @@ async def connect(url: str) -> Connection:
 
 @pytest.mark.own_broker
 async def test_a_message_that_cannot_be_read_does_not_keep_others_from_being_served(
-    tmp_path: Path, stack: ExitStack
+    cluster: Cluster,
 ) -> None:
-    cluster = with_a_worker(Cluster(stack.enter_context(Broker(tmp_path)), stack))
     with Proxy(cluster.broker.port) as proxy:
         proxy.to_server.corrupt_after(b"a mark ", 0xFF)  # so that it is no UTF-8
         stranger = await connect(cluster.broker.url_through(proxy.port))

@@ -19,17 +19,28 @@ QUEUE = queue_name(Target("trick_model", "1"), "normal")
 
 
 class Cluster:
-    """A gateway and any number of workers of ``trick_model`` around one broker."""
+    """A gateway and any number of workers of ``trick_model`` around one broker.
+
+    ``gateway``: one that is there already, and is not the cluster's to end.
+    """
 
     def __init__(
-        self, broker: Broker, stack: ExitStack, *, folder: Path = TRICK, url: str = "", **more: str
+        self,
+        broker: Broker,
+        stack: ExitStack,
+        gateway: Member | None = None,
+        /,
+        *,
+        folder: Path = TRICK,
+        url: str = "",
+        **more: str,
     ) -> None:
         self.broker = broker
         self._stack = stack
         self._folder = folder
         self._settings = {"MODELYARD_AMQP_URL": broker.url, **more}
         self.workers: list[Member] = []
-        self.gateway = self.start_gateway(url=url)
+        self.gateway = gateway or self.start_gateway(url=url)
 
     def start_gateway(self, *, url: str = "", stack: ExitStack | None = None) -> Member:
         """Start a gateway, with the broker at ``url`` if given, and wait until it is ready.
@@ -72,7 +83,8 @@ class Cluster:
 
         def knows() -> bool:
             found = asked.get("/models/trick_model").json().get("versions", [])
-            return bool(found) and found[0]["capacity"]["runners_ready"] == number
+            ready = [version["capacity"]["runners_ready"] for version in found]
+            return bool(ready) and sum(ready) == number
 
         wait_until(knows, what=f"{number} workers at the gateway")
 

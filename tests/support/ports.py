@@ -38,11 +38,3 @@ def free_port() -> int:
         with contextlib.suppress(OSError), socket.socket() as listener:
             listener.bind(("127.0.0.1", port))
             return port
-
-
-def two_free_ports() -> tuple[int, int]:
-    """Give a port that nobody listens on, and the next one, which is free as well."""
-    while True:
-        first, second = free_port(), free_port()
-        if second == first + 1:
-            return first, second

@@ -27,12 +27,14 @@ class Broker(Wire):
     Attributes:
         said: Methods and other frames that came.
         tuned_bytes: The largest frame that it wants; 0 for any.
+        heartbeat_s: How often it wants a sign of life; 0 for never.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.said: list[Any] = []
         self.tuned_bytes = 0
+        self.heartbeat_s = 60
         self.is_answering = True
         self._unparsed = b""
 
@@ -59,7 +61,7 @@ class Broker(Wire):
             case ProtocolHeader():
                 self.say(START)
             case commands.Connection.StartOk():
-                self.say(commands.Connection.Tune(9, self.tuned_bytes, 60))
+                self.say(commands.Connection.Tune(9, self.tuned_bytes, self.heartbeat_s))
             case commands.Connection.Open():
                 self.say(commands.Connection.OpenOk())
             case commands.Channel.Open():

@@ -194,9 +194,18 @@ async def test_a_message_for_nobody_ends_the_connection() -> None:
         await connection.call(commands.Queue.Delete(queue="q"))
 
 
-async def test_a_silent_broker_is_given_up_and_heartbeats_are_sent_meanwhile() -> None:
-    network, broker, _ = await opened()
-    await network.pass_time(2 * HEARTBEAT_S - 1)
+@pytest.mark.parametrize(("wanted_s", "agreed_s"), [(60, HEARTBEAT_S), (4, 4), (0, HEARTBEAT_S)])
+async def test_a_silent_broker_is_given_up_and_heartbeats_are_sent_meanwhile(
+    wanted_s: int, agreed_s: int
+) -> None:
+    network = Network()
+    broker, network.broker.heartbeat_s = network.broker, wanted_s
+    await network.open()
+    assert [
+        one.heartbeat for one in broker.said if isinstance(one, commands.Connection.TuneOk)
+    ] == [agreed_s]
+    broker.said.clear()
+    await network.pass_time(2 * agreed_s - 1)
     assert network.lost == []
     assert sum(isinstance(found, Heartbeat) for found in broker.said) == 3
     await network.pass_time(2)

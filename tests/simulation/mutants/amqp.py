@@ -119,7 +119,7 @@ AMQP: tuple[Mutant, ...] = (
     one(
         "silence is ignored",
         f"{CONNECTION}._tick",
-        "> 2 * HEARTBEAT_S",
+        "> 2 * self._heartbeat_s",
         "> 1e9",
         needs=("half_open", "silent"),
         seed=188,

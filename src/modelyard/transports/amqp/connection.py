@@ -49,7 +49,7 @@ from modelyard.transports.amqp.parser import (
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 10
+HEARTBEAT_S = 10  # or less, if the broker asks for less
 CLOSE_TIMEOUT_S = 1.0
 HALF_FRAME_S = 5.0
 TICK_S = 0.1
@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._consumers: dict[str, OnMessage] = {}
         self._confirms = Confirms()
         self._frame_bytes = LARGEST_FRAME_BYTES
+        self._heartbeat_s = HEARTBEAT_S
         self._heard = self._said = clock()
         self._frames_seen, self._frames_seen_at = 0, self._heard
         self.server: Mapping[str, object] = {}  # what the broker says of itself
@@ -97,9 +98,9 @@ class Connection(asyncio.Protocol):
         assert isinstance(start, commands.Connection.Start)
         self.server = start.server_properties
 
-    def begin(self, *, frame_bytes: int) -> None:
+    def begin(self, *, frame_bytes: int, heartbeat_s: int) -> None:
         """Start the timers after the handshake. ``frame_bytes``: size limit of a frame."""
-        self._frame_bytes = frame_bytes
+        self._frame_bytes, self._heartbeat_s = frame_bytes, heartbeat_s
         self._loop.call_later(TICK_S, self._tick)
 
     # Calls to the broker.
@@ -291,14 +292,14 @@ class Connection(asyncio.Protocol):
             return
         now = self._clock()
         self._confirms.fail_late(now - self._confirm_timeout_s)
-        if now - self._said >= HEARTBEAT_S / 2:
+        if now - self._said >= self._heartbeat_s / 2:
             self._transport.write(Heartbeat().marshal())
             self._said = now
         if not self._parser.is_partial or self._parser.frames != self._frames_seen:
             self._frames_seen, self._frames_seen_at = self._parser.frames, now
         if now - self._frames_seen_at > HALF_FRAME_S:  # its length field may be corrupt
             self._lose("a frame was not completed in time")
-        elif now - self._heard > 2 * HEARTBEAT_S:
+        elif now - self._heard > 2 * self._heartbeat_s:
             self._lose("the broker is silent")
         else:
             self._loop.call_later(TICK_S, self._tick)

@@ -87,11 +87,12 @@ async def _shake_hands(connection: Connection, address: Address, name: str) -> N
     tune = await connection.call(start_ok, ["Connection.Tune"])
     assert isinstance(tune, commands.Connection.Tune)
     frame_bytes = min(tune.frame_max or LARGEST_FRAME_BYTES, LARGEST_FRAME_BYTES)
+    heartbeat_s = min(tune.heartbeat or HEARTBEAT_S, HEARTBEAT_S)
     connection.tell(
         commands.Connection.TuneOk(
-            channel_max=tune.channel_max, frame_max=frame_bytes, heartbeat=HEARTBEAT_S
+            channel_max=tune.channel_max, frame_max=frame_bytes, heartbeat=heartbeat_s
         )
     )
     await connection.call(commands.Connection.Open(virtual_host=address.vhost))
     await connection.call(commands.Channel.Open())
-    connection.begin(frame_bytes=frame_bytes)
+    connection.begin(frame_bytes=frame_bytes, heartbeat_s=heartbeat_s)
