@@ -141,8 +141,8 @@ JOBS = sa.Table(
     sa.Column("answered_version", sa.String(64)),
     sa.Column("error", sa.Text),  # JSON
     sa.Column("progress", sa.Double),
-    sa.Column("progress_message", sa.String(200)),
     sa.Column("bytes", sa.BigInteger, nullable=False),  # of input and result
+    sa.Column("progress_message", sa.String(200)),
     sa.Index("jobs_id", "id", "tenant", unique=True),
     sa.Index("jobs_tenant", "tenant", "uid"),
 )
