@@ -102,7 +102,7 @@ def _found_or_sent(client: Client, options: argparse.Namespace, note: Path) -> B
     batch_id = new_id()
     for part in (options.output, Path(f"{options.output}.errors.jsonl")):
         part.with_name(f"{part.name}.part").unlink(missing_ok=True)
-    note.write_text(json.dumps({"id": batch_id, "said": said}))
+    _write(note, {"id": batch_id, "said": said})
     output = options.output_format or FORMATS[options.output.suffix[1:].lower()]
     try:
         return client.batch(
@@ -121,6 +121,12 @@ def _found_or_sent(client: Client, options: argparse.Namespace, note: Path) -> B
         if isinstance(error, ModelyardError) and error.status is not None:
             note.unlink(missing_ok=True)  # it was refused
         raise
+
+
+def _write(note: Path, content: dict[str, Any]) -> None:
+    part = note.with_name(f"{note.name}.part")
+    part.write_text(json.dumps(content))
+    part.replace(note)  # whole, or not at all
 
 
 def _said(options: argparse.Namespace) -> list[Any]:
