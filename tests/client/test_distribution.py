@@ -120,6 +120,7 @@ def test_the_public_names() -> None:
     assert set(modelyard.client.__all__) - errors == {
         *("Answer", "AsyncClient", "Client", "Retry", "__version__"),
         *("AsyncJob", "Job", "JobError", "JobInfo"),
+        *("Batch", "BatchCost", "BatchInfo", "BatchRows", "FailedRow"),
         *("Capacity", "ModelDetails", "ModelInfo", "VersionDetails", "VersionInfo", "WorkerInfo"),
     }
     assert modelyard.client.testing.__all__ == ["FakeModel", "FakeModels", "Question"]

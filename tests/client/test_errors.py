@@ -24,6 +24,7 @@ from modelyard.gateway.problems import STATUS, problem_of
 NOT_FOR_MODELS = {
     # What only a client that is not ours can provoke, and what nobody is there to see.
     *("not_found", "method_not_allowed", "too_slow", "headers_too_large", "client_gone"),
+    "cancelled",  # its owner knows
     *("internal", "conflict"),  # the last is the registry's
     "calls_too_deep",  # what a model gets that calls another one
 }

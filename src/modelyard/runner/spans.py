@@ -113,6 +113,9 @@ class _Traced:
         self._model = model
         self._spans = spans
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
     def predict(self, instances: Any) -> Any:
         with self._spans.predict(len(instances)):
             return self._model.predict(instances)
