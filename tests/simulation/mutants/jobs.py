@@ -24,7 +24,7 @@ JOBS: tuple[Mutant, ...] = (
     ),
     one(
         "jobs are leased that another has leased",
-        f"{QUEUE}.lease",
+        f"{QUEUE}._take",
         ".where(_QUEUED, JOBS.c.model == model",
         ".where(JOBS.c.finished.is_(None), JOBS.c.state != 'delayed', JOBS.c.model == model",
         seed=7,
@@ -38,7 +38,7 @@ JOBS: tuple[Mutant, ...] = (
     ),
     one(
         "a job is begun after its deadline",
-        f"{QUEUE}.lease",
+        f"{QUEUE}._take",
         "JOBS.c.deadline > now",
         "JOBS.c.deadline > 0",
         seed=29,
@@ -60,7 +60,7 @@ JOBS: tuple[Mutant, ...] = (
     one(
         "a gateway that stops keeps its leases",
         f"{PUMP}._release",
-        "self._give_up(held)",
+        'self._give_up(held, GivenUp("the process stops; the job is run elsewhere"))',
         "pass",
         seed=18,
     ),
@@ -95,7 +95,7 @@ JOBS: tuple[Mutant, ...] = (
     one(
         "a job that was cancelled runs on",
         f"{PUMP}._renew",
-        "self._give_up(lost)",
+        'self._give_up(lost, Cancelled() if is_cancelled else GivenUp("it is run elsewhere"))',
         "pass",
         seed=286,
     ),

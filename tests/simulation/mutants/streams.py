@@ -56,7 +56,7 @@ STREAMS: tuple[Mutant, ...] = (
     one(
         "a worker ignores that callers have left",
         f"{DEPARTURES}._drop_call",
-        'call.settle(Left("the caller has left"))',
+        'call.settle(JobCancelled() if is_cancelled else Left("the caller has left"))',
         "pass",
         seed=10,
     ),
