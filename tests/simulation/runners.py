@@ -3,23 +3,33 @@
 It takes frames and gives frames, as the real one does, but answers in virtual time. ``HostedModel``
 itself is not used: it calls the model and returns, with no moment in between at which it could take
 its time, crash or be killed.
+
+Models of odd numbers ask whether what they run was cancelled, and then stop at once; others go on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from modelyard.core.errors import DeadlineExceeded, Failure, InvalidInput, ModelFailed
+from modelyard.core.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    Failure,
+    InvalidInput,
+    ModelFailed,
+)
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
     Answers,
     Batch,
+    Leave,
     LoadFailed,
     Ready,
     Reply,
@@ -30,6 +40,7 @@ from modelyard.core.messages import (
     to_pool,
     to_runner,
 )
+from modelyard.pool.interfaces import CANCEL_GRACE_S
 from tests.simulation.ledger import Death, Run
 from tests.simulation.schedule import Instance
 
@@ -62,8 +73,10 @@ class SimulatedRunner:
         self._exited: asyncio.Future[int] = self._loop.create_future()
         self._arrived = 0.0
         self._heard = 0.0
-        self._waiting: deque[Batch | Stop] = deque()
-        self.is_dead = self.is_ready = self.was_killed = False
+        self._waiting: deque[Batch | Stop | Leave] = deque()
+        self._left_at = math.inf  # since when what it runs is cancelled
+        self._working: asyncio.TimerHandle | None = None
+        self.is_dead = self.is_ready = self.was_killed = self._was_unwanted = False
         self._batch: Batch | None = None
         self._instances: list[list[Instance] | None] = []
         self._outcomes: list[bytes | Failure] = []
@@ -89,12 +102,15 @@ class SimulatedRunner:
             frame = b"".join(encode_batch(message))
         else:
             frame = bytes(encode_frame(message))
+            if isinstance(message, Leave):
+                self._left_at = self._loop.time()
         self._heard = max(self._heard, self._loop.time() + self._launcher.chance.uniform(*PIPE_S))
         self._loop.call_at(self._heard, self._hear, frame)
 
     def kill(self) -> None:
         """End it now."""
         self.was_killed = True
+        self._was_unwanted = self._loop.time() - self._left_at > CANCEL_GRACE_S - 0.001
         self._loop.call_later(0.0002, self._die, -9)
 
     async def wait(self) -> int:
@@ -148,19 +164,36 @@ class SimulatedRunner:
             return
         message = to_runner.decode(memoryview(frame)[FRAME_HEADER_BYTES:])
         self._waiting.append(message)
+        self._look_whether_cancelled()
         self._next()
+
+    def _look_whether_cancelled(self) -> None:
+        """Stop what runs if it was cancelled, and the model is one that asks."""
+        is_cancelled = bool(self._waiting) and isinstance(self._waiting[0], Leave)
+        asks = self._launcher.model.number % 2 == 1
+        if self._working is None or not (is_cancelled and asks):
+            return
+        self._working.cancel()
+        self._working = None
+        for positions in self._steps:
+            for position in positions:
+                self._outcomes[position] = Cancelled().to_failure()
+        self._steps.clear()
+        self._step()
 
     def _next(self) -> None:
         """Begin with the next message."""
-        if self._batch is not None or not self._waiting or not self.is_ready:
-            return
-        message = self._waiting.popleft()
-        if isinstance(message, Stop):
-            self._loop.call_later(0.001, self._die, 0)
-            return
-        self._batch = message
-        self._begin(message)
-        self._step()
+        while self._batch is None and self._waiting and self.is_ready:
+            message = self._waiting.popleft()
+            if isinstance(message, Leave):  # what it is about has ended in the meantime
+                self._left_at = math.inf
+            elif isinstance(message, Stop):
+                self._loop.call_later(0.001, self._die, 0)
+                return
+            else:
+                self._batch = message
+                self._begin(message)
+                self._step()
 
     def _begin(self, batch: Batch) -> None:
         self._model_s, self._sizes = 0.0, []
@@ -212,9 +245,11 @@ class SimulatedRunner:
         self._work(instances, took_s)
 
     def _work(self, instances: list[Instance], took_s: float) -> None:
-        self._loop.call_later(took_s, self._stepped, instances)
+        self._working = self._loop.call_later(took_s, self._stepped, instances)
+        self._look_whether_cancelled()
 
     def _stepped(self, instances: list[Instance]) -> None:
+        self._working = None
         if self.is_dead:
             return
         acts = {act for _, act, _ in instances}
@@ -257,7 +292,7 @@ class SimulatedRunner:
         if code != 0 and self.is_ready:
             cause = "killed" if code == -9 else "crashed"
             if self.was_killed:
-                cause = "hung"
+                cause = "cancelled" if self._was_unwanted else "hung"
             nonces = self._had()
             if nonces or cause != "hung":  # else it took too long to be taken into service
                 now = self._loop.time()
