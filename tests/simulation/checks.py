@@ -228,6 +228,7 @@ class Checks:
         for pooled in self._world.pools():
             if len(pooled.pool._runners.slots) > pooled.model.max_runners:
                 self.problem(f"{pooled.life} has more than {pooled.model.max_runners} runners")
+            self.jobs.look_at(pooled)
             if pooled.part.process.state != "up" or not pooled.pool._waiting:
                 continue
             free = [slot for slot in pooled.pool._runners.slots if has_room(slot)]

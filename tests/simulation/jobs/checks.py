@@ -8,18 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from modelyard.jobs.job import Leased
 from modelyard.jobs.pump import LEASE_S, RENEW_S
+from modelyard.pool.interfaces import CANCEL_GRACE_S
 from tests.simulation.allowed import QUIET_FAULTS
+from tests.simulation.faults import LOADS
 from tests.simulation.jobs.clients import Submitted, right_answer
 from tests.simulation.jobs.database import ENDS, Step
 from tests.simulation.jobs.office import EXPIRES_S, MAX_ATTEMPTS
 from tests.simulation.part import EPOCH
+from tests.simulation.schedule import FaultKind
 
 if TYPE_CHECKING:
+    from tests.simulation.pooled import Pooled
     from tests.simulation.world import World
 
-DATABASE_FAULTS = {"database_away", "database_dumb"}
+DATABASE_FAULTS: set[FaultKind] = {"database_away", "database_dumb"}
 LOSE_LEASES = {"kill_gateway", "freeze_gateway", *DATABASE_FAULTS}
 """Faults under which a lease may run out."""
+
+TELL_ALL_THE_SAME = QUIET_FAULTS | DATABASE_FAULTS | {*LOADS, "kill_runner"}
+"""Faults under which a worker is told that a job was cancelled, if later."""
 
 TELL_S = RENEW_S + 1.0  # until a gateway knows that a job that it runs was cancelled elsewhere
 
@@ -30,6 +37,24 @@ class JobChecks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._attempts: Counter[str] = Counter()
+
+    def look_at(self, pooled: Pooled) -> None:
+        """See that no runner goes on for long with what was cancelled."""
+        world = self._world
+        away = [s.until for s in world.faults if s.fault.kind in DATABASE_FAULTS]
+        lossy = [s.until for s in world.faults if s.fault.kind not in TELL_ALL_THE_SAME]
+        since = world.loop.time() - TELL_S - CANCEL_GRACE_S - 1.0
+        cancelled = {
+            one.ask.nonce
+            for one in world.ledger.jobs
+            if one.cancelled_at < since and one.accepted_at > max(lossy, default=0.0)
+        }
+        if not cancelled or max(away, default=0.0) > since:
+            return
+        for runner in pooled.launcher.live:
+            running = set(runner.is_running())
+            if running and running <= cancelled:
+                world.checks.problem(f"{pooled.life} goes on with {running}, all cancelled")
 
     def on_leased(self, holder: str, leased: Sequence[Leased]) -> None:
         """See that each lease is another attempt, and that none is given twice."""

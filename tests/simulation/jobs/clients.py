@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ class Submitted:
     Attributes:
         uid: Its name, once it is accepted.
         tries: How often it was submitted.
+        accepted_at: When it was accepted.
         is_cancelled: Whether a cancellation was confirmed.
+        cancelled_at: When it was confirmed.
         was_cancelling: Whether one was asked for.
     """
 
@@ -40,6 +43,7 @@ class Submitted:
         self.codes: list[str] = []
         self.tries = 0
         self.is_cancelled = self.was_cancelling = False
+        self.accepted_at = self.cancelled_at = math.inf
 
 
 class Client:
@@ -101,7 +105,7 @@ class Client:
         uid = msgspec.json.decode(body)["id"]
         if one.uid and uid != one.uid:
             self._world.checks.problem(f"job {one.ask.id} was kept as {one.uid} and {uid}")
-        one.uid = uid
+        one.uid, one.accepted_at = uid, self._world.loop.time()
         self._world.log(f"client got job {one.ask.id}: accepted as {uid}")
         if one.ask.cancel_after_s is not None and not one.was_cancelling:
             self._world.loop.call_later(one.ask.cancel_after_s, self._cancel)
@@ -120,7 +124,9 @@ class Client:
         except (BookAway, RequestError):
             self._world.loop.call_later(AGAIN_S, self._cancel)
             return
-        self.submitted.is_cancelled = self.submitted.is_cancelled or is_cancelled
+        if is_cancelled:
+            self.submitted.is_cancelled = True
+            self.submitted.cancelled_at = self._world.loop.time()
 
 
 def right_answer(world: World, ask: JobAsk) -> bytes:

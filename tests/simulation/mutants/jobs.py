@@ -99,4 +99,11 @@ JOBS: tuple[Mutant, ...] = (
         "pass",
         seed=286,
     ),
+    one(
+        "a runner goes on with what was cancelled",
+        "pool.serial:SerialSlot.is_unwanted",
+        "return now >= self._unwanted_until",
+        "return False",
+        seed=340,
+    ),
 )
