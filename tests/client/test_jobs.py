@@ -103,7 +103,7 @@ def test_events_are_the_job_at_each_change(client: Client, tmp_path: Path) -> No
     for info in job:
         states.append(info.state)
         Path(f"{diary}.go").touch()
-    assert states == ["running", "succeeded"]
+    assert list(dict.fromkeys(states)) == ["running", "succeeded"]  # progress is a change too
 
 
 def test_the_same_with_asyncio(server: Server) -> None:

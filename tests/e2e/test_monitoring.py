@@ -23,7 +23,7 @@ from tests.support.broker import Broker
 from tests.support.ports import free_port
 from tests.support.prometheus import SHIPPED, Prometheus, pod
 from tests.support.releases import run
-from tests.support.server import ROOT, Member, wait_until
+from tests.support.server import MODELYARD, ROOT, Member, wait_until
 
 STACK = SHIPPED.parent
 MONITORING = STACK.parent
@@ -64,6 +64,21 @@ def broken(folder: Path) -> Path:
     return folder
 
 
+def watch_drift(folder: Path) -> Path:
+    """Write a payload log's settings, and a reference that the requests are compared with."""
+    sample = folder / "sample.jsonl"
+    rows = [[5.1, 3.5, 1.4, number / 1000] for number in range(200)]
+    sample.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    made = [MODELYARD, "drift", "profile", str(sample), "-o", str(folder / "reference.json")]
+    subprocess.run(made, check=True)
+    settings = folder / "payload-log.toml"
+    settings.write_text(
+        'url = "payloads"\nrate = 1.0\nchunk_s = 0.1\n[drift]\nwindow = 50\nleast = 50\n'
+        '[models.fast_iris_model]\nreference = "reference.json"\n'
+    )
+    return settings
+
+
 def load(gateway: Member, stop: threading.Event) -> None:
     """Ask all the while, well and badly, so that every metric has something to tell."""
     for number in count(1):
@@ -96,6 +111,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Member, 
         url = f"http://127.0.0.1:{port}"
         kept = {"MODELYARD_STATE_FOLDER": str(folder / "state")}
         run(kept, "store", "upgrade")
+        kept["MODELYARD_PAYLOAD_LOG_FILE"] = str(watch_drift(folder))
         gateway = start(stack, broker, "gateway", MODELYARD_PROMETHEUS_URL=url, **kept)
         models = [ROOT / "models" / "fast_iris_model", broken(folder / "broken_model")]
         workers = [start(stack, broker, "worker", model) for model in models]

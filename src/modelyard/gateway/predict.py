@@ -72,8 +72,7 @@ class PredictEndpoint:
     ) -> None:
         self._note_answer = metrics.answered
         self.jobs: Submitting | None = None
-        self.sticky_header = sticky_header.encode("ascii")
-        self.cors = cors
+        self.sticky_header, self.cors = sticky_header.encode("ascii"), cors
         self._gate, self._dispatch = gate, dispatch
         self.budget = Budget(max_bodies_bytes)
         self._max_body_bytes, self._clock = max_body_bytes, clock
@@ -152,7 +151,7 @@ class PredictEndpoint:
         try:
             return self._start(asked, self._read(plan, body))
         except Exception as error:
-            self._fail(asked, error)
+            self._fail(asked, error, None)
             return None
 
     def refuse(
@@ -172,10 +171,11 @@ class PredictEndpoint:
         self._answer_problem(asked, error, None)
 
     def _start(self, asked: Asked, ask: Ask) -> Begun:
-        plan, answered = asked.plan, partial(self._on_answered, asked)
+        plan = asked.plan
         if ask.timeout_s is not None and ask.timeout_s > (cap_s := self._dispatch.timeout_cap_s):
             respond = with_lines(b"x-timeout-s: %g\r\n" % cap_s, asked.respond)
             asked = asked._replace(respond=respond)
+        answered = partial(self._on_answered, asked)
         principal = None
         if (gate := self._gate) is not None:
             principal = gate.check_prediction(plan.credential, asked.host, ask.model_name)
@@ -257,7 +257,7 @@ class PredictEndpoint:
                 kept = min(room, len(memoryview(ask.input_data)))
                 call.watch(lambda _: self.budget.give_back(kept))
         except Exception as error:
-            preparing.become(self._fail(asked, error))
+            preparing.become(self._fail(asked, error, None))
         self.budget.give_back(room - kept)
 
     def _on_given_up(self, asked: Asked, error: RequestError) -> None:
@@ -316,5 +316,5 @@ class PredictEndpoint:
             fields = {"id": asked.request_id, "model": str(target), "code": code}
             log.info("request", extra={**fields, "seconds": seconds, **self._more_of(asked)})
 
-    def _more_of(self, asked: Asked) -> dict[str, str]:  # in its line of the log
-        return {}
+    def _more_of(self, _: Asked) -> dict[str, str]:
+        return {}  # for its line of the log
