@@ -75,7 +75,7 @@ def read_archive(source: Path | io.BytesIO, shown: str) -> io.BytesIO:
         raise ArtefactError(
             f"{shown} is no program that torch.export has saved, or is damaged"
         ) from (error)
-    except (OSError, NotImplementedError, RecursionError) as error:
+    except (OSError, RuntimeError) as error:  # a RuntimeError: it is encrypted, for one
         raise ArtefactError(f"{shown} cannot be read, or is damaged") from error
 
 
