@@ -43,18 +43,18 @@ class RequestSpans:
         self, record: Record, *, rate: float, slow_s: float, chance: Random, wall_clock: WallClock
     ) -> None:
         self._record = record
-        self._rate = rate
-        self._slow_s = slow_s
-        self._chance = chance.random
+        self.rate, self.slow_s, self.chance = rate, slow_s, chance.random
         self._ids = Ids(chance)
         self._wall_clock = wall_clock
         self._parents: dict[str, str] = {}  # the caller's span, by our own ``traceparent``
 
     def begin(self, who: Who) -> Who:
-        """Return what is passed on with a request: if it is traced, its own span as the parent."""
+        """Return what is passed on with a request that was chosen, or says itself whether it is
+        traced: if so, its own span as the parent.
+        """
         parent = parent_of(who.trace) if who.trace else None
         if parent is None:
-            if self._chance() >= self._rate:
+            if who.trace and self.chance() >= self.rate:  # else that was asked before
                 return who
             context, parent_id = Context(self._ids.trace(), self._ids.span()), ""
         elif parent.is_sampled:
@@ -74,7 +74,7 @@ class RequestSpans:
         known = parent_of(who.trace) if who.trace else None
         if not is_late and known is not None:
             context, parent_id = known.context, self._parents.pop(who.trace, "")
-        elif code in FAULTS or 0 < self._slow_s < seconds:
+        elif code in FAULTS or 0 < self.slow_s < seconds:
             trace_id, parent_id = (self._ids.trace(), "") if known is None else known.context
             context = Context(trace_id, self._ids.span())
         else:
@@ -127,12 +127,15 @@ class TracedEndpoint(PredictEndpoint):
     def __init__(self, *, spans: RequestSpans, metrics: TracedMetrics, **of_endpoint: Any) -> None:
         super().__init__(metrics=metrics, **of_endpoint)
         self._metrics = metrics
+        self._chance, self._rate, self._slow_s = spans.chance, spans.rate, spans.slow_s
         self._spans = spans
         self._call: ClientCall | None = None  # the one that is being answered
         self._refused: Who | None = None  # of the request that is being refused
 
     def _start(self, asked: Asked, ask: Ask) -> Begun:
         plan = asked.plan
+        if not plan.who.trace and self._chance() >= self._rate:
+            return super()._start(asked, ask)
         if plan.who.since or plan.order is not None:  # a job is answered later, by another request
             return super()._start(asked, ask)
         who = self._spans.begin(plan.who)
@@ -156,6 +159,8 @@ class TracedEndpoint(PredictEndpoint):
 
     def _note(self, asked: Asked, target: Target | None, code: str, seconds: float) -> None:
         super()._note(asked, target, code, seconds)
+        if code == "ok" and not (asked.plan.who.since or self._slow_s):
+            return
         who, self._refused = self._refused or asked.plan.who, None
         # Of an answer in pieces ``seconds`` is the time to the first of them.
         span = self._spans.end(asked, who, target, code, self._clock() - asked.started)
