@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelyard.cli.mistakes import UsageError
-
-Schema = dict[str, Any]
+from modelyard.core.json_types import Schema, kinds_of, resolve
 
 _TEXTS = (".csv", ".json")
 
@@ -65,8 +64,8 @@ def read_rows(text: str, *, schema: Schema, source: str) -> list[Any]:
         UsageError: A cell is not what the schema says; the text names row and column.
     """
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    wanted = _resolve(schema.get("items", {}), schema)
-    kinds = _kinds(wanted, schema)
+    wanted = resolve(schema.get("items", {}), schema)
+    kinds = kinds_of(wanted, schema)
     if "object" in kinds:
         return _objects(rows, wanted, schema, source)
     is_list = "array" in kinds
@@ -106,7 +105,7 @@ def _objects(rows: list[list[str]], wanted: Schema, document: Schema, source: st
 
 
 def _value(cell: str, schema: Schema, document: Schema, column: str) -> Any:
-    kinds = _kinds(schema, document)
+    kinds = kinds_of(schema, document)
     if not cell and "null" in kinds:
         return None
     if "string" in kinds and not kinds & {"number", "integer", "boolean"}:
@@ -120,20 +119,3 @@ def _value(cell: str, schema: Schema, document: Schema, column: str) -> Any:
         if "string" in kinds or not kinds:
             return cell
         raise ValueError(f"{column}: {cell!r} is no {' or '.join(sorted(kinds))}") from None
-
-
-def _resolve(schema: Schema, document: Schema) -> Schema:
-    while "$ref" in schema:
-        schema = document["$defs"][schema["$ref"].rpartition("/")[2]]
-    return schema
-
-
-def _kinds(schema: Schema, document: Schema) -> set[str]:
-    """Return the JSON types that ``schema`` allows; none where it says nothing."""
-    schema = _resolve(schema, document)
-    if "anyOf" in schema:
-        return set().union(*(_kinds(choice, document) for choice in schema["anyOf"]))
-    if "enum" in schema:
-        return {"string" if isinstance(value, str) else "integer" for value in schema["enum"]}
-    kinds = schema.get("type", [])
-    return {kinds} if isinstance(kinds, str) else set(kinds)

@@ -30,11 +30,8 @@ from modelyard.jobs.bulk.order import FORMATS, MEDIA_TYPES, Format, Order
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.job import Job
 
-LONGEST_WAIT_S = 60.0
-MOST_LISTED = 1000
 MOST_QUESTION_BYTES = 64 << 10
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _TYPES: dict[str, Format] = {
     **{media_type: kind for kind, media_type in MEDIA_TYPES.items()},
     "application/jsonl": "jsonl",
@@ -42,7 +39,6 @@ _TYPES: dict[str, Format] = {
     "application/x-parquet": "parquet",
     "application/vnd.apache.arrow.file": "arrow",
 }
-Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)]
 Model = Annotated[str | None, Query(pattern=NAME_PATTERN.replace(r"\Z", "$"))]
 
 

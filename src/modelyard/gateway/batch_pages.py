@@ -16,14 +16,13 @@ from modelyard.access.gate import Gate
 from modelyard.core.errors import (
     Conflict,
 )
-from modelyard.core.names import NAME_PATTERN
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.batch_answers import (
     BatchAnswer,
     BatchList,
     batch_answer,
 )
-from modelyard.gateway.batch_making import add_making
+from modelyard.gateway.batch_making import Model, add_making
 from modelyard.gateway.job_access import find_job, may_see, principal_of, tenant_of, unknown
 from modelyard.gateway.job_answers import answers, json_answer
 from modelyard.gateway.openapi import problem_responses
@@ -34,18 +33,8 @@ from modelyard.jobs.job import Job, JobState, Question
 
 LONGEST_WAIT_S = 60.0
 MOST_LISTED = 1000
-MOST_QUESTION_BYTES = 64 << 10
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
-_TYPES: dict[str, Format] = {
-    **{media_type: kind for kind, media_type in MEDIA_TYPES.items()},
-    "application/jsonl": "jsonl",
-    "application/x-jsonlines": "jsonl",
-    "application/x-parquet": "parquet",
-    "application/vnd.apache.arrow.file": "arrow",
-}
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)]
-Model = Annotated[str | None, Query(pattern=NAME_PATTERN.replace(r"\Z", "$"))]
 
 
 def make_batches_router(

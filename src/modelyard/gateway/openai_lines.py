@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from modelyard.core.call import Call, Outcome
+from modelyard.core.call import Outcome
 from modelyard.core.clock import Clock
 from modelyard.core.errors import (
     BY_CODE,
@@ -28,7 +28,15 @@ from modelyard.gateway.embeddings import EmbeddingsDoor
 from modelyard.gateway.openai import KINDS, CompletionsDoor
 from modelyard.gateway.openai_errors import error_document
 from modelyard.gateway.problems import STATUS
-from modelyard.jobs.bulk.asking import ACCIDENTS, ATTEMPTS, PAUSE_S, Answered, start_alone
+from modelyard.jobs.bulk.asking import (
+    ACCIDENTS,
+    ATTEMPTS,
+    PAUSE_S,
+    Answer,
+    Answered,
+    PieceSender,
+    start_alone,
+)
 from modelyard.jobs.bulk.chunks import Lines
 from modelyard.jobs.bulk.order import Order, RowFailure
 from modelyard.jobs.bulk.pieces import Piece
@@ -57,68 +65,35 @@ class _Heard(NamedTuple):
     ask: Heard
 
 
-class LineAsker:
-    """Answers lines. See ``run.Asker``.
+class LineAsker(PieceSender):
+    """Answers lines; the outcome of each is the line of its answer.
 
     Args:
-        dispatch: Answers them.
+        dispatch, job, room, clock: See ``PieceSender``.
         order: Says which endpoint all of them are for.
-        job: That they are of.
-        room: Says when one more may be sent.
-        clock: Deadlines are readings of it.
     """
 
     def __init__(
         self, dispatch: Dispatch, order: Order, job: Leased, room: Room, *, clock: Clock
     ) -> None:
-        self._dispatch = dispatch
+        super().__init__(dispatch, job, room, clock=clock)
         self._endpoint = order.endpoint
-        self._job = job
-        self._room = room
-        self._clock = clock
         path = order.endpoint.encode()
         self._door: Door = EmbeddingsDoor() if path == EMBEDDINGS else CompletionsDoor(KINDS[path])
-        self._calls: set[Call] = set()
 
-    async def has_room(self) -> None:
-        """See ``Asker``."""
-        await self._room.wait()
-
-    def send(self, piece: Piece) -> asyncio.Future[tuple[Outcome, float]]:
-        """See ``Asker``. The outcome is the line of the answer."""
-        answer: asyncio.Future[tuple[Outcome, float]]
-        answer = asyncio.get_running_loop().create_future()
-        self._room.enter()
-        try:
-            heard = self._hear(piece.body[1:-1])
-            request_id = f"{self._job.uid}-{piece.numbers[0]}"
-            call = start_alone(
-                self._dispatch,
-                Ask(
-                    self._job.model,
-                    heard.ask.input_data,
-                    self._job.version,
-                    heard.ask.timeout_s,
-                    "low",
-                ),
-                partial(self._on_answered, answer, heard, request_id),
-                request_id,
-                job=self._job,
-                clock=self._clock,
-                form=self._door.form,
-            )
-            if call.outcome is None:
-                self._calls.add(call)
-                call.watch(self._calls.discard)
-        except RequestError as error:
-            self._room.leave()
-            answer.set_result((error, 0.0))
-        return answer
-
-    def give_up(self) -> None:
-        """See ``Asker``."""
-        for call in list(self._calls):
-            call.settle(GivenUp("the run goes on elsewhere, or is no longer wanted"))
+    def _start(self, piece: Piece, answer: Answer) -> ClientCall:
+        heard = self._hear(piece.body[1:-1])
+        job, ask = self._job, heard.ask
+        request_id = f"{job.uid}-{piece.numbers[0]}"
+        return start_alone(
+            self._dispatch,
+            Ask(job.model, ask.input_data, job.version, ask.timeout_s, "low"),
+            partial(self._on_answered, answer, heard, request_id),
+            request_id,
+            job=job,
+            clock=self._clock,
+            form=self._door.form,
+        )
 
     async def settle(self, piece: Piece, outcome: Outcome, model_s: float) -> Answered:
         """See ``Asker``."""
@@ -167,7 +142,7 @@ class LineAsker:
 
     def _on_answered(
         self,
-        answer: asyncio.Future[tuple[Outcome, float]],
+        answer: Answer,
         heard: _Heard,
         request_id: str,
         call: ClientCall,

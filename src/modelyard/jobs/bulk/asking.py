@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -43,6 +44,10 @@ _AWAY = (Unavailable, ModelNotFound, VersionNotFound)
 _FOR_EVER = (InvalidInput, Malformed, TooLarge, CallsTooDeep)
 
 
+Answer = asyncio.Future[tuple[Outcome, float]]
+"""The outcome of a piece, and seconds of the model's time."""
+
+
 class Answered(NamedTuple):
     """What came of a piece: outputs, each with the rows that it answers, and the other rows.
 
@@ -54,8 +59,8 @@ class Answered(NamedTuple):
     model_s: float
 
 
-class RowAsker:
-    """Answers pieces of rows: each is one request. See ``run.Asker``.
+class PieceSender(ABC):
+    """Sends the pieces of one run; see ``run.Asker``.
 
     Args:
         dispatch: Answers them.
@@ -75,22 +80,12 @@ class RowAsker:
         """See ``run.Asker``."""
         await self._room.wait()
 
-    def send(self, piece: Piece) -> asyncio.Future[tuple[Outcome, float]]:
+    def send(self, piece: Piece) -> Answer:
         """See ``run.Asker``."""
-        answer: asyncio.Future[tuple[Outcome, float]]
-        answer = asyncio.get_running_loop().create_future()
+        answer: Answer = asyncio.get_running_loop().create_future()
         self._room.enter()
-        job = self._job
-        ask = Ask(job.model, msgspec.Raw(piece.body), job.version, job.timeout_s, "low")
         try:
-            call = start_alone(
-                self._dispatch,
-                ask,
-                partial(self._on_answered, answer),
-                f"{job.uid}-{piece.mark.row}",
-                job=job,
-                clock=self._clock,
-            )
+            call = self._start(piece, answer)
             if call.outcome is None:
                 self._calls.add(call)
                 call.watch(self._calls.discard)
@@ -104,7 +99,30 @@ class RowAsker:
         for call in list(self._calls):
             call.settle(GivenUp("the run goes on elsewhere, or is no longer wanted"))
 
-    def _on_answered(self, answer: asyncio.Future[tuple[Outcome, float]], call: ClientCall) -> None:
+    @abstractmethod
+    def _start(self, piece: Piece, answer: Answer) -> ClientCall:
+        """Begin to answer a piece; ``answer`` gets the outcome, and the model's seconds.
+
+        Raises:
+            RequestError: It cannot be.
+        """
+
+
+class RowAsker(PieceSender):
+    """Answers pieces of rows: each is one request."""
+
+    def _start(self, piece: Piece, answer: Answer) -> ClientCall:
+        job = self._job
+        return start_alone(
+            self._dispatch,
+            Ask(job.model, msgspec.Raw(piece.body), job.version, job.timeout_s, "low"),
+            partial(self._on_answered, answer),
+            f"{job.uid}-{piece.mark.row}",
+            job=job,
+            clock=self._clock,
+        )
+
+    def _on_answered(self, answer: Answer, call: ClientCall) -> None:
         assert call.outcome is not None
         model_s = call.instance_s * call.instances if call.instance_s else 0.0
         if model_s:

@@ -15,9 +15,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from modelyard.core.errors import InvalidInput
+from modelyard.core.json_types import Schema, kinds_of, resolve
 
 Kind = Literal["object", "list", "value"]
-Schema = dict[str, Any]
 _SIMPLE = {"number", "integer", "boolean", "null", "array", "object"}
 _to_json = msgspec.json.Encoder().encode
 
@@ -43,15 +43,15 @@ class Shape(NamedTuple):
 def shape_of(schema: bytes) -> Shape:
     """Return what an instance is, from the schema of a list of them."""
     document: Schema = json.loads(schema or b"{}")
-    wanted = _resolve(_resolve(document, document).get("items", {}), document)
-    kinds = _kinds(wanted, document)
+    wanted = resolve(resolve(document, document).get("items", {}), document)
+    kinds = kinds_of(wanted, document)
     if "object" in kinds:
         properties = wanted.get("properties", {})
-        fields = {name: _kinds(one, document) for name, one in properties.items()}
+        fields = {name: kinds_of(one, document) for name, one in properties.items()}
         return Shape("object", fields, frozenset(wanted.get("required", ())), frozenset(), None)
     if "array" in kinds:
         least, most = wanted.get("minItems"), wanted.get("maxItems")
-        cell = _kinds(wanted.get("items", {}), document)
+        cell = kinds_of(wanted.get("items", {}), document)
         return Shape("list", {}, frozenset(), cell, most if least == most else None)
     return Shape("value", {}, frozenset(), kinds, None)
 
@@ -203,21 +203,3 @@ def _number(cell: str, column: str) -> float:
 def _told(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:20]))
     return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-def _resolve(schema: Schema, document: Schema) -> Schema:
-    while "$ref" in schema:
-        schema = document["$defs"][schema["$ref"].rpartition("/")[2]]
-    return schema
-
-
-def _kinds(schema: Schema, document: Schema) -> frozenset[str]:
-    """Return the JSON types that a schema allows; none where it says nothing."""
-    schema = _resolve(schema, document)
-    if "anyOf" in schema:
-        none: frozenset[str] = frozenset()
-        return none.union(*(_kinds(choice, document) for choice in schema["anyOf"]))
-    if "enum" in schema:
-        return frozenset("string" if isinstance(one, str) else "integer" for one in schema["enum"])
-    kinds = schema.get("type", [])
-    return frozenset((kinds,) if isinstance(kinds, str) else kinds)
