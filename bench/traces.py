@@ -18,8 +18,8 @@ from bench.peers.modelyard import MEMORY_OFF, OFF, Caching, Cluster, Embedded
 from bench.peers.system import System
 from bench.processes import ServerError
 from bench.report import report
-from bench.rows import Limit, Row, row
-from bench.turns import CASES, Turns, all_running, measure_in_turns, ratios
+from bench.rows import Row, row
+from bench.turns import Turns, all_running, compare_pairs, measure_in_turns
 from tests.support.collector import Collector
 
 MOST = 1.02
@@ -51,14 +51,7 @@ def _measure_both() -> Iterator[Row]:
         running = stack.enter_context(all_running(pairs, logs))
         measure_in_turns(running, Turns(), book)
         yield row("spans that came to the collector", [len(collector.spans)], "{:,.0f}")
-    for case in CASES:
-        for shape in ("embedded", "cluster"):
-            plain = f"Modelyard {shape}"
-            limit = Limit("≤", MOST) if case.connections == 64 else None
-            values = ratios(book, case, plain + TITLE, plain, measure="cpu")
-            yield row(
-                f"{shape}, {case.title}: processor, with traces / without", values, "{:.3f}", limit
-            )
+    yield from compare_pairs(book, title=TITLE, what="traces", most=MOST)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from bench.peers.samples import instance_of
 from bench.peers.system import Running, System
 from bench.peers.told import Told
 from bench.processes import cpu_s_of
-from bench.rows import tell
+from bench.rows import Limit, Row, row, tell
 
 MODEL = "iris"
 SCENARIO = "turns"
@@ -143,3 +143,18 @@ def _part_of(process: psutil.Process) -> str:
     words = " ".join(process.cmdline()[:1]).split()
     is_ours = len(words) > 1 and words[0] == "modelyard:" and words[1] in PARTS
     return words[1] if is_ours else ""
+
+
+def compare_pairs(book: Book, *, title: str, what: str, most: float) -> Iterator[Row]:
+    """Give the processor time of both shapes with something, beside that without.
+
+    ``title``: what the systems with it have after their name; ``what``: it, in words; ``most``: the
+    limit at 64 connections.
+    """
+    for case in CASES:
+        for shape in ("embedded", "cluster"):
+            plain = f"Modelyard {shape}"
+            limit = Limit("≤", most) if case.connections == 64 else None
+            values = ratios(book, case, plain + title, plain, measure="cpu")
+            compared = f"{shape}, {case.title}: processor, with {what} / without"
+            yield row(compared, values, "{:.3f}", limit)
