@@ -47,6 +47,9 @@ async def test_a_model_that_cannot_be_loaded_refuses_and_is_tried_again_ever_mor
             await found.pass_time(0.01)
             await found.runners[tries].fail("no such file")
             backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+        for _ in range(1100):  # for more than nine hours
+            await found.pass_time(LONGEST_BACKOFF_S)
+            await found.runners[-1].fail("no such file")
         await found.pass_time(LONGEST_BACKOFF_S)
         await found.runners[-1].load()
         assert (found.state, found.pool.failed_loads) == ("ready", 0)
@@ -60,6 +63,21 @@ async def test_a_runner_that_ends_while_it_loads_is_tried_again_twice_at_once() 
         assert len(found.runners) == 3
         assert found.state.startswith("failed: the runner ended while it loaded the model: killed")
         assert found.metrics.lost == ["crashed", "crashed", "load_failed"]
+
+
+async def test_runners_that_crash_by_themselves_are_started_ever_more_rarely() -> None:
+    async with pooling() as found:
+        for number in range(3):
+            await found.runners[number].load()
+            await found.runners[number].end(CRASHED)
+        waiting = await found.ask()
+        assert (len(found.runners), found.state) == (3, "recovering: exit code 7")
+        await found.pass_time(FIRST_BACKOFF_S)
+        await found.runners[3].load()
+        await found.runners[3].end(CRASHED)  # with a request: it may have been that
+        await found.runners[4].load()
+        await found.runners[4].answer(b"a")
+        assert waiting.outcome == b"a"
 
 
 async def test_a_load_may_take_so_long() -> None:

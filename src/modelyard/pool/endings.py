@@ -13,12 +13,16 @@ FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class Ending(NamedTuple):
-    """How a runner ended. ``told``: what callers are told instead of ``how``, if not empty."""
+    """How a runner ended, ``lived_s`` seconds after it was ready, if it was.
+
+    ``told``: what callers are told instead of ``how``, if not empty.
+    """
 
     cause: Cause
     how: str
     told: str = ""
     was_ready: bool = False
+    lived_s: float = 0.0
     last_lines: tuple[str, ...] = ()
 
 
@@ -46,7 +50,9 @@ class Lost(NamedTuple):
         if self.batch:
             fields["ids"] = [call.request.id for call in self.batch]
         if self.failed_loads:
-            fields |= {"failed_loads": self.failed_loads, "retry_in_s": self.retry_s}
+            fields["failed_loads"] = self.failed_loads
+        if self.failed_loads or self.retry_s:
+            fields["retry_in_s"] = self.retry_s
         if self.last_lines and not self.is_repeated:
             fields["last_lines"] = list(self.last_lines)
         return fields

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 QUICK_RETRIES = 2
+SHORT_LIFE_S = 10.0  # a runner that ends so soon, with nothing to do, ends by itself
 UNLOAD_GRACE_S = 5.0
 
 
@@ -150,19 +151,24 @@ class Slot(ABC):
 
         A runner that had been ready is replaced at once. If one ends while it loads, for example
         because it was killed, it is retried twice at once; after that the load counts as failed,
-        and retries back off.
+        and retries back off. So do those after a third runner in a row that crashed, soon after it
+        was ready and with nothing to do.
         """
-        failures = 0
+        failures = short_lives = 0
         while not self._leaving.is_set():
             ending = await self._run_one()
             failures = 0 if ending.was_ready else failures + 1
             is_failed = ending.cause == "load_failed" or failures > QUICK_RETRIES
             cause = "load_failed" if is_failed else ending.cause
             is_repeated = not ending.was_ready and self._repeats.failed(ending.how)
-            backoff_s = 0.0
-            if is_failed:
-                backoff_s = min(FIRST_BACKOFF_S * 2 ** (failures - 1), LONGEST_BACKOFF_S)
             batch, ahead = self._take_all()
+            if ending.was_ready:
+                is_short = ending.lived_s < SHORT_LIFE_S and cause == "crashed" and not batch
+                short_lives = short_lives + 1 if is_short else 0
+            backoff_s = 0.0
+            if is_failed or short_lives > QUICK_RETRIES:
+                doublings = failures - 1 if is_failed else short_lives - QUICK_RETRIES - 1
+                backoff_s = min(math.ldexp(FIRST_BACKOFF_S, min(doublings, 10)), LONGEST_BACKOFF_S)
             if batch or not self._leaving.is_set():
                 lost = Lost(
                     batch=batch,
@@ -178,7 +184,7 @@ class Slot(ABC):
                 if self._spans is not None:
                     self._spans.lost(batch, ahead, began=self.started, how=ending.how)
                 self._owner.on_lost(self, lost)
-            if is_failed:
+            if backoff_s:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._leaving.wait(), backoff_s)
         self._owner.on_left(self)
@@ -200,12 +206,14 @@ class Slot(ABC):
             problem = await self._open(runner, ended)
             if problem is not None:
                 return problem
+            ready_at = self._clock()
             code = await ended
             cause: Cause = "killed" if code in FROM_OUTSIDE else "crashed"
             return Ending(
                 self._killed_for or cause,
                 describe(code),
                 was_ready=True,
+                lived_s=self._clock() - ready_at,
                 last_lines=tuple(runner.last_lines()),
             )
         finally:
