@@ -91,19 +91,18 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
         if path.endswith(end):
             body = {field: body[field] for field in fields}
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return httpx.request(
+    return server.http.request(
         method,
-        server.url + path,
+        path,
         json=body if method == "POST" or (method == "PUT" and path.startswith("/jobs/")) else None,
         headers=headers,
-        timeout=PATIENCE_S,
     )
 
 
 def wait_until_known(server: Server, key: str) -> None:
     """Wait until the server has read a new key."""
     headers = {"x-api-key": key}
-    wait_until(lambda: httpx.get(server.url + "/v2", headers=headers).is_success, what="the key")
+    wait_until(lambda: server.http.get("/v2", headers=headers).is_success, what="the key")
 
 
 def routes(server: Server) -> list[tuple[str, str]]:
@@ -136,7 +135,7 @@ def test_without_a_valid_key_nothing_but_probes_is_open(server: Server) -> None:
             else:
                 assert answer.status_code == 401, (method, path)
                 assert answer.headers["www-authenticate"] == "Bearer"
-    assert httpx.get(server.url + "/readyz").json()["models"] == {}
+    assert server.http.get("/readyz").json()["models"] == {}
 
 
 def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
@@ -574,7 +573,7 @@ def test_requests_in_flight_may_be_limited(server: Server, keys: Keys) -> None:
 
     def late(milliseconds: int) -> int:
         body = {"model_name": OWN, "input_data": [{"name": "late", "age": milliseconds}]}
-        return httpx.post(f"{server.url}/predict", json=body, headers=headers).status_code
+        return server.http.post("/predict", json=body, headers=headers).status_code
 
     with ThreadPoolExecutor(4) as pool:
         statuses = list(pool.map(late, [700, 701, 702, 703]))

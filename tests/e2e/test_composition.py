@@ -133,8 +133,7 @@ def test_a_bad_instance_does_not_spoil_those_of_others(chain: Server) -> None:
 def test_all_go_on_though_every_runner_is_taken_by_one_that_waits(chain: Server) -> None:
     def ask(number: int) -> int:
         name = ("front", "middle", "leaf")[number % 3]
-        body = {"model_name": name, "input_data": [{"nonce": number, "seconds": 0.01}]}
-        return httpx.post(f"{chain.url}/predict", json=body, timeout=60).status_code
+        return chain.predict(name, [{"nonce": number, "seconds": 0.01}]).status_code
 
     with ThreadPoolExecutor(48) as threads:
         assert set(threads.map(ask, range(600))) == {200}

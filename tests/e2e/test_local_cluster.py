@@ -194,10 +194,11 @@ def wait_for_state(state: str, url: str) -> None:
     """Wait until a gateway says this of the fast model."""
 
     def is_so() -> bool:
-        (version,) = httpx.get(f"{url}/models/fast_iris_model").json()["versions"]
+        (version,) = http.get(f"{url}/models/fast_iris_model").json()["versions"]
         return bool(version["state"] == state)
 
-    wait_until(is_so, what=f"the fast model to be {state}")
+    with httpx.Client() as http:
+        wait_until(is_so, what=f"the fast model to be {state}")
 
 
 def test_ctrl_c_while_it_starts_leaves_nothing(stack: ExitStack) -> None:

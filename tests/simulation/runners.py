@@ -75,6 +75,7 @@ class SimulatedRunner:
         self._heard = 0.0
         self._waiting: deque[Batch | Stop | Leave] = deque()
         self._left_at = math.inf  # since when what it runs is cancelled
+        self._began = math.inf  # when it began what it runs
         self._working: asyncio.TimerHandle | None = None
         self.is_dead = self.is_ready = self.was_killed = self._was_unwanted = False
         self._batch: Batch | None = None
@@ -110,7 +111,9 @@ class SimulatedRunner:
     def kill(self) -> None:
         """End it now."""
         self.was_killed = True
-        self._was_unwanted = self._loop.time() - self._left_at > CANCEL_GRACE_S - 0.001
+        now = self._loop.time()
+        is_told = now - self._left_at > CANCEL_GRACE_S - 0.001
+        self._was_unwanted = is_told or (bool(self._waiting) and self._runs_cancelled_jobs(now))
         self._loop.call_later(0.0002, self._die, -9)
 
     async def wait(self) -> int:
@@ -199,6 +202,7 @@ class SimulatedRunner:
         self._model_s, self._sizes = 0.0, []
         self._outcomes = [b""] * len(batch.inputs)
         self._instances = []
+        self._began = self._loop.time()
         now = self._launcher.clock()
         good: list[int] = []
         for position, raw in enumerate(batch.inputs):
@@ -283,6 +287,14 @@ class SimulatedRunner:
     def _had(self) -> list[int]:
         """Give the nonces that it may be to blame for."""
         return [one[0] for some in self._instances for one in some or []]
+
+    def _runs_cancelled_jobs(self, now: float) -> bool:
+        """Tell whether that is all it runs. It is not told so while it has the next batch."""
+        jobs = {job.ask.nonce: job for job in self._launcher.ledger.jobs if job.was_cancelling}
+        return all(
+            nonce in jobs and now < self._began + jobs[nonce].ask.timeout_s  # else it hangs
+            for nonce in self._had()
+        )
 
     def _die(self, code: int) -> None:
         if self.is_dead:
