@@ -106,7 +106,11 @@ setup-cluster: ## Install RabbitMQ and Redis unless they are there
 	$(call system_package,redis-server,redis-server,The cluster)
 
 .PHONY: setup-test
-setup-test: setup-locust setup-cluster setup-deploy build/python.tar ## Install what the tests use and is not there: a browser, helm, …
+setup-test: setup-locust setup-deploy setup-system ## Install what the tests use and is not there: a browser, helm, …
+	@:
+
+.PHONY: setup-system
+setup-system: setup-cluster build/python.tar
 	$(call system_package,chromium chromium-browser google-chrome google-chrome-stable,chromium,The test of the pages)
 	$(call system_package,postgres pg_ctlcluster,postgresql,The tests of the store)
 	$(call system_package,promtool,prometheus,The tests of the monitoring)
@@ -176,8 +180,9 @@ cluster: .venv/.run setup-cluster ## Serve MODELS through RabbitMQ, with two gat
 .PHONY: test
 test: setup-dev setup-test ## Run the tests; ARGS goes to pytest
 	@# In the order of their names: files of many tests, which would come first, are the short ones.
+	@# One process more than CI has cores, since a test waits for a fifth of its time.
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS \
-	  $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	  $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-rabbitmq4
 test-rabbitmq4: setup-dev setup-cluster setup-deploy $(if $(MODELYARD_TEST_AMQP_URL),,$(RABBITMQ4)/.installed) ## Run what needs a broker on RabbitMQ 4 from DEBIAN (forky: 4.3; trixie: 4.0), as root
@@ -247,7 +252,13 @@ test-mlflow: setup build/mlflow/.done ## Import models from a real MLflow, which
 	@exec env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS build/mlflow/bin/pytest -W default tests/e2e/own_mlflow.py $(ARGS)
 
 .PHONY: check
-check: setup-dev setup-locust ## Format check, lint, types, layers, then the tests: what CI runs
+check: ## Format check, lint, types, layers, then the tests: what CI runs
+	@# What comes from elsewhere is installed in the meantime.
+	@$(MAKE) setup-system & system=$$!; $(MAKE) lint; code=$$?; wait $$system && exit $$code
+	@$(MAKE) test
+
+.PHONY: lint
+lint: setup-dev setup-locust ## Format check, lint, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(SOURCES)
@@ -258,7 +269,6 @@ check: setup-dev setup-locust ## Format check, lint, types, layers, then the tes
 	MYPYPATH=$(DASHBOARDS) $(BIN)/mypy $(DASHBOARDS)
 	MYPYPATH=k8s-config/locust $(BIN)/mypy --python-executable .venv-locust/bin/python k8s-config/locust
 	$(BIN)/lint-imports --no-logo
-	@$(MAKE) test
 
 # Tests that start no process. The one of costs traces by itself, and would end the measurement.
 WITHOUT_PROCESSES = tests/unit $(wildcard tests/simulation) --ignore tests/unit/test_hot_path_cost.py
