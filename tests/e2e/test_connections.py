@@ -214,7 +214,8 @@ async def test_a_small_input_in_a_large_body_does_not_keep_it(
         for line in lines:
             line.send(request)
         wait_until(lambda: served.metric("modelyard_in_flight") == 20, what="all of them")
-        assert psutil.Process(served.process.pid).memory_info().rss - before < 70 << 20
+        # All bodies are 140 MiB; each of its threads may hold one that is freed.
+        assert psutil.Process(served.process.pid).memory_info().rss - before < 100 << 20
         await asyncio.to_thread(Path(f"{diary}.go").touch)
         for line in lines:
             assert is_right(await line.answer(), 8)
