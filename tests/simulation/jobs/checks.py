@@ -101,9 +101,11 @@ def _judge_end(world: World, one: Submitted, row: Any, result: bytes | None) -> 
     if result is not None and result != right_answer(world, ask):
         problem(f"{name} has a wrong result: {result!r:.60}")
     allowed = {"succeeded"}
+    # It never ends in time, and others wait for its runner.
+    has_hopeless = any(job.ask.work_ms / 1000 > job.ask.timeout_s for job in world.ledger.jobs)
     if ask.act:
         allowed = {"failed"}
-    elif kinds - QUIET_FAULTS or ask.timeout_s < 10.0 or world.schedule.is_heavy:
+    elif kinds - QUIET_FAULTS or ask.timeout_s < 10.0 or world.schedule.is_heavy or has_hopeless:
         allowed.add("failed")
     if one.was_cancelling:
         allowed.add("cancelled")
