@@ -170,9 +170,12 @@ def run_load(
 
 
 def _traced() -> dict[str, str]:
-    """Give headers that differ in each request. A trace is that of W3C's Trace Context, level 1."""
+    """Give headers that differ in each request.
+
+    A trace is that of W3C's Trace Context, level 1; its caller does not record it, as with most.
+    """
     mine = f"{random.getrandbits(64):016x}"
-    return {"x-request-id": f"{mine}0{MARK}", "traceparent": f"00-{mine}0{MARK}-0{MARK}-01"}
+    return {"x-request-id": f"{mine}0{MARK}", "traceparent": f"00-{mine}0{MARK}-0{MARK}-00"}
 
 
 def _read(output: str) -> Seen:

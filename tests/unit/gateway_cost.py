@@ -44,7 +44,7 @@ DIGITS = "#fifteendigits#"
 
 EQUAL = ""
 DIFFERING = (
-    f"x-request-id: 9f0{DIGITS}\r\ntraceparent: 00-9f3b0a7d51c284e60{DIGITS}-0{DIGITS}-01\r\n"
+    f"x-request-id: 9f0{DIGITS}\r\ntraceparent: 00-9f3b0a7d51c284e60{DIGITS}-0{DIGITS}-00\r\n"
 )
 UNKNOWN = f"x-visit: {DIGITS}\r\n"  # of a header that might mean anything, so it is parsed
 
