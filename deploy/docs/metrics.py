@@ -12,7 +12,9 @@ _PAGE = """\
 <!-- Written by `make reference` from modelyard.telemetry and deploy/docs/metrics.py. -->
 
 What `/metrics` of a gateway and of a worker says, beside the `process_…` and `python_…` of the Prometheus library. Values of labels come
-from manifests and from the code, never from clients, so their number is bounded. Rules, alerts and dashboards on top of these:
+from manifests and from the code, never from clients, so their number is bounded. Metrics that
+[models have of their own](writing-a-model.md#metrics) are there as well: `model_` and the name that the model gives, with `model`, `version` and
+the model's own labels; no name of ours begins like that. Rules, alerts and dashboards on top of these:
 [monitoring](monitoring.md).
 
 | metric | kind | labels |
@@ -135,6 +137,11 @@ NOTES = {
     "modelyard_drift": Note(
         "as `modelyard_drift_detected`. `psi` and `ks` of few instances vary by chance.",
         "compare with the windows before.",
+    ),
+    "modelyard_model_metrics_dropped_total": Note(
+        "`invalid`: Prometheus does not allow a name, label, bucket or value. `other_kind`: the name is taken, maybe by another model, with another kind or other buckets. "
+        "`too_many`: a label has many values, such as ids. The log says which metric, once.",
+        "correct [the model](writing-a-model.md#metrics); its predictions are not touched.",
     ),
     "modelyard_callbacks_total": Note(
         "`again`: the receiver did not answer 2xx, and is asked later. `failed`: it was asked until the tries were used up.",

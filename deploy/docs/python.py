@@ -6,6 +6,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -48,6 +49,8 @@ def _of_module(module: ModuleType) -> Iterator[str]:
 def _methods(name: str, owner: type) -> Iterator[str]:
     """Give what a class itself defines: what it inherits stands with its parent."""
     for method, found in vars(owner).items():
+        if isinstance(found, cached_property):
+            yield f"#### {name}.{method}\n\n{_text_of(found.func)}\n"
         function = found.__func__ if isinstance(found, classmethod | staticmethod) else found
         if method.startswith("_") or not inspect.isfunction(function) or not function.__doc__:
             continue

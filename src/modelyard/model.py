@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
+
+from modelyard.metering import Metrics
 
 
 class Calls(Protocol):
@@ -169,6 +172,20 @@ class Model(ABC):
         one need not ask: it is cancelled.
         """
         return self._reports is not None and self._reports.is_cancelled()
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """Metrics of the model's own, which ``/metrics`` shows as ``model_…``::
+
+            self.metrics.counter("tokens", "Tokens that were made.").inc(3)
+            self.metrics.gauge("index_size", "Entries of the index.").set(10)
+            self.metrics.histogram("confidence", buckets=[0.5, 0.9]).observe(0.7, answer="cat")
+
+        Any method and any thread may use it. It raises nothing: what Prometheus does not allow,
+        and more than 200 series, is dropped and logged.
+        """
+        metrics: Metrics = self.__dict__.setdefault("metrics", Metrics())  # one, for all threads
+        return metrics
 
     def unload(self) -> None:  # noqa: B027  (optional)
         """Release what the end of the process does not free."""

@@ -118,6 +118,12 @@ class ServedModel:
         """Return the prediction for a body that is one instance as it is: a file, or a text."""
         return self._predictions([msgspec.msgpack.encode([body])], ["raw"])[0][0]
 
+    def metric(self, name: str, **labels: object) -> float:
+        """Return what the model has counted by ``Model.metrics`` since it was loaded, what it has
+        set a gauge to, or how often it has observed a histogram; with these labels.
+        """
+        return self._hosted.metrics.value(name, **labels)
+
     def _form_of(self, request: Any) -> Form:
         is_array = hasattr(request, "dtype") or isinstance(request, Columns)
         is_array = is_array and self._hosted.contract.takes_arrays

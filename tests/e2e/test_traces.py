@@ -12,6 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from tests.support.calling import write_calling, write_leaf
 from tests.support.collector import Collector, Seen
+from tests.support.jobs import Store
 from tests.support.server import Server, complaint_of, wait_until
 
 CALLER = "00f067aa0ba902b7"
@@ -29,6 +30,8 @@ class Speaking(Model):
         with tracer.start_as_current_span("tokenize") as span:
             span.set_attribute("tokens", 3)
             print("counted", instances)
+        if -13 in instances:
+            raise ValueError("unlucky")
         return instances
 """
 
@@ -167,6 +170,56 @@ def test_a_stream_and_a_call_of_another_model_are_parts_of_the_trace(
     )
     found = {span.name: span for span in collector.of(trace_id)}
     assert found["predict leaf"].parent_id == found["batch front/1"].span_id
+
+
+def test_a_job_continues_the_trace_of_whoever_submitted_it_in_another_server_too(
+    tmp_path: Path, collector: Collector
+) -> None:
+    write(tmp_path / "models", "speaking", SPEAKING)
+    store = Store(tmp_path / "state")
+    settings = {
+        **store.settings,
+        "MODELYARD_TRACES": "otlp",
+        "MODELYARD_TRACES_URL": collector.url,
+        "MODELYARD_TRACES_RATE": "0",
+        "MODELYARD_ACCESS_LOG": "true",
+    }
+    trace_id, other_id = secrets.token_hex(16), secrets.token_hex(16)
+    body = {"model_name": "speaking", "input_data": [-13]}
+    with Server(tmp_path / "models", settings=settings) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+        asked = {"traceparent": f"00-{other_id}-{CALLER}-00", "job-max-attempts": "1"}
+        assert server.http.put("/jobs/quiet", json=body, headers=asked).status_code == 202
+        assert server.http.get("/jobs/quiet", params={"wait": "60"}).json()["state"] == "failed"
+        asked = {**headers(trace_id), "job-delay": "3", "job-max-attempts": "2"}
+        assert server.http.put("/jobs/mine", json=body, headers=asked).status_code == 202
+        wait_until(lambda: len(server.events("job_accepted")) == 2, what="the lines of both")
+        line = server.events("job_accepted")[1]
+        assert (line["id"], line["job"], line["trace_id"]) == (trace_id, "mine", trace_id)
+    quiet = collector.wait_for(other_id, "job")["job"]  # nobody asked for it, but it has failed
+    assert (quiet.parent_id, quiet.error) == (CALLER, "model_failed")
+    with Server(tmp_path / "models", settings=settings) as server:
+        job = server.http.get("/jobs/mine", params={"wait": "60"}).json()
+        assert job["state"] == "failed"
+        wait_until(
+            lambda: len(server.events("job_attempt")) == 2, what="the lines of both attempts"
+        )
+        first, last = server.events("job_attempt")
+        assert first["trace_id"] == last["trace_id"] == trace_id
+        assert (first["job"], first["state"], last["state"]) == ("mine", "queued", "failed")
+        (line, _) = [line for line in server.events("model_output") if "-13" in line["text"]]
+        assert (line["ids"], line["trace_ids"]) == ([first["id"]], [trace_id])
+
+    collector.wait_for(trace_id, "submit", "job", "batch", "run", "predict", "tokenize")
+    spans = collector.of(trace_id)
+    (submitted,) = [span for span in spans if span.name == "submit speaking"]
+    assert (submitted.parent_id, submitted.attributes["modelyard.job.id"]) == (CALLER, "mine")
+    attempts = [span for span in spans if span.name == "job speaking"]
+    assert [span.attributes["modelyard.job.attempt"] for span in attempts] == [1, 2]
+    assert {span.parent_id for span in attempts} == {submitted.span_id}
+    assert {span.error for span in attempts} == {"model_failed"}
+    batches = [span for span in spans if span.name == "batch speaking/1"]
+    assert [span.parent_id for span in batches] == [span.span_id for span in attempts]
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ class Launcher:
         on_closed: Callable[[], None],
         on_line: Callable[[Any], None] | None = None,
         on_step: Callable[[str], None] | None = None,
-        on_progress: Callable[[Any], None] | None = None,
+        on_said: Callable[[Any], None] | None = None,
     ) -> SimulatedRunner:
         """Start one; it prints nothing."""
         await asyncio.sleep(self.chance.uniform(0.001, 0.02))

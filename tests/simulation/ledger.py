@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from modelyard.core.call import Outcome
 from modelyard.core.errors import RequestError
-from modelyard.core.messages import Answers
+from modelyard.core.messages import Answers, Measured
 from modelyard.core.names import Target
 from modelyard.dispatch.interfaces import CacheUse
 from tests.simulation.schedule import Ask
@@ -144,3 +144,9 @@ class PoolCounts:
 
     def came_late(self) -> None:
         self.late += 1
+
+    def measured(self, runner: int, measured: Measured) -> None:
+        pass
+
+    def runner_ended(self, runner: int) -> None:
+        pass

@@ -19,10 +19,11 @@ from modelyard.core.messages import (
     Done,
     Leave,
     LoadFailed,
-    Progress,
+    Measured,
     Ready,
     Reply,
     Request,
+    Said,
     Stop,
     ToRunner,
 )
@@ -165,6 +166,12 @@ class NotedPoolMetrics:
     def came_late(self) -> None:
         self.late += 1
 
+    def measured(self, runner: int, measured: Measured) -> None:
+        pass
+
+    def runner_ended(self, runner: int) -> None:
+        pass
+
 
 class Pooling:
     """A pool with everything it calls.
@@ -201,7 +208,7 @@ class Pooling:
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
-        on_progress: Callable[[Progress], None],
+        on_said: Callable[[Said], None],
     ) -> FakeRunner:
         assert (folder, manifest) == (Path("iris"), self.pool.manifest)
         await asyncio.sleep(0)

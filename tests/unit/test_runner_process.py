@@ -15,15 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelyard.core.measured import Measure, Series
 from modelyard.core.messages import (
     FRAME_HEADER_BYTES,
     LARGE_BYTES,
     Answers,
     Batch,
     LoadFailed,
+    Measured,
     Progress,
     Ready,
     Reply,
+    Said,
     Shared,
     Stop,
     encode_frame,
@@ -101,7 +104,7 @@ class Started:
             on_reply=self.answers.append,
             on_closed=self.closed.set,
             on_line=self.lines.append,
-            on_progress=lambda _: None,
+            on_said=lambda _: None,
         )
 
 
@@ -265,6 +268,7 @@ messages = st.lists(
         ),
         st.just(READY),
         st.just(Progress(0.5, "half")),
+        st.just(Measured([Measure("gauge", "size", "", (), [Series((), 1.0)])], {"invalid": 1})),
     ),
     max_size=5,
 )
@@ -273,19 +277,19 @@ messages = st.lists(
 @settings(max_examples=50)
 @given(messages, st.data())
 def test_messages_are_the_same_however_they_are_cut(
-    sent: list[Answers | Ready | Progress], data: st.DataObject
+    sent: list[Answers | Ready | Said], data: st.DataObject
 ) -> None:
     stream = b"".join(encode_frame(message) for message in sent)
     step = data.draw(st.integers(1, len(stream) + 1))
 
     async def scenario() -> None:
         got: list[Reply] = []
-        said: list[Progress] = []
+        said: list[Said] = []
         runner = RunnerProcess(got.append, lambda: None, said.append, SharedMemory(None))
         for start in range(0, len(stream), step):
             runner.data_received(stream[start : start + step])
         assert got == [message for message in sent if isinstance(message, Answers)]
-        assert said == [message for message in sent if isinstance(message, Progress)]
+        assert said == [message for message in sent if isinstance(message, Said)]
         assert runner.opened.done() == (READY in sent)
         runner.connection_lost(None)
         assert runner.opened.cancelled() == (READY not in sent)

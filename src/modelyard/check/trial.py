@@ -131,13 +131,17 @@ def _answers_alike(channel: socket.socket, example: bytes) -> bool | None:
 
 
 def _next_message(channel: socket.socket) -> Ready | LoadFailed | Answers | None:
-    """Return what a runner says next, or None if it has ended.
+    """Return what a runner says next, or None if it has ended. What its model says of itself
+    meanwhile is left out.
 
     Raises:
         TimeoutError: It took too long.
     """
-    header = _receive(channel, FRAME_HEADER_BYTES)
-    return to_pool.decode(_receive(channel, int.from_bytes(header, "big"))) if header else None
+    while header := _receive(channel, FRAME_HEADER_BYTES):
+        message = to_pool.decode(_receive(channel, int.from_bytes(header, "big")))
+        if isinstance(message, Ready | LoadFailed | Answers):
+            return message
+    return None
 
 
 def _receive(channel: socket.socket, size: int) -> bytes:

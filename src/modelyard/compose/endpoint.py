@@ -88,7 +88,7 @@ def make_endpoint(
     )
     metrics.watch_bodies(lambda: endpoint.budget.taken)
     if jobs is not None:
-        endpoint.jobs = jobs.attach(dispatch, metrics.jobs, accounts)
+        endpoint.jobs = jobs.attach(dispatch, metrics.jobs, accounts, spans)
     return endpoint
 
 

@@ -19,6 +19,7 @@ from modelyard.compose.callbacks import Callbacks
 from modelyard.compose.running import own_name
 from modelyard.core.messages import Progress
 from modelyard.dispatch.dispatch import Dispatch
+from modelyard.jobs.attempts import Attempts
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.interfaces import DeliveryBook, JobBook
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from modelyard.dispatch.catalog import Catalog
     from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.submitting import Submitting
+    from modelyard.gateway.traced import RequestSpans
 
 _LIBRARIES = ("sqlalchemy", "alembic")
 _READERS = 4
@@ -96,13 +98,19 @@ class OpenJobs:
         )
 
     def attach(
-        self, dispatch: Dispatch, metrics: JobMetrics, accounts: Accounts | None
+        self,
+        dispatch: Dispatch,
+        metrics: JobMetrics,
+        accounts: Accounts | None,
+        spans: RequestSpans | None,
     ) -> Submitting:
         """Run jobs by ``dispatch``; returns what makes jobs of requests. ``accounts``: of callers,
-        where they are known.
+        where they are known. ``spans``: of requests, where they are traced.
         """
         from modelyard.gateway.submitting import Submitting, Terms
 
+        is_logged = self._settings.access_log
+        traced = (None, None) if spans is None else (spans.record, spans.ids)
         self._pump = pump = Pump(
             self._book,
             dispatch,
@@ -114,6 +122,7 @@ class OpenJobs:
             metrics=metrics,
             wall_clock=time.time,
             chance=Random(),
+            attempts=Attempts(*traced, is_logged=is_logged, wall_clock=time.time),
             bulk=None if self.bulk is None else self.bulk.attach(dispatch, accounts),
         )
         metrics.watch_running(lambda: pump.running)
@@ -127,7 +136,16 @@ class OpenJobs:
         if self.bulk is not None:
             self.bulk.take_by(intake)
         uids = Uids(os.urandom)
-        return Submitting(intake, terms, dispatch=dispatch, uids=uids, wall_clock=time.time)
+        return Submitting(
+            intake,
+            terms,
+            dispatch=dispatch,
+            uids=uids,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            spans=spans,
+            is_logged=is_logged,
+        )
 
     def bulk_pages(self, catalog: Catalog, opened: OpenGate | None) -> Routes | None:
         """Return the pages of bulk runs; None if there are none."""

@@ -14,6 +14,7 @@ import msgspec
 from modelyard.core.batch import Priority
 from modelyard.core.errors import Failure
 from modelyard.core.manifest import Limits
+from modelyard.core.measured import Drop, Measure
 from modelyard.core.names import Target
 from modelyard.core.trail import Trail
 
@@ -22,7 +23,6 @@ State = Literal["starting", "ready", "recovering", "failed", "stopped", "asleep"
 
 SERVING: frozenset[State] = frozenset(("ready", "recovering"))
 """The states in which a pool takes requests."""
-
 
 Form = Literal["json", "msgpack", "raw", "v2"]
 """The encoding of inputs and outputs. ``raw``: the input is one or more files, as a MessagePack
@@ -131,14 +131,20 @@ class Aside(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress(Aside, frozen=True, array_like=True, tag=True):
-    """Runner to pool: how far the model is with a batch, from 0 to 1, and what it is at.
-
-    ``id``: of the batch, if the runner is concurrent.
+    """Runner to pool: how far the model is with a batch, from 0 to 1, and what it is at. ``id``: of
+    the batch, if the runner is concurrent.
     """
 
     fraction: float
     message: str = ""
     id: int = 0
+
+
+class Measured(Aside, frozen=True, array_like=True, tag=True):
+    """Runner to pool: what the model has measured since it told last, and what was dropped."""
+
+    metrics: list[Measure]
+    dropped: dict[Drop, int]
 
 
 class Ready(Aside, frozen=True, array_like=True, tag=True):
@@ -273,7 +279,8 @@ FRAME_HEADER_BYTES = 4
 
 ToRunner = Batch | Shared | Stop | Begin | Leave | Grant
 Reply = Answers | Done | Pieces
-ToPool = Ready | LoadFailed | Progress | Reply
+Said = Progress | Measured
+ToPool = Ready | LoadFailed | Said | Reply
 
 to_runner = msgspec.msgpack.Decoder(ToRunner)
 to_batch = msgspec.msgpack.Decoder(Batch)

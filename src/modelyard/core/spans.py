@@ -5,6 +5,8 @@ spans of what it did after it was done, and hands them to a ``Record``.
 
     span                    made by
     predict MODEL           gateway/traced.py, when the request is answered
+    submit MODEL            gateway/traced.py, when a job is kept; for each attempt at it
+    job MODEL               jobs/attempts.py
     queue, process          pool/spans.py in a worker: time in the broker; time in the worker
     wait, batch             pool/spans.py: until a runner was free; while the runner had it
     run, predict            runner/spans.py: decoding, predicting, encoding; the model alone
@@ -24,6 +26,14 @@ RUNNER_TRACES = "MODELYARD_RUNNER_TRACES"
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED = 1
+
+FAULTS = frozenset(
+    (
+        *("model_failed", "model_crashed", "stream_broken", "deadline_exceeded"),
+        *("unavailable", "internal"),
+    )
+)
+"""Codes of answers that are recorded though nobody asked for it."""
 
 Kind = Literal["internal", "server", "producer", "consumer"]
 Value = str | int | float | bool
@@ -45,6 +55,10 @@ class Parent(NamedTuple):
 
     context: Context
     is_sampled: bool
+
+    def traceparent(self) -> str:
+        """Return the header that says it."""
+        return f"00-{self.context.trace_id}-{self.context.span_id}-{int(self.is_sampled):02x}"
 
 
 class Span(NamedTuple):

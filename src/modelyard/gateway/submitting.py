@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -15,9 +16,10 @@ from modelyard.access.keyring import Principal
 from modelyard.access.limits import Count
 from modelyard.core.batch import Priority
 from modelyard.core.call import Outcome
-from modelyard.core.clock import WallClock
+from modelyard.core.clock import Clock, WallClock
 from modelyard.core.errors import InvalidInput, RequestError
 from modelyard.core.instances import MANY, count_instances
+from modelyard.core.spans import parent_of
 from modelyard.dispatch.dispatch import Ask, Dispatch
 from modelyard.dispatch.entry import Entry
 from modelyard.gateway.asked import Asked
@@ -29,6 +31,11 @@ from modelyard.gateway.v1 import V1Door
 from modelyard.gateway.v2 import V2Door
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.job import NewJob, Uids
+
+if TYPE_CHECKING:
+    from modelyard.gateway.traced import RequestSpans
+
+log = logging.getLogger(__name__)
 
 _HEAD = (
     b"HTTP/1.1 202 Accepted\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
@@ -101,7 +108,10 @@ class Submitting:
         terms: On which.
         dispatch: Knows what is asked.
         uids: Names jobs.
+        clock: Monotonic seconds.
         wall_clock: Unix time, in seconds.
+        spans: Of requests that are traced; None if there are no traces.
+        is_logged: Whether there is a line for each job that is kept.
     """
 
     def __init__(
@@ -111,8 +121,14 @@ class Submitting:
         *,
         dispatch: Dispatch,
         uids: Uids,
+        clock: Clock,
         wall_clock: WallClock,
+        spans: RequestSpans | None = None,
+        is_logged: bool = False,
     ) -> None:
+        self._clock = clock
+        self._spans = spans
+        self._is_logged = is_logged
         self._uids = uids
         self._intake = intake
         self._terms = terms
@@ -140,6 +156,10 @@ class Submitting:
         def then(verdict: str | RequestError) -> None:
             counting.leave(is_kept=isinstance(verdict, str))
             is_awaited = submission.outcome is None
+            if isinstance(verdict, str):
+                self._tell(asked, job, verdict)
+            elif self._spans is not None and not is_awaited:
+                self._spans.left(asked.plan.who)
             submission.settle(b"" if isinstance(verdict, str) else verdict)
             if not is_awaited:
                 return
@@ -155,6 +175,16 @@ class Submitting:
             raise
         return submission
 
+    def _tell(self, asked: Asked, job: NewJob, job_id: str) -> None:
+        """Tell that a request has become a job."""
+        if self._is_logged:
+            fields = {"id": asked.request_id, "job": job_id, "model": job.model}
+            trace = parent_of(job.trace or "")
+            fields |= {} if trace is None else {"trace_id": trace.context.trace_id}
+            log.info("job_accepted", extra=fields)
+        if self._spans is not None:
+            self._spans.kept(asked, job.model, job_id, self._clock() - asked.started)
+
     def _make(self, plan: Plan, ask: Ask, submitter: Submitter) -> NewJob:
         order, now = plan.order, self._wall_clock()
         assert order is not None
@@ -168,6 +198,7 @@ class Submitting:
             self._terms.check_callback(order.callback)
         door, input_ = _DOORS[type(plan.door)], bytes(ask.input_data)
         echo = getattr(ask, "echo", b"").decode()
+        trace = parent_of(plan.who.trace) if plan.who.trace else None
         return NewJob(
             uid=uid,
             id=order.job_id or uid,
@@ -189,6 +220,7 @@ class Submitting:
             callback=order.callback,
             idempotency_key=order.idempotency_key,
             digest=_digest_of(ask, order, (plan.form, door, echo), input_),
+            trace=None if trace is None else trace.traceparent(),
         )
 
 

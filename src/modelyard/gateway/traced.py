@@ -8,21 +8,13 @@ from typing import Any, Protocol
 from modelyard.core.clock import WallClock
 from modelyard.core.names import Target
 from modelyard.core.routes import Who
-from modelyard.core.spans import Context, Ids, Record, Span, Value, parent_of
+from modelyard.core.spans import FAULTS, Context, Ids, Parent, Record, Span, Value, parent_of
 from modelyard.dispatch.dispatch import Ask, ClientCall
 from modelyard.gateway.asked import Asked
 from modelyard.gateway.door import Door
 from modelyard.gateway.predict import PredictEndpoint
 from modelyard.gateway.preparing import Begun
 from modelyard.gateway.types import GatewayMetrics
-
-FAULTS = frozenset(
-    (
-        *("model_failed", "model_crashed", "stream_broken", "deadline_exceeded"),
-        *("unavailable", "internal"),
-    )
-)
-"""Codes of answers that are recorded though nobody asked for it."""
 
 
 class RequestSpans:
@@ -37,29 +29,30 @@ class RequestSpans:
         slow_s: What takes longer is recorded in any case; 0 for none.
         chance: For the share, and for ids.
         wall_clock: For times.
+
+    Attributes:
+        record: As given.
+        ids: Names traces and spans.
     """
 
     def __init__(
         self, record: Record, *, rate: float, slow_s: float, chance: Random, wall_clock: WallClock
     ) -> None:
-        self._record = record
+        self.record = record
         self.rate, self.slow_s, self.chance = rate, slow_s, chance.random
-        self._ids = Ids(chance)
+        self.ids = Ids(chance)
         self._wall_clock = wall_clock
         self._parents: dict[str, str] = {}  # the caller's span, by our own ``traceparent``
 
-    def begin(self, who: Who) -> Who:
-        """Return what is passed on with a request that was chosen, or says itself whether it is
-        traced: if so, its own span as the parent.
+    def begin(self, who: Who, parent: Parent | None) -> Who:
+        """Return what is passed on with a request that was chosen, or whose ``parent`` says whether
+        it is traced: if so, its own span as the parent.
         """
-        parent = parent_of(who.trace) if who.trace else None
         if parent is None:
-            if who.trace and self.chance() >= self.rate:  # else that was asked before
-                return who
-            context, parent_id = Context(self._ids.trace(), self._ids.span()), ""
+            context, parent_id = Context(self.ids.trace(), self.ids.span()), ""
         elif parent.is_sampled:
             trace_id, parent_id = parent.context
-            context = Context(trace_id, self._ids.span())
+            context = Context(trace_id, self.ids.span())
         else:
             return who
         own = context.traceparent()
@@ -75,8 +68,8 @@ class RequestSpans:
         if not is_late and known is not None:
             context, parent_id = known.context, self._parents.pop(who.trace, "")
         elif code in FAULTS or 0 < self.slow_s < seconds:
-            trace_id, parent_id = (self._ids.trace(), "") if known is None else known.context
-            context = Context(trace_id, self._ids.span())
+            trace_id, parent_id = (self.ids.trace(), "") if known is None else known.context
+            context = Context(trace_id, self.ids.span())
         else:
             return None
         now = self._wall_clock()
@@ -99,16 +92,40 @@ class RequestSpans:
             attributes,
             error=code if code in FAULTS else "",
         )
-        self._record(span)
+        self.record(span)
         return span
+
+    def kept(self, asked: Asked, model: str, job_id: str, seconds: float) -> None:
+        """Record the span of a request that has become a job, if it is traced."""
+        who = asked.plan.who
+        known = parent_of(who.trace) if who.since else None
+        if known is None:
+            return
+        attributes: dict[str, Value] = {
+            "http.request.method": "POST",
+            "modelyard.request_id": asked.request_id,
+            "modelyard.job.id": job_id,
+            "modelyard.model": model,
+        }
+        context, parent_id, now = (
+            known.context,
+            self._parents.pop(who.trace, ""),
+            self._wall_clock(),
+        )
+        name, began = f"submit {model}", now - seconds
+        self.record(Span(name, context, parent_id, began, now, "server", attributes))
+
+    def left(self, who: Who) -> None:
+        """Forget a request that nobody waits for any longer, and that has not become a job."""
+        self._parents.pop(who.trace, None)
 
     def end_call(self, within: Span, call: ClientCall) -> None:
         """Record what is known afterwards of a call whose parts were not traced."""
         if call.instance_s:
             model_s = min(within.ended - within.began, call.instance_s * call.instances)
-            own = Context(within.context.trace_id, self._ids.span())
+            own = Context(within.context.trace_id, self.ids.span())
             began = within.ended - model_s
-            self._record(Span("predict", own, within.context.span_id, began, within.ended))
+            self.record(Span("predict", own, within.context.span_id, began, within.ended))
 
 
 class TracedMetrics(GatewayMetrics, Protocol):
@@ -134,11 +151,12 @@ class TracedEndpoint(PredictEndpoint):
 
     def _start(self, asked: Asked, ask: Ask) -> Begun:
         plan = asked.plan
-        if not plan.who.trace and self._chance() >= self._rate:
+        parent = parent_of(plan.who.trace) if plan.who.trace else None
+        if parent is None and self._chance() >= self._rate:
             return super()._start(asked, ask)
-        if plan.who.since or plan.order is not None:  # a job is answered later, by another request
+        if plan.who.since:  # it is a job that is answered at once
             return super()._start(asked, ask)
-        who = self._spans.begin(plan.who)
+        who = self._spans.begin(plan.who, parent)
         if who is plan.who:
             return super()._start(asked, ask)
         try:

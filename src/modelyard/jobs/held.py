@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from modelyard.core.call import Outcome
+from modelyard.core.routes import UNKNOWN, Who
 from modelyard.jobs.job import Leased
 
 
@@ -19,8 +20,9 @@ class Running(Protocol):
 
 
 class Held(msgspec.Struct):
-    """A job, what runs it, and whether its end is being kept."""
+    """A job, what is passed on with it, what runs it, and whether its end is being kept."""
 
     job: Leased
+    who: Who = UNKNOWN
     call: Running | None = None
     is_ending: bool = False

@@ -47,6 +47,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         callback: Where its end is told; None for nowhere.
         idempotency_key: The client's; None for none.
         digest: Of all that was asked.
+        trace: The ``traceparent`` of the request that submitted it; None for none.
     """
 
     uid: str
@@ -69,6 +70,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     callback: str | None
     idempotency_key: str | None
     digest: str
+    trace: str | None = None
 
 
 class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -77,6 +79,7 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
 
     uid: str
+    id: str
     attempt: int
     failures: int
     max_attempts: int
@@ -89,6 +92,7 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     door: str
     input: bytes
     timeout_s: float | None
+    trace: str | None = None
 
 
 class Renewed(NamedTuple):

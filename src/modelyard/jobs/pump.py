@@ -18,6 +18,7 @@ from modelyard.core.clock import WallClock
 from modelyard.core.errors import Cancelled, GivenUp, RequestError
 from modelyard.core.messages import Progress
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.jobs.attempts import Attempts
 from modelyard.jobs.bulk.order import DOOR as BULK
 from modelyard.jobs.bulk.runs import Runs
 from modelyard.jobs.finishing import Finishing
@@ -38,7 +39,6 @@ RELEASE_S = 5.0
 
 log = logging.getLogger(__name__)
 
-
 OnRan = Callable[[Leased, float], None]
 
 
@@ -56,6 +56,7 @@ class Pump:
         metrics: Counts attempts.
         wall_clock: Unix time, in seconds.
         chance: For pauses.
+        attempts: Tells of attempts.
         bulk: Runs those that are bulk runs; None if there are none.
     """
 
@@ -72,6 +73,7 @@ class Pump:
         metrics: JobMetrics,
         wall_clock: WallClock,
         chance: Random,
+        attempts: Attempts,
         bulk: Runs | None = None,
     ) -> None:
         self._bulk = bulk
@@ -85,6 +87,7 @@ class Pump:
         self._metrics = metrics
         self._wall_clock = wall_clock
         self._chance = chance
+        self._attempts = attempts
         self._held: dict[str, Held] = {}
         self._by_model: dict[str, int] = {}
         self._bytes = 0
@@ -208,6 +211,7 @@ class Pump:
             return
         self._by_model[job.model] = self._by_model.get(job.model, 0) + 1
         self._bytes += len(job.input)
+        held.who = self._attempts.begin(job)
         ask = Ask(job.model, msgspec.Raw(job.input), job.version, job.timeout_s, "low")
         try:
             held.call = self._dispatch.start(
@@ -217,6 +221,7 @@ class Pump:
                 form=job.form,
                 tenant=bytes.fromhex(job.tenant),
                 caller=job.key,
+                who=held.who,
             )
         except RequestError as error:
             self._end(held, error, None)
@@ -237,7 +242,9 @@ class Pump:
             return
         held.is_ending = True
         now, chance = self._wall_clock(), self._chance
-        self._finishing.add(ending_of(held.job, outcome, version, now=now, chance=chance))
+        ending = ending_of(held.job, outcome, version, now=now, chance=chance)
+        self._attempts.end(held.job, held.who, outcome, ending)
+        self._finishing.add(ending)
 
     def _on_finished(self, endings: Sequence[Ending]) -> None:
         for ending in endings:

@@ -9,7 +9,16 @@ from typing import Protocol
 
 from modelyard.core.call import Call
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Answers, LoadFailed, Progress, Ready, Reply, ToRunner
+from modelyard.core.messages import (
+    Answers,
+    LoadFailed,
+    Measured,
+    Progress,
+    Ready,
+    Reply,
+    Said,
+    ToRunner,
+)
 from modelyard.pool.output import Line
 
 CANCEL_GRACE_S = 10.0
@@ -57,11 +66,11 @@ class Launch(Protocol):
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
-        on_progress: Callable[[Progress], None],
+        on_said: Callable[[Said], None],
     ) -> Awaitable[Runner]:
         """Start a runner for the model in ``folder``; raises OSError if that fails.
 
-        ``on_progress`` is told how far the model is, if it says so.
+        ``on_said`` is told what the model says of itself: how far it is, what it measures.
 
         ``on_closed`` is called when nothing can be sent to it any more, ``on_line`` with each line
         that it prints or logs. ``on_step`` is told what takes its time before the process starts,
@@ -93,6 +102,14 @@ class PoolMetrics(Protocol):
 
     def came_late(self) -> None:
         """An answer came after its call had been settled."""
+        ...
+
+    def measured(self, runner: int, measured: Measured) -> None:
+        """A model has measured something of its own; ``runner``: a number of its runner's."""
+        ...
+
+    def runner_ended(self, runner: int) -> None:
+        """A runner has ended, wanted or not."""
         ...
 
 

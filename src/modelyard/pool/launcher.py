@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import Progress, Reply
+from modelyard.core.messages import Reply, Said
 from modelyard.equipment.equipper import Equipper
 from modelyard.pool.output import Line
 from modelyard.pool.runner_process import RunnerProcess
@@ -33,7 +33,7 @@ class Launcher:
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
         on_step: Callable[[str], None],
-        on_progress: Callable[[Progress], None],
+        on_said: Callable[[Said], None],
     ) -> RunnerProcess:
         """See ``interfaces.Launch``."""
         equipment = await self._equipper.equip(folder, manifest, on_step=on_step)
@@ -46,7 +46,7 @@ class Launcher:
                 on_reply=on_reply,
                 on_closed=on_closed,
                 on_line=on_line,
-                on_progress=on_progress,
+                on_said=on_said,
             )
         except BaseException:
             equipment.give_back()

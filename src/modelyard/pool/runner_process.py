@@ -22,9 +22,9 @@ from modelyard.core.messages import (
     Aside,
     Batch,
     LoadFailed,
-    Progress,
     Ready,
     Reply,
+    Said,
     ToRunner,
     encode_frame,
     to_pool,
@@ -36,7 +36,7 @@ from modelyard.pool.shared_memory import SharedMemory
 EXIT_GRACE_S = 0.5
 
 OnReply = Callable[[Reply], None]
-OnProgress = Callable[[Progress], None]
+OnSaid = Callable[[Said], None]
 
 
 class RunnerProcess(asyncio.Protocol):
@@ -49,14 +49,14 @@ class RunnerProcess(asyncio.Protocol):
         self,
         on_reply: OnReply,
         on_closed: Callable[[], None],
-        on_progress: OnProgress,
+        on_said: OnSaid,
         memory: SharedMemory,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Ready | LoadFailed] = loop.create_future()
         self._on_reply = on_reply
         self._on_closed = on_closed
-        self._on_progress = on_progress
+        self._on_said = on_said
         self._received = bytearray()
         self._memory = memory
         self._encode = memory.encode
@@ -78,7 +78,7 @@ class RunnerProcess(asyncio.Protocol):
         on_reply: OnReply,
         on_closed: Callable[[], None],
         on_line: Callable[[Line], None],
-        on_progress: OnProgress,
+        on_said: OnSaid,
     ) -> RunnerProcess:
         """Start a runner for the model in ``folder``. Returns before the model is loaded.
 
@@ -92,7 +92,7 @@ class RunnerProcess(asyncio.Protocol):
         with ours, theirs:
             memory = SharedMemory.open()
             passed = [theirs.fileno(), *([] if memory.fd is None else [memory.fd])]
-            self = cls(on_reply, on_closed, on_progress, memory)
+            self = cls(on_reply, on_closed, on_said, memory)
             reading, writing = os.pipe()
             self._output = RunnerOutput(reading, on_line)
             try:
@@ -194,8 +194,8 @@ class RunnerProcess(asyncio.Protocol):
             del received[:end]
             if not isinstance(message, Aside):
                 self._on_reply(message)
-            elif isinstance(message, Progress):
-                self._on_progress(message)
+            elif isinstance(message, Said):
+                self._on_said(message)
             elif isinstance(message, Ready | LoadFailed) and not self.opened.done():
                 self.opened.set_result(message)
 

@@ -18,7 +18,7 @@ from typing import Any
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.manifest import Manifest
-from modelyard.core.messages import LoadFailed, Progress, Stop
+from modelyard.core.messages import LoadFailed, Measured, Progress, Said, Stop
 from modelyard.pool.blame import Cause, Patience
 from modelyard.pool.endings import FROM_OUTSIDE, Ending, Lost, describe
 from modelyard.pool.interfaces import Launch, PoolMetrics, Runner
@@ -220,6 +220,7 @@ class Slot(ABC):
             self._runner, self._killed_for, self.is_ready = None, None, False
             runner.kill()
             await ended
+            self._metrics.runner_ended(id(self))
 
     async def _start(self) -> Runner | None:
         """Start a runner; returns None if the start was cancelled because the slot is leaving."""
@@ -237,7 +238,7 @@ class Slot(ABC):
                 on_reply=self._on_reply,
                 on_closed=self._on_closed,
                 on_line=self._on_line,
-                on_progress=self._on_progress,
+                on_said=self._on_said,
                 on_step=on_step,
             )
         )
@@ -281,6 +282,12 @@ class Slot(ABC):
         ids = [call.request.id for call in self.batch]
         traces = [] if self._spans is None else self._spans.traces_of(self.batch)
         log_line(line, model=str(self._manifest.target), ids=ids, trace_ids=traces)
+
+    def _on_said(self, said: Said) -> None:
+        if isinstance(said, Measured):
+            self._metrics.measured(id(self), said)
+        else:
+            self._on_progress(said)
 
     def _on_progress(self, progress: Progress) -> None:
         """Tell how far the runner is with what it runs."""

@@ -39,6 +39,7 @@ from modelyard.core.trail import CALL_KEY, GATEWAY_URL
 from modelyard.runner.host import Gateway, HostedModel
 from modelyard.runner.loading import LoadError, foreign_cause
 from modelyard.runner.logs import report_to_owner
+from modelyard.runner.metering import Metering
 from modelyard.runner.reports import Reports
 from modelyard.runner.shared_batches import SharedBatches
 
@@ -80,7 +81,10 @@ def main() -> None:
         serve(channel, hosted, tidy_up=_tidy_up)
     else:
         hosted.report_by(Reports(channel))
-        _serve(channel, hosted, SharedBatches(*arguments.fd[1:]))
+        metering = Metering(hosted.metrics, channel)
+        _serve(channel, hosted, SharedBatches(*arguments.fd[1:]), metering)
+        hosted.unload()
+        metering.tell_last()
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -120,14 +124,18 @@ def _trace(hosted: HostedModel, told: str, *, name: str, version: str) -> None:
     hosted.trace(RunnerSpans(cast("Where", where), url, name=name, version=version))
 
 
-def _serve(channel: socket.socket, hosted: HostedModel, shared: SharedBatches) -> None:
+def _serve(
+    channel: socket.socket, hosted: HostedModel, shared: SharedBatches, metering: Metering
+) -> None:
     incoming = select.poll()  # select(2) is limited to file descriptors below 1024
     incoming.register(channel, select.POLLIN)
     is_tidy = False
     while True:
-        if not is_tidy and not incoming.poll(_IDLE_MS):
-            _tidy_up()
-            is_tidy = True
+        while (not is_tidy or metering.is_used) and not incoming.poll(_IDLE_MS):
+            if not is_tidy:
+                _tidy_up()
+                is_tidy = True
+            metering.tell()
         if (frame := _read_frame(channel)) is None:
             break
         message = to_runner.decode(frame)
@@ -139,7 +147,7 @@ def _serve(channel: socket.socket, hosted: HostedModel, shared: SharedBatches) -
             message = shared.read(message, is_copied=not hosted.contract.takes_arrays)
         answers = hosted.answer(message.inputs, message.forms, message.deadlines, message.origins)
         channel.sendall(encode_frame(answers))
-    hosted.unload()
+        metering.tell_in_time()
 
 
 def _tidy_up() -> None:

@@ -30,6 +30,7 @@ from modelyard.runner.loading import (
     import_class,
     source_of,
 )
+from modelyard.runner.metering import metrics_of
 from modelyard.runner.run import Rules, Run, Subject
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class HostedModel:
         asked_by = None if caller is None else caller.asked_by
         name = type(model).__name__
         self._subject = Subject(model, contract, folder, clock, name, asked_by)
+        self.metrics = metrics_of(model)
         self._model = model
         self._manifest = manifest
         self._folder = folder

@@ -143,6 +143,7 @@ JOBS = sa.Table(
     sa.Column("progress", sa.Double),
     sa.Column("bytes", sa.BigInteger, nullable=False),  # of input and result
     sa.Column("progress_message", sa.String(200)),
+    sa.Column("trace", sa.String(55)),
     sa.Index("jobs_id", "id", "tenant", unique=True),
     sa.Index("jobs_tenant", "tenant", "uid"),
 )

@@ -25,6 +25,7 @@ from prometheus_client.samples import Exemplar
 from modelyard.core.names import Target
 from modelyard.telemetry.collectors import Histograms, Tallies
 from modelyard.telemetry.jobs import JobMetrics
+from modelyard.telemetry.models import ModelMetrics
 from modelyard.telemetry.payloads import PayloadMetrics
 from modelyard.telemetry.pool import PoolMetrics
 from modelyard.telemetry.readings import Readings
@@ -177,6 +178,7 @@ class Metrics:
 
         self.used = UsageMetrics(registry).used
         self.jobs = JobMetrics(registry)
+        self._of_models = ModelMetrics(registry)
         self.payloads = PayloadMetrics(registry)
         self.readings = Readings(
             requests=self._requests,
@@ -282,4 +284,6 @@ class Metrics:
                 cause: self._lost.labels(*labels, cause)
                 for cause in ("crashed", "killed", "hung", "cancelled", "load_failed")
             },
+            measured=partial(self._of_models.add, target),
+            runner_ended=partial(self._of_models.runner_ended, target),
         )

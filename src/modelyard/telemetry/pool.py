@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Histogram
 
-from modelyard.core.messages import Answers
+from modelyard.core.messages import Answers, Measured
 
 
 class PoolMetrics:
@@ -21,6 +21,8 @@ class PoolMetrics:
         expired: Counter,
         late: Counter,
         lost: dict[str, Counter],
+        measured: Callable[[int, Measured], None],
+        runner_ended: Callable[[int], None],
     ) -> None:
         self._queue_wait = queue_wait
         self._batch_size = batch_size
@@ -28,6 +30,8 @@ class PoolMetrics:
         self._expired = expired
         self._late = late
         self._lost = lost
+        self.measured = measured
+        self.runner_ended = runner_ended
 
     def batch_started(self, waits_s: list[float]) -> None:
         """Observe how long each request of a batch waited."""

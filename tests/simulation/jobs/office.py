@@ -14,6 +14,7 @@ from modelyard.core.errors import RequestError
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.submitting import Submitting, Terms
+from modelyard.jobs.attempts import Attempts
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.job import Ending, Leased, Uids
 from modelyard.jobs.pump import Pump
@@ -126,6 +127,7 @@ class Office:
             metrics=self.counts,
             wall_clock=self.front.wall_clock,
             chance=self._random,
+            attempts=Attempts(None, None, is_logged=False, wall_clock=self.front.wall_clock),
         )
         intake = Intake(self.book, self.database, on_kept=self.pump.wake, metrics=self.counts)
         terms = Terms(EXPIRES_S, MAX_ATTEMPTS, lambda url: None)
@@ -134,6 +136,7 @@ class Office:
             terms,
             dispatch=self.front.dispatch,
             uids=Uids(self._random.randbytes),
+            clock=self.front.clock,
             wall_clock=self.front.wall_clock,
         )
 

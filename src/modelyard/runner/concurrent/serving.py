@@ -24,12 +24,13 @@ from modelyard.core.messages import (
     Grant,
     Leave,
     Pieces,
-    Progress,
+    Said,
     Stop,
     encode_frame,
     to_runner,
 )
 from modelyard.runner.concurrent.host import ConcurrentModel
+from modelyard.runner.concurrent.metering import LoopMetering
 from modelyard.runner.concurrent.outlets import Gathered, WireOutlet
 from modelyard.runner.concurrent.reports import TaskReports
 from modelyard.runner.host import HostedModel
@@ -43,16 +44,18 @@ def serve(channel: socket.socket, hosted: HostedModel, *, tidy_up: Callable[[], 
     loop = hosted.the_loop()
     channel.setblocking(False)
     ended = loop.create_future()
-    loop.run_until_complete(
+    _, serving = loop.run_until_complete(
         loop.create_unix_connection(partial(Serving, hosted, ended), sock=channel)
     )
     loop.call_later(TIDY_AFTER_S, tidy_up)
     loop.run_until_complete(ended)
     hosted.unload()
-    loop.run_until_complete(_cancel_all())
+    loop.run_until_complete(_end(serving))
 
 
-async def _cancel_all() -> None:
+async def _end(serving: Serving) -> None:
+    serving.metering.tell()
+    await asyncio.sleep(0)  # the turn in which it is sent
     tasks = asyncio.all_tasks() - {cast("asyncio.Task[Any]", asyncio.current_task())}
     for task in tasks:
         task.cancel()
@@ -65,6 +68,9 @@ class Serving(asyncio.Protocol):
     Args:
         hosted: The model.
         ended: Done when nothing more is to be answered.
+
+    Attributes:
+        metering: Tells what the model measures.
     """
 
     def __init__(self, hosted: ConcurrentModel, ended: asyncio.Future[None]) -> None:
@@ -77,6 +83,7 @@ class Serving(asyncio.Protocol):
         self._gathered = Gathered(self._send)
         self._transport: asyncio.Transport
         hosted.report_by(TaskReports(self._id_of, self._send))
+        self.metering = LoopMetering(hosted.metrics, self._send)
 
     def _id_of(self, task: asyncio.Task[Any]) -> int | None:
         return next((id_ for id_, one in self._tasks.items() if one is task), None)
@@ -168,7 +175,7 @@ class Serving(asyncio.Protocol):
             self._hosted.source.leave(outlet)
             outlet.end(GivenUp("nobody reads the answer any more"))
 
-    def _send(self, message: Done | Pieces | Progress) -> None:
+    def _send(self, message: Done | Pieces | Said) -> None:
         """Send at the end of this turn of the loop: what ends in it goes in one system call."""
         if not self._leaving:
             asyncio.get_running_loop().call_soon(self._flush)
