@@ -43,6 +43,7 @@ RELEASING = re.compile(r".*/(load|unload)|(PUT|DELETE) /registry/models/.*")
 WITH_A_RELEASE = re.compile(r".* /registry/blobs/.*")  # of whatever model
 WITH_ADMIN = "/registry/collect"
 REFUSED = {401, 403}
+HTTP = httpx.Client(timeout=PATIENCE_S)  # without the headers that ``server.http`` has
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def server(
 
 
 def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Response:
-    """Ask without the headers that ``server.http`` has."""
+    """Ask with this key alone."""
     name = (
         path.split("/models/")[1].split("/", maxsplit=1)[0].split(":", maxsplit=1)[0]
         if "/models/" in path
@@ -91,9 +92,9 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
         if path.endswith(end):
             body = {field: body[field] for field in fields}
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return server.http.request(
+    return HTTP.request(
         method,
-        path,
+        server.url + path,
         json=body if method == "POST" or (method == "PUT" and path.startswith("/jobs/")) else None,
         headers=headers,
     )
@@ -102,7 +103,7 @@ def ask(server: Server, method: str, path: str, key: str | None) -> httpx.Respon
 def wait_until_known(server: Server, key: str) -> None:
     """Wait until the server has read a new key."""
     headers = {"x-api-key": key}
-    wait_until(lambda: server.http.get("/v2", headers=headers).is_success, what="the key")
+    wait_until(lambda: HTTP.get(server.url + "/v2", headers=headers).is_success, what="the key")
 
 
 def routes(server: Server) -> list[tuple[str, str]]:
@@ -135,7 +136,7 @@ def test_without_a_valid_key_nothing_but_probes_is_open(server: Server) -> None:
             else:
                 assert answer.status_code == 401, (method, path)
                 assert answer.headers["www-authenticate"] == "Bearer"
-    assert server.http.get("/readyz").json()["models"] == {}
+    assert HTTP.get(server.url + "/readyz").json()["models"] == {}
 
 
 def test_a_key_of_one_model_opens_that_model_and_sees_no_other(
@@ -573,7 +574,7 @@ def test_requests_in_flight_may_be_limited(server: Server, keys: Keys) -> None:
 
     def late(milliseconds: int) -> int:
         body = {"model_name": OWN, "input_data": [{"name": "late", "age": milliseconds}]}
-        return server.http.post("/predict", json=body, headers=headers).status_code
+        return HTTP.post(f"{server.url}/predict", json=body, headers=headers).status_code
 
     with ThreadPoolExecutor(4) as pool:
         statuses = list(pool.map(late, [700, 701, 702, 703]))
