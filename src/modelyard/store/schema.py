@@ -6,21 +6,20 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 
 from modelyard.store.changing import WRITING
 from modelyard.store.errors import StoreAway, StoreError
+from modelyard.store.migrations import versions
 
 Engine = sa.Engine
 
+_KEPT_REVISION = sa.table("alembic_version", sa.column("version_num", sa.String))  # by Alembic
 _BUSY_S = 10  # SQLite: how long a writer waits for another one
 _PATIENCE = {  # PostgreSQL: a database that is silent must not hold a thread
     "connect_timeout": 5,
@@ -89,16 +88,16 @@ def revision_of(engine: Engine) -> str | None:
         return None
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            if not sa.inspect(connection).has_table(_KEPT_REVISION.name):
+                return None
+            return connection.scalar(sa.select(_KEPT_REVISION.c.version_num))
     except sa.exc.SQLAlchemyError as error:
         raise _unreachable(engine, error) from error
 
 
 def newest_revision() -> str:
     """Return the revision that this code needs."""
-    found = ScriptDirectory.from_config(_config()).get_current_head()
-    assert found is not None
-    return found
+    return max(_known_revisions())
 
 
 def make_if_missing(engine: Engine) -> bool:
@@ -151,7 +150,11 @@ def is_missing(engine: Engine) -> bool:
 
 def upgrade(engine: Engine, *, to: str = "head") -> str:
     """Bring the schema up to date, or to the revision ``to``; return its revision."""
-    config = _config()
+    from alembic import command  # it takes as long to import as all else here: most do without
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "modelyard.store:migrations")
     try:
         with _migrating(engine) as connection:
             config.attributes["connection"] = connection
@@ -207,16 +210,15 @@ def back_up(engine: Engine, path: Path) -> None:
         source.backup(copy)
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "modelyard.store:migrations")
-    return config
-
-
 def knows_revision(revision: str) -> bool:
     """Return whether this release knows a revision; it does not know those of newer ones."""
-    known = ScriptDirectory.from_config(_config()).walk_revisions()
-    return any(script.revision == revision for script in known)
+    return revision in _known_revisions()
+
+
+def _known_revisions() -> set[str]:
+    """Return the revisions of this release: the files of its migrations begin with them."""
+    files = resources.files(versions).iterdir()
+    return {number for file in files if (number := file.name.partition("_")[0]).isdecimal()}
 
 
 def _unreachable(engine: Engine, error: Exception) -> StoreError:
