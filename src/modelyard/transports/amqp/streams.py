@@ -14,7 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from modelyard.core.call import Call
-from modelyard.core.errors import Cancelled, StreamBroken, from_failure
+from modelyard.core.errors import Cancelled, RequestError, StreamBroken, from_failure
 from modelyard.core.messages import Progress
 from modelyard.core.stream import ENDED
 from modelyard.dispatch.interfaces import OnProgress
@@ -124,3 +124,9 @@ class IncomingStreams:
 def is_begun(call: Call) -> bool:
     """Return whether a call has pieces, so that it cannot be sent again."""
     return call.stream is not None and call.stream.received > 0
+
+
+def give_up(call: Call, why: RequestError) -> None:
+    """Settle a call whose bundle the broker has lost."""
+    is_broken = is_begun(call)
+    call.settle(StreamBroken("the worker that answered has lost its queue") if is_broken else why)

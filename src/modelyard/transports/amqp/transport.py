@@ -30,7 +30,7 @@ from modelyard.transports.amqp.refusals import why_refused
 from modelyard.transports.amqp.repair import Repair
 from modelyard.transports.amqp.selfping import SelfPing
 from modelyard.transports.amqp.session import Broker, Session, Supervisor
-from modelyard.transports.amqp.streams import IncomingStreams, is_begun
+from modelyard.transports.amqp.streams import IncomingStreams, give_up, is_begun
 from modelyard.transports.amqp.topology import REPLIES, REQUESTS, declare_own_queue
 
 log = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ class AmqpTransport:
             self._on_unroutable(bundle.lane.target)
         lost = [b for b in self._bundles.values() if b.lane is bundle.lane] if is_gone else [bundle]
         for pending in [pending for each in lost for pending in each.requests.values()]:
-            pending.call.settle(why)
+            give_up(pending.call, why)
 
     # Answers.
 
