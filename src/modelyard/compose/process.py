@@ -101,10 +101,8 @@ class Process:
         self._verdict = verdict
         self._on_change = on_change
         self.metrics = metrics
-        is_traced, defaults = traces is not None, settings.versions_by_default
-        self.catalog = Catalog(
-            is_complete=is_complete, defaults=defaults, chance=Random(), is_traced=is_traced
-        )
+        defaults = settings.versions_by_default
+        self.catalog = Catalog(is_complete=is_complete, defaults=defaults, chance=Random())
         self.follower = RouteFollower(
             routes or StoreRoutes(settings),
             state=settings.state,

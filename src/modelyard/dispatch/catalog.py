@@ -35,10 +35,9 @@ class Catalog:
         defaults: By model name, the version that answers requests that name none. Overrides
             ``default`` in ``model.toml``.
         chance: For models whose requests are spread over versions.
-        is_traced: Whether requests may be traced.
 
     Attributes:
-        passes_traces: Whether that is so, or some model may call others.
+        passes_traces: Whether some model may call others, which are told of the caller's trace.
         router: Follows routes and aliases.
     """
 
@@ -48,11 +47,10 @@ class Catalog:
         is_complete: Callable[[], bool] = lambda: True,
         defaults: Mapping[str, str] | None = None,
         chance: Random | None = None,
-        is_traced: bool = False,
     ) -> None:
         self.router = Router(chance or Random(), on_change=self._reroute)
         self.revision = 0
-        self.passes_traces = self._is_traced = is_traced
+        self.passes_traces = False
         self._is_complete = is_complete
         self._chosen = dict(defaults or {})
         self._entries: dict[Target, Entry] = {}
@@ -73,7 +71,7 @@ class Catalog:
         if entry is not None:
             entry.update(announcement)
         else:
-            entry = self._entries[target] = Entry(announcement, is_traced=self._is_traced)
+            entry = self._entries[target] = Entry(announcement)
             self._versions.setdefault(target.name, []).append(entry)
         if entry.calls != calls:
             self._see_circles()
@@ -164,7 +162,7 @@ class Catalog:
             name: {called for entry in entries for called in entry.calls}
             for name, entries in self._versions.items()
         }
-        self.passes_traces = self._is_traced or any(calls.values())
+        self.passes_traces = any(calls.values())
         for name, entries in self._versions.items():
             circle = " → ".join(find_circle(name, calls)) if calls[name] else ""
             for entry in entries:

@@ -146,7 +146,7 @@ class Dispatch:
         deadline = self._clock() + timeout_s
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
         call = ClientCall(request, entry, on_answered)
-        if entry.is_special:
+        if entry.is_special or who.since:
             self._follow(entry, ask, call, who)
         call.watch(self._on_settled)
         try:

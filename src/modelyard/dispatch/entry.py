@@ -21,7 +21,6 @@ class Entry:
     """One target as dispatch knows it."""
 
     __slots__ = (
-        "_is_traced",
         "_measured",
         "_rate",
         "announcement",
@@ -40,9 +39,8 @@ class Entry:
         "target",
     )
 
-    def __init__(self, announcement: Announcement, *, is_traced: bool = False) -> None:
+    def __init__(self, announcement: Announcement) -> None:
         self.target = announcement.target
-        self._is_traced = is_traced
         self.in_flight = self.answered = 0
         self._measured: tuple[float, int] | None = None  # when, and how many were answered then
         self._rate = 0.0  # answers per second
@@ -78,7 +76,7 @@ class Entry:
 
     def _see_special(self) -> None:
         is_followed = self.shadow is not None or self.guarded is not None
-        self.is_special = bool(self.calls) or self._is_traced or is_followed
+        self.is_special = bool(self.calls) or is_followed
 
     def trail_of(self, who: Who) -> Trail | None:
         """Return what the worker has to know of the way of a request; None if it needs nothing.

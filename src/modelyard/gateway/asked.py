@@ -5,14 +5,18 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+from modelyard.dispatch.dispatch import ClientCall
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.stream_writer import StreamWriter
 from modelyard.gateway.types import Respond
 
+Answered = ClientCall | None
+"""The call that gave an answer, if it came so far."""
+
 
 class Asked(NamedTuple):
     """One request, and how it is answered. ``respond`` is a ``StreamWriter`` if the plan says that
-    the answer may come in pieces.
+    the answer may come in pieces. ``trace``: the line of its ``traceparent``.
     """
 
     plan: Plan
@@ -20,6 +24,7 @@ class Asked(NamedTuple):
     started: float
     respond: Respond
     host: str
+    trace: bytes | None = None
 
 
 def with_lines(lines: bytes, respond: Respond) -> Respond:

@@ -14,7 +14,6 @@ from modelyard.gateway.embeddings import open_embeddings
 from modelyard.gateway.formats import StreamFormat, format_of
 from modelyard.gateway.heads import Head, Plan
 from modelyard.gateway.inflate import Coding
-from modelyard.gateway.known import Given
 from modelyard.gateway.openai import CompletionsDoor, open_completions
 from modelyard.gateway.orders import Order, job_id_of, order_of, wants_job
 from modelyard.gateway.predict_door import PredictDoor
@@ -177,12 +176,19 @@ def who_of(head: Head, sticky_header: bytes) -> Who:
     return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"))
 
 
-def traced(plan: Plan, given: Given) -> Plan:
-    """Note the trace of a request, for the model that passes it on."""
-    if given[1] is None:
+def traced(plan: Plan, line: bytes | None) -> Plan:
+    """Note the trace of a request, whose ``traceparent`` is this line, for the model that passes it
+    on.
+    """
+    if line is None or plan.who.since:  # that has its own span as the parent already
         return plan
-    trace = given[1].partition(b":")[2][:LONGEST_TRACE].decode("latin-1").strip()
+    trace = trace_in(line)
     return plan._replace(who=plan.who._replace(trace=trace)) if trace else plan
+
+
+def trace_in(line: bytes) -> str:
+    """Return the value of a line ``traceparent: …``."""
+    return line.partition(b":")[2][:LONGEST_TRACE].decode("latin-1").strip()
 
 
 def _check_method(head: Head) -> None:

@@ -20,7 +20,7 @@ from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
-from modelyard.gateway.asked import Asked, with_lines
+from modelyard.gateway.asked import Answered, Asked, with_lines
 from modelyard.gateway.budget import SMALL_BYTES, Budget
 from modelyard.gateway.cors import Cors
 from modelyard.gateway.counted import start_counted
@@ -87,8 +87,7 @@ class PredictEndpoint:
         return None if self._gate is None else self._gate.proxies
 
     def plan(self, head: Head, host: str) -> Plan | None:
-        """Return how to read a request's body, before it arrives; None if it is not a prediction.
-        ``host``: the address that it came from.
+        """Return how to read the body of a request from ``host``; None if it is no prediction.
 
         Raises:
             RequestError: The request is refused because of its head.
@@ -103,11 +102,7 @@ class PredictEndpoint:
             plan = plan._replace(credential=vouched)
         if self.cors.is_on and (lines := self.cors.lines_for(head.headers.get(b"origin"))):
             plan = plan._replace(cors=lines)
-        if (
-            self.sticky_header
-            or self._dispatch.catalog.passes_traces
-            or CHAIN_HEADER in head.headers
-        ):
+        if self.sticky_header or CHAIN_HEADER in head.headers:
             plan = plan._replace(who=who_of(head, self.sticky_header))
         return plan
 
@@ -134,15 +129,16 @@ class PredictEndpoint:
         Returns what is then in progress. ``given``: what tells the request from others. ``host``:
         the client's address.
         """
+        trace = None
         if given:
-            request_id = request_id_of(given[0])
+            request_id, trace = request_id_of(given[0]), given[1]
             if self._dispatch.catalog.passes_traces:
-                plan = traced(plan, given)
+                plan = traced(plan, trace)
         else:
             request_id = new_request_id()
         if plan.cors:
             respond = with_lines(plan.cors, respond)
-        asked = Asked(plan, request_id, self._clock(), respond, host)
+        asked = Asked(plan, request_id, self._clock(), respond, host, trace)
         if plan.coding:
             return self._prepare(asked, body, is_slow=len(body) > INLINE_INFLATE_BYTES)
         if len(body) > INLINE_PARSE_BYTES and (plan.door or plan.form != "msgpack"):
@@ -275,11 +271,11 @@ class PredictEndpoint:
             body = prediction_body(target, outcome, form)
             head = prediction_head(form, len(body), request_id=request_id, cache_use=call.cache_use)
             asked.respond(head, body)
-            self._note(asked, target, "ok", self._clock() - asked.started)
+            self._note(asked, target, "ok", self._clock() - asked.started, call)
         elif isinstance(outcome, GivenUp):
-            self._note(asked, target, outcome.code, self._clock() - asked.started)
+            self._note(asked, target, outcome.code, self._clock() - asked.started, call)
         elif outcome is not None:
-            self._answer_problem(asked, outcome, target)
+            self._answer_problem(asked, outcome, target, call)
 
     def _on_door_answered(self, asked: Asked, door: Door, ask: Ask, call: ClientCall) -> None:
         """Answer a call in the format of its door's protocol."""
@@ -294,7 +290,7 @@ class PredictEndpoint:
             self._fail(asked, error, target)
             return
         asked.respond(head, body)
-        self._note(asked, target, "ok", self._clock() - asked.started)
+        self._note(asked, target, "ok", self._clock() - asked.started, call)
 
     def _fail(self, asked: Asked, error: Exception, target: Target | None = None) -> RequestError:
         """Answer a request that failed on its way to dispatch, or back; returns the error sent."""
@@ -304,17 +300,21 @@ class PredictEndpoint:
         self._answer_problem(asked, error.with_traceback(None), target)
         return error
 
-    def _answer_problem(self, asked: Asked, error: RequestError, target: Target | None) -> None:
+    def _answer_problem(
+        self, asked: Asked, error: RequestError, target: Target | None, call: Answered = None
+    ) -> None:
         door, request_id = asked.plan.door, asked.request_id
         head, body = (problem_answer if door is None else door.problem)(error, request_id)
         asked.respond(head, body)
-        self._note(asked, target, error.code, self._clock() - asked.started)
+        self._note(asked, target, error.code, self._clock() - asked.started, call)
 
-    def _note(self, asked: Asked, target: Target | None, code: str, seconds: float) -> None:
+    def _note(
+        self, asked: Asked, target: Target | None, code: str, seconds: float, _: Answered = None
+    ) -> None:
         self._note_answer(target, code, seconds)
         if self._is_access_logged:
             fields = {"id": asked.request_id, "model": str(target), "code": code}
             log.info("request", extra={**fields, "seconds": seconds, **self._more_of(asked)})
 
-    def _more_of(self, _: Asked) -> dict[str, str]:
-        return {}  # for its line of the log
+    def _more_of(self, _: Asked) -> dict[str, str]:  # for its line of the log
+        return {}

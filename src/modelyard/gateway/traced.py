@@ -9,12 +9,16 @@ from modelyard.core.clock import WallClock
 from modelyard.core.names import Target
 from modelyard.core.routes import Who
 from modelyard.core.spans import FAULTS, Context, Ids, Parent, Record, Span, Value, parent_of
-from modelyard.dispatch.dispatch import Ask, ClientCall
-from modelyard.gateway.asked import Asked
-from modelyard.gateway.door import Door
+from modelyard.dispatch.dispatch import ClientCall
+from modelyard.gateway.asked import Answered, Asked
+from modelyard.gateway.heads import Plan
+from modelyard.gateway.known import Given
+from modelyard.gateway.plans import trace_in, traced
 from modelyard.gateway.predict import PredictEndpoint
-from modelyard.gateway.preparing import Begun
-from modelyard.gateway.types import GatewayMetrics
+from modelyard.gateway.preparing import Predicting
+from modelyard.gateway.types import GatewayMetrics, Respond
+
+_NOT_SAMPLED = b"-00"  # the end of a ``traceparent`` whose caller does not record its own span
 
 
 class RequestSpans:
@@ -45,26 +49,18 @@ class RequestSpans:
         self._parents: dict[str, str] = {}  # the caller's span, by our own ``traceparent``
 
     def begin(self, who: Who, parent: Parent | None) -> Who:
-        """Return what is passed on with a request that was chosen, or whose ``parent`` says whether
-        it is traced: if so, its own span as the parent.
-        """
-        if parent is None:
-            context, parent_id = Context(self.ids.trace(), self.ids.span()), ""
-        elif parent.is_sampled:
-            trace_id, parent_id = parent.context
-            context = Context(trace_id, self.ids.span())
-        else:
-            return who
-        own = context.traceparent()
+        """Return what is passed on with a request that is traced: its own span as the parent."""
+        trace_id, parent_id = (self.ids.trace(), "") if parent is None else parent.context
+        own = Context(trace_id, self.ids.span()).traceparent()
         self._parents[own] = parent_id
         return who._replace(trace=own, since=self._wall_clock())
 
-    def end(
-        self, asked: Asked, who: Who, target: Target | None, code: str, seconds: float
-    ) -> Span | None:
+    def end(self, asked: Asked, target: Target | None, code: str, seconds: float) -> Span | None:
         """Record the span of a request that has been answered, if it is to be; returns it."""
+        who = asked.plan.who
         is_late = not who.since
-        known = parent_of(who.trace) if who.trace else None
+        trace = who.trace or (trace_in(asked.trace) if asked.trace else "")
+        known = parent_of(trace) if trace else None
         if not is_late and known is not None:
             context, parent_id = known.context, self._parents.pop(who.trace, "")
         elif code in FAULTS or 0 < self.slow_s < seconds:
@@ -146,47 +142,48 @@ class TracedEndpoint(PredictEndpoint):
         self._metrics = metrics
         self._chance, self._rate, self._slow_s = spans.chance, spans.rate, spans.slow_s
         self._spans = spans
-        self._call: ClientCall | None = None  # the one that is being answered
-        self._refused: Who | None = None  # of the request that is being refused
+        self._begin, self._note_plainly = super().begin, super()._note  # ``super`` takes longer
 
-    def _start(self, asked: Asked, ask: Ask) -> Begun:
-        plan = asked.plan
-        parent = parent_of(plan.who.trace) if plan.who.trace else None
-        if parent is None and self._chance() >= self._rate:
-            return super()._start(asked, ask)
-        if plan.who.since:  # it is a job that is answered at once
-            return super()._start(asked, ask)
-        who = self._spans.begin(plan.who, parent)
-        if who is plan.who:
-            return super()._start(asked, ask)
-        try:
-            return super()._start(asked._replace(plan=plan._replace(who=who)), ask)
-        except BaseException:
-            self._refused = who  # and it is noted right after this
-            raise
+    def begin(
+        self,
+        plan: Plan,
+        body: bytes | bytearray,
+        respond: Respond,
+        *,
+        given: Given | None,
+        host: str = "",
+    ) -> Predicting | None:
+        """See ``PredictEndpoint``. A caller that sends a ``traceparent`` decides for itself."""
+        trace = given[1] if given else None
+        is_drawn = self._chance() < self._rate
+        is_plain = trace is None or trace.endswith(_NOT_SAMPLED)
+        if is_drawn or not is_plain or plan.order is not None:
+            plan = traced(plan, trace)
+            parent = parent_of(plan.who.trace) if plan.who.trace else None
+            if is_drawn if parent is None else parent.is_sampled:
+                plan = plan._replace(who=self._spans.begin(plan.who, parent))
+        return self._begin(plan, body, respond, given=given, host=host)
 
-    def _on_answered(self, asked: Asked, call: ClientCall) -> None:
-        self._call = call
-        super()._on_answered(asked, call)
-        self._call = None
-
-    def _on_door_answered(self, asked: Asked, door: Door, ask: Ask, call: ClientCall) -> None:
-        self._call = call
-        super()._on_door_answered(asked, door, ask, call)
-        self._call = None
-
-    def _note(self, asked: Asked, target: Target | None, code: str, seconds: float) -> None:
-        super()._note(asked, target, code, seconds)
+    def _note(
+        self,
+        asked: Asked,
+        target: Target | None,
+        code: str,
+        seconds: float,
+        call: Answered = None,
+    ) -> None:
+        self._note_plainly(asked, target, code, seconds)
         if code == "ok" and not (asked.plan.who.since or self._slow_s):
             return
-        who, self._refused = self._refused or asked.plan.who, None
         # Of an answer in pieces ``seconds`` is the time to the first of them.
-        span = self._spans.end(asked, who, target, code, self._clock() - asked.started)
-        if span is not None and target is not None:
+        span = self._spans.end(asked, target, code, self._clock() - asked.started)
+        if span is None:
+            return
+        if target is not None:
             trace_id = span.context.trace_id
             self._metrics.illustrate(target, seconds, trace_id=trace_id, at=span.ended)
-        if span is not None and not who.since and self._call is not None:
-            self._spans.end_call(span, self._call)
+        if call is not None and not asked.plan.who.since:
+            self._spans.end_call(span, call)
 
     def _more_of(self, asked: Asked) -> dict[str, str]:
         who = asked.plan.who

@@ -11,7 +11,7 @@ from modelyard.runner.concurrent.sources import OVERRUN
 from tests.simulation.allowed import GRACE_S, OF_ACT, QUIET_FAULTS, ROOMY_S, SILENT, SILENT_FAULTS
 from tests.simulation.ledger import Asked
 from tests.simulation.pooled import Pooled
-from tests.simulation.schedule import Order
+from tests.simulation.schedule import Ask, Order
 from tests.simulation.streams.reader import HIGH_BYTES, LOW_BYTES, End
 
 if TYPE_CHECKING:
@@ -140,9 +140,23 @@ def judge_leaving(world: World) -> None:
         return
     for run in world.ledger.runs:
         asked = world.ledger.by_nonce.get(run.nonce)
-        if asked is not None and asked.has_left and run.at > asked.left_at + LEAVE_S:
+        if asked is None or not asked.has_left:
+            continue
+        if run.at > asked.left_at + LEAVE_S + longest_batch_s(world, asked.ask.model):
             late_s = run.at - asked.left_at
             world.checks.problem(f"{run.life} ran {run.nonce} {late_s:.1f} s after it had left")
+
+
+def longest_batch_s(world: World, number: int) -> float:
+    """Give the longest time that a runner of a model is busy, and has the next batch already."""
+    model = world.schedule.models[number]
+    took_ms = [
+        -(-ask.instances // model.max_batch_size) * model.base_ms
+        + ask.instances * (model.each_ms + ask.work_ms)
+        for ask in world.schedule.events
+        if isinstance(ask, Ask) and ask.model == number
+    ]
+    return 1.1 * max(took_ms, default=0.0) / 1000
 
 
 def judge_streams(world: World) -> None:
