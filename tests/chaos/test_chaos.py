@@ -162,5 +162,5 @@ def test_what_is_held_must_be_what_was_held_before() -> None:
     assert is_flat("worker 0: descriptors", 20, 20)
     assert not is_flat("worker 0: descriptors", 20, 21)
     assert not is_flat("broker: connections", 20, 19)
-    assert is_flat("gateway 0: descriptors", 20, 28)
-    assert not is_flat("gateway 0: descriptors", 20, 29)
+    assert is_flat("gateway 0: descriptors", 20, 36)
+    assert not is_flat("gateway 0: descriptors", 20, 37)
