@@ -3,8 +3,7 @@
 A bare artefact, such as ``iris.onnx`` or a folder of MLflow, may stand in the place of a folder: it
 is a model without a ``model.toml``, and its manifest is made from its name.
 
-Used by whoever starts pools (manifest only) and by the runner (all of it). The only module beside
-the settings that reads files.
+Used by whoever starts pools (manifest only) and by the runner (all of it).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from modelyard.core.artefacts import (
     HEAD_BYTES,
     MLMODEL,
     PICKLES,
+    REFERENCE_FILE,
     SUFFIXES,
     ArtefactError,
     Runtime,
@@ -221,8 +221,8 @@ def find_artefact(folder: Path, manifest: Manifest) -> Path:
 
 
 def _is_beside(path: Path) -> bool:
-    """Return whether a file is beside ``model.toml`` and is no requirements.txt or the like."""
-    return len(path.parts) == 1 and not path.name.startswith("requirements")
+    """Return whether a file is beside ``model.toml`` and may be what a runtime opens."""
+    return len(path.parts) == 1 and not path.name.startswith(("requirements", REFERENCE_FILE))
 
 
 def _check_head(path: Path, runtime: Runtime, *, shown: str) -> None:

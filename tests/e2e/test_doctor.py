@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from random import SystemRandom
 from typing import Any, NamedTuple
 
 import pytest
@@ -26,6 +26,7 @@ from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.announcer import publish_status
 from modelyard.transports.amqp.opening import open_connection
 from modelyard.transports.amqp.topology import declare_exchanges
+from tests.docs.pages import blocks_of
 from tests.support.broker import Broker
 from tests.support.cache import RedisServer
 from tests.support.ports import free_port
@@ -66,7 +67,7 @@ def permissions(user: str, configure: str) -> dict[str, str]:
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("doctor")
     definitions = folder / "definitions.json"
-    users = {"whole": EVERYTHING, "short": RIGHTS, "none": NOTHING}
+    users = {"whole": EVERYTHING, "modelyard": RIGHTS, "none": NOTHING}
     definitions.write_text(
         json.dumps(
             {
@@ -85,6 +86,17 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         upgrade(engine)
         engine.dispose()
         yield Services(broker, redis, database.url)
+
+
+def outdated(services: Services) -> dict[str, str]:
+    """Settings with a user who lacks a right, bodies that are too large, and an old database."""
+    url = services.database.replace("/postgres", "/template1")
+    engine = open_engine(url)
+    upgrade(engine, to="0003")
+    engine.dispose()
+    large = str(2 * SMALL_BYTES)
+    more = {"MODELYARD_DATABASE_URL": url, "MODELYARD_MAX_BODY_BYTES": large}
+    return services.settings("modelyard") | more
 
 
 def doctor(*arguments: str, home: Path, **settings: str) -> tuple[int, list[dict[str, str]]]:
@@ -107,6 +119,25 @@ def doctor(*arguments: str, home: Path, **settings: str) -> tuple[int, list[dict
     for one in findings:
         assert (one["state"] == "ok") is ("do" not in one), one
     return done.returncode, findings
+
+
+def printed(home: Path, **settings: str) -> str:
+    """Run it as people do; give what it says."""
+    kept = {name: value for name, value in os.environ.items() if "MODELYARD_" not in name}
+    command = [MODELYARD, "doctor"]
+    env = {**kept, "XDG_STATE_HOME": str(home), **settings}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stdout
+
+
+def masked(text: str) -> list[str]:
+    """Give the lines without what differs from one installation to another: places and numbers."""
+    text = re.sub(r"\w+://[^\s,;]+", "URL", text)
+    text = re.sub(r"(\d+\.){3}\d+:\d+|\bredis:\d+", "PLACE", text)
+    text = re.sub(r"ahead|behind", "off", text)
+    text = re.sub(r"\d[\d,.]*( [kMG]B| ms)?", "0", text)
+    return [" ".join(line.split()) for line in text.splitlines()]
 
 
 def found(findings: list[dict[str, str]], check: str, state: str) -> str:
@@ -164,21 +195,14 @@ def test_what_each_service_refuses_is_said_with_what_to_do(
         assert str(port) in said
         assert "start" in said
 
-    engine = open_engine(services.database.replace("/postgres", "/template1"))
-    upgrade(engine, to="0003")
-    engine.dispose()
-    old = services.settings("short") | {
-        "MODELYARD_DATABASE_URL": services.database.replace("/postgres", "/template1"),
-        "MODELYARD_MAX_BODY_BYTES": str(2 * SMALL_BYTES),
-    }
-    code, findings = doctor(home=tmp_path, **old)
+    code, findings = doctor(home=tmp_path, **outdated(services))
     assert code == 1
     assert "is 0003, this release needs" in found(findings, "database", "fail")
     assert "modelyard store upgrade" in found(findings, "database", "fail")
     said = found(findings, "broker", "fail")
-    assert "short cannot declare its exchanges" in said
+    assert "modelyard cannot declare its exchanges" in said
     assert "modelyard.cards" in said
-    assert "list_user_permissions short" in said
+    assert "list_user_permissions modelyard" in said
     assert "raise max_message_size" in said
 
 
@@ -200,7 +224,7 @@ async def test_members_of_another_release_or_time_and_a_broker_that_takes_nothin
     async def announce() -> None:
         while True:
             status = envelope.Status(
-                worker=f"w{SystemRandom().random()}",
+                worker="w",
                 host="node-7",
                 target=Target("iris", "2"),
                 card="c",
@@ -213,6 +237,7 @@ async def test_members_of_another_release_or_time_and_a_broker_that_takes_nothin
 
     speaking = asyncio.create_task(announce())
     code, findings = await asyncio.to_thread(doctor, home=tmp_path, **services.settings())
+    said = await asyncio.to_thread(printed, tmp_path, **outdated(services))
     speaking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await speaking
@@ -220,7 +245,12 @@ async def test_members_of_another_release_or_time_and_a_broker_that_takes_nothin
     assert code == 1, findings
     assert "iris/2 on node-7" in found(findings, "members", "warn")
     assert f"run 0.0.9, this is {__version__}" in found(findings, "members", "warn")
-    assert "on node-7, is 6" in found(findings, "clocks", "fail")
+    assert "the clock of the worker on node-7 is 6" in found(findings, "clocks", "fail")
+    (example,) = [b.text for b in blocks_of("doctor.md") if b.text.startswith("$ modelyard doctor")]
+    head, tail = example.split("\n", 1)[1].split("…\n")  # there are the limits of the machine
+    lines = masked(said)
+    assert lines[: len(masked(head))] == masked(head)
+    assert lines[-1:] == masked(tail)
 
     await asyncio.to_thread(services.broker.control, "set_vm_memory_high_watermark", "0")
     code, findings = await asyncio.to_thread(doctor, home=tmp_path, **services.settings())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -244,6 +245,10 @@ def test_drift_is_in_the_metrics_and_on_the_console(people: Path, tmp_path: Path
     sample.write_text("".join(f"{json.dumps({'age': age})}\n" for age in ages))
     made = [MODELYARD, "drift", "profile", str(sample), "-o", str(tmp_path / "people.json")]
     subprocess.run(made, check=True)
+    folk = tmp_path / "folk"  # brings its reference, and the log's file has none for it
+    shutil.copytree(people, folk)
+    (folk / "model.toml").write_text((people / "model.toml").read_text().replace("people", "folk"))
+    shutil.copy(tmp_path / "people.json", folk / "reference.json")
     text = """
         url = "kept"
         rate = 1.0
@@ -254,12 +259,13 @@ def test_drift_is_in_the_metrics_and_on_the_console(people: Path, tmp_path: Path
         [models.people]
         reference = "people.json"
     """
-    with Server(people, settings=with_log(tmp_path, text)) as server:
+    with Server(people, folk, settings=with_log(tmp_path, text)) as server:
         wait_until(lambda: server.http.get("/readyz").is_success, what="the model")
+        wait_until(lambda: server.events("reference_used"), what="the reference of folk")
 
-        def ask(shift: float) -> None:
+        def ask(shift: float, model: str = "people") -> None:
             rows = [{**ADA, "age": seed.gauss(40, 10) + shift} for _ in range(200)]
-            assert server.predict("people", rows).is_success
+            assert server.predict(model, rows).is_success
 
         labels = {"model": "people", "version": "1", "feature": "request.age"}
         windows = "modelyard_drift_windows_total"
@@ -270,6 +276,10 @@ def test_drift_is_in_the_metrics_and_on_the_console(people: Path, tmp_path: Path
         wait_until(lambda: server.metric(windows) == 2, what="another window")
         assert server.metric("modelyard_drift_detected", **labels) == 1
         assert server.metric("modelyard_drift", **labels, figure="psi") > 0.2
+        ask(10, "folk")
+        wait_until(lambda: server.metric(windows, model="folk") == 1, what="a window of folk")
+        of_folk = {**labels, "model": "folk"}
+        assert server.metric("modelyard_drift_detected", **of_folk) == 1
         page = server.http.get("/console/models/people").text
         assert "1 of 1 features" in page
         assert "<code>request.age</code>" in page

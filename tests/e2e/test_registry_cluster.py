@@ -40,7 +40,10 @@ class Yard:
         }
         self.texts = {name: self.keys.create(name, *of) for name, of in scopes.items()}
         self.settings = {"MODELYARD_AMQP_URL": broker.url, **s3.settings}
-        member = Member("gateway", settings={**self.settings, **self.keys.settings})
+        log = folder / "payload-log.toml"
+        log.write_text('url = "kept"\nrate = 1\ndrop = ["request"]\n[drift]\nwindow = 200\n')
+        own = {"MODELYARD_PAYLOAD_LOG_FILE": str(log), **self.keys.settings}
+        member = Member("gateway", settings={**self.settings, **own})
         self.gateway = stack.enter_context(member)
         self.gateway.http.headers["x-api-key"] = self.texts["admin"]
         wait_until(lambda: self.gateway.http.get("/readyz").status_code == 200, what="the gateway")
@@ -102,7 +105,11 @@ def test_a_worker_fetches_what_an_alias_names_and_nothing_in_use_is_collected(
     yard: Yard, s3: S3, tmp_path: Path
 ) -> None:
     releaser, admin = yard.as_("releaser"), yard.as_("admin")
-    for version in ("11", "12", "13", "14"):
+    sample = tmp_path / "sample.json"
+    sample.write_text(json.dumps(["a", "b"] * 200))
+    folder = write_answers(tmp_path / "11", "11")
+    assert "reference.json: 400 rows" in releaser.run("push", folder, "--reference", sample)
+    for version in ("12", "13", "14"):
         releaser.run("push", write_answers(tmp_path / version, version))
     releaser.run("alias", "answers@12", "prod", "--why", "the best one")
     assert all(key.startswith("registry/sha256/") for key in s3.objects())
@@ -120,6 +127,15 @@ def test_a_worker_fetches_what_an_alias_names_and_nothing_in_use_is_collected(
         (served,) = gateway.http.get("/models/answers").json()["versions"]
         pushed = {one["version"]: one for one in json.loads(admin.run("list", "--json"))}
         assert served["digest"] == pushed["11"]["digest"]
+        wait_until(lambda: gateway.events("reference_used"), what="what the model has brought")
+        of_requests = {"model": "answers", "version": "11", "feature": "request"}
+        for asked, has_drifted in ((["a", "b"], 0), (["b", "c"], 1)):
+            assert gateway.predict("answers", asked * 100, model_version="11").is_success
+            wait_until(
+                lambda now=has_drifted: gateway.metric("modelyard_drift_windows_total") == now + 1,  # type: ignore[misc]
+                what="a window",
+            )
+            assert gateway.metric("modelyard_drift_detected", **of_requests) == has_drifted
         looked = admin.run("gc", "--keep", "1", "--dry-run")
         assert "would remove answers/13" in looked
         removed = admin.run("gc", "--keep", "1")

@@ -12,6 +12,7 @@ from typing import Any
 
 from modelyard.cli.mistakes import UsageError
 from modelyard.cli.options import Commands
+from modelyard.core.artefacts import REFERENCE_FILE
 
 
 def add_drift(commands: Commands) -> None:
@@ -56,19 +57,45 @@ def add_drift(commands: Commands) -> None:
 
 def make(options: argparse.Namespace) -> None:
     """Write a profile."""
+    write_profile(options.output, options.sample, options.model)
+
+
+def write_reference(folder: Path, samples: list[Path], model: str) -> None:
+    """Write the profile that a model brings into its folder.
+
+    Raises:
+        UsageError: No profile can be made of the samples, or the file is another one's.
+    """
+    from modelyard.drift.reference import UnusableProfileError, read_profile
+
+    path = folder / REFERENCE_FILE
+    try:
+        if path.exists():
+            read_profile(path)
+    except UnusableProfileError as error:
+        raise UsageError(f"the file of a reference would replace another: {error}") from error
+    write_profile(path, samples, model)
+
+
+def write_profile(path: Path, samples: list[Path], model: str | None) -> None:
+    """Write the profile of samples. ``model``: of payload logs, this one alone.
+
+    Raises:
+        UsageError: None can be made of them.
+    """
     _see_extra()
     import msgspec
 
     from modelyard.drift.profile import ProfileError, make_profile
 
-    instances, predictions = _read(options.sample, options.model)
+    instances, predictions = _read(samples, model)
     try:
         profile = make_profile(instances, predictions)
     except ProfileError as error:
-        raise UsageError(f"{options.sample[0]}: {error}") from error
-    options.output.write_bytes(msgspec.json.encode(profile))
+        raise UsageError(f"{samples[0]}: {error}") from error
+    path.write_bytes(msgspec.json.encode(profile))
     names = ", ".join(feature.name for feature in profile.features)
-    print(f"{options.output}: {profile.rows} rows, {len(profile.features)} features: {names}")
+    print(f"{path}: {profile.rows} rows, {len(profile.features)} features: {names}")
 
 
 def compare_with(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from modelyard.cli.drifting import write_reference
 from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.storing import user
 from modelyard.cli.telling import print_table, tell_moment
@@ -34,6 +35,8 @@ def push(options: argparse.Namespace) -> None:
     if not (folder / MANIFEST).is_file():
         raise UsageError(f"{options.folder} is no model's folder: it has no {MANIFEST}")
     commit = _commit_of(folder) if options.commit is None else options.commit
+    if options.reference:
+        write_reference(folder, options.reference, read_manifest(folder).name)
     target, contents = read_contents(folder)
     contents = msgspec.structs.replace(
         contents,

@@ -42,6 +42,14 @@ def _add_pushing(actions: Commands) -> None:
         action="store_true",
         help="load it first, and push only if that works; its schemas are pushed too",
     )
+    push.add_argument(
+        "--reference",
+        action="append",
+        type=Path,
+        metavar="SAMPLE",
+        help="first make a profile of what the model should be asked, as `drift profile` does, and "
+        "write it into the folder: with it requests are compared",
+    )
     push.set_defaults(run=registering.push)
     importing = actions.add_parser("import", help="push a model of MLflow")
     importing.add_argument(

@@ -127,6 +127,9 @@ class Embedded:
             scan=scan,
         )
         self._process.by_hand = self._served
+        payloads = self._process.payloads
+        if payloads is not None and payloads.brought is not None:
+            payloads.brought.folder_of = self._served.folder_of
         self._named = None
         if named_in is not None:
             self._named = NamedModels(

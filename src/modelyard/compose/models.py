@@ -72,6 +72,10 @@ class Models:
         """Return what is served, or is loading."""
         return {hosted.target for hosted in self._hosted.values()}
 
+    def folder_of(self, target: Target) -> Path | None:
+        """Return the folder that a target is served from; None if it is not served."""
+        return next((f for f, h in [*self._hosted.items()] if h.target == target), None)
+
     def up(self) -> set[Target]:
         """Return what takes requests now."""
         return {hosted.target for hosted in self._hosted.values() if hosted.is_up}

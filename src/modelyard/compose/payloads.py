@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Coroutine
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from modelyard.compose.access import OpenGate
+from modelyard.compose.brought import Brought
 from modelyard.compose.running import own_name
+from modelyard.core.messages import Announcement
 from modelyard.drift.reference import UnusableProfileError, read_profile
 from modelyard.payloads.config import ConfigError, read_config
 from modelyard.settings import Settings, SettingsError
@@ -18,19 +21,31 @@ from modelyard.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from modelyard.payloads.log import PayloadLog
     from modelyard.payloads.process import PayloadWriter
+    from modelyard.registry.kept import KeptRegistry
 
 
 class OpenPayloads(NamedTuple):
-    """A payload log, and what keeps its writer running."""
+    """A payload log, what keeps its writer running, and what gives it references of models."""
 
     log: PayloadLog
     writer: PayloadWriter
+    brought: Brought | None
+
+    def runs(self) -> list[Coroutine[None, None, None]]:
+        """Return what goes on as long as it is open."""
+        return [self.writer.run(), *([] if self.brought is None else [self.brought.run()])]
+
+    def see(self, announcement: Announcement) -> None:
+        """See whether a target has brought a reference."""
+        if self.brought is not None:
+            self.brought.see(announcement)
 
 
 def open_payloads(
-    settings: Settings, metrics: Metrics, gate: OpenGate | None
+    settings: Settings, metrics: Metrics, gate: OpenGate | None, registry: KeptRegistry | None
 ) -> OpenPayloads | None:
-    """Return the payload log that the settings ask for; None if they do not.
+    """Return the payload log that the settings ask for; None if they do not. ``registry``: has
+    references of models; None if there is none.
 
     Raises:
         SettingsError: Its file cannot be used.
@@ -59,4 +74,6 @@ def open_payloads(
         wall_clock=time.time,
         owner_of=(lambda _: "") if gate is None else gate.accounts.owner_of,
     )
-    return OpenPayloads(log, PayloadWriter(config, log, metrics.payloads, name=own_name()))
+    brought = Brought(log, registry, named=config.references) if config.drift.from_models else None
+    writer = PayloadWriter(config, log, metrics.payloads, name=own_name())
+    return OpenPayloads(log, writer, brought)

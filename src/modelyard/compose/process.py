@@ -110,7 +110,8 @@ class Process:
             tell=tell_routes,
         )
         self.is_draining, self._transport, self._workers = False, transport, workers
-        self._payloads = None if transport is None else open_payloads(settings, metrics, gate)
+        opened = None if transport is None else open_payloads(settings, metrics, gate, registry)
+        self.payloads = opened
         self._server: Server | None = None
         self._grpc_server: GrpcServer | None = None
         self._gate = gate
@@ -125,6 +126,8 @@ class Process:
         target = announcement.target
         is_new = self.catalog.find(target) is None
         entry = self.catalog.announce(announcement)
+        if self.payloads is not None:
+            self.payloads.see(announcement)
         if is_new:
             self.metrics.watch_in_flight(target, lambda: entry.in_flight)
             if (workers := self._workers) is not None:
@@ -206,16 +209,13 @@ class Process:
                     self._registry, self.catalog, settings=settings, may_change=self._is_safe()
                 ),
                 mcp=mcp,
-                jobs=None if self._jobs is None else self._jobs.desk,
-                bulk=None
-                if self._jobs is None
-                else self._jobs.bulk_pages(self.catalog, self._gate),
+                jobs=self._jobs.desk if self._jobs else None,
+                bulk=self._jobs.bulk_pages(self.catalog, self._gate) if self._jobs else None,
                 console=None if console is None else console.routes,
             )
         if self._gate is not None:
             opened = frozenset(parts_of(settings.open_pages))
-            guarded = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse)
-            pages = guarded
+            pages = Guard(pages, gate=self._gate.gate, open_pages=opened, refuse=refuse)
         return make_server(
             cors.around(pages),
             endpoint=endpoint,
@@ -245,7 +245,7 @@ class Process:
             self.has_routes.set()
             runs.append(self.follower.run())
             runs += [] if self._jobs is None else self._jobs.runs()
-            runs += [] if self._payloads is None else [self._payloads.writer.run()]
+            runs += [] if self.payloads is None else self.payloads.runs()
             if self._settings.console:
                 runs.append(self._history.run())
         async with background(*runs):
@@ -312,7 +312,7 @@ class Process:
             shared_cache=self._shared_cache,
             sticky_header=self._sticky_header,
             jobs=self._jobs,
-            payloads=self._payloads,
+            payloads=self.payloads,
             accounts=None if self._gate is None else self._gate.accounts,
             spans=None if self._traces is None else self._traces.of_requests(),
         )

@@ -16,6 +16,10 @@ Runtime = Literal["onnx", "sklearn", "xgboost", "lightgbm", "torch", "mlflow"]
 HEAD_BYTES = 4096
 MLMODEL = "MLmodel"
 
+REFERENCE_FILE = "reference.json"
+"""The file beside ``model.toml`` with the profile that a model brings (``docs/drift.md``). It is no
+artefact of any runtime."""
+
 SUFFIXES: dict[Runtime, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "sklearn": (".skops",),

@@ -157,7 +157,8 @@ def _members(seen: Seen) -> Iterator[Finding]:
     clocks = [(a, s.host) for s, a in seen.heard.values() if a is not None]
     if clocks:
         ahead_s, host = max(clocks, key=lambda pair: abs(pair[0]))
-        yield of_clock(ahead_s, f"of {len(clocks)} workers' clocks the furthest, on {host},")
+        furthest = f"of {len(clocks)} workers' clocks the furthest, on {host},"
+        yield of_clock(ahead_s, furthest if clocks[1:] else f"the clock of the worker on {host}")
 
 
 def _some(texts: list[str]) -> str:

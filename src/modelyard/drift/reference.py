@@ -45,6 +45,18 @@ class Profile(msgspec.Struct, frozen=True):
     features: list[Feature]
 
 
+def profile_in(content: bytes) -> Profile:
+    """Return the profile that a file holds.
+
+    Raises:
+        UnusableProfileError: It is none.
+    """
+    try:
+        return msgspec.json.decode(content, type=Profile)
+    except ValueError as error:
+        raise UnusableProfileError(str(error)) from error
+
+
 def read_profile(path: Path) -> Profile:
     """Return a profile that ``modelyard drift profile`` has written.
 
@@ -52,6 +64,6 @@ def read_profile(path: Path) -> Profile:
         UnusableProfileError: It is none.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Profile)
-    except (OSError, ValueError) as error:
+        return profile_in(path.read_bytes())
+    except (OSError, UnusableProfileError) as error:
         raise UnusableProfileError(f"{path}: {error}") from error

@@ -50,12 +50,15 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         window_s: or after so many seconds, if there are at least ``least`` by then.
         least: With fewer instances nothing is said.
         false_alarms: The share of windows that may raise an alarm though nothing has changed.
+        from_models: Whether references that models bring are compared with, for models that the
+            file gives none.
     """
 
     window: Annotated[int, Meta(ge=50, le=100_000)] = 1000
     window_s: Annotated[float, Meta(gt=0)] = 3600.0
     least: Annotated[int, Meta(ge=50)] = 200
     false_alarms: Annotated[float, Meta(gt=0, le=0.5)] = 0.01
+    from_models: bool = True
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,7 +22,17 @@ class Begin(msgspec.Struct, frozen=True):
     name: str
 
 
-class Handed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Brought(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Gateway to writer: the reference that a version of a model has brought: the JSON of a
+    ``drift.reference.Profile``, or nothing if it brings none any longer.
+    """
+
+    model: str
+    version: str
+    profile: bytes
+
+
+class Handed(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """Gateway to writer: one request that was answered.
 
     ``at``: Unix time of its answer. ``code``: ``ok`` or that of the problem. ``form``: of ``input``

@@ -15,9 +15,10 @@ from functools import partial
 
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
+from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall
 from modelyard.payloads.config import Config
-from modelyard.payloads.frames import Handed, add_frame
+from modelyard.payloads.frames import Brought, Handed, add_frame
 
 FLUSH_S = 0.02
 BUFFER_BYTES = 4 * 1024 * 1024  # before the socket; about as much may be in the transport
@@ -62,6 +63,7 @@ class PayloadLog:
         self._buffered = 0  # requests in it
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.WriteTransport | None = None
+        self._brought: dict[tuple[str, str], bytes] = {}
         self.missed = self.handed = 0
 
     def watch(self, answered: Answered, ask: Ask, started: float) -> Answered:
@@ -77,7 +79,27 @@ class PayloadLog:
         """Hand over to this writer from now on."""
         transport.set_write_buffer_limits(high=BUFFER_BYTES)
         self._transport = transport
+        for (model, version), profile in self._brought.items():
+            self._send(Brought(model, version, profile))
         self.flush()
+
+    def bring(self, target: Target, profile: bytes) -> None:
+        """Let what a target answers be compared with the reference that it has brought; empty for
+        none any longer.
+        """
+        key = (target.name, target.version)
+        if self._brought.get(key, b"") == profile:
+            return
+        self._brought.pop(key, None)
+        if profile:
+            self._brought[key] = profile
+        self._send(Brought(*key, profile))
+
+    def _send(self, brought: Brought) -> None:
+        if self._transport is not None:
+            frame = bytearray()
+            add_frame(frame, brought)
+            self._transport.write(frame)
 
     def set_full(self, is_full: bool) -> None:
         """Note that the writer takes no more at the moment, or does again."""

@@ -15,7 +15,7 @@ import msgspec
 from setproctitle import setproctitle
 
 from modelyard.payloads.config import Config
-from modelyard.payloads.frames import Begin, Handed, Report, add_frame, take_frames
+from modelyard.payloads.frames import Begin, Brought, Handed, Report, add_frame, take_frames
 from modelyard.payloads.writer.chunks import Chunks
 from modelyard.payloads.writer.keeping import Keeper, Sink
 from modelyard.payloads.writer.records import Recorder
@@ -28,7 +28,7 @@ TICK_S = 0.2
 END_S = 5.0
 
 _to_begin = msgspec.msgpack.Decoder(Begin)
-_to_handed = msgspec.msgpack.Decoder(Handed)
+_to_message: msgspec.msgpack.Decoder[Handed | Brought] = msgspec.msgpack.Decoder(Handed | Brought)
 
 
 def main() -> None:
@@ -71,13 +71,13 @@ class Writer:
             most_bytes=most_bytes,
         )
         keeper = Keeper(lambda: open_sink(config, begin.name))
-        drift = open_drift(config)
-        recorder = Recorder(config, None if drift is None else drift.look)
-        self._drift = drift
+        recorder = Recorder(config)
+        if config.references:
+            self._open_drift(recorder)
         is_open = True
         self._take(recorder, chunks, keeper)  # what came with the first message
         while is_open:
-            if keeper.size < most_bytes or drift is not None:  # which goes on
+            if keeper.size < most_bytes or self._drift is not None:  # which goes on
                 is_open = self._read(recorder, chunks, keeper)
             else:  # nothing more is read, so the gateway sees that it has to drop
                 time.sleep(TICK_S)
@@ -107,7 +107,10 @@ class Writer:
 
     def _take(self, recorder: Recorder, chunks: Chunks, keeper: Keeper) -> None:
         now = time.monotonic()
-        for handed in take_frames(self._received, _to_handed):
+        for handed in take_frames(self._received, _to_message):
+            if isinstance(handed, Brought):
+                self._open_drift(recorder).bring(handed)
+                continue
             is_full = keeper.size >= self._most_bytes
             try:
                 record = recorder.record(handed)
@@ -119,6 +122,14 @@ class Writer:
                 self._dropped["full"] += 1
             elif (chunk := chunks.add(record, now)) is not None:
                 keeper.put(chunk)
+
+    def _open_drift(self, recorder: Recorder) -> Drift:
+        """Return what compares requests with references. Its libraries are imported here."""
+        from modelyard.payloads.writer.drift import Drift
+
+        if self._drift is None:
+            self._drift = recorder.watching = Drift(recorder.config)
+        return self._drift
 
     def _report(self, keeper: Keeper) -> None:
         """Tell the gateway what has become of records, if that is new."""
@@ -133,15 +144,6 @@ class Writer:
         except OSError:  # the gateway is gone
             return
         self._reported = report
-
-
-def open_drift(config: Config) -> Drift | None:
-    """Return what compares requests with references; None if there are none."""
-    if not config.references:
-        return None
-    from modelyard.payloads.writer.drift import Drift
-
-    return Drift(config)
 
 
 def open_sink(config: Config, name: str) -> Sink:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import msgspec
+
 from modelyard.drift.reference import Profile, read_profile
 from modelyard.drift.windows import Windows
 from modelyard.payloads.config import Config
-from modelyard.payloads.frames import Drifted, Handed, Window
+from modelyard.payloads.frames import Brought, Drifted, Handed, Window
 from modelyard.payloads.writer.records import Decoded
 
 MOST_TARGETS = 100
@@ -26,8 +28,24 @@ class Drift:
         self._profiles: dict[str, Profile] = {
             model: read_profile(Path(path)) for model, path in config.references.items()
         }
+        self._brought: dict[tuple[str, str], Profile] = {}
         self._windows: dict[tuple[str, str], Windows] = {}
         self._ended: list[Window] = []
+
+    def bring(self, brought: Brought) -> None:
+        """Compare with the reference that a target has brought from now on, unless the file names
+        another one.
+        """
+        target = (brought.model, brought.version)
+        self._brought.pop(target, None)
+        if brought.model not in self._profiles:
+            self._windows.pop(target, None)
+        if brought.profile:
+            self._brought[target] = msgspec.json.decode(brought.profile, type=Profile)
+
+    def knows(self, handed: Handed) -> bool:
+        """See ``records.Watching``."""
+        return handed.model in self._profiles or (handed.model, handed.version) in self._brought
 
     def look(self, handed: Handed, decoded: Decoded) -> None:
         """Add a request that was answered to the window of its target."""
@@ -40,7 +58,7 @@ class Drift:
             if len(self._windows) >= MOST_TARGETS:
                 return
             windows = self._windows[target] = Windows(
-                self._profiles[handed.model],
+                self._profiles.get(handed.model) or self._brought[target],
                 rows=self._config.window,
                 seconds=self._config.window_s,
                 least=self._config.least,

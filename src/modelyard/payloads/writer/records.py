@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -44,29 +43,45 @@ class Decoded(msgspec.Struct):
     predictions: Rows
 
 
+class Watching(Protocol):
+    """Sees what is not yet masked, of models that have a reference."""
+
+    def knows(self, handed: Handed) -> bool:
+        """Return whether there is a reference for it."""
+        ...
+
+    def look(self, handed: Handed, decoded: Decoded) -> None:
+        """See a request that was answered, and its answer."""
+        ...
+
+
 class Recorder:
     """Makes records.
 
     Args:
         config: The rules.
-        look: Is shown what is not yet masked, of models that have a reference.
+
+    Attributes:
+        config: As given.
+        watching: Looks for drift; None as long as there is no reference.
     """
 
-    def __init__(self, config: Config, look: Callable[[Handed, Decoded], None] | None) -> None:
-        self._config = config
-        self._look = look
+    def __init__(self, config: Config) -> None:
+        self.watching: Watching | None = None
+        self.config = config
         self._masking: dict[str, tuple[Masking, Masking]] = {}
 
     def record(self, handed: Handed) -> Record:
         """Return the record of a request, without whatever may not be kept."""
         masking = self._masking.get(handed.model)
         if masking is None:
-            rules = self._config.rules_of(handed.model)
+            rules = self.config.rules_of(handed.model)
             masking = Masking(rules, "request"), Masking(rules, "answer")
             self._masking[handed.model] = masking
         ours, theirs = masking
         left_out = "too large" if handed.is_too_large else ""
-        is_read = self._look is not None and handed.model in self._config.references
+        watching = self.watching
+        is_read = watching is not None and watching.knows(handed)
         decoded = Decoded(Rows(None), Rows(None))
         try:
             if handed.input and (is_read or not ours.drops_all):
@@ -75,8 +90,8 @@ class Recorder:
                 decoded.predictions = decode_output(bytes(handed.output), handed.form)
         except UnreadableError:  # what cannot be read cannot be masked
             left_out = "unreadable"
-        if is_read and self._look is not None:
-            self._look(handed, decoded)
+        if is_read and watching is not None:
+            watching.look(handed, decoded)
         return Record(
             time=datetime.fromtimestamp(handed.at, UTC).isoformat(timespec="microseconds"),
             request_id=handed.id,
