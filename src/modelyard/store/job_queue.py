@@ -23,7 +23,7 @@ from modelyard.store.job_rows import (
     ended_row,
     leased_of,
 )
-from modelyard.store.job_turns import IS_BULK, owners_in_turn
+from modelyard.store.job_turns import jobs_in_turn, owners_in_turn
 from modelyard.store.jobs import JobStore
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
 
@@ -91,24 +91,17 @@ class JobQueue(JobStore):
         is_bulk: bool,
     ) -> list[sa.Row[Any]]:
         """Take jobs of a model: as many of each owner, if each has as many."""
-        now = self.wall_clock()
         after = self._turns.get((model, is_bulk))
         tenants = owners_in_turn(connection, model, is_bulk=is_bulk, after=after, most=most)
-        rows: list[sa.Row[Any]] = []
-        for position, tenant in enumerate(tenants):
-            share = -(-(most - len(rows)) // (len(tenants) - position))
-            first = (
-                sa.select(JOBS.c.uid)
-                .where(_QUEUED, JOBS.c.model == model, JOBS.c.tenant == tenant)
-                .where(JOBS.c.deadline > now, IS_BULK if is_bulk else ~IS_BULK)
-                .order_by(JOBS.c.rank, JOBS.c.ready_at)
-                .limit(share)
-                .with_for_update(skip_locked=True)
-            )
-            change = JOBS.update().where(JOBS.c.uid.in_(first)).values(**taken)
-            rows += connection.execute(change.returning(*OF_LEASE)).all()
-            self._turns[model, is_bulk] = tenant
-        return rows
+        if not tenants:
+            return []
+        now = self.wall_clock()
+        uids = jobs_in_turn(connection, model, tenants, is_bulk=is_bulk, most=most, now=now)
+        change = JOBS.update().where(JOBS.c.uid.in_(uids)).values(**taken)
+        rows = {row.uid: row for row in connection.execute(change.returning(*OF_LEASE))}
+        if uids:
+            self._turns[model, is_bulk] = rows[uids[-1]].tenant
+        return [rows[uid] for uid in uids]
 
     def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
         """See ``QueueBook``. A job that is forgotten was cancelled before."""
