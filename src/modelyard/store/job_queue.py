@@ -38,8 +38,10 @@ _QUEUED, _RUNNING, _DELAYED = (
 )
 """As they stand in the indexes, which databases use for what is written the same alone."""
 _MODELS = sa.text(
-    "WITH RECURSIVE found(model) AS (SELECT min(model) FROM jobs WHERE state = 'queued' UNION ALL "
-    "SELECT (SELECT min(model) FROM jobs WHERE state = 'queued' AND model > found.model) "
+    "WITH RECURSIVE found(model) AS (SELECT (SELECT model FROM jobs WHERE state = 'queued' "
+    "ORDER BY model, tenant, rank, ready_at LIMIT 1) UNION ALL "
+    "SELECT (SELECT model FROM jobs WHERE state = 'queued' AND model > found.model "
+    "ORDER BY model, tenant, rank, ready_at LIMIT 1) "
     "FROM found WHERE found.model IS NOT NULL) SELECT model FROM found"
 )
 """The models that have queued jobs: a step in the index for each, however many jobs there are."""
@@ -90,18 +92,23 @@ class JobQueue(JobStore):
         *,
         is_bulk: bool,
     ) -> list[sa.Row[Any]]:
-        """Take jobs of a model: as many of each owner, if each has as many."""
-        after = self._turns.get((model, is_bulk))
-        tenants = owners_in_turn(connection, model, is_bulk=is_bulk, after=after, most=most)
-        if not tenants:
-            return []
+        """Take jobs of a model: as many of each owner, if each has as many; else what is left goes
+        to the others.
+        """
         now = self.wall_clock()
-        uids = jobs_in_turn(connection, model, tenants, is_bulk=is_bulk, most=most, now=now)
-        change = JOBS.update().where(JOBS.c.uid.in_(uids)).values(**taken)
-        rows = {row.uid: row for row in connection.execute(change.returning(*OF_LEASE))}
-        if uids:
+        taking: list[sa.Row[Any]] = []
+        while left := most - len(taking):
+            after = self._turns.get((model, is_bulk))
+            tenants = owners_in_turn(connection, model, is_bulk=is_bulk, after=after, most=left)
+            asked = (connection, model, tenants)
+            uids = jobs_in_turn(*asked, is_bulk=is_bulk, most=left, now=now) if tenants else ()
+            if not uids:
+                break
+            change = JOBS.update().where(JOBS.c.uid.in_(uids)).values(**taken)
+            rows = {row.uid: row for row in connection.execute(change.returning(*OF_LEASE))}
             self._turns[model, is_bulk] = rows[uids[-1]].tenant
-        return [rows[uid] for uid in uids]
+            taking += map(rows.__getitem__, uids)
+        return taking
 
     def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
         """See ``QueueBook``. A job that is forgotten was cancelled before."""

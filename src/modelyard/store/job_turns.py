@@ -18,7 +18,11 @@ IS_BULK = JOBS.c.door == sa.literal(BULK, literal_execute=True)
 """As it stands in the index."""
 
 _QUEUED = "state = 'queued' AND model = :model AND door {door} 'bulk'"
-_NEXT = f"SELECT min(tenant) FROM jobs WHERE {_QUEUED} AND tenant {{comparison}} {{tenant}}"
+_NEXT = (
+    "SELECT tenant FROM jobs WHERE {queued} AND tenant {comparison} {tenant} "
+    "ORDER BY model, tenant, rank, ready_at LIMIT 1"
+)
+"""In the order of the index: for the smallest of all, PostgreSQL may look at each of them."""
 _WAITING = (
     "WITH RECURSIVE found(tenant, number) AS (SELECT ({first}), 1 UNION ALL "
     "SELECT ({following}), number + 1 FROM found "
@@ -26,35 +30,43 @@ _WAITING = (
     "SELECT tenant FROM found WHERE tenant IS NOT NULL"
 )
 _FIRST = (
-    f"FROM jobs WHERE {_QUEUED} AND tenant = {{tenant}} AND deadline > :now "
+    "FROM jobs WHERE {queued} AND tenant = {tenant} AND deadline > :now "
     "ORDER BY rank, ready_at LIMIT :share"
 )
 _PICKED = {
     "sqlite": (
+        "t.value",
         "SELECT j.uid FROM json_each(:tenants) AS t CROSS JOIN jobs AS j "
-        f"ON j.uid IN (SELECT uid {_FIRST.replace('{tenant}', 't.value')}) "
-        "ORDER BY t.key, j.rank, j.ready_at LIMIT :most"
+        "ON j.uid IN (SELECT uid {first}) ORDER BY t.key, j.rank, j.ready_at LIMIT :most",
     ),
     "postgresql": (
-        "SELECT j.uid FROM json_array_elements_text(CAST(:tenants AS json)) "
-        "WITH ORDINALITY AS t(tenant, number) CROSS JOIN LATERAL (SELECT uid, rank, ready_at "
-        f"{_FIRST.replace('{tenant}', 't.tenant')} FOR UPDATE SKIP LOCKED) AS j "
-        "ORDER BY t.number, j.rank, j.ready_at LIMIT :most"
+        "t.tenant",
+        "SELECT j.uid FROM json_array_elements_text(CAST(:tenants AS json)) WITH ORDINALITY "
+        "AS t(tenant, number) CROSS JOIN LATERAL "
+        "(SELECT uid, rank, ready_at {first} FOR UPDATE SKIP LOCKED) AS j "
+        "ORDER BY t.number, j.rank, j.ready_at LIMIT :most",
     ),
 }
+"""By dialect: what a tenant is there, and the query."""
 
 
 def _waiting(comparison: str, door: str) -> sa.TextClause:
-    first = _NEXT.format(door=door, comparison=comparison, tenant=":after")
-    following = _NEXT.format(door=door, comparison=">", tenant="found.tenant")
+    queued = _QUEUED.format(door=door)
+    first = _NEXT.format(queued=queued, comparison=comparison, tenant=":after")
+    following = _NEXT.format(queued=queued, comparison=">", tenant="found.tenant")
     return sa.text(_WAITING.format(first=first, following=following))
+
+
+def _picked(tenant: str, query: str, door: str) -> sa.TextClause:
+    first = _FIRST.format(queued=_QUEUED.format(door=door), tenant=tenant)
+    return sa.text(query.format(first=first))
 
 
 _AFTER = {False: _waiting(">", "<>"), True: _waiting(">", "=")}
 _FROM = {False: _waiting(">=", "<>"), True: _waiting(">=", "=")}
 _PICK = {
-    (dialect, is_bulk): sa.text(query.format(door="=" if is_bulk else "<>"))
-    for dialect, query in _PICKED.items()
+    (dialect, is_bulk): _picked(*how, "=" if is_bulk else "<>")
+    for dialect, how in _PICKED.items()
     for is_bulk in (False, True)
 }
 """By whether they are of bulk runs."""
