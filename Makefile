@@ -405,7 +405,7 @@ else
 lock: ## Pin the requirements again (needs uv); MODEL=NAME: of that model alone; ARGS=--upgrade: newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv" >&2; exit 1; }
 	$(COMPILE) $(ARGS) pyproject.toml -o requirements/run.txt
-	$(COMPILE) $(ARGS) --extra grpc --extra mcp --extra store --extra postgres --extra tokens --extra registry --extra s3 --extra signing --extra traces pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
+	$(COMPILE) $(ARGS) --extra grpc --extra mcp --extra store --extra postgres --extra tokens --extra registry --extra s3 --extra signing --extra traces --extra batch pyproject.toml -c requirements/run.txt -o requirements/gateway.txt
 	$(BIN)/python deploy/pin_extra.py requirements/gateway.txt pydantic email
 	for name in lightgbm onnx sklearn xgboost; do \
 	  $(COMPILE) $(ARGS) --extra $$name pyproject.toml -c requirements/gateway.txt -c requirements/models.txt \

@@ -20,7 +20,7 @@ import pytest
 from openai import OpenAI
 from pyarrow import feather, parquet
 
-from modelyard.client import Client
+from modelyard.client import AsyncClient, Client, Conflict
 from tests.e2e.conftest import TRICK
 from tests.support.bulk import end_leases, ended, fetch, lines_of, rows_done, send
 from tests.support.chatting import write_chatting
@@ -135,6 +135,41 @@ def test_data_frames_come_back_with_their_predictions(server: Server) -> None:
         wrong = client.batch(IRIS, frame.drop(columns="petal_width"))
         assert wrong.result(60)["prediction"].isna().all()
         assert "4" in wrong.errors()[0].detail
+
+
+async def test_a_fast_model_gets_many_batches_at_a_time_and_each_row_is_answered_once(
+    server: Server, tmp_path: Path
+) -> None:
+    """With asyncio: rows that cannot be answered are in the midst of requests of many batches."""
+    count, bad, rows = 20_000, range(7, 20_000, 4999), tmp_path / "rows.csv"
+    lines = [",".join(map(str, FLOWERS[n % 3])) for n in range(count)]
+    for n in bad:
+        lines[n] = "1,2,3"
+    rows.write_text("\n".join(lines))
+    before = _batches(server, IRIS)
+    async with AsyncClient(server.url) as client:
+        batch = await client.batch(IRIS, rows, output_format="jsonl")
+        info = await batch.wait(60)
+        assert (info.rows.done, info.rows.failed) == (count, len(bad)), info
+        expected: list[int | None] = [SPECIES[n % 3] for n in range(count)]
+        for n in bad:
+            expected[n] = None
+        assert await batch.result() == expected
+        assert [one.row for one in await batch.errors()] == list(bad)
+        await batch.download(tmp_path / "out.jsonl")
+        assert len((tmp_path / "out.jsonl").read_bytes().splitlines()) == count - len(bad)
+        assert (await client.batches(model=IRIS, limit=1))[0].id == batch.id
+        with pytest.raises(Conflict):
+            await client.find_batch(batch.id).cancel()
+    assert _batches(server, IRIS) - before < count / 64
+
+
+def _batches(server: Server, model: str) -> float:
+    """Return how often a runner of a model was handed something."""
+    name = "modelyard_model_seconds_count"
+    found = server.http.get("/metrics").text.splitlines()
+    mine = [one for one in found if one.startswith(name) and f'"{model}"' in one]
+    return sum(float(one.rpartition(" ")[2]) for one in mine)
 
 
 def test_numbers_of_csv_are_read_as_they_are_written(server: Server) -> None:

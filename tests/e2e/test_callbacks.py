@@ -72,6 +72,24 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         yield Told(server, receiver, secure)
 
 
+def test_the_end_of_a_bulk_run_is_told_as_that_of_a_job(told: Told) -> None:
+    asked, rows = {"model": "trick_model", "format": "jsonl"}, b'{"nonce": 1}\n'
+
+    def make(url: str) -> Any:
+        headers = {"job-callback": url}
+        return told.server.http.post("/batches", params=asked, content=rows, headers=headers)
+
+    answer = make(f"{told.receiver.url}/200/bulk")
+    assert answer.status_code == 202, answer.text
+    wait_until(lambda: told.receiver.at("/200/bulk"), what="the callback")
+    (received,) = told.receiver.at("/200/bulk")
+    secrets = told.server.http.get("/callbacks/secrets").json()["secrets"]
+    event = Webhook(secrets[0]).verify(received.body, received.headers)
+    assert event["type"] == "job.succeeded"
+    assert event["data"] == {"id": answer.json()["id"], "state": "succeeded"}
+    assert make("http://10.0.0.1/hook").status_code == 422
+
+
 def test_a_receiver_gets_little_and_can_check_it_with_each_secret(told: Told) -> None:
     job, delivery = told.tell("/200/ok")
     assert (delivery["state"], delivery["status"], delivery["attempts"]) == ("delivered", 200, 1)

@@ -53,13 +53,14 @@ from .models import Capacity, ModelDetails, ModelInfo, VersionDetails, VersionIn
 
 if TYPE_CHECKING:
     from .async_client import AsyncClient
-    from .batch import Batch
+    from .batch import AsyncBatch, Batch
     from .client import Client
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
+    "AsyncBatch",
     "AsyncClient",
     "AsyncJob",
     "Batch",
@@ -116,8 +117,8 @@ def __getattr__(name: str) -> Any:
         from .async_client import AsyncClient
 
         return AsyncClient
-    if name == "Batch":
-        from .batch import Batch
+    if name in ("AsyncBatch", "Batch"):
+        from . import batch
 
-        return Batch
+        return getattr(batch, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
 
+from .batch import AsyncBatch
+from .batches import BatchFormat, BatchInfo, BatchTerms, batches_call, new_id
 from .calls import Call, model_call, models_call, predict_call, ready_call
 from .errors import DeadlineExceeded, Unavailable
 from .exchange import Outcome, Reply, Retry, Send, Wait, advance
 from .forms import Answer, Priority
+from .frames import is_frame
 from .job import AsyncJob
 from .jobs import EventReader, JobInfo, JobState, Terms, job_call, jobs_call, submit_call
 from .models import ModelDetails, ModelInfo
 from .shell import DEFAULT_URL, EVENTS_PAUSE_S, MOST_LISTED, ONCE, Pool, begin
+from .transfer import Rows, fetched_async, send_rows_async
 from .wire import TimeLeft, asked, failure_of, listening, options, reply_of
 
 T = TypeVar("T")
@@ -152,6 +157,37 @@ class AsyncClient:
             if (after := page.next) is None:
                 break
         return found
+
+    async def batch(
+        self,
+        model: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        format: BatchFormat | None = None,  # noqa: A002
+        output_format: BatchFormat | None = None,
+        columns: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        id: str | None = None,  # noqa: A002
+        callback: str | None = None,
+    ) -> AsyncBatch:
+        """Make a bulk run of a file or a data frame, and return it; see ``Client.batch``."""
+        batch_id = new_id() if id is None else id
+        terms = BatchTerms(output_format=output_format, version=version, columns=columns, keep=keep)
+        rows = Rows(data, format, model, terms, callback)
+        await send_rows_async(self._pool.http, batch_id, rows)
+        fetch, frame = partial(fetched_async, self._pool.http), data if is_frame(data) else None
+        return AsyncBatch(batch_id, self._retried, fetch, frame=frame)
+
+    def find_batch(self, id: str) -> AsyncBatch:  # noqa: A002
+        """Return a bulk run by its name. The gateway is not asked yet."""
+        return AsyncBatch(id, self._retried, partial(fetched_async, self._pool.http))
+
+    async def batches(
+        self, *, state: JobState | None = None, model: str | None = None, limit: int = 100
+    ) -> list[BatchInfo]:
+        """Return bulk runs, the newest first: those in a state, or of a model, if that is given."""
+        return await self._retried(batches_call(state=state, model=model, limit=limit))
 
     async def ready(self) -> bool:
         """Return whether a gateway accepts requests; tries once."""

@@ -16,15 +16,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from .batch import Batch
-from .batches import (
-    BatchFormat,
-    BatchInfo,
-    BatchTerms,
-    batches_call,
-    new_id,
-    read_batch,
-    upload_path,
-)
+from .batches import BatchFormat, BatchInfo, BatchTerms, batches_call, new_id
 from .calls import Call, model_call, models_call, predict_call, ready_call
 from .errors import DeadlineExceeded, Unavailable
 from .exchange import Outcome, Reply, Retry, Send, Wait, advance
@@ -34,7 +26,7 @@ from .job import Job
 from .jobs import EventReader, JobInfo, JobState, Terms, job_call, jobs_call, submit_call
 from .models import ModelDetails, ModelInfo
 from .shell import DEFAULT_URL, EVENTS_PAUSE_S, MOST_LISTED, ONCE, Pool, begin
-from .transfer import fetched, opened, send_file
+from .transfer import Rows, fetched, send_rows
 from .wire import TimeLeft, asked, failure_of, listening, options, reply_of
 
 T = TypeVar("T")
@@ -234,6 +226,7 @@ class Client:
         columns: Sequence[str] = (),
         keep: Sequence[str] = (),
         id: str | None = None,  # noqa: A002
+        callback: str | None = None,
     ) -> Batch:
         """Make a bulk run of the rows of a file, or of a data frame of pandas or polars, and return
         it. It is kept when this returns.
@@ -247,6 +240,7 @@ class Client:
             columns: Which columns a model of lists takes, in this order; all unless given.
             keep: Columns of the input that the output repeats.
             id: A name for the run; one is made unless given. A run of that name is found again.
+            callback: A URL that is told of its end.
 
         Raises:
             ModelyardError: It is not kept.
@@ -254,9 +248,8 @@ class Client:
         """
         batch_id = new_id() if id is None else id
         terms = BatchTerms(output_format=output_format, version=version, columns=columns, keep=keep)
-        with opened(data, format) as (stream, kind):
-            path = upload_path(batch_id, model, kind, terms)
-            read_batch(send_file(self._pool.http, path, stream))
+        rows = Rows(data, format, model, terms, callback)
+        send_rows(self._pool.http, batch_id, rows)
         fetch, frame = partial(fetched, self._pool.http), data if is_frame(data) else None
         return Batch(batch_id, self._retried, fetch, frame=frame)
 

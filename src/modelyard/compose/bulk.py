@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
@@ -96,9 +96,9 @@ class OpenBulk:
         routes.include_router(openai)
         return routes
 
-    def take_by(self, intake: Intake) -> None:
-        """Keep runs as jobs by ``intake``."""
-        self.desk.intake = intake
+    def take_by(self, intake: Intake, check_callback: Callable[[str], None]) -> None:
+        """Keep runs as jobs by ``intake``. ``check_callback``: see ``BulkDesk``."""
+        self.desk.intake, self.desk.check_callback = intake, check_callback
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Return what removes files that nobody needs any more."""

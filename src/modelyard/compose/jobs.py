@@ -134,7 +134,7 @@ class OpenJobs:
         )
         intake = Intake(self._book, self._writing, on_kept=pump.wake, metrics=metrics)
         if self.bulk is not None:
-            self.bulk.take_by(intake)
+            self.bulk.take_by(intake, self._callbacks.check)
         uids = Uids(os.urandom)
         return Submitting(
             intake,

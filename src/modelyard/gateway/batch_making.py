@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response, status
+from fastapi import APIRouter, Header, Query, Request, Response, status
 
 from modelyard.access.gate import Gate, refusal
 from modelyard.access.keyring import Principal
@@ -25,6 +26,7 @@ from modelyard.gateway.batch_answers import (
 )
 from modelyard.gateway.job_access import principal_of, unknown
 from modelyard.gateway.job_answers import answers, json_answer
+from modelyard.gateway.orders import url_in
 from modelyard.jobs.bulk.desk import BulkDesk, Whose
 from modelyard.jobs.bulk.order import FORMATS, MEDIA_TYPES, Format, Order
 from modelyard.jobs.desk import Desk
@@ -70,6 +72,7 @@ def add_making(
         columns: Annotated[list[str], Query()] = [],  # noqa: B006
         keep: Annotated[list[str], Query()] = [],  # noqa: B006
         id: Annotated[str, Query(max_length=128)] = "",  # noqa: A002
+        job_callback: Annotated[str | None, Header(alias="Job-Callback")] = None,
     ) -> Response:
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media_type == "application/json":
@@ -93,7 +96,10 @@ def add_making(
                 keep=keep,
                 id=id,
             )
-        job = await _make(request, asked, bulk=bulk, desk=desk, catalog=catalog, gate=gate)
+        if job_callback is not None:
+            bulk.check_callback(url_in(job_callback.encode()))
+        asking = partial(_make, request, asked, callback=job_callback)
+        job = await asking(bulk=bulk, desk=desk, catalog=catalog, gate=gate)
         answer = json_answer(batch_answer(job, None))
         answer.status_code = status.HTTP_202_ACCEPTED
         answer.headers["location"] = f"/batches/{job.id}"
@@ -104,6 +110,7 @@ async def _make(
     request: Request,
     asked: BatchQuestion,
     *,
+    callback: str | None,
     bulk: BulkDesk,
     desk: Desk,
     catalog: Catalog,
@@ -144,11 +151,10 @@ async def _make(
         received = await bulk.receive(uid, request.stream())
         digest = received.digest
         order = msgspec.structs.replace(order, input_bytes=received.bytes)
-    named = {"job_id": asked.id, "digest": digest}
-    version = entry.target.version
+    named = {"model": model, "version": entry.target.version, "digest": digest}
     kept = ""
     try:
-        kept = await bulk.submit(uid, order, whose, model=model, version=version, **named)
+        kept = await bulk.submit(uid, order, whose, callback=callback, job_id=asked.id, **named)
         job = await desk.find(kept, whose.tenant)
         if job is None:
             raise unknown()

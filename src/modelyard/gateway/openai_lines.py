@@ -6,6 +6,7 @@ See ``jobs/bulk/run.py``, which reads them, and keeps what is answered.
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from modelyard.jobs.bulk.asking import (
     PAUSE_S,
     Answer,
     Answered,
+    Output,
     PieceSender,
     start_alone,
 )
@@ -42,6 +44,8 @@ from modelyard.jobs.bulk.order import Order, RowFailure
 from modelyard.jobs.bulk.pieces import Piece
 from modelyard.jobs.bulk.room import Room
 from modelyard.jobs.job import Leased
+
+log = logging.getLogger(__name__)
 
 ENDPOINTS = (*(path.decode() for path in KINDS), EMBEDDINGS.decode())
 
@@ -100,7 +104,7 @@ class LineAsker(PieceSender):
         accidents = 0
         while True:
             if isinstance(outcome, bytes):
-                outputs = [(piece, outcome)] if piece.numbers else []
+                outputs = [Output(piece.numbers, (), outcome)] if piece.numbers else []
                 return Answered(outputs, [_named(one, None) for one in piece.bad], model_s)
             if isinstance(outcome, GivenUp):
                 raise outcome
@@ -158,6 +162,9 @@ class LineAsker(PieceSender):
                 outcome = _line(heard.custom_id, request_id, 200, body)
             except RequestError as error:
                 outcome = error
+            except Exception:  # a bug of the door's: it has to fail this line, and no other
+                log.exception("unexpected_error", extra={"id": request_id})
+                outcome = RequestError("internal error; see the server's log for this request id")
         if not answer.done():
             answer.set_result((outcome, model_s))
 
@@ -171,7 +178,7 @@ def make_asker(
 
 
 def _joined(answered: Answered) -> bytes:
-    return b"".join(output for _, output in answered.outputs)
+    return b"".join(output.answer for output in answered.outputs)
 
 
 def _named(failure: RowFailure, piece: Piece | None) -> RowFailure:

@@ -62,7 +62,7 @@ def order_of(headers: Mapping[bytes, bytes], job_id: str = "") -> Order:
     return Order(
         job_id,
         _key_in(headers.get(b"idempotency-key")),
-        None if callback is None else _url_in(callback),
+        None if callback is None else url_in(callback),
         _whole(headers, b"job-priority", -HIGHEST, HIGHEST) or 0,
         _seconds(headers, b"job-delay") or 0.0,
         _seconds(headers, b"job-expires"),
@@ -94,7 +94,8 @@ def _key_in(header: bytes | None) -> str | None:
     return re.sub(r"\\(.)", r"\1", found[1]) if found[1] is not None else found[2]
 
 
-def _url_in(header: bytes) -> str:
+def url_in(header: bytes) -> str:
+    """Return the URL in a ``Job-Callback``. Raises a Malformed if it cannot be one."""
     if len(header) > LONGEST_URL or not header.isascii():
         raise Malformed(f"Job-Callback is a URL of up to {LONGEST_URL} characters of ASCII")
     return header.decode("ascii")

@@ -43,6 +43,7 @@ _HEAD = (
 )
 _APPLIED = b"preference-applied: respond-async\r\n"
 _DOORS: dict[type, str] = {PredictDoor: "", V1Door: "v1", V2Door: "v2"}
+_JOB_ID, _KEY = map(Order._fields.index, ("job_id", "idempotency_key"))
 _RANKS: dict[Priority, int] = {"high": -50, "normal": 0, "low": 50}
 """What the priority in a body means among jobs, which all run at the dispatch's lowest."""
 
@@ -262,10 +263,9 @@ def _answer_of(job_id: str, asked: Asked) -> tuple[bytes, bytes]:
 
 def _digest_of(ask: Ask, order: Order, form: tuple[str, str, str], input_: bytes) -> str:
     """Return the digest of all that makes a request another one."""
-    said = (
-        *(ask.model_name, ask.model_version, ask.timeout_s, ask.priority, *form),
-        *order._replace(job_id="", idempotency_key=None),
-    )
+    terms = list(order)
+    terms[_JOB_ID], terms[_KEY] = "", None
+    said = (ask.model_name, ask.model_version, ask.timeout_s, ask.priority, *form, *terms)
     digest = sha256(msgspec.json.encode(said))
     digest.update(input_)
     return digest.hexdigest()

@@ -32,7 +32,8 @@ from modelyard.pool.waiting import Waiting
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
-AHEAD_S = (0.002, 0.05)  # if the last batch took so long, the next is handed over while one runs
+AHEAD_S = (0.002, 0.05)
+"""If the model took so long for the last batch, the next is handed over while one runs."""
 
 
 class Pool:
@@ -211,9 +212,11 @@ class Pool:
 
         Not for longer batches, for both of which an urgent request would wait. Not for shorter
         ones, which gain nothing. And not if another runner could take it while this one hangs.
+        It is the model's own time that counts: where this process has to wait for a processor, the
+        runner needs the next batch beside it all the more.
         """
         is_free = slot.is_ready and slot.batch and not slot.ahead
-        is_worth_it = is_free and AHEAD_S[0] <= slot.took_s <= AHEAD_S[1]
+        is_worth_it = is_free and AHEAD_S[0] <= slot.model_s <= AHEAD_S[1]
         if is_worth_it and (batch := self._waiting.full_batch(now)):
             slot.run_next(batch)
 

@@ -80,7 +80,7 @@ class SerialSlot(Slot):
         batch, self.batch, self.ahead = self.batch, self.ahead, []
         if self._spans is not None:
             self._spans.ran(batch, self.started, reply)
-        self.took_s = now - self.started
+        self.took_s, self.model_s = now - self.started, reply.model_s
         self.started = self.idle_since = now
         self._patience.returned(self.took_s)
         if self.batch:

@@ -54,6 +54,7 @@ class Slot(ABC):
         batch: The calls that run in its runner.
         ahead: Those that have been sent to the runner, to run next.
         took_s: The duration of the last batch.
+        model_s: What of it was the model's.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Slot(ABC):
         self.ahead: list[Call] = []
         self.started = 0.0
         self.took_s = math.inf
+        self.model_s = 0.0
         self.idle_since = 0.0
         self.is_ready = False
         self._owner = owner

@@ -23,7 +23,7 @@ from modelyard.store.job_rows import (
     ended_row,
     leased_of,
 )
-from modelyard.store.job_turns import IS_BULK, owners_in_turn
+from modelyard.store.job_turns import jobs_in_turn, owners_in_turn
 from modelyard.store.jobs import JobStore
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
 
@@ -38,8 +38,10 @@ _QUEUED, _RUNNING, _DELAYED = (
 )
 """As they stand in the indexes, which databases use for what is written the same alone."""
 _MODELS = sa.text(
-    "WITH RECURSIVE found(model) AS (SELECT min(model) FROM jobs WHERE state = 'queued' UNION ALL "
-    "SELECT (SELECT min(model) FROM jobs WHERE state = 'queued' AND model > found.model) "
+    "WITH RECURSIVE found(model) AS (SELECT (SELECT model FROM jobs WHERE state = 'queued' "
+    "ORDER BY model, tenant, rank, ready_at LIMIT 1) UNION ALL "
+    "SELECT (SELECT model FROM jobs WHERE state = 'queued' AND model > found.model "
+    "ORDER BY model, tenant, rank, ready_at LIMIT 1) "
     "FROM found WHERE found.model IS NOT NULL) SELECT model FROM found"
 )
 """The models that have queued jobs: a step in the index for each, however many jobs there are."""
@@ -90,25 +92,23 @@ class JobQueue(JobStore):
         *,
         is_bulk: bool,
     ) -> list[sa.Row[Any]]:
-        """Take jobs of a model: as many of each owner, if each has as many."""
+        """Take jobs of a model: as many of each owner, if each has as many; else what is left goes
+        to the others.
+        """
         now = self.wall_clock()
-        after = self._turns.get((model, is_bulk))
-        tenants = owners_in_turn(connection, model, is_bulk=is_bulk, after=after, most=most)
-        rows: list[sa.Row[Any]] = []
-        for position, tenant in enumerate(tenants):
-            share = -(-(most - len(rows)) // (len(tenants) - position))
-            first = (
-                sa.select(JOBS.c.uid)
-                .where(_QUEUED, JOBS.c.model == model, JOBS.c.tenant == tenant)
-                .where(JOBS.c.deadline > now, IS_BULK if is_bulk else ~IS_BULK)
-                .order_by(JOBS.c.rank, JOBS.c.ready_at)
-                .limit(share)
-                .with_for_update(skip_locked=True)
-            )
-            change = JOBS.update().where(JOBS.c.uid.in_(first)).values(**taken)
-            rows += connection.execute(change.returning(*OF_LEASE)).all()
-            self._turns[model, is_bulk] = tenant
-        return rows
+        taking: list[sa.Row[Any]] = []
+        while left := most - len(taking):
+            after = self._turns.get((model, is_bulk))
+            tenants = owners_in_turn(connection, model, is_bulk=is_bulk, after=after, most=left)
+            asked = (connection, model, tenants)
+            uids = jobs_in_turn(*asked, is_bulk=is_bulk, most=left, now=now) if tenants else ()
+            if not uids:
+                break
+            change = JOBS.update().where(JOBS.c.uid.in_(uids)).values(**taken)
+            rows = {row.uid: row for row in connection.execute(change.returning(*OF_LEASE))}
+            self._turns[model, is_bulk] = rows[uids[-1]].tenant
+            taking += map(rows.__getitem__, uids)
+        return taking
 
     def renew(self, held: Mapping[str, int], *, until: float) -> Renewed:
         """See ``QueueBook``. A job that is forgotten was cancelled before."""

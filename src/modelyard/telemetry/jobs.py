@@ -28,6 +28,7 @@ class JobMetrics:
             ("model", "end"),
             registry=registry,
         )
+        self._accepted_of: dict[str, Counter] = {}
         self._told = Counter(
             "modelyard_callbacks",
             "Attempts at callbacks, by what became of them: delivered, failed, or again.",
@@ -42,9 +43,11 @@ class JobMetrics:
 
     def accepted(self, model: str) -> None:
         """A job was accepted."""
-        for end in ENDS:  # a counter that appears at 1 has no rate
-            self._ended.labels(model, end)
-        self._accepted.labels(model).inc()
+        if (counter := self._accepted_of.get(model)) is None:
+            for end in ENDS:  # a counter that appears at 1 has no rate
+                self._ended.labels(model, end)
+            counter = self._accepted_of[model] = self._accepted.labels(model)
+        counter.inc()
 
     def ended(self, model: str, state: str) -> None:
         """An attempt at a job came to its end."""

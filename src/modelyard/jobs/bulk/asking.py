@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -48,13 +48,21 @@ Answer = asyncio.Future[tuple[Outcome, float]]
 """The outcome of a piece, and seconds of the model's time."""
 
 
+class Output(NamedTuple):
+    """The predictions of some rows: their numbers, what is kept of each, and the answer."""
+
+    numbers: Sequence[int]
+    kept: Sequence[Sequence[Any]]
+    answer: bytes
+
+
 class Answered(NamedTuple):
-    """What came of a piece: outputs, each with the rows that it answers, and the other rows.
+    """What came of a piece: outputs, and the rows that have none.
 
     ``model_s``: seconds of the model's time.
     """
 
-    outputs: list[tuple[Piece, bytes]]
+    outputs: list[Output]
     failed: list[RowFailure]
     model_s: float
 
@@ -109,7 +117,18 @@ class PieceSender(ABC):
 
 
 class RowAsker(PieceSender):
-    """Answers pieces of rows: each is one request."""
+    """Answers pieces of rows: each is one request.
+
+    Args:
+        dispatch, job, room, clock: See ``PieceSender``.
+        batch: How many rows the model takes at a time.
+    """
+
+    def __init__(
+        self, dispatch: Dispatch, job: Leased, room: Room, *, clock: Clock, batch: int
+    ) -> None:
+        super().__init__(dispatch, job, room, clock=clock)
+        self._batch = batch
 
     def _start(self, piece: Piece, answer: Answer) -> ClientCall:
         job = self._job
@@ -120,58 +139,61 @@ class RowAsker(PieceSender):
             f"{job.uid}-{piece.mark.row}",
             job=job,
             clock=self._clock,
+            instances=len(piece.numbers),
         )
 
     def _on_answered(self, answer: Answer, call: ClientCall) -> None:
-        assert call.outcome is not None
-        model_s = call.instance_s * call.instances if call.instance_s else 0.0
-        if model_s:
-            self._room.fit(call.entry, model_s)
+        outcome, rows = call.outcome, call.instances
+        assert outcome is not None
+        model_s = call.instance_s * rows
+        if isinstance(outcome, bytes):
+            size = len(outcome)
+            self._room.fit(call.entry, rows=rows, model_s=model_s, answer_bytes=size)
         self._room.leave()
         if not answer.done():
-            answer.set_result((call.outcome, model_s))
+            answer.set_result((outcome, model_s))
 
     async def settle(self, piece: Piece, outcome: Outcome, model_s: float) -> Answered:
         """See ``run.Asker``."""
-        outputs: list[tuple[Piece, bytes]] = []
+        outputs: list[Output] = []
         failed = list(piece.bad)
         spent = [model_s]
         if not isinstance(outcome, bytes):
             await self._apart(piece, outcome, outputs, failed, spent)
+            outputs.sort(key=lambda one: one.numbers[0])
         elif piece.numbers:
-            outputs.append((piece, outcome))
+            outputs.append(Output(piece.numbers, piece.kept, outcome))
         return Answered(outputs, failed, sum(spent))
 
     async def _apart(
         self,
         piece: Piece,
         error: RequestError,
-        outputs: list[tuple[Piece, bytes]],
+        outputs: list[Output],
         failed: list[RowFailure],
         spent: list[float],
     ) -> None:
-        """Ask again without the row at fault if it is known, else in halves."""
+        """Ask again without the row at fault if it is known, else batch by batch, then halves."""
         accidents = 0
         while True:
             count = len(piece.numbers)
             if isinstance(error, ACCIDENTS) and count == 1 and accidents < ATTEMPTS:
                 accidents += 1
-                parts = [(0, 1)]
+                bounds = [(0, 1)]
                 await asyncio.sleep(PAUSE_S * 2**accidents)
             elif isinstance(error, _AWAY):
-                parts = [(0, count)]
+                bounds = [(0, count)]
                 await asyncio.sleep(PAUSE_S)
             else:
-                parts = _parts_without(piece, error, failed)
+                bounds = _bounds_without(piece, error, failed, batch=self._batch)
             again = None
-            for first, end in parts:
-                part = piece.part(first, end)
+            for part in piece.parts(bounds):
                 await self.has_room()
                 outcome, model_s = await self.send(part)
                 spent.append(model_s)
                 if isinstance(outcome, bytes):
-                    outputs.append((part, outcome))
-                elif end - first == count:
+                    outputs.append(Output(part.numbers, part.kept, outcome))
+                elif len(part.numbers) == count:
                     again = outcome
                 else:
                     await self._apart(part, outcome, outputs, failed, spent)
@@ -189,8 +211,10 @@ def start_alone(
     job: Leased,
     clock: Clock,
     form: Form = "json",
+    instances: int = 0,
 ) -> ClientCall:
     """Begin to answer a request whose answer is put into no cache: nobody asks for it again.
+    ``instances``: how many there are; 0 if that is to be counted.
 
     Raises:
         RequestError: See ``Dispatch.start``.
@@ -211,15 +235,16 @@ def start_alone(
     raw, deadline = memoryview(ask.input_data), clock() + timeout_s
     request = Request(request_id, entry.target, raw, deadline, ask.priority, form, job.key)
     call = ClientCall(request, entry, on_answered)
+    call.ran(instances, instance_s=0.0)
     dispatch.send_alone(call)
     return call
 
 
-def _parts_without(
-    piece: Piece, error: RequestError, failed: list[RowFailure]
+def _bounds_without(
+    piece: Piece, error: RequestError, failed: list[RowFailure], *, batch: int
 ) -> list[tuple[int, int]]:
     """Return which parts of a piece are to be asked by themselves: those beside the row at fault,
-    which is set aside, if it is known; else halves.
+    which is set aside, if it is known; else its batches, and halves of a single one.
 
     Raises:
         GivenUp: None are.
@@ -231,6 +256,8 @@ def _parts_without(
         row, where = at
         failed.append(_failure(piece, row, error, where))
         return [part for part in ((0, row), (row + 1, count)) if part[0] < part[1]]
+    if count > batch:
+        return [(first, min(first + batch, count)) for first in range(0, count, batch)]
     if count > 1:
         return [(0, count // 2), (count // 2, count)]
     failed.append(_failure(piece, 0, error, error.where))

@@ -16,6 +16,7 @@ from modelyard.jobs.bulk.order import Chunk, Mark, RowFailure
 
 CHUNK_S = 1.0
 CHUNK_BYTES = 4 << 20
+ROW_BYTES = 24  # of a line, beside the prediction
 
 
 class Lines(NamedTuple):
@@ -72,7 +73,8 @@ class Chunks:
         if not self._answered:
             self._begun = time.monotonic()
         self._answered.append(answered)
-        self._bytes += sum(len(output) for _, output in answered.outputs)
+        for output in answered.outputs:
+            self._bytes += len(output.answer) + ROW_BYTES * len(output.numbers)
         self._next = mark
         is_old = time.monotonic() - self._begun >= CHUNK_S
         return is_old or self._bytes >= CHUNK_BYTES

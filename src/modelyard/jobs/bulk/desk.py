@@ -76,7 +76,10 @@ class BulkDesk:
 
     Attributes:
         intake: Keeps runs as jobs.
+        check_callback: Raises a RequestError if ends cannot be told to a URL.
     """
+
+    check_callback: Callable[[str], None]
 
     def __init__(
         self,
@@ -184,9 +187,18 @@ class BulkDesk:
     # Runs.
 
     async def submit(
-        self, uid: str, order: Order, whose: Whose, *, model: str, version: str, **named: str
+        self,
+        uid: str,
+        order: Order,
+        whose: Whose,
+        *,
+        model: str,
+        version: str,
+        callback: str | None = None,
+        **named: str,
     ) -> str:
-        """Keep a run as a job; returns its id. ``named``: ``job_id`` and ``digest``, of the input.
+        """Keep a run as a job; returns its id. ``callback``: a URL that was checked, and is told of
+        its end. ``named``: ``job_id`` and ``digest``, of the input.
 
         Raises:
             RequestError: It is not kept.
@@ -194,7 +206,8 @@ class BulkDesk:
         assert self.intake is not None
         now = self._wall_clock()
         said = msgspec.structs.replace(order, input="" if named["digest"] else order.input)
-        digest = sha256(msgspec.json.encode((model, version, said, named["digest"])))
+        asked = (model, version, said, named["digest"], *filter(None, [callback]))
+        digest = sha256(msgspec.json.encode(asked))
         job = NewJob(
             uid=uid,
             id=named["job_id"] or uid,
@@ -213,7 +226,7 @@ class BulkDesk:
             ready_at=now,
             deadline=now + self.terms.expires_s,
             max_attempts=MOST_ATTEMPTS,
-            callback=None,
+            callback=callback,
             idempotency_key=None,
             digest=digest.hexdigest(),
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -19,7 +20,6 @@ from modelyard.core.json_types import Schema, kinds_of, resolve
 
 Kind = Literal["object", "list", "value"]
 _SIMPLE = {"number", "integer", "boolean", "null", "array", "object"}
-_to_json = msgspec.json.Encoder().encode
 
 
 class Shape(NamedTuple):
@@ -102,37 +102,31 @@ class Mapping:
             )
         return chosen
 
-    def writer(self, names: Sequence[str], *, is_text: bool) -> Callable[[Sequence[Any]], bytes]:
-        """Return what makes an instance, as JSON, of the cells of a row: all of them.
+    def maker(self, names: Sequence[str], *, is_text: bool) -> Make:
+        """Return what makes an instance of the cells of a row: all of them.
 
         Args:
             names: Of the columns.
             is_text: Whether cells are text, and are read as the model's types say.
         """
-        chosen, kind = self.choose(names), self.shape.kind
-        kinds = [self._kinds_of(names[index]) for index in chosen]
-        reads = [_reader(one) if is_text else None for one in kinds]
-        if kind == "object":
-            wanted = [(names[i], i, read) for i, read in zip(chosen, reads, strict=True)]
-            required = self.shape.required
+        chosen, shape = self.choose(names), self.shape
+        named = [names[index] for index in chosen]
+        if not is_text:
+            return _of_values(shape.kind, chosen, named, width=len(names))
+        cells = [(i, n, _reader(self._kinds_of(n))) for i, n in zip(chosen, named, strict=True)]
+        if shape.kind == "list":
+            return lambda row: [read(row[index], name) for index, name, read in cells]
+        if shape.kind == "value":
+            index, name, read = cells[0]
+            return lambda row: read(row[index], name)
+        required = shape.required
+        return lambda row: {
+            name: read(row[index], name)
+            for index, name, read in cells
+            if row[index] or name in required  # an empty cell leaves a field out that may be
+        }
 
-            def write_object(row: Sequence[Any]) -> bytes:
-                found = {}
-                for name, index, read in wanted:
-                    cell = row[index]
-                    if read is not None and not cell and name not in required:
-                        continue  # an empty cell leaves a field out that may be
-                    found[name] = cell if read is None else read(cell, name)
-                return _to_json(found)
-
-            return write_object
-        cells = [(i, names[i], read) for i, read in zip(chosen, reads, strict=True)]
-        if kind == "list":
-            return lambda row: _to_json([r(row[i], n) if r else row[i] for i, n, r in cells])
-        index, name, read = cells[0]
-        return lambda row: _to_json(read(row[index], name) if read else row[index])
-
-    def of_object(self, line: bytes) -> bytes | None:
+    def of_object(self, line: bytes) -> Any:
         """Return the instance in an object of a file of JSON; None if it is one as it is."""
         if self.shape.kind == "object" and not self._columns:
             return None
@@ -141,12 +135,12 @@ class Mapping:
         if missing := [name for name in names if name not in found]:
             raise InvalidInput(f"there is no field {missing[0]!r}")
         if self.shape.kind == "object":
-            return _to_json({name: found[name] for name in names})
+            return {name: found[name] for name in names}
         if self.shape.kind == "list":
-            return _to_json([found[name] for name in names])
+            return [found[name] for name in names]
         if len(names) != 1:
             raise InvalidInput("the model takes a single value: name the field with columns")
-        return bytes(found[names[0]])
+        return found[names[0]]
 
     @property
     def of_object_is_needed(self) -> bool:
@@ -164,8 +158,19 @@ class Mapping:
         return shape.fields.get(name, frozenset()) if shape.kind == "object" else shape.cell
 
 
+def _of_values(kind: Kind, chosen: list[int], named: list[str], *, width: int) -> Make:
+    """Return what makes an instance of cells that are values already."""
+    if kind == "value":
+        return itemgetter(chosen[0])
+    take: Make = lambda row: [row[index] for index in chosen]  # noqa: E731
+    if chosen == list(range(width)):
+        take = tuple
+    return take if kind == "list" else (lambda row: dict(zip(named, take(row), strict=True)))
+
+
 _read_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
+Make = Callable[[Sequence[Any]], Any]
 Read = Callable[[str, str], Any]
 
 

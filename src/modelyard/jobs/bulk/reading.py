@@ -5,7 +5,6 @@ a piece is as the model takes it, no row of it is made an object: its text is pa
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -14,65 +13,101 @@ import msgspec
 from modelyard.core.errors import InvalidInput
 from modelyard.jobs.bulk.mapping import Mapping
 from modelyard.jobs.bulk.order import Mark
-from modelyard.jobs.bulk.pieces import MOST_BYTES, MOST_ROW_BYTES, Piece, Pieces, Rows
+from modelyard.jobs.bulk.pieces import (
+    MOST_BYTES,
+    MOST_ROW_BYTES,
+    HowMany,
+    Piece,
+    Pieces,
+    Rows,
+)
 
+READ_BYTES = 256 << 10
 _BOM = b"\xef\xbb\xbf"
-_NUMBER = rb"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Lines:
-    """The lines of a stream, of which none takes more memory than a row may.
+    """The lines of a stream, without their ends. None takes more memory than a row may.
 
     Attributes:
         offset: Of what comes next.
     """
 
-    def __init__(self, stream: IO[bytes], offset: int = 0) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self.offset = offset
-        self.taken = 0
+        self._found: list[bytes] = []
+        self._at = 0
+        self._tail = b""
+        self._cut_bytes = 0
+        self.offset = 0
 
     def seek(self, offset: int) -> None:
         """Go on elsewhere."""
         self._stream.seek(offset)
-        self.offset = offset
+        self._found, self._at, self._tail, self.offset = [], 0, b"", offset
 
-    def next(self) -> bytes:
-        """Return a line with its end; empty at the end of the stream. One that is too long is cut,
-        and so has no end.
-        """
-        line = self._stream.readline(MOST_ROW_BYTES)
-        self.offset += len(line)
-        self.taken += 1
-        if len(line) == MOST_ROW_BYTES and not line.endswith(b"\n"):
-            while rest := self._stream.readline(MOST_ROW_BYTES):
-                self.offset += len(rest)
-                if rest.endswith(b"\n"):
-                    break
-        return line
+    def next(self) -> bytes | None:
+        """Return a line; None at the end of the stream."""
+        found = self.block(1)
+        return found[0] if found else None
 
     def block(self, most: int) -> list[bytes]:
-        """Return the next lines: at most so many, and no more bytes than a piece should have."""
-        found: list[bytes] = []
+        """Return the next lines: at most so many, and not many more bytes than a piece should have.
+        A line that is too long is cut.
+        """
+        block: list[bytes] = []
         size = 0
-        while len(found) < most and size < MOST_BYTES and (line := self.next()):
-            found.append(line)
-            size += len(line)
-        return found
+        while len(block) < most and size < MOST_BYTES and (self._found or self._read()):
+            end = self._at + most - len(block)
+            some = self._found[self._at : end]
+            block += some
+            size += sum(map(len, some)) + len(some) + self._cut_bytes
+            self._at, self._cut_bytes = end, 0
+            if end >= len(self._found):
+                self._found, self._at = [], 0
+        self.offset += size
+        return block
+
+    def _read(self) -> bool:
+        """Read more lines; returns whether there are some."""
+        data, tail = [self._tail], self._tail
+        size = len(tail)
+        while size < MOST_ROW_BYTES and (tail := self._stream.read(READ_BYTES)):
+            data.append(tail)
+            size += len(tail)
+            if b"\n" in tail:
+                *self._found, self._tail = b"".join(data).split(b"\n")
+                return True
+        line, self._tail = b"".join(data), b""
+        if len(line) >= MOST_ROW_BYTES:
+            self._skip_line()
+        else:
+            self._cut_bytes = -1  # the last one has no end
+        self._found = [line] if line else []
+        return bool(line)
+
+    def _skip_line(self) -> None:
+        """Read past the rest of a line that is cut."""
+        while rest := self._stream.read(READ_BYTES):
+            skipped, end, self._tail = rest.partition(b"\n")
+            self._cut_bytes += len(skipped)
+            if end:
+                return
+        self._cut_bytes -= 1
 
 
 def read_lines(
-    stream: IO[bytes], mapping: Mapping | None, *, most: int, mark: Mark, keep: list[str]
+    stream: IO[bytes], mapping: Mapping | None, *, most: HowMany, mark: Mark, keep: list[str]
 ) -> Pieces:
     """Read JSON Lines: a row is an instance as it is, or an object of named cells.
 
     Args:
         stream: Has them.
         mapping: Makes instances; None if the lines are passed on as they are.
-        most: How many rows fill a batch.
+        most: How many rows the next piece should have.
         mark: Where to begin.
         keep: Fields that are kept for the output.
     """
@@ -80,7 +115,7 @@ def read_lines(
     if mark.offset:
         lines.seek(mark.offset)
     is_named = mapping is not None and mapping.of_object_is_needed
-    while block := lines.block(most):
+    while block := lines.block(most()):
         if not first and block[0].startswith(_BOM):
             block[0] = block[0][len(_BOM) :]
         texts = [text for line in block if (text := line.strip())]
@@ -111,14 +146,15 @@ def _one_by_one(
     rows = Rows(first)
     for text in texts:
         try:
-            instance = bytes(_raw(text))
+            instance: Any = _raw(text)
             kept: list[Any] = []
             if keep:
                 cells = _object(text)
                 kept = [msgspec.json.decode(cells[k]) if k in cells else None for k in keep]
+            made = None
             if mapping is not None and text[:1] == b"{":
-                instance = mapping.of_object(text) or instance
-            rows.add(instance, kept)
+                made = mapping.of_object(text)
+            rows.add(instance if made is None else made, kept)
         except msgspec.DecodeError as error:
             is_cut = len(text) >= MOST_ROW_BYTES
             rows.set_aside("malformed", "the line is too long" if is_cut else f"no JSON: {error}")
@@ -128,7 +164,7 @@ def _one_by_one(
 
 
 def read_csv(
-    stream: IO[bytes], mapping: Mapping, *, most: int, mark: Mark, keep: list[str]
+    stream: IO[bytes], mapping: Mapping, *, most: HowMany, mark: Mark, keep: list[str]
 ) -> Pieces:
     """Read CSV, in UTF-8 and with commas. The first row names the columns, if not all of its cells
     are numbers.
@@ -136,7 +172,7 @@ def read_csv(
     Args:
         stream: Has it.
         mapping: Makes instances.
-        most: How many rows fill a batch.
+        most: How many rows the next piece should have.
         mark: Where to begin.
         keep: Columns that are kept for the output.
 
@@ -147,21 +183,19 @@ def read_csv(
     names, begins = _header(lines)
     if missing := [name for name in keep if name not in names]:
         raise InvalidInput(f"there is no column {missing[0]!r} to be kept")
-    write = mapping.writer(names, is_text=True)
+    make = mapping.maker(names, is_text=True)
     kept = [names.index(name) for name in keep]
     are_numbers = None
     if mapping.is_of_numbers and not keep:
-        row = b",".join([_NUMBER] * len(names))
-        are_numbers = re.compile(rb"(?:" + row + rb"\r?\n)+").fullmatch
+        are_numbers = msgspec.json.Decoder(list[tuple[(float,) * len(names)]]).decode  # type: ignore[misc]
     lines.seek(mark.offset or begins)
     first = mark.row
-    while block := lines.block(most):
+    while block := lines.block(most()):
         piece = None
-        text = b"".join(block)
-        if are_numbers is not None and are_numbers(text) is not None:
-            piece = _of_numbers(text, first, len(block), lines.offset)
-        else:
-            piece = _of_cells(block, lines, first, write=write, width=len(names), kept=kept)
+        if are_numbers is not None:
+            piece = _of_numbers(block, first, lines.offset, are_numbers)
+        if piece is None:
+            piece = _of_cells(block, lines, first, make=make, width=len(names), kept=kept)
         first = piece.mark.row
         if piece.numbers or piece.bad:
             yield piece
@@ -169,7 +203,7 @@ def read_csv(
 
 def _header(lines: Lines) -> tuple[list[str], int]:
     """Return the names of the columns, and where the rows begin."""
-    first = lines.next()
+    first = lines.next() or b""
     begins = lines.offset
     text = first.removeprefix(_BOM)
     try:
@@ -192,11 +226,20 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _of_numbers(text: bytes, first: int, rows: int, offset: int) -> Piece:
-    cells = text.replace(b"\r\n", b"\n")[:-1].replace(b"\n", b"],[")
-    end = first + rows
-    mark = Mark(row=end, offset=offset)
-    return Piece(numbers=range(first, end), body=b"[[" + cells + b"]]", bad=(), mark=mark)
+def _of_numbers(
+    block: list[bytes], first: int, offset: int, read: Callable[[bytes], list[Any]]
+) -> Piece | None:
+    """Return a piece of lines that are numbers, with commas between them, as JSON has them too;
+    None if one is not. They are read to see that, and passed on as they are.
+    """
+    body = b"[[" + b"],[".join(block) + b"]]"
+    try:
+        if len(read(body)) != len(block):
+            return None
+    except msgspec.DecodeError:
+        return None
+    end = first + len(block)
+    return Piece(numbers=range(first, end), body=body, bad=(), mark=Mark(row=end, offset=offset))
 
 
 def _of_cells(
@@ -204,7 +247,7 @@ def _of_cells(
     lines: Lines,
     first: int,
     *,
-    write: Callable[[list[str]], bytes],
+    make: Callable[[list[str]], Any],
     width: int,
     kept: list[int],
 ) -> Piece:
@@ -222,7 +265,7 @@ def _of_cells(
                 problem = f"there are {len(row)} cells, and {width} columns"
                 rows.set_aside("malformed", problem)
                 continue
-            rows.add(write(row), [row[index] for index in kept])
+            rows.add(make(row), [row[index] for index in kept])
         except InvalidInput as error:
             rows.set_aside(error.code, error.detail, error.where)
         except (csv.Error, UnicodeDecodeError) as error:
@@ -247,9 +290,8 @@ class _Texts:
     def pull(self) -> Iterator[str]:
         """Yield lines."""
         while True:
-            if self._at < len(self._block):
-                line = self._block[self._at]
-                self._at += 1
-            elif not (line := self._lines.next()):
+            line = self._lines.next() if self.is_over else self._block[self._at]
+            self._at += 1
+            if line is None:
                 return
-            yield line.decode()
+            yield line.decode() + "\n"

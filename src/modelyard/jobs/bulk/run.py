@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
@@ -33,7 +34,7 @@ from modelyard.jobs.bulk.writing import (
 from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Leased
 
-READ_AT_ONCE = 16
+READ_AT_ONCE = 8
 MOST_PENDING = 96
 MOST_PENDING_BYTES = 16 << 20
 RETRY_AFTER_S = 5
@@ -162,7 +163,11 @@ class Run:
 
     async def _send_all(self, pieces: Pieces) -> None:
         def read() -> list[Piece]:
-            return list(islice(pieces, READ_AT_ONCE))
+            some: list[Piece] = []
+            for piece in islice(pieces, READ_AT_ONCE):
+                some.append(piece)
+                time.sleep(0)  # others may want the interpreter
+            return some
 
         reading = asyncio.ensure_future(self._blocking(read))
         try:

@@ -149,20 +149,24 @@ class Runs:
 
     def _make(self, job: Leased, order: Order, entry: Entry, call: BulkCall) -> Run:
         window = self._windows.setdefault(job.model, Window())
-        is_over = partial(getattr, call, "is_over")
-        asker: Asker
         known, schema = entry.announcement, entry.announcement.schema
-        mapping, most = None, 1
-        if not order.endpoint:
-            takes = b"" if schema is None else schema.input
-            mapping, most = Mapping(shape_of(takes), order.columns), known.max_batch_size
-        room = Room(self._dispatch, job, window, is_over, rows=most)
-        if order.endpoint:
+        is_single, mapping = bool(order.endpoint), None
+        room = Room(
+            self._dispatch, job, window, partial(getattr, call, "is_over"), is_single=is_single
+        )
+        asker: Asker
+        if is_single:
             asker, lines = self._make_asker(order, job, room)
         else:
-            asker = RowAsker(self._dispatch, job, room, clock=self._clock)
+            batch = known.max_batch_size
+            mapping = Mapping(shape_of(b"" if schema is None else schema.input), order.columns)
+            asker = RowAsker(self._dispatch, job, room, clock=self._clock, batch=batch)
             lines = lines_of(order.output_format, order.keep)
         call.watch(asker.give_up)
+
+        def most() -> int:
+            return 1 if is_single else known.max_batch_size * window.batches
+
         source = FileSource(order, mapping, place=self._place, urls=self._urls, most=most)
         return Run(
             job,

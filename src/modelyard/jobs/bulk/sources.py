@@ -8,7 +8,7 @@ from modelyard.core.errors import InvalidInput
 from modelyard.jobs.bulk.interfaces import Place, Urls
 from modelyard.jobs.bulk.mapping import Mapping
 from modelyard.jobs.bulk.order import Mark, Order
-from modelyard.jobs.bulk.pieces import Pieces
+from modelyard.jobs.bulk.pieces import HowMany, Pieces
 from modelyard.jobs.bulk.reading import read_csv, read_lines
 
 
@@ -20,7 +20,7 @@ class FileSource:
         mapping: Makes instances of rows; None if lines are passed on as they are.
         place: Has it, if it is no URL.
         urls: Opens it, if it is one; None if there are none.
-        most: How many rows fill a batch.
+        most: How many rows the next piece should have.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class FileSource:
         *,
         place: Place,
         urls: Urls | None,
-        most: int,
+        most: HowMany,
     ) -> None:
         self._order = order
         self._mapping = mapping

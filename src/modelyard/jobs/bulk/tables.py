@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from modelyard.core.errors import InvalidInput
-from modelyard.jobs.bulk.mapping import Mapping
+from modelyard.jobs.bulk.mapping import Make, Mapping
 from modelyard.jobs.bulk.order import Format, Mark
-from modelyard.jobs.bulk.pieces import Pieces, Rows
+from modelyard.jobs.bulk.pieces import HowMany, Pieces, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,7 @@ class Table:
         self.rows = rows
         self._batches = batches
 
-    def pieces(self, mapping: Mapping, *, most: int, mark: Mark, keep: list[str]) -> Pieces:
+    def pieces(self, mapping: Mapping, *, most: HowMany, mark: Mark, keep: list[str]) -> Pieces:
         """Yield the pieces from a mark on.
 
         Raises:
@@ -62,30 +63,22 @@ class Table:
         names = self._names
         if missing := [name for name in keep if name not in names]:
             raise InvalidInput(f"there is no column {missing[0]!r} to be kept")
-        if self._is_of_lists(mapping):
-            write: Callable[[Sequence[Any]], bytes] = lambda row: _to_json(row[0])  # noqa: E731
-        else:
-            write = mapping.writer(names, is_text=False)
+        make = itemgetter(0) if self._is_of_lists(mapping) else mapping.maker(names, is_text=False)
         kept = [names.index(name) for name in keep]
-        return self._read(write, kept, most, mark.row)
+        return self._read(make, kept, most, mark.row)
 
     def _is_of_lists(self, mapping: Mapping) -> bool:
         """Return whether its one column has the lists that the model takes."""
         return mapping.shape.kind == "list" and len(self._names) == 1
 
-    def _read(
-        self, write: Callable[[Sequence[Any]], bytes], kept: list[int], most: int, first: int
-    ) -> Pieces:
+    def _read(self, make: Make, kept: list[int], most: HowMany, first: int) -> Pieces:
         try:
             for batch in self._batches(first):
                 rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-                while some := list(islice(rows, most)):
+                while some := list(islice(rows, most())):
                     gathered = Rows(first)
-                    for row in some:
-                        try:
-                            gathered.add(write(row), [row[index] for index in kept])
-                        except (TypeError, ValueError, OverflowError) as error:
-                            gathered.set_aside("invalid_input", str(error))
+                    cells = [[row[index] for index in kept] for row in some]
+                    gathered.add_all(list(map(make, some)), cells)
                     piece = gathered.piece(0)
                     first = piece.mark.row
                     yield piece

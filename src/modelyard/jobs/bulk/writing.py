@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain, repeat, starmap
 from typing import IO, Any
 
 import msgspec
@@ -22,6 +23,7 @@ from modelyard.jobs.bulk.order import Chunk, Format
 COPY_BYTES = 1 << 20
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _to_json = msgspec.json.Encoder().encode
+_to_lines = msgspec.json.Encoder().encode_lines
 _NOT_PLAIN = (b'"', b"{", b"[")
 
 
@@ -35,31 +37,39 @@ def _fragments(keep: Sequence[str]) -> list[bytes]:
     return [b",%b:" % _to_json(name) for name in keep]
 
 
+class _Line(msgspec.Struct, gc=False):
+    row: int
+    prediction: msgspec.Raw
+
+
 def _json_lines(names: list[bytes], answered: Answered) -> bytes:
     made: list[bytes] = []
-    for piece, output in _in_order(answered):
-        predictions = _split(output)
-        if not piece.kept:
-            made.append(_interleaved(b'{"row":%d,"prediction":%b}\n', piece.numbers, predictions))
+    for numbers, kept, answer in answered.outputs:
+        predictions = _split(answer)
+        if not kept:
+            lines = starmap(_Line, zip(numbers, predictions, strict=True))
+            made.append(_to_lines(list(lines)))
             continue
-        for number, prediction, cells in zip(piece.numbers, predictions, piece.kept, strict=True):
-            kept = (name + _to_json(cell) for name, cell in zip(names, cells, strict=True))
-            made.append(b'{"row":%d%b,"prediction":%b}\n' % (number, b"".join(kept), prediction))
+        for number, prediction, cells in zip(numbers, predictions, kept, strict=True):
+            parts = (name + _to_json(cell) for name, cell in zip(names, cells, strict=True))
+            made.append(b'{"row":%d%b,"prediction":%b}\n' % (number, b"".join(parts), prediction))
     return b"".join(made)
 
 
 def _csv_lines(answered: Answered) -> bytes:
     made: list[bytes] = []
-    for piece, output in _in_order(answered):
-        predictions = _split(output)
-        if not piece.kept and not any(sign in output[1:] for sign in _NOT_PLAIN):
-            made.append(_interleaved(b"%d,%b\r\n", piece.numbers, predictions))
+    for numbers, kept, answer in answered.outputs:
+        if not kept and not any(sign in answer[1:] for sign in _NOT_PLAIN):
+            pairs = zip(numbers, answer[1:-1].split(b","), strict=True)
+            plain = tuple(chain.from_iterable(pairs))
+            made.append((b"%d,%b\r\n" * len(numbers)) % plain)
             continue
+        predictions = _split(answer)
         text = io.StringIO()
         write = csv.writer(text).writerow
-        kept = piece.kept or [()] * len(predictions)
-        for number, prediction, cells in zip(piece.numbers, predictions, kept, strict=True):
-            write([number, *map(_cell, cells), _cell(msgspec.json.decode(prediction))])
+        cells = kept or repeat((), len(predictions))
+        for number, prediction, some in zip(numbers, predictions, cells, strict=True):
+            write([number, *map(_cell, some), _cell(msgspec.json.decode(prediction))])
         made.append(text.getvalue().encode())
     return b"".join(made)
 
@@ -69,19 +79,6 @@ def _cell(value: Any) -> Any:
     if value is None:
         return ""
     return value if isinstance(value, str) else _to_json(value).decode()
-
-
-def _interleaved(line: bytes, numbers: Sequence[int], predictions: Sequence[msgspec.Raw]) -> bytes:
-    cells: list[Any] = [None] * (2 * len(predictions))
-    cells[::2], cells[1::2] = numbers, map(bytes, predictions)
-    return (line * len(predictions)) % tuple(cells)
-
-
-def _in_order(answered: Answered) -> Sequence[tuple[Any, bytes]]:
-    outputs = answered.outputs
-    if len(outputs) > 1:
-        return sorted(outputs, key=lambda one: int(one[0].numbers[0]))
-    return outputs
 
 
 def was_made(place: Place, uid: str, chunks: Sequence[Chunk]) -> bool:
