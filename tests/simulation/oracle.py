@@ -167,11 +167,13 @@ def _judge_runs(world: World) -> None:
         for nonce in range(asked.ask.nonce, asked.ask.nonce + asked.ask.instances):
             asks[models[asked.ask.model].name, nonce].append(asked)
     grace_s = 0.005 + 2 * world.schedule.skew_s
+    # A call says how long it may take, and its way to a gateway is not known.
+    called_grace_s = grace_s + len(models) * world.schedule.latency_s[1]
     for run in world.ledger.runs:
         meant = asks[run.life.partition(":")[2], run.nonce]
         if not meant:  # it is of a job, or of a model that another one calls
             asked_first = world.ledger.by_nonce.get(run.nonce)
-            if asked_first is not None and run.at > asked_first.deadline + grace_s:
+            if asked_first is not None and run.at > asked_first.deadline + called_grace_s:
                 problem(f"{run.life} ran {run.nonce} for {asked_first.ask.id}, which is late")
             continue
         is_late = all(a.deadline + grace_s < run.at for a in meant)
