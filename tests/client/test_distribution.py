@@ -119,7 +119,7 @@ def test_the_public_names() -> None:
     assert errors <= set(modelyard.client.__all__)
     assert set(modelyard.client.__all__) - errors == {
         *("Answer", "AsyncClient", "Client", "Retry", "__version__"),
-        *("AsyncJob", "Job", "JobError", "JobInfo"),
+        *("AsyncBatch", "AsyncJob", "Job", "JobError", "JobInfo"),
         *("Batch", "BatchCost", "BatchInfo", "BatchRows", "FailedRow"),
         *("Capacity", "ModelDetails", "ModelInfo", "VersionDetails", "VersionInfo", "WorkerInfo"),
     }
