@@ -154,6 +154,7 @@ class CompletionRequest(_Sampling, kw_only=True):
     """A request to continue a text."""
 
     prompt: str | list[str]
+    max_tokens: Annotated[int, Meta(ge=0)] | None = None
     suffix: str | None = None
     echo: bool | None = None
     best_of: Choices | None = None

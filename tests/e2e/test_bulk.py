@@ -343,8 +343,9 @@ def test_openais_client_makes_batches(server: Server, tmp_path: Path) -> None:
     rows[3] = line(3, "raise it")
     rows[4] = line(4, "x", url="/v1/embeddings")
     rows[5]["body"]["model"] = "writer"
+    rows[6]["body"]["model"], rows[7]["body"]["model"] = "parrot@1", "parrot@7"
     path = tmp_path / "requests.jsonl"
-    path.write_bytes(lines_of(rows))
+    path.write_bytes(b"\xef\xbb\xbf" + lines_of(rows))
     with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         file = client.files.create(file=path, purpose="batch")
         assert (file.filename, file.bytes) == ("requests.jsonl", path.stat().st_size)
@@ -361,13 +362,13 @@ def test_openais_client_makes_batches(server: Server, tmp_path: Path) -> None:
             what="the batch",
         )
         counts = found.request_counts
-        assert (counts.total, counts.completed, counts.failed) == (30, 27, 3)
+        assert (counts.total, counts.completed, counts.failed) == (30, 26, 4)
         assert (found.metadata, found.input_file_id) == ({"of": "mine"}, file.id)
         answers = [
             json.loads(one) for one in client.files.content(found.output_file_id).iter_lines()
         ]
         assert [one["custom_id"] for one in answers] == [
-            f"r{number}" for number in range(30) if number not in (3, 4, 5)
+            f"r{number}" for number in range(30) if number not in (3, 4, 5, 7)
         ]
         chat = answers[0]["response"]["body"]
         assert (chat["object"], chat["model"]) == ("chat.completion", "parrot")
@@ -377,14 +378,27 @@ def test_openais_client_makes_batches(server: Server, tmp_path: Path) -> None:
             ("r3", 502),
             ("r4", 422),
             ("r5", 422),
+            ("r7", 404),
         ]
-        assert client.batches.list().data[0].id == batch.id
-        with pytest.raises(openai.ConflictError):
+        for _ in range(3):  # other runs are not the API's, and hide none of its batches
+            send(server.http, lines_of([{"nonce": 1}]))
+        assert [one.id for one in client.batches.list(limit=2)] == [batch.id]
+        with pytest.raises(openai.ConflictError, match="is completed already"):
             client.batches.cancel(batch.id)
+        assert client.files.delete(found.error_file_id).deleted
+        with pytest.raises(openai.NotFoundError):
+            client.files.content(found.error_file_id)
         with pytest.raises(openai.UnprocessableEntityError):
             client.files.create(file=path, purpose="assistants")
         with pytest.raises(openai.NotFoundError):
             client.files.retrieve("file-of-nobody")
+        others = [client.files.create(file=path, purpose="batch").id for _ in range(4)]
+        assert [one.id for one in client.files.list(limit=2)] == [*reversed(others), file.id]
+        assert next(iter(client.files.list(limit=2, order="asc"))).id == file.id
+        assert not client.files.list(purpose="vision").data
+        with pytest.raises(openai.UnprocessableEntityError) as refused:
+            client.files.list(limit=0)
+        assert (refused.value.param, refused.value.code) == ("limit", "invalid_input")
         assert client.files.delete(file.id).deleted
         texts = [
             {

@@ -137,6 +137,8 @@ def test_what_fails_is_sent_again_with_the_same_id_and_what_is_final_is_not(told
     assert not told.receiver.at("/200/followed")
     _, later = told.tell("/429/later")
     assert later["due"] - later["created"] >= 3600
+    _, dated = told.tell("/503/in-an-hour")
+    assert dated["due"] - dated["created"] >= 3500
     for path, why in (("/chatter/x", "no HTTP"), ("/endless/x", "too long")):
         _, odd = told.tell(path)
         assert (odd["state"], odd["status"]) == ("pending", None)
@@ -181,6 +183,7 @@ def test_nothing_goes_where_only_the_server_can_reach(tmp_path: Path) -> None:
             "https://10.1.2.3/hook",
             "https://user:secret@example.org/hook",
             "ftp://example.org/hook",
+            "https://example.org/a hook",
             "hook",
         ):
             headers = {"prefer": "respond-async", "job-callback": url}

@@ -376,6 +376,8 @@ def test_models_are_unloaded_and_loaded(client: Any) -> None:
         with pytest.raises(InferenceServerException) as caught:
             change("nothing")
         assert caught.value.status() == "StatusCode.NOT_FOUND"
+    with pytest.raises(InferenceServerException, match="as its folder is"):
+        client.load_model("people", config="{}")
     client.unload_model("people")
     assert not client.is_model_ready("people")
     with pytest.raises(InferenceServerException):

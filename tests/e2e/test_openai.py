@@ -92,6 +92,15 @@ def test_models_are_listed(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert names == ["embedder", "lister", "parrot", "teller", "typist", "writer"]
     assert client.models.retrieve("parrot").id == "parrot"
+    assert client.models.retrieve("parrot@1").id == "parrot@1"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("parrot@2")
+
+
+def test_calls_that_are_not_here_are_refused_in_openai_s_form(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as found:
+        client.responses.create(model="parrot", input="hello")
+    assert (found.value.code, found.value.type) == ("not_found", "not_found_error")
 
 
 @pytest.mark.parametrize(

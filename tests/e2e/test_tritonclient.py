@@ -288,6 +288,9 @@ def test_models_are_unloaded_and_loaded(client: Any) -> None:
         with pytest.raises(InferenceServerException) as caught:
             change("nothing")
         assert caught.value.status() == "404"
+    for other in ({"config": "{}"}, {"config": "{}", "files": {"file:1/model.onnx": b"x"}}):
+        with pytest.raises(InferenceServerException, match="as its folder is"):
+            client.load_model("sums", **other)
     client.unload_model("sums")
     assert not client.is_model_ready("sums")
     client.load_model("sums")

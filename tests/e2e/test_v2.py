@@ -52,7 +52,8 @@ def test_an_inference_says_what_predict_says(server: Server) -> None:
 
 
 def test_no_content_type_is_asked_for_and_queries_mean_nothing(server: Server) -> None:
-    body = json.dumps({"inputs": [TENSOR]})
+    left_out = dict.fromkeys(("id", "parameters", "outputs"))  # as null, which some clients write
+    body = json.dumps({"inputs": [{**TENSOR, "parameters": None}], **left_out})
     answer = server.http.post(f"{IRIS}?a=b", content=body, headers={"x-request-id": "mine"})
     assert answer.status_code == 200
     assert answer.headers["x-request-id"] == "mine"
@@ -110,7 +111,7 @@ DEEP = b'{"inputs":[{"name":"x","datatype":"FP64","shape":[1,4],"data":' + b"[" 
         (b'{"inputs":null}', {}, 422, "Expected `array`, got `null` (at inputs)"),
         (b'{"inputs":[]}', {}, 422, "input 'input' is missing"),
         (b'{"inputs":[{}]}', {}, 422, "missing required field `name` (at inputs[0])"),
-        (b'{"inputs":[],"id":7}', {}, 422, "Expected `str`, got `int` (at id)"),
+        (b'{"inputs":[],"id":7}', {}, 422, "Expected `str | null`, got `int` (at id)"),
         (b'{"inputs":[],"parameters":{"timeout":-1}}', {}, 400, "(at parameters.timeout)"),
         (b'{"inputs":[],"parameters":{"timeout":1.5}}', {}, 400, "(at parameters.timeout)"),
         (b'{"inputs":[],"parameters":{"timeout":"1"}}', {}, 400, "(at parameters.timeout)"),

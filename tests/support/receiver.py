@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections import Counter
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple, Self
 
@@ -23,8 +25,9 @@ class Receiver:
     """Listens on loopback as long as the ``with`` block.
 
     Answers with the status that the path begins with: ``/200/…``. ``/500-once/…`` fails at first,
-    ``/301/…`` leads to ``/200/followed``, ``/429/…`` wants to be asked in an hour. ``/never/…``
-    does not answer, ``/endless/…`` sends headers without end, ``/chatter/…`` is no HTTP.
+    ``/301/…`` leads to ``/200/followed``, ``/429/…`` wants to be asked in an hour, and so
+    does ``/503/…``, by a date. ``/never/…`` does not answer, ``/endless/…`` sends headers without
+    end, ``/chatter/…`` is no HTTP.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -87,5 +90,7 @@ class Receiver:
             handler.send_header("location", "/200/followed")
         if kind == "429":
             handler.send_header("retry-after", "3600")
+        if kind == "503":
+            handler.send_header("retry-after", formatdate(time.time() + 3600, usegmt=True))
         handler.send_header("content-length", "0")
         handler.end_headers()

@@ -158,6 +158,7 @@ def test_what_would_lose_something_is_refused_naming_both(
         (question(tensor([[1, 2]], "FP64", [2])), "Expected `float`, got `array`"),
         (question(tensor(["a"], "FP64", [1])), "got `str`; the datatype is FP64"),
         (question(tensor([256], "UINT8", [1])), "<= 255"),
+        (question(tensor([1 << 64], "UINT64", [1])), "<= 18446744073709551615"),
         (question(tensor([1e39], "FP32", [1])), "the datatype is FP32"),
         (question(tensor([1], "FP64", [-1])), "Expected `int` >= 0"),
         (question(tensor([1], "FP64", [1 << 50])), "Expected `int` <"),

@@ -22,6 +22,7 @@ from modelyard.core.v2 import GivenTensor, Wanted
 MOST_AXES = 32
 _LENGTH = struct.Struct("<I")  # before each element of BYTES
 _LARGEST_FLOATS = {2: 65504.0, 4: (2 - 2**-23) * 2.0**127}
+_LARGEST_UINT64 = (1 << 64) - 1
 _SPACE = b" \t\r\n"
 
 
@@ -114,6 +115,10 @@ def _from_json(given: GivenTensor, datatype: Datatype, shape: tuple[int, ...]) -
             raise InvalidInput(f"data is not of shape {list(shape)}", where=place)
         values = [value for inner in values for value in inner]
     check_count(len(values), shape, place)
+    if datatype.name == "UINT64" and max(values, default=0) > _LARGEST_UINT64:
+        raise InvalidInput(
+            f"Expected `int` <= {_LARGEST_UINT64}; the datatype is UINT64", where=place
+        )
     return values
 
 
@@ -156,7 +161,7 @@ def _decoder(name: str, depth: int) -> Callable[[bytes | memoryview], list[Any]]
     elif datatype.kind == "bytes":
         element = str
     elif datatype.kind == "uint":
-        highest = (1 << bits) - 1  # of UINT64 it is beyond what a bound of msgspec may be
+        highest = (1 << bits) - 1  # of UINT64 beyond a bound of msgspec: see _from_json
         element = Annotated[int, msgspec.Meta(ge=0, le=highest if bits < 64 else None)]
     elif datatype.kind == "int":
         element = Annotated[int, msgspec.Meta(ge=-(1 << (bits - 1)), le=(1 << (bits - 1)) - 1)]

@@ -31,7 +31,7 @@ class SentTensor(msgspec.Struct, gc=False):
     name: str
     shape: list[Axis]
     datatype: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
     data: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -39,7 +39,7 @@ class WantedOutput(msgspec.Struct, gc=False):
     """One of ``outputs`` of a request."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class Question(msgspec.Struct, array_like=True, gc=False):
@@ -193,9 +193,10 @@ def _places(count: int) -> list[str]:
 
 def _binary_size(sent: SentTensor, place: str) -> int | None:
     """Return the bytes of a binary tensor; None if it is JSON."""
-    if "shared_memory_region" in sent.parameters:
+    parameters = sent.parameters or {}
+    if "shared_memory_region" in parameters:
         raise InvalidInput("tensors in shared memory are not offered here", where=place)
-    size = sent.parameters.get("binary_data_size")
+    size = parameters.get("binary_data_size")
     if size is None:
         if not sent.data:
             raise InvalidInput("there is neither data nor binary_data_size", where=place)
@@ -220,11 +221,11 @@ def choose_outputs(question: Question, names: list[str], *, is_named: bool) -> l
         return [Wanted(n, name, question.binary) for n, name in enumerate(names)]
     chosen: dict[int, Wanted] = {}
     for position, output in enumerate(question.outputs):
-        place = f"$.outputs[{position}]"
+        place, parameters = f"$.outputs[{position}]", output.parameters or {}
         for option in ("classification", "shared_memory_region"):
-            if output.parameters.get(option):
+            if parameters.get(option):
                 raise InvalidInput(f"{option} is not offered here", where=place)
-        is_binary = output.parameters.get("binary_data", question.binary)
+        is_binary = parameters.get("binary_data", question.binary)
         if not isinstance(is_binary, bool):
             raise InvalidInput("binary_data is true or false", where=place)
         if output.name in names:

@@ -9,16 +9,17 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from modelyard.core.errors import RequestError, Unauthenticated
+from modelyard.core.errors import InvalidInput, Malformed, RequestError, Unauthenticated
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
 from modelyard.gateway.batch_answers import add_batch_schemas
 from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
-from modelyard.gateway.openai_errors import error_document
+from modelyard.gateway.openai_errors import document_of
 from modelyard.gateway.openapi import add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.openapi_jobs import add_jobs
@@ -36,7 +37,7 @@ from modelyard.jobs.desk import Desk
 # Settings of /docs: closed sections are not rendered, which takes seconds with many models.
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
 _OTHER_PROTOCOLS = ("/v1/", "/v2/")  # whose errors are no problem documents
-_OF_OPENAI = re.compile(r"/v1/(files|batches)(/|$)")
+_OF_OPENAI = re.compile(r"/v1/(?!models([/:]|$))")
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
 
 
@@ -143,6 +144,7 @@ def make_worker_pages(
 
 def _handle_errors(pages: FastAPI) -> None:
     pages.add_exception_handler(RequestError, refuse_page)
+    pages.add_exception_handler(RequestValidationError, _on_invalid)
     pages.add_exception_handler(HTTPException, _on_http_error)
     pages.add_exception_handler(Exception, _on_bug)
 
@@ -159,13 +161,17 @@ async def refuse_page(request: Request, error: Exception) -> Response:
     headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
-    if _OF_OPENAI.match(request.url.path) is not None:
-        request_id = _id_of(request)
-        problem = problem_of(error, request_id=request_id)
-        headers["x-request-id"] = request_id
-        body = error_document(error, request_id)
-        return Response(body, problem.status, headers=headers, media_type="application/json")
     return _respond(request, problem_of(error, request_id=_id_of(request)), headers)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    """Answer what FastAPI refuses by itself: a parameter, or a body."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return await refuse_page(request, Malformed("the body is no JSON"))
+    where = ".".join(map(str, first["loc"][1:]))
+    return await refuse_page(request, InvalidInput(first["msg"], where=where or None))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -193,6 +199,9 @@ def _id_of(request: Request) -> str:
 
 def _respond(request: Request, problem: Problem, headers: dict[str, str] | None = None) -> Response:
     headers = {"x-request-id": problem.request_id, **(headers or {})}
+    if _OF_OPENAI.match(request.url.path) is not None:
+        body = document_of(problem)
+        return Response(body, problem.status, headers=headers, media_type="application/json")
     if f"{request.url.path}/".startswith(_OTHER_PROTOCOLS):
         body = error_body(problem, input_name="instances")
         return Response(body, problem.status, headers=headers, media_type="application/json")

@@ -9,7 +9,7 @@ import msgspec
 from modelyard.jobs.bulk.order import File, Order, Totals
 from modelyard.jobs.job import Job, JobState
 
-_STATUS: dict[JobState, str] = {
+STATUS: dict[JobState, str] = {
     "queued": "validating",
     "running": "in_progress",
     "succeeded": "completed",
@@ -17,6 +17,8 @@ _STATUS: dict[JobState, str] = {
     "cancelled": "cancelled",
     "expired": "expired",
 }
+"""What the API calls the states of jobs."""
+
 Kind = Literal["output", "errors"]
 
 
@@ -128,7 +130,7 @@ def batch_object(job: Job, order: Order | None, totals: Totals | None) -> BatchO
     found = totals or Totals()
     is_done = job.state == "succeeded"
     finished = None if job.finished is None else int(job.finished)
-    ended = {state: finished if job.state == state else None for state in _STATUS}
+    ended = {state: finished if job.state == state else None for state in STATUS}
     errors = None
     if job.state == "failed" and job.error is not None:
         told = {"code": job.error.code, "message": job.error.detail, "param": None, "line": None}
@@ -137,7 +139,7 @@ def batch_object(job: Job, order: Order | None, totals: Totals | None) -> BatchO
         id=f"batch_{job.uid}",
         endpoint="" if order is None else order.endpoint,
         input_file_id="" if order is None else order.input_id,
-        status=_STATUS[job.state],
+        status=STATUS[job.state],
         created_at=int(job.created),
         request_counts=Counts(found.rows, found.rows - found.failed, found.failed),
         metadata=None if order is None else order.metadata,

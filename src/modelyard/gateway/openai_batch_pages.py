@@ -22,6 +22,7 @@ from modelyard.gateway.job_access import may_see, principal_of, tenant_of
 from modelyard.gateway.job_answers import json_answer
 from modelyard.gateway.openai import name_and_version
 from modelyard.gateway.openai_answers import (
+    STATUS,
     BatchObject,
     BatchRequest,
     Page,
@@ -34,13 +35,14 @@ from modelyard.gateway.openai_answers import (
 from modelyard.gateway.openai_lines import ENDPOINTS, read_line
 from modelyard.gateway.problems import NotThere
 from modelyard.jobs.bulk.desk import BulkDesk, Whose, name_of
-from modelyard.jobs.bulk.order import DOOR, MEDIA_TYPES, File, Order
+from modelyard.jobs.bulk.order import DOOR, MEDIA_TYPES, File, Order, Wanted
+from modelyard.jobs.bulk.pieces import MOST_ROW_BYTES
+from modelyard.jobs.bulk.reading import BOM
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.job import Job, Question
 
-MOST_LINE_BYTES = 1 << 20
 MOST_LISTED = 100
-Limit = Annotated[int, Query(ge=1, le=MOST_LISTED)]
+MOST_FILES = 10_000
 _read_model = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -82,9 +84,16 @@ def _add_files(router: APIRouter, bulk: BulkDesk, desk: Desk, gate: Gate | None)
         return json_answer(file_object(file))
 
     @router.get("/files", summary="Files, the newest first")
-    async def list_files(request: Request, limit: Limit = MOST_LISTED) -> Response:
-        found = await bulk.list_files(_listed(request), limit)
-        return json_answer(Page([file_object(file) for file in found]))
+    async def list_files(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=MOST_FILES)] = MOST_FILES,
+        after: Annotated[str | None, Query(max_length=64)] = None,
+        order: Literal["asc", "desc"] = "desc",
+        purpose: Annotated[str | None, Query(max_length=64)] = None,
+    ) -> Response:
+        wanted = Wanted(_listed(request), after, purpose, is_newest_first=order == "desc")
+        found = await bulk.list_files(wanted, limit + 1)
+        return json_answer(_page([file_object(file) for file in found], limit))
 
     @router.get("/files/{id}", summary="A file")
     async def get_file(id: str, request: Request) -> Response:  # noqa: A002
@@ -107,11 +116,17 @@ def _add_files(router: APIRouter, bulk: BulkDesk, desk: Desk, gate: Gate | None)
         headers = {"content-length": str(file.bytes)}
         return StreamingResponse(body, headers=headers, media_type=MEDIA_TYPES["jsonl"])
 
-    @router.delete("/files/{id}", summary="Remove a file that was sent")
+    @router.delete("/files/{id}", summary="Remove a file")
     async def remove_file(id: str, request: Request) -> Response:  # noqa: A002
-        if await _output_of(id, request, desk) is not None:
-            raise Conflict("the file is of a batch, and goes when that is forgotten")
-        await bulk.remove_file(await _file(id, request, bulk))
+        found = await _output_of(id, request, desk)
+        if found is None:
+            await bulk.remove_file(await _file(id, request, bulk))
+            return json_answer(Removed(id))
+        job, kind = found
+        name = f"runs/{job.uid}/{kind}"
+        if job.is_open or await bulk.size(name) is None:
+            raise NotThere("there is no such file")
+        await bulk.drop(name)
         return json_answer(Removed(id))
 
 
@@ -123,16 +138,21 @@ def _add_batches(router: APIRouter, bulk: BulkDesk, desk: Desk) -> None:
     @router.get("/batches", summary="Batches, the newest first")
     async def list_batches(
         request: Request,
-        limit: Limit = 20,
+        limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 20,
         after: Annotated[str | None, Query(max_length=64)] = None,
     ) -> Response:
         before = None if after is None else after.removeprefix("batch_")
-        question = Question(tenant=_listed(request), before=before, most=limit, door=DOOR)
-        page = await desk.listed(question)
-        principal = principal_of(request)
-        found = [await told(job) for job in page if may_see(principal, job)]
-        found = [one for one in found if one.endpoint]
-        return json_answer(Page(found, has_more=len(page) == limit))
+        principal, tenant = principal_of(request), _listed(request)
+        found: list[BatchObject] = []
+        while len(found) <= limit:  # other bulk runs are among them
+            question = Question(tenant=tenant, before=before, most=MOST_LISTED, door=DOOR)
+            page = await desk.listed(question)
+            seen = [await told(job) for job in page if may_see(principal, job)]
+            found += [one for one in seen if one.endpoint]
+            if len(page) < MOST_LISTED:
+                break
+            before = page[-1].uid
+        return json_answer(_page(found, limit))
 
     @router.get("/batches/{id}", summary="A batch")
     async def get_batch(id: str, request: Request) -> Response:  # noqa: A002
@@ -142,7 +162,7 @@ def _add_batches(router: APIRouter, bulk: BulkDesk, desk: Desk) -> None:
     async def cancel_batch(id: str, request: Request) -> Response:  # noqa: A002
         job = await _batch(id, request, desk)
         if not await desk.cancel(job):
-            raise Conflict(f"the batch has {job.state} already")
+            raise Conflict(f"the batch is {STATUS[job.state]} already")
         return json_answer(await told(await _batch(id, request, desk)))
 
 
@@ -184,12 +204,12 @@ def _add_making(
 async def _model_in(file: File, bulk: BulkDesk) -> str:
     """Return the model that the first line of a file asks; all lines ask it."""
     head = b""
-    async for piece in bulk.read(name_of(file), 0, min(file.bytes, MOST_LINE_BYTES)):
+    async for piece in bulk.read(name_of(file), 0, min(file.bytes, MOST_ROW_BYTES)):
         head += piece
-        if b"\n" in head:
+        if b"\n" in head.lstrip():
             break
     try:
-        line = read_line(head.lstrip().partition(b"\n")[0])
+        line = read_line(head.removeprefix(BOM).lstrip().partition(b"\n")[0])
         return str(_read_model(line.body)["model"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
         raise InvalidInput(
@@ -216,6 +236,11 @@ async def _output_of(
     """Return the run whose output or failures a file is; None if it is another one."""
     found = run_and_kind_of(file_id)
     return None if found is None else (await _batch(found[0], request, desk), found[1])
+
+
+def _page(found: list[Any], limit: int) -> Page:
+    """Return the first so many; has_more tells whether there are others."""
+    return Page(found[:limit], has_more=len(found) > limit)
 
 
 def _listed(request: Request) -> str | None:

@@ -134,13 +134,15 @@ class LineAsker(PieceSender):
         if found.method != "POST" or found.url != self._endpoint:
             raise InvalidInput(f"each line of this batch is POST {self._endpoint}", where="$.url")
         ask = self._door.read(bytes(found.body))
-        if ask.model_name != self._job.model:
-            raise InvalidInput(
-                f"all lines ask {self._job.model}, as the first one", where="$.model"
-            )
+        catalog = self._dispatch.catalog
+        entry = catalog.resolve(self._job.model, self._job.version)
+        if ask.model_name != entry.target.name or (
+            ask.model_version is not None
+            and catalog.resolve(ask.model_name, ask.model_version) is not entry
+        ):
+            raise InvalidInput(f"all lines ask {entry.target}, as the first one", where="$.model")
         if ask.written is not None:
             raise InvalidInput("an answer in a file has no pieces", where="$.stream")
-        entry = self._dispatch.catalog.resolve(self._job.model, self._job.version)
         self._door.check(entry, ask)
         return _Heard(found.custom_id, ask)
 

@@ -51,7 +51,7 @@ _RULES: tuple[tuple[str, str, Need], ...] = (
     ("POST", r"/mcp", "key"),
     ("GET", rf"/models/{_NAME}(/example)?", "see"),
     ("GET", rf"/v2/models/{_NAME}(/versions/[^/]+)?(/ready|/config|/stats)?", "see"),
-    ("GET", rf"/v1/models/{_NAME}", "see"),
+    ("GET", r"/v1/models/(?P<name>[^/@]+)(@[^/]*)?", "see"),
     ("POST", rf"/v1/models/{_NAME}:explain", "see"),
     ("POST", rf"/models/{_NAME}/(load|unload)", "release"),
     ("POST", rf"/v2/repository/models/{_NAME}/(load|unload)", "release"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, HTTPException, Request
 
 from modelyard.dispatch.catalog import Catalog
+from modelyard.gateway.openai import name_and_version
 from modelyard.gateway.rules import seen
 from modelyard.gateway.v2_schemas import ErrorAnswer, ListedModel, ModelsList, ModelStatus
 
@@ -25,7 +26,7 @@ def make_v1_router(*, catalog: Catalog) -> APIRouter:
         responses={404: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}},
     )
     async def model(name: str) -> ModelStatus:
-        entry = catalog.stable(name, None)
+        entry = catalog.stable(*name_and_version(name))
         if not entry.is_open:
             raise entry.why_not()
         return ModelStatus(name=name, ready=True, id=name)

@@ -49,9 +49,9 @@ class _Request(msgspec.Struct, gc=False):
     """What is read of a request. Its tensors stay raw."""
 
     inputs: msgspec.Raw
-    id: str = ""
+    id: str | None = None
     outputs: msgspec.Raw = msgspec.Raw(b"null")
-    parameters: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | None = None
 
 
 _encode = msgspec.json.Encoder().encode

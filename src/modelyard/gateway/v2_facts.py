@@ -6,13 +6,13 @@ REST has them as JSON (``v2_pages.py``), gRPC as messages (``grpc/pages.py``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from modelyard.core.datatypes import DATATYPES
-from modelyard.core.errors import Unavailable
+from modelyard.core.errors import InvalidInput, Unavailable
 from modelyard.core.messages import State
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.entry import Entry
@@ -173,3 +173,19 @@ def _stats(entry: Entry, found: Statistics) -> dict[str, Any]:
 
 def _duration(count: int, seconds: float = 0.0) -> dict[str, int]:
     return {"count": count, "ns": round(seconds * _NANOSECONDS)}
+
+
+def check_load(parameters: Iterable[str]) -> None:
+    """See that a model is to be loaded as its folder is.
+
+    ``parameters``: the names of those that came with the call.
+
+    Raises:
+        InvalidInput: They hold another configuration, or files.
+    """
+    for name in parameters:
+        if name == "config" or name.startswith("file:"):
+            raise InvalidInput(
+                "a model is loaded as its folder is; no configuration or files are taken",
+                where=f"$.parameters.{name}",
+            )

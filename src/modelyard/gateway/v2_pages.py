@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, HTTPException, Request, Response
@@ -19,6 +19,7 @@ from modelyard.gateway.routes import ByHand
 from modelyard.gateway.rules import PRINCIPAL, seen
 from modelyard.gateway.types import RenderMetrics
 from modelyard.gateway.v2_facts import (
+    check_load,
     config_document,
     index_document,
     metadata_document,
@@ -34,8 +35,11 @@ class _IndexRequest(msgspec.Struct):
     ready: bool = False
 
 
-_decode_index = msgspec.json.Decoder(_IndexRequest).decode
+class _LoadRequest(msgspec.Struct):
+    parameters: dict[str, Any] | None = None
 
+
+_T = TypeVar("_T")
 
 _ERROR: dict[str, Any] = {"model": schemas.ErrorAnswer}
 _INDEX = schemas.IndexQuestion.model_json_schema()
@@ -55,6 +59,19 @@ def _both(router: APIRouter, path: str, summary: str, answer: Any) -> Callable[[
         return endpoint
 
     return add
+
+
+async def _asked(request: Request, kind: type[_T]) -> _T:
+    """Return what the body asks, which may be left out.
+
+    Raises:
+        Malformed: It is not what the protocol says.
+    """
+    body = await request.body()
+    try:
+        return msgspec.json.decode(body if body.strip() else b"{}", type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
 
 
 def make_v2_router(
@@ -127,11 +144,7 @@ def make_v2_router(
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": _INDEX}}}},
     )
     async def index(request: Request) -> Response:
-        body = await request.body()
-        try:
-            asked = _decode_index(body) if body.strip() else _IndexRequest()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Malformed(str(error)) from None
+        asked = await _asked(request, _IndexRequest)
         return JSONResponse(index_document(seen(request, catalog.entries()), is_ready=asked.ready))
 
     def changing(request: Request) -> ByHand:
@@ -148,10 +161,12 @@ def make_v2_router(
         "/repository/models/{name}/load",
         summary="Load a model from its folder, in place of what is served of it",
         response_class=Response,
-        responses={**responses, 503: _ERROR},
+        responses={**responses, 400: _ERROR, 422: _ERROR, 503: _ERROR},
     )
     async def load(name: str, request: Request) -> Response:
-        await changing(request).load(name)
+        by_hand = changing(request)
+        check_load((await _asked(request, _LoadRequest)).parameters or ())
+        await by_hand.load(name)
         return Response()
 
     @router.post(

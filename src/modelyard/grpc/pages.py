@@ -20,6 +20,7 @@ from modelyard.gateway.routes import ByHand
 from modelyard.gateway.rules import Need, Rule, check_need, let_in, visible_to
 from modelyard.gateway.types import RenderMetrics
 from modelyard.gateway.v2_facts import (
+    check_load,
     config_document,
     index_document,
     metadata_document,
@@ -128,7 +129,9 @@ class Pages:
         return {"models": index_document(entries, is_ready=asked.ready)}
 
     async def _load(self, asked: Any, caller: Caller) -> dict[str, Any]:
-        await self._changing(caller).load(asked.model_name)
+        by_hand = self._changing(caller)
+        check_load(asked.parameters)
+        await by_hand.load(asked.model_name)
         return {}
 
     async def _unload(self, asked: Any, caller: Caller) -> dict[str, Any]:

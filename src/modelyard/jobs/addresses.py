@@ -4,6 +4,7 @@ machine can: its own services, its neighbours, the cloud's metadata.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import (
     IPv4Address,
@@ -19,6 +20,7 @@ from modelyard.core.errors import InvalidInput
 
 Address = IPv4Address | IPv6Address
 
+_OF_URL = re.compile(r"[!#-;=?-\[\]_a-z~]+")  # RFC 3986
 _PORTS = {"http": 80, "https": 443}
 _UNICAST = ip_network("2000::/3")  # all that is given out, of version 6
 _NAT64 = ip_network("64:ff9b::/96")
@@ -43,6 +45,8 @@ class Destinations:
         Raises:
             InvalidInput: Callbacks cannot go there.
         """
+        if _OF_URL.fullmatch(url) is None:
+            raise InvalidInput("Job-Callback has characters that a URL writes with %")
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import Counter
 from concurrent.futures import Executor
+from email.utils import mktime_tz, parsedate_tz
 from functools import partial
 from random import Random
 
@@ -162,7 +163,8 @@ class Courier:
         why = f"the receiver answered {status}"
         if 300 <= status < 400:
             why += "; redirects are not followed"
-        return self._failed(parcel, why, status=status, retry_after_s=answer.retry_after_s)
+        wanted_s = seconds_until(answer.retry_after, self._wall_clock())
+        return self._failed(parcel, why, status=status, wanted_s=wanted_s)
 
     def _failed(
         self,
@@ -171,11 +173,23 @@ class Courier:
         *,
         is_final: bool = False,
         status: int | None = None,
-        retry_after_s: int | None = None,
+        wanted_s: float = 0.0,
     ) -> Attempt:
         if is_final or parcel.attempts > len(SCHEDULE_S):
             return Attempt(id=parcel.id, state="failed", status=status, error=why)
         pause_s = SCHEDULE_S[parcel.attempts - 1] * (1 + JITTER * self._chance.random())
-        wanted_s = min(retry_after_s or 0, LONGEST_RETRY_AFTER_S)
-        due = self._wall_clock() + max(pause_s, float(wanted_s))
+        due = self._wall_clock() + max(pause_s, min(wanted_s, LONGEST_RETRY_AFTER_S))
         return Attempt(id=parcel.id, state="pending", status=status, error=why, due=due)
+
+
+def seconds_until(retry_after: str, now: float) -> float:
+    """Return the seconds that a header Retry-After asks for, in either of its forms (RFC 9110,
+    10.2.3); 0 if it is neither. ``now``: Unix time, in seconds.
+    """
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    date = parsedate_tz(retry_after)
+    try:
+        return 0.0 if date is None else max(0.0, mktime_tz(date) - now)
+    except (ValueError, OverflowError):  # a year that no calendar has
+        return 0.0

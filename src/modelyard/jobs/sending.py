@@ -20,7 +20,7 @@ from modelyard.jobs.addresses import Destinations, as_address, host_of
 MOST_HEAD_BYTES = 16 * 1024
 _MOST_INTERIM = 5
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r\n")
-_RETRY_AFTER = re.compile(rb"^retry-after:[ \t]*(\d{1,9})[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_RETRY_AFTER = re.compile(rb"^retry-after:([^\r\n]{1,60})\r$", re.IGNORECASE | re.MULTILINE)
 
 
 class NotSent(Exception):
@@ -32,10 +32,12 @@ class NotSent(Exception):
 
 
 class Answer(NamedTuple):
-    """What a receiver said. ``retry_after_s``: when it wants to be asked again, if it said so."""
+    """What a receiver said. ``retry_after``: when it wants to be asked again, in its own words:
+    seconds, or a date. Empty if it said nothing of that.
+    """
 
     status: int
-    retry_after_s: int | None = None
+    retry_after: str = ""
 
 
 class Sender:
@@ -72,7 +74,9 @@ class Sender:
                 return await self._send(parts, headers, body)
         except TimeoutError:
             raise NotSent(f"no answer within {self._timeout_s:g} s") from None
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except asyncio.IncompleteReadError as error:
+            raise NotSent("no answer: the receiver closed the connection") from error
+        except OSError as error:
             raise NotSent(f"no answer: {error}") from error
         except asyncio.LimitOverrunError:
             raise NotSent("the head of the answer is too long") from None
@@ -133,5 +137,5 @@ async def _read_answer(reader: asyncio.StreamReader) -> Answer:
         status = int(found[1])
         if status >= 200:
             wanted = _RETRY_AFTER.search(head)
-            return Answer(status, None if wanted is None else int(wanted[1]))
+            return Answer(status, "" if wanted is None else wanted[1].decode("latin-1").strip())
     raise NotSent("there was no answer among those that announce one")

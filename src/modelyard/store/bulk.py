@@ -8,7 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from modelyard.core.clock import WallClock
-from modelyard.jobs.bulk.order import Chunk, File, Mark, Totals
+from modelyard.jobs.bulk.order import Chunk, File, Mark, Totals, Wanted
 from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.tables import BULK_CHUNKS, BULK_FILES, JOB_INPUTS, JOBS
@@ -123,11 +123,16 @@ class BulkStore:
             row = connection.execute(query).one_or_none()
         return None if row is None else File(**row._mapping)
 
-    def list_files(self, tenant: str | None, most: int) -> list[File]:
+    def list_files(self, wanted: Wanted, most: int) -> list[File]:
         """See ``BulkBook``."""
-        query = sa.select(*_OF_FILE).order_by(BULK_FILES.c.id.desc()).limit(most)
-        if tenant is not None:
-            query = query.where(BULK_FILES.c.tenant == tenant)
+        uid, is_desc = BULK_FILES.c.id, wanted.is_newest_first
+        query = sa.select(*_OF_FILE).order_by(uid.desc() if is_desc else uid).limit(most)
+        if wanted.tenant is not None:
+            query = query.where(BULK_FILES.c.tenant == wanted.tenant)
+        if wanted.purpose is not None:
+            query = query.where(BULK_FILES.c.purpose == wanted.purpose)
+        if wanted.after is not None:
+            query = query.where(uid < wanted.after if is_desc else uid > wanted.after)
         with away(self._engine), self._engine.connect() as connection:
             return [File(**row._mapping) for row in connection.execute(query)]
 

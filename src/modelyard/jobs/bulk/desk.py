@@ -16,7 +16,7 @@ import msgspec
 from modelyard.core.clock import WallClock
 from modelyard.core.errors import RequestError, TooLarge, Unavailable
 from modelyard.jobs.bulk.interfaces import BulkBook, Place, PlaceAway, Urls
-from modelyard.jobs.bulk.order import DOOR, File, Order, Totals
+from modelyard.jobs.bulk.order import DOOR, File, Order, Totals, Wanted
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.interfaces import BookAway
 from modelyard.jobs.job import Job, NewJob, Uids
@@ -153,9 +153,9 @@ class BulkDesk:
         """Return a tenant's file; for None anybody's."""
         return await self.ask(partial(self._book.find_file, file_id, tenant))
 
-    async def list_files(self, tenant: str | None, most: int) -> list[File]:
-        """Return files, the newest first."""
-        return await self.ask(partial(self._book.list_files, tenant, most))
+    async def list_files(self, wanted: Wanted, most: int) -> list[File]:
+        """Return files, at most so many."""
+        return await self.ask(partial(self._book.list_files, wanted, most))
 
     async def remove_file(self, file: File) -> None:
         """Forget a file."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Protocol
 
-from modelyard.jobs.bulk.order import Chunk, File, Totals
+from modelyard.jobs.bulk.order import Chunk, File, Totals, Wanted
 
 
 class PlaceAway(Exception):
@@ -44,8 +44,8 @@ class BulkBook(Protocol):
         """Return a tenant's file; for None anybody's."""
         ...
 
-    def list_files(self, tenant: str | None, most: int) -> list[File]:
-        """Return files, the newest first."""
+    def list_files(self, wanted: Wanted, most: int) -> list[File]:
+        """Return files, at most so many."""
         ...
 
     def remove_file(self, file_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -53,6 +53,22 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str] = {}
     input_bytes: int = 0
     input_id: str = ""
+
+
+class Wanted(NamedTuple):
+    """Which files are listed.
+
+    Attributes:
+        tenant: Whose; None for anybody's.
+        after: The id of the one before them.
+        purpose: Of them; None for any.
+        is_newest_first: Whether they come so, or the oldest first.
+    """
+
+    tenant: str | None
+    after: str | None = None
+    purpose: str | None = None
+    is_newest_first: bool = True
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):

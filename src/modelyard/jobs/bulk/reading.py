@@ -23,7 +23,7 @@ from modelyard.jobs.bulk.pieces import (
 )
 
 READ_BYTES = 256 << 10
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -116,8 +116,8 @@ def read_lines(
         lines.seek(mark.offset)
     is_named = mapping is not None and mapping.of_object_is_needed
     while block := lines.block(most()):
-        if not first and block[0].startswith(_BOM):
-            block[0] = block[0][len(_BOM) :]
+        if not first and block[0].startswith(BOM):
+            block[0] = block[0][len(BOM) :]
         texts = [text for line in block if (text := line.strip())]
         is_direct = not keep and not (is_named and any(one[:1] == b"{" for one in texts))
         piece = _as_they_are(texts, first, lines.offset) if is_direct else None
@@ -205,7 +205,7 @@ def _header(lines: Lines) -> tuple[list[str], int]:
     """Return the names of the columns, and where the rows begin."""
     first = lines.next() or b""
     begins = lines.offset
-    text = first.removeprefix(_BOM)
+    text = first.removeprefix(BOM)
     try:
         decoded = text.decode()
         cells = next(csv.reader([decoded]), [])
