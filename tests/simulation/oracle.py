@@ -173,7 +173,9 @@ def _judge_runs(world: World) -> None:
         meant = asks[run.life.partition(":")[2], run.nonce]
         if not meant:  # it is of a job, or of a model that another one calls
             asked_first = world.ledger.by_nonce.get(run.nonce)
-            if asked_first is not None and run.at > asked_first.deadline + called_grace_s:
+            if asked_first is None or not run.is_first_of_batch:
+                continue
+            if run.at > asked_first.deadline + called_grace_s:
                 problem(f"{run.life} ran {run.nonce} for {asked_first.ask.id}, which is late")
             continue
         is_late = all(a.deadline + grace_s < run.at for a in meant)
