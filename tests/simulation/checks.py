@@ -72,7 +72,7 @@ class Checks:
             self.problem(f"{ask.id} was answered {late_s:.3f} s after its deadline: {asked.code}")
         early_s = 0.001 + 2 * world.schedule.skew_s
         if world.schedule.models[ask.model].calls:
-            early_s += MARGIN_S
+            early_s += MARGIN_S * len(world.schedule.models)  # of each call in a row
         if asked.code == "deadline_exceeded" and late_s < -early_s:
             self.problem(f"{ask.id} was called late {-late_s:.3f} s too early")
         if asked.has_left:

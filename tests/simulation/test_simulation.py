@@ -19,6 +19,7 @@ NEW = 25
 ONCE = {
     241: "a first piece in time, but after the time of all of them",
     455: "requests that were late when the batch that they were in failed",
+    6187: "room beside a suspect that runs elsewhere",
     2348: "a stream that was under way when its queue was deleted",
     1291: "a suspect beside batches that another runner had under way",
 }

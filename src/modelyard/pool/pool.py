@@ -207,13 +207,10 @@ class Pool:
             self._loop.call_later(TICK_S, self._tick)
 
     def _feed_ahead(self, slot: Slot, now: float) -> None:
-        """Hand the only runner a second, full batch while it runs one. A model of 20 ms per batch
-        then waits 0.2 ms between batches instead of 0.5 ms.
-
-        Not for longer batches, for both of which an urgent request would wait. Not for shorter
-        ones, which gain nothing. And not if another runner could take it while this one hangs.
-        It is the model's own time that counts: where this process has to wait for a processor, the
-        runner needs the next batch beside it all the more.
+        """Hand the only runner a second, full batch while it runs one: a model of 20 ms per batch
+        then waits 0.2 ms between batches, not 0.5 ms. Not for longer ones, for both of which an
+        urgent request would wait, nor for shorter ones, which gain nothing. The model's own time
+        counts: where this process waits for a processor, the runner needs it all the more.
         """
         is_free = slot.is_ready and slot.batch and not slot.ahead
         is_worth_it = is_free and AHEAD_S[0] <= slot.model_s <= AHEAD_S[1]
@@ -223,8 +220,11 @@ class Pool:
     def _wait(self, call: Call, *, is_suspect: bool = False) -> None:
         self._waiting.add(call, is_suspect=is_suspect)
         if is_suspect:
-            for slot in self._runners.slots:
-                slot.look_for_room()  # which there is not beside others
+            self._look_for_room()  # which there is not beside others
+
+    def _look_for_room(self) -> None:
+        for slot in self._runners.slots:
+            slot.look_for_room()
 
     def _after_batch(self) -> None:
         if self._waiting:
@@ -262,7 +262,7 @@ class Pool:
         return self._waiting.has_suspects
 
     def is_suspect(self, call: Call) -> bool:
-        """Return whether a call that was just taken must run apart."""
+        """Return whether a call that was just taken is one of them."""
         return self._waiting.is_suspect(call)
 
     def on_step(self, text: str) -> None:
@@ -282,9 +282,7 @@ class Pool:
         self._runners.closed(slot)
 
     def on_lost(self, slot: Slot, lost: Lost) -> None:
-        """Handle a runner's end: assign blame, retry, log. Batches that it had not begun are not to
-        blame.
-        """
+        """Assign blame for a runner's end, retry, log. What it had not begun is not to blame."""
         self._runners.closed(slot)
         if self._runners.state == "stopped":
             for call in [*lost.batch, *lost.ahead]:
@@ -312,12 +310,10 @@ class Pool:
         now, runners = self._clock(), self._runners
         runners.end_overdue(now)
         self._waiting.drop_late(now)
+        self._look_for_room()  # there may be some since a suspect runs elsewhere, or is late
         self._outcomes.expire([call for slot in runners.slots for call in slot.late(now)])
-        runners.scale(
-            now,
-            oldest_wait_s=self._waiting.oldest_wait_s(now),
-            is_work_waiting=bool(self._waiting),
-        )
+        waited_s, is_waiting = self._waiting.oldest_wait_s(now), bool(self._waiting)
+        runners.scale(now, oldest_wait_s=waited_s, is_work_waiting=is_waiting)
         if self._waiting or runners.is_busy or runners.surplus > 0:
             self._is_ticking = True
             self._loop.call_later(TICK_S, self._tick)
