@@ -489,6 +489,14 @@ def test_the_document_tells_how_a_key_is_sent(server: Server) -> None:
     document = server.http.get("/openapi.json").json()
     assert {"key": []} in document["security"]
     assert document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+    paths, schemas = document["paths"], document["components"]["schemas"]
+    assert paths["/healthz"]["get"]["security"] == []
+    assert {"401", "403", "422"} <= set(paths["/jobs"]["get"]["responses"])
+    assert "OpenAIError" in json.dumps(paths["/v1/files"]["get"]["responses"]["default"])
+    served = schemas["ModelDetails"]["properties"]["versions"]["items"]["$ref"]
+    pushed = paths["/registry/models/{name}/versions/{version}"]["get"]["responses"]["200"]
+    assert served != pushed["content"]["application/json"]["schema"]["$ref"]
+    assert "model" in schemas["ChatRequest"]["required"]
 
 
 def test_keys_are_listed_without_their_texts(keys: Keys, texts: dict[str, str]) -> None:

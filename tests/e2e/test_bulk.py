@@ -87,6 +87,9 @@ def test_rows_are_answered_in_order_and_those_that_cannot_be_are_set_aside(
     assert failed[0]["where"] == "$.act"
     job = server.http.get(f"/jobs/{batch}").json()
     assert (job["state"], job["priority"]) == ("succeeded", -50)
+    for asked, status in (("bytes=999999-", 416), ("bytes=19-10", 200)):
+        odd = server.http.get(f"/batches/{batch}/output", headers={"range": asked})
+        assert odd.status_code == status
     part = server.http.get(f"/batches/{batch}/output", headers={"range": "bytes=10-19"})
     whole = server.http.get(f"/batches/{batch}/output").content
     assert (part.status_code, part.content) == (206, whole[10:20])

@@ -262,6 +262,14 @@ async def test_examples_of_errors_fit_their_status(pages: Pages) -> None:
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+async def test_a_page_is_asked_with_head_as_well_and_says_how_else(pages: Pages) -> None:
+    assert (await pages.http.head("/healthz")).status_code == 200
+    refused = await pages.http.request("OPTIONS", "/v1/models/numbers:explain")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST, HEAD")
+    packed = await pages.http.post("/v2/repository/index", headers={"content-encoding": "gzip"})
+    assert (packed.status_code, list(packed.json())) == (415, ["error"])
+
+
 async def test_metrics_have_their_type_in_the_document(pages: Pages) -> None:
     answer = await pages.http.get("/metrics")
     described = (await pages.document())["paths"]["/metrics"]["get"]["responses"]["200"]

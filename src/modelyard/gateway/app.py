@@ -12,15 +12,23 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from modelyard.core.errors import InvalidInput, Malformed, RequestError, Unauthenticated
+from modelyard.core.errors import (
+    InvalidInput,
+    Malformed,
+    RequestError,
+    Unauthenticated,
+    WrongMediaType,
+)
 from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.answer import error_body
 from modelyard.gateway.batch_answers import add_batch_schemas
 from modelyard.gateway.job_pages import add_job_schemas, make_jobs_router
+from modelyard.gateway.openai_answers import BODIES as OPENAI_BODIES
 from modelyard.gateway.openai_errors import document_of
-from modelyard.gateway.openapi import add_keys, add_predict, without_validation
+from modelyard.gateway.openapi import add_bodies, add_keys, add_predict, without_validation
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.openapi_jobs import add_jobs
 from modelyard.gateway.openapi_openai import add_openai
@@ -29,7 +37,7 @@ from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.registry_pages import add_schemas
 from modelyard.gateway.routes import ByHand, Workers, make_router
-from modelyard.gateway.types import App, RenderMetrics
+from modelyard.gateway.types import App, Receive, RenderMetrics, Scope, Send
 from modelyard.gateway.v1_pages import make_v1_router
 from modelyard.gateway.v2_pages import make_v2_router
 from modelyard.jobs.desk import Desk
@@ -38,6 +46,7 @@ from modelyard.jobs.desk import Desk
 _PAGE = {"defaultModelsExpandDepth": 0, "tryItOutEnabled": True, "syntaxHighlight": False}
 _OTHER_PROTOCOLS = ("/v1/", "/v2/")  # whose errors are no problem documents
 _OF_OPENAI = re.compile(r"/v1/(?!models([/:]|$))")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _CODES = {404: "not_found", 405: "method_not_allowed", 422: "invalid_input"}
 
 
@@ -102,6 +111,7 @@ def make_pages(
         pages.include_router(bulk)
     if console is not None:
         pages.include_router(console)
+    pages.add_middleware(_AsPages)
     _handle_errors(pages)
     without_predict = pages.openapi
     made: tuple[int, dict[str, Any]] = (-1, {})
@@ -117,6 +127,7 @@ def make_pages(
                     add_job_schemas(document)
                 if bulk is not None:
                     add_batch_schemas(document)
+                    add_bodies(document, *OPENAI_BODIES)
             document = _add_operations(without_predict(), catalog)
             if jobs is not None:
                 add_jobs(document)
@@ -135,6 +146,7 @@ def make_worker_pages(
 ) -> FastAPI:
     """Return the application of a worker, which tells nothing but its health and metrics."""
     pages = FastAPI(openapi_url=None)
+    pages.add_middleware(_AsPages)
     pages.include_router(
         make_probes_router(catalog=catalog, render_metrics=render_metrics, verdict=verdict)
     )
@@ -185,7 +197,40 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         detail="there is nothing here; /docs lists all routes" if is_unknown else error.detail,
         request_id=_id_of(request),
     )
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _respond(request, problem, {"allow": ", ".join(_methods_at(request))})
     return _respond(request, problem, dict(error.headers or {}))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """Return the methods of a path. Starlette names those of its first route alone."""
+
+    def is_taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    found = [method for method in _METHODS if is_taken(method)]
+    return [*found, "HEAD"] if "GET" in found and "HEAD" not in found else found
+
+
+class _AsPages:
+    """Lets a page that can be asked with GET be asked with HEAD: the server sends no body then.
+    Refuses bodies that are compressed, which no page reads.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_own = scope.get("path", "").startswith("/registry/blobs/")
+        if scope.get("method") == "HEAD" and not has_own:
+            scope = {**scope, "method": "GET"}
+        coded = [value for name, value in scope.get("headers", ()) if name == b"content-encoding"]
+        if any(value.strip().lower() not in (b"", b"identity") for value in coded):
+            error = WrongMediaType("bodies are taken here without content-encoding")
+            await (await refuse_page(Request(scope), error))(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

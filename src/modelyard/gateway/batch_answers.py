@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from modelyard.gateway.job_answers import JobError
+from modelyard.gateway.openapi import add_bodies
 from modelyard.jobs.bulk.order import Format, RowFailure, Totals
 from modelyard.jobs.job import Job, JobState
 
@@ -134,6 +135,4 @@ BODIES = (BatchAnswer, BatchList, BatchQuestion, RowFailure)
 
 def add_batch_schemas(document: dict[str, Any]) -> None:
     """Add what the operations of bulk runs refer to."""
-    template = "#/components/schemas/{name}"
-    _, schemas = msgspec.json.schema_components(BODIES, ref_template=template)
-    document["components"]["schemas"].update(schemas)
+    add_bodies(document, *BODIES)

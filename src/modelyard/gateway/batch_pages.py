@@ -33,7 +33,7 @@ from modelyard.jobs.job import Job, JobState, Question
 
 LONGEST_WAIT_S = 60.0
 MOST_LISTED = 1000
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})", re.ASCII)
 Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)]
 
 
@@ -166,8 +166,13 @@ async def answer_file(
         raise unknown()
     first, end = 0, size
     found = _RANGE.fullmatch(request.headers.get("range", ""))
-    if found is not None and int(found[1]) <= size:
+    if found is not None and found[2] and int(found[2]) < int(found[1]):
+        found = None  # no range, so none is meant (RFC 9110, 14.1.1)
+    if found is not None:
         first = int(found[1])
+        if first > size:  # at the end there is nothing, which who goes on there takes
+            over = status.HTTP_416_RANGE_NOT_SATISFIABLE
+            return Response(status_code=over, headers={"content-range": f"bytes */{size}"})
         end = min(size, int(found[2]) + 1) if found[2] else size
     headers = {"content-length": str(max(0, end - first)), "accept-ranges": "bytes"}
     code = status.HTTP_200_OK

@@ -28,7 +28,7 @@ from modelyard.gateway.job_answers import (
     json_answer,
     result_of,
 )
-from modelyard.gateway.openapi import problem_responses
+from modelyard.gateway.openapi import add_bodies, problem_responses
 from modelyard.gateway.question import request_id_of
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.job import Job, JobState, Question
@@ -43,10 +43,7 @@ Wait = Annotated[float, Query(ge=0, le=LONGEST_WAIT_S)]
 
 def add_job_schemas(document: dict[str, Any]) -> None:
     """Add what the operations of jobs refer to."""
-    template = "#/components/schemas/{name}"
-    bodies = (JobAnswer, JobError, JobList, *BODIES)
-    _, schemas = msgspec.json.schema_components(bodies, ref_template=template)
-    document["components"]["schemas"].update(schemas)
+    add_bodies(document, JobAnswer, JobError, JobList, *BODIES)
 
 
 def make_jobs_router(desk: Desk) -> APIRouter:

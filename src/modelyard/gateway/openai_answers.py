@@ -158,3 +158,6 @@ def batch_object(job: Job, order: Order | None, totals: Totals | None) -> BatchO
 
 def _output_id(job: Job, kind: Kind) -> str:
     return f"file-{job.uid}-{kind}"
+
+
+BODIES = (FileObject, Removed, Page, BatchRequest, BatchObject)

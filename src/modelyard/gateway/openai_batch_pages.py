@@ -25,6 +25,7 @@ from modelyard.gateway.openai_answers import (
     STATUS,
     BatchObject,
     BatchRequest,
+    FileObject,
     Page,
     Removed,
     batch_object,
@@ -33,6 +34,7 @@ from modelyard.gateway.openai_answers import (
     run_and_kind_of,
 )
 from modelyard.gateway.openai_lines import ENDPOINTS, read_line
+from modelyard.gateway.openapi_openai import NO_ANSWER, content
 from modelyard.gateway.problems import NotThere
 from modelyard.jobs.bulk.desk import BulkDesk, Whose, name_of
 from modelyard.jobs.bulk.order import DOOR, MEDIA_TYPES, File, Order, Wanted
@@ -43,6 +45,27 @@ from modelyard.jobs.job import Job, Question
 
 MOST_LISTED = 100
 MOST_FILES = 10_000
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": {"type": "string", "contentMediaType": MEDIA_TYPES["jsonl"]},
+                        "purpose": {"const": "batch"},
+                    },
+                }
+            }
+        },
+    }
+}
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Its lines", "content": {MEDIA_TYPES["jsonl"]: {}}},
+    206: {"description": "Those that Range asks for", "content": {MEDIA_TYPES["jsonl"]: {}}},
+}
 _read_model = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -57,7 +80,7 @@ def make_openai_batches_router(
         catalog: Knows models.
         gate: Says who may ask; None if everybody may.
     """
-    router = APIRouter(prefix="/v1", tags=["OpenAI"])
+    router = APIRouter(prefix="/v1", tags=["OpenAI"], responses={"default": NO_ANSWER})
     _add_files(router, bulk, desk, gate)
     _add_batches(router, bulk, desk)
     _add_making(router, bulk, desk, catalog, gate)
@@ -65,7 +88,9 @@ def make_openai_batches_router(
 
 
 def _add_files(router: APIRouter, bulk: BulkDesk, desk: Desk, gate: Gate | None) -> None:
-    @router.post("/files", summary="Send a file of requests")
+    @router.post(
+        "/files", summary="Send a file of requests", openapi_extra=_FORM, **_answers(FileObject)
+    )
     async def make_file(request: Request) -> Response:
         part = FilePart(request.headers.get("content-type", "").encode())
         uid = bulk.new_uid()
@@ -83,7 +108,7 @@ def _add_files(router: APIRouter, bulk: BulkDesk, desk: Desk, gate: Gate | None)
             raise
         return json_answer(file_object(file))
 
-    @router.get("/files", summary="Files, the newest first")
+    @router.get("/files", summary="Files, the newest first", **_answers(Page))
     async def list_files(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MOST_FILES)] = MOST_FILES,
@@ -95,7 +120,7 @@ def _add_files(router: APIRouter, bulk: BulkDesk, desk: Desk, gate: Gate | None)
         found = await bulk.list_files(wanted, limit + 1)
         return json_answer(_page([file_object(file) for file in found], limit))
 
-    @router.get("/files/{id}", summary="A file")
+    @router.get("/files/{id}", summary="A file", **_answers(FileObject))
     async def get_file(id: str, request: Request) -> Response:  # noqa: A002
         found = await _output_of(id, request, desk)
         if found is None:
@@ -106,7 +131,7 @@ def _add_files(router: APIRouter, bulk: BulkDesk, desk: Desk, gate: Gate | None)
             raise NotThere("there is no such file")
         return json_answer(output_object(job, kind, size))
 
-    @router.get("/files/{id}/content", summary="What is in a file")
+    @router.get("/files/{id}/content", summary="What is in a file", responses=_CONTENT)
     async def get_content(id: str, request: Request) -> Response:  # noqa: A002
         found = await _output_of(id, request, desk)
         if found is not None:
@@ -116,7 +141,7 @@ def _add_files(router: APIRouter, bulk: BulkDesk, desk: Desk, gate: Gate | None)
         headers = {"content-length": str(file.bytes)}
         return StreamingResponse(body, headers=headers, media_type=MEDIA_TYPES["jsonl"])
 
-    @router.delete("/files/{id}", summary="Remove a file")
+    @router.delete("/files/{id}", summary="Remove a file", **_answers(Removed))
     async def remove_file(id: str, request: Request) -> Response:  # noqa: A002
         found = await _output_of(id, request, desk)
         if found is None:
@@ -135,7 +160,7 @@ def _add_batches(router: APIRouter, bulk: BulkDesk, desk: Desk) -> None:
         totals = (await bulk.totals_of([job])).get(job.uid)
         return batch_object(job, await bulk.order_of(job), totals)
 
-    @router.get("/batches", summary="Batches, the newest first")
+    @router.get("/batches", summary="Batches, the newest first", **_answers(Page))
     async def list_batches(
         request: Request,
         limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 20,
@@ -154,11 +179,11 @@ def _add_batches(router: APIRouter, bulk: BulkDesk, desk: Desk) -> None:
             before = page[-1].uid
         return json_answer(_page(found, limit))
 
-    @router.get("/batches/{id}", summary="A batch")
+    @router.get("/batches/{id}", summary="A batch", **_answers(BatchObject))
     async def get_batch(id: str, request: Request) -> Response:  # noqa: A002
         return json_answer(await told(await _batch(id, request, desk)))
 
-    @router.post("/batches/{id}/cancel", summary="End a batch")
+    @router.post("/batches/{id}/cancel", summary="End a batch", **_answers(BatchObject))
     async def cancel_batch(id: str, request: Request) -> Response:  # noqa: A002
         job = await _batch(id, request, desk)
         if not await desk.cancel(job):
@@ -169,7 +194,12 @@ def _add_batches(router: APIRouter, bulk: BulkDesk, desk: Desk) -> None:
 def _add_making(
     router: APIRouter, bulk: BulkDesk, desk: Desk, catalog: Catalog, gate: Gate | None
 ) -> None:
-    @router.post("/batches", summary="Make a batch of a file of requests")
+    @router.post(
+        "/batches",
+        summary="Make a batch of a file of requests",
+        openapi_extra={"requestBody": {"required": True, "content": content(BatchRequest)}},
+        **_answers(BatchObject),
+    )
     async def make_batch(request: Request) -> Response:
         try:
             asked = msgspec.json.decode(await request.body(), type=BatchRequest)
@@ -199,6 +229,11 @@ def _add_making(
         named = {"job_id": "", "digest": ""}
         await bulk.submit(uid, order, whose, model=target.name, version=target.version, **named)
         return json_answer(batch_object(await _batch(uid, request, desk), order, None))
+
+
+def _answers(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    answer = {"description": (kind.__doc__ or "").splitlines()[0], "content": content(kind)}
+    return {"response_class": Response, "responses": {200: answer}}
 
 
 async def _model_in(file: File, bulk: BulkDesk) -> str:

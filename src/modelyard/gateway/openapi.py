@@ -7,14 +7,28 @@ people: long parts are shortened (``shortening.py``), and ``/models`` has them i
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
-from modelyard.core.errors import BY_CODE, Cancelled, Conflict, GivenUp, JobNotFound, RequestError
+import msgspec
+
+from modelyard.core.errors import (
+    BY_CODE,
+    Cancelled,
+    Conflict,
+    Forbidden,
+    GivenUp,
+    InvalidInput,
+    JobNotFound,
+    RequestError,
+    Unauthenticated,
+)
 from modelyard.core.messages import Schema
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.entry import Entry
 from modelyard.gateway.openapi_addresses import add_addresses
 from modelyard.gateway.problems import MEDIA_TYPE, STATUS, problem_of
+from modelyard.gateway.rules import rule_of
 from modelyard.gateway.shortening import shorten_example, shorten_schema
 
 _DESCRIPTION = """\
@@ -31,6 +45,7 @@ _UNSEEN = (RequestError.code, GivenUp.code, Cancelled.code, Conflict.code, JobNo
 # Inline, because the page resolves every reference before it shows anything.
 _IN_MSGPACK = {"type": "object", "description": "The same fields as in JSON."}
 _PROBLEM = "#/components/schemas/Problem"
+_IS_V1_OR_V2 = re.compile(r"/v[12](/|$)").match
 _WHERE = {"invalid_input": "$.input_data[0]", "malformed": "$.input_data"}
 
 
@@ -98,14 +113,19 @@ def add_predict(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
 
 
 def without_validation(document: dict[str, Any]) -> dict[str, Any]:
-    """Remove the 422 that FastAPI documents for every path with a parameter. Our parameters accept
-    any text, and our errors are problem documents. Titles that only repeat a name go as well.
+    """Put ours in place of the 422 that FastAPI documents for every path with a parameter; remove
+    it where parameters take any text. Titles that only repeat a name go as well.
     """
     for operations in document["paths"].values():
         for operation in operations.values():
-            operation["responses"].pop("422", None)
-            for parameter in operation.get("parameters", ()):
+            responses, parameters = operation["responses"], operation.get("parameters", ())
+            for parameter in parameters:
                 parameter["schema"].pop("title", None)
+            if "HTTPValidationError" not in json.dumps(responses.get("422")):
+                continue
+            del responses["422"]
+            if "default" not in responses and not all(map(_takes_any_text, parameters)):
+                responses.update(problem_responses(InvalidInput.code))
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
@@ -113,6 +133,27 @@ def without_validation(document: dict[str, Any]) -> dict[str, Any]:
         for part in schema.get("properties", {}).values():
             part.pop("title", None)
     return document
+
+
+def _takes_any_text(parameter: dict[str, Any]) -> bool:
+    schema = parameter["schema"]
+    kinds = schema.get("anyOf", [{"type": schema.get("type")}])
+    is_bound = any(key not in ("type", "default", "anyOf") for key in schema)
+    return not is_bound and all(kind in ({"type": "string"}, {"type": "null"}) for kind in kinds)
+
+
+def add_bodies(document: dict[str, Any], *bodies: type[msgspec.Struct]) -> None:
+    """Add the schemas of what is asked and answered, to which the operations refer by name.
+
+    Raises:
+        ValueError: Another type has the name of one.
+    """
+    template = "#/components/schemas/{name}"
+    _, found = msgspec.json.schema_components(bodies, ref_template=template)
+    schemas = document["components"]["schemas"]
+    if clash := [name for name in found if schemas.get(name, found[name]) != found[name]]:
+        raise ValueError(f"two schemas are called {clash[0]}")
+    schemas.update(found)
 
 
 def _example(entry: Entry, known: Schema) -> dict[str, Any] | None:
@@ -130,7 +171,18 @@ def _example(entry: Entry, known: Schema) -> dict[str, Any] | None:
 
 
 def add_keys(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with the ways in which a key is sent."""
+    """Return the document with the ways to send a key, and what is said to who has none."""
+    refused = problem_responses(Unauthenticated.code, Forbidden.code)
+    in_v2 = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            rule, responses = rule_of(method.upper(), path), operation["responses"]
+            if rule is not None and rule.need == "nothing":
+                operation["security"] = []
+            elif "default" not in responses:
+                for status, response in refused.items():
+                    said = {**response, "content": in_v2} if _IS_V1_OR_V2(path) else response
+                    responses.setdefault(status, said)
     document["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "bearer": {"type": "http", "scheme": "bearer"},

@@ -59,9 +59,22 @@ _EMBEDDINGS: dict[str, Any] = {
 }
 
 
+NO_ANSWER = {
+    "description": "No answer; the statuses of `/predict`",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OpenAIError"}}},
+}
+
+
+def content(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the content of a request or an answer of this type."""
+    return _content(kind.__name__, {})
+
+
 def add_openai(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Return ``document`` with the operations, for the models in ``catalog``."""
     _, types = msgspec.json.schema_components(_TYPES, ref_template="#/components/schemas/{name}")
+    for request in (ChatRequest, CompletionRequest):  # a model may be asked without, by /predict
+        types[request.__name__]["required"].append("model")
     document.setdefault("components", {}).setdefault("schemas", {}).update(types | _EMBEDDINGS)
     paths = document.setdefault("paths", {})
     for path, summary, kind, request, answer in _CALLS:
@@ -81,10 +94,7 @@ def _operation(
             "requestBody": {"required": True, "content": _content(request, examples)},
             "responses": {
                 "200": {"description": "The answer", "content": _content(answer, {})},
-                "default": {
-                    "description": "No answer; the statuses of `/predict`",
-                    "content": _content("OpenAIError", {}),
-                },
+                "default": NO_ANSWER,
             },
         }
     }

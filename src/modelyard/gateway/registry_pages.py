@@ -26,7 +26,7 @@ from modelyard.core.errors import (
 from modelyard.core.names import Name, Target
 from modelyard.core.routes import Snapshot
 from modelyard.core.versions import Change, Contents, VersionDetails, VersionSummary
-from modelyard.gateway.openapi import problem_responses
+from modelyard.gateway.openapi import add_bodies, problem_responses
 from modelyard.gateway.rules import PRINCIPAL
 from modelyard.registry.interface import PIECE_BYTES, Collected
 from modelyard.registry.kept import KeptRegistry
@@ -73,6 +73,7 @@ class CollectQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     is_dry: bool = False
 
 
+_UNKNOWN = ("model_not_found", "version_not_found")
 _BODIES = (
     *(VersionList, VersionDetails, ChangeList, Contents, AliasQuestion, AliasAnswer),
     *(CollectQuestion, Collected, Snapshot),
@@ -81,9 +82,7 @@ _BODIES = (
 
 def add_schemas(document: dict[str, Any]) -> None:
     """Add what the registry's operations refer to."""
-    template = "#/components/schemas/{name}"
-    _, schemas = msgspec.json.schema_components(_BODIES, ref_template=template)
-    document["components"]["schemas"].update(schemas)
+    add_bodies(document, *_BODIES)
 
 
 def make_registry_router(
@@ -144,7 +143,7 @@ def _add_reading(router: APIRouter, registry: KeptRegistry) -> None:
     @router.get(
         "/registry/models/{name}/versions/{version}",
         summary="A version, or what an alias stands for",
-        **_answers(VersionDetails, "model_not_found", "version_not_found"),
+        **_answers(VersionDetails, *_UNKNOWN),
     )
     def get_version(name: str, version: str) -> Response:
         return _json(registry.find(name, version))
@@ -153,7 +152,7 @@ def _add_reading(router: APIRouter, registry: KeptRegistry) -> None:
         "/registry/models/{name}/versions/{version}/files/{path:path}",
         summary="A file of a version",
         response_class=StreamingResponse,
-        responses=problem_responses("model_not_found", "version_not_found"),
+        responses=problem_responses(*_UNKNOWN),
     )
     def get_file(name: str, version: str, path: str) -> Response:
         found = registry.find(name, version)
@@ -189,6 +188,7 @@ def _add_artefacts(router: APIRouter, registry: KeptRegistry, most_bytes: int) -
     path = "/registry/blobs/sha256/{digest}"
 
     absent: dict[int | str, dict[str, Any]] = {404: {"description": "It is not"}}
+    absent[422] = {"description": "That is no digest"}
 
     @router.head(path, summary="Whether an artefact is there", responses=absent)
     def has_blob(digest: str) -> Response:
@@ -225,7 +225,7 @@ def _add_changing(router: APIRouter, registry: KeptRegistry) -> None:
         "/registry/models/{name}/versions/{version}",
         summary="Make a version of artefacts that were sent",
         openapi_extra=_asks(Contents),
-        **_answers(VersionDetails, "conflict", "too_large", "malformed"),
+        **_answers(VersionDetails, "conflict", "too_large", "malformed", "invalid_input"),
     )
     async def put_version(name: str, version: str, request: Request) -> Response:
         contents = await _read(request, Contents, most_bytes=MOST_CONTENTS_BYTES)
@@ -236,7 +236,7 @@ def _add_changing(router: APIRouter, registry: KeptRegistry) -> None:
         "/registry/models/{name}/aliases/{alias}",
         summary="Let an alias stand for a version",
         openapi_extra=_asks(AliasQuestion),
-        **_answers(AliasAnswer, "model_not_found", "version_not_found", "conflict", "malformed"),
+        **_answers(AliasAnswer, *_UNKNOWN, "conflict", "malformed", "invalid_input"),
     )
     async def put_alias(name: str, alias: str, request: Request) -> Response:
         asked = await _read(request, AliasQuestion, most_bytes=MOST_BODY_BYTES)
@@ -259,7 +259,7 @@ def _add_changing(router: APIRouter, registry: KeptRegistry) -> None:
         "/registry/collect",
         summary="Remove artefacts that no version needs, and old versions that nothing names",
         openapi_extra=_asks(CollectQuestion),
-        **_answers(Collected),
+        **_answers(Collected, "malformed", "invalid_input"),
     )
     async def collect(request: Request) -> Response:
         asked = await _read(request, CollectQuestion, most_bytes=MOST_BODY_BYTES)

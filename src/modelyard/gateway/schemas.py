@@ -85,7 +85,7 @@ class Version(BaseModel):
     workers: list[Worker] = Field(description="in a cluster; those that serve first")
 
 
-class VersionDetails(Version):
+class ServedVersion(Version):
     """One version with the JSON Schemas of its input and output, once it has been loaded."""
 
     input_schema: dict[str, Any] | None
@@ -124,7 +124,7 @@ class ModelDetails(BaseModel):
     """A model and all that is known of its versions, the newest first."""
 
     name: str
-    versions: list[VersionDetails]
+    versions: list[ServedVersion]
 
 
 class ModelList(BaseModel):
@@ -164,10 +164,10 @@ def summary_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> dict[
     }
 
 
-def details_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> VersionDetails:
+def details_of(entry: Entry, catalog: Catalog, workers: Workers | None) -> ServedVersion:
     """Return a version with its schemas."""
     schema = entry.announcement.schema
-    return VersionDetails(
+    return ServedVersion(
         **summary_of(entry, catalog, workers),
         input_schema=msgspec.json.decode(schema.input) if schema else None,
         output_schema=msgspec.json.decode(schema.output) if schema else None,
