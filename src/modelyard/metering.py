@@ -118,12 +118,13 @@ class Metrics:
     """The metrics of one model. Any thread may use it, at any time.
 
     Attributes:
+        is_used: Whether the model has metrics at all.
         has_news: Whether something has been measured since ``take``.
         on_news: Called after each measurement; has to be quick.
     """
 
     def __init__(self) -> None:
-        self.has_news = False
+        self.is_used = self.has_news = False
         self.on_news: Callable[[], None] | None = None
         self._lock = RLock()  # a signal handler may measure amid a measurement
         self._metrics: dict[str, _Metric] = {}
@@ -151,11 +152,6 @@ class Metrics:
             bounds = (nan,)
         return self._metric(Histogram, name, about, bounds)
 
-    @property
-    def is_used(self) -> bool:
-        """Whether the model has metrics at all."""
-        return bool(self._metrics)
-
     def value(self, name: str, **labels: object) -> float:
         """Return what was counted, what a gauge was set to, or how often a histogram was observed,
         where nobody takes it: in tests. 0 for what has not been measured.
@@ -173,12 +169,17 @@ class Metrics:
             self.has_news = False
             dropped, self._dropped = self._dropped, {}
             taken = []
-            for metric in self._metrics.values():
+            for metric in [*self._metrics.values()]:
                 if metric.news:
                     news, metric.news = [*metric.news.values()], {}
                     told = (metric.kind, metric.name, metric.about, metric.bounds)
                     taken.append(Measure(*told, news))
             return Measured(taken, dropped)
+
+    def forked(self) -> None:
+        """Tell nobody any more: this is a process that the model has forked."""
+        self.on_news = None
+        self._lock = RLock()  # maybe another thread had it
 
     def note(self, metric: _Metric, labels: Labels | None, value: float) -> None:
         """Note a measurement; ``labels`` is None if it is not valid."""
@@ -195,6 +196,7 @@ class Metrics:
             tell()
 
     def _metric(self, kind: type[M], name: str, about: str, bounds: tuple[float, ...] = ()) -> M:
+        self.is_used = True
         known = self._metrics.get(name := str(name))
         if isinstance(known, kind) and known.bounds == bounds:
             return known

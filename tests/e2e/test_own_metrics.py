@@ -11,7 +11,7 @@ from modelyard.testing import ServedModel
 from tests.support.server import Server, wait_until
 
 MEASURES = """\
-import threading
+import os, threading, time
 from modelyard import Model
 
 class Served(Model):
@@ -31,7 +31,16 @@ class Served(Model):
             self.metrics.histogram("confidence", buckets=[0.5, 0.9]).observe(number / 8)
             if number == 7:
                 self.misuse()
+            if number == 8:
+                self.fork()
         return instances
+
+    def fork(self) -> None:
+        if (child := os.fork()) == 0:
+            time.sleep(0.6)  # then it would be time to tell
+            self.metrics.counter("tokens").inc(1000, by="fork")
+            os._exit(0)
+        os.waitpid(child, 0)
 
     def misuse(self) -> None:
         tokens = self.metrics.counter("tokens")
@@ -111,8 +120,10 @@ def test_what_models_measure_is_scraped_and_survives_their_runners(server: Serve
             runner.kill()
     shows(server, "model_loads_total", 4, model="measures")  # of the new ones as well
     shows(server, "model_index_size", 20, model="measures")  # of the new ones alone
+    assert server.predict("measures", [8]).status_code == 200
     assert server.predict("measures", [1]).status_code == 200
-    shows(server, "model_tokens_total", 10, model="measures", by="predict")
+    shows(server, "model_tokens_total", 18, model="measures", by="predict")
+    assert server.metric("model_tokens_total", by="fork") == 0
 
 
 def test_what_is_not_allowed_or_too_much_is_dropped_and_told_once(server: Server) -> None:

@@ -127,11 +127,12 @@ def _trace(hosted: HostedModel, told: str, *, name: str, version: str) -> None:
 def _serve(
     channel: socket.socket, hosted: HostedModel, shared: SharedBatches, metering: Metering
 ) -> None:
+    metrics = hosted.metrics
     incoming = select.poll()  # select(2) is limited to file descriptors below 1024
     incoming.register(channel, select.POLLIN)
     is_tidy = False
     while True:
-        while (not is_tidy or metering.is_used) and not incoming.poll(_IDLE_MS):
+        while (not is_tidy or metrics.is_used) and not incoming.poll(_IDLE_MS):
             if not is_tidy:
                 _tidy_up()
                 is_tidy = True
@@ -147,7 +148,8 @@ def _serve(
             message = shared.read(message, is_copied=not hosted.contract.takes_arrays)
         answers = hosted.answer(message.inputs, message.forms, message.deadlines, message.origins)
         channel.sendall(encode_frame(answers))
-        metering.tell_in_time()
+        if metrics.has_news:
+            metering.tell_in_time()
 
 
 def _tidy_up() -> None:

@@ -7,6 +7,7 @@ runs. What another thread measures waits until that thread measures, answers or 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -38,11 +39,7 @@ class Metering:
         self._thread = threading.get_ident()
         self._next = 0.0
         metrics.on_news = self._on_news
-
-    @property
-    def is_used(self) -> bool:
-        """Whether the model has metrics."""
-        return self._metrics.is_used
+        os.register_at_fork(after_in_child=metrics.forked)
 
     def tell(self) -> None:
         """Tell what is new."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 
 from modelyard.core.messages import Measured
@@ -25,6 +26,7 @@ class LoopMetering:
         self._loop = asyncio.get_running_loop()
         self._is_due = False
         metrics.on_news = self._on_news
+        os.register_at_fork(after_in_child=metrics.forked)
         if metrics.has_news:  # of loading
             self._on_news()
 
