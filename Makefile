@@ -321,7 +321,7 @@ monitoring: setup-dev ## Draw Grafana's dashboards again, and wrap the rules for
 .PHONY: docs
 docs: setup-dev reference ## Build the documentation as a site in build/docs, every link checked
 	@$(BIN)/zensical build --clean --strict
-	@echo "Read it: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8080"
+	@echo "Read it: open build/docs/index.html in a browser, or serve the folder: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/docs 8080"
 
 SITE ?= build/site
 

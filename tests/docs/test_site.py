@@ -72,6 +72,18 @@ def test_a_page_needs_nothing_from_elsewhere(built: Path, tmp_path: Path) -> Non
     assert not FETCHED.findall(page)  # what scripts have added is in it too
 
 
+def test_search_works_in_pages_opened_as_files(built: Path) -> None:
+    with Browser() as browser:
+        page = browser.open(built.as_uri())
+        page.goto((built / "adr" / "0003-errors-are-one-tree.html").as_uri())
+        page.keyboard.press("/")
+        page.keyboard.type("segmentation")
+        expect(page.get_by_text(re.compile(r"^\d+ results?$"))).to_be_visible(timeout=60_000)
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/errors.html#model_crashed")
+        assert not [one for one in browser.complaints if " asked " in one]
+
+
 def test_releases_are_beside_each_other_and_search_needs_no_internet(
     built: Path, tmp_path: Path
 ) -> None:

@@ -167,11 +167,11 @@ def test_check_tells_what_keeps_a_model_from_being_served(
 
 def test_check_says_that_an_instance_is_a_file(tmp_path: Path) -> None:
     code = ECHO.replace("list[int]", "list[bytes]", 1).replace(
-        "-> list[int]", "-> list[list[bytes]]"
+        "-> list[int]", "-> list[tuple[list[bytes], int]]"
     )
     said = lines_of(write(tmp_path / "files", code))["contract"][1]
     one = "bytes (base64 in JSON)"
-    assert said == f"an instance: {one}; its prediction: list of {one}"
+    assert said == f"an instance: {one}; its prediction: (list of {one}, integer)"
 
 
 def test_check_tells_how_to_list_a_folder_of_assets(tmp_path: Path) -> None:

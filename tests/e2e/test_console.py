@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import PHONE, WIDE, Browser, Scheme, is_too_wide, save, violations
+from tests.support.console_models import fill_the_last_minutes, submit_jobs, write_models
 from tests.support.keys import Keys
 from tests.support.releases import run
 from tests.support.server import ROOT, Server, wait_until
@@ -25,69 +24,10 @@ PICTURES = ROOT / "docs" / "console"
 MOST_CLICKS = 4
 WRITES_PICTURES = "MODELYARD_TEST_SCREENSHOTS" in os.environ
 
-RENT = """\
-import os
-import time
-from typing import Annotated, Literal
-import msgspec
-from modelyard import Model
-
-
-class Flat(msgspec.Struct):
-    area: Annotated[float, msgspec.Meta(gt=0, description="square metres")]
-    rooms: Annotated[int, msgspec.Meta(ge=1, le=20)]
-    heating: Literal["gas", "heat pump", "wood"]
-    has_garden: bool = False
-    floor: int | None = None
-
-
-class Rent(Model):
-    example = [Flat(84.5, 3, "heat pump", True)]
-
-    def predict(self, instances: list[Flat]) -> list[float]:
-        time.sleep({seconds})
-        for flat in instances:
-            if flat.area == 666:
-                print("a flat of", flat.area, flush=True)
-                os._exit(3)
-            if flat.area == 99:
-                raise RuntimeError("no flat has 99 square metres")
-        return [round(flat.area * 4 + flat.rooms * 70) for flat in instances]
-"""
-WORDS = """\
-from modelyard import Model
-
-
-class Words(Model):
-    example = ["What a lovely day"]
-
-    def predict(self, instances: list[str]) -> list[str]:
-        print("heard", len(instances))
-        return ["positive" if "lovely" in text else "neutral" for text in instances]
-"""
-BROKEN = 'raise FileNotFoundError("assets/churn.onnx")\n'
-SECONDS = {"1": 0.002, "2": 0.15}
-
-
-def write(folder: Path, name: str, version: str, code: str, kind: str) -> None:
-    """Write a model's folder."""
-    here = folder / f"{name}-{version}"
-    (here / "src").mkdir(parents=True)
-    (here / "src" / "model.py").write_text(code)
-    head = f'name = "{name}"\nversion = "{version}"\nclass = "model:{kind}"\n'
-    told = {"rent": "Monthly rent of a flat, in euros", "words": "How a text sounds"}
-    text = f'description = "{told.get(name, "Will they leave?")}"\n[cache]\nttl_s = 0\n'
-    (here / "model.toml").write_text(head + text)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    models = tmp_path_factory.mktemp("models")
-    for version, seconds in SECONDS.items():
-        write(models, "rent", version, RENT.replace("{seconds}", str(seconds)), "Rent")
-    write(models, "words", "1", WORDS, "Words")
-    write(models, "churn", "1", BROKEN, "Churn")
-    return models
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -97,41 +37,22 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, settings: dict[str, str]) -> Iterator[Server]:
-    """Three models, one of which has a slow canary and one of which does not load."""
+    """Models, one of which has a slow canary and one of which does not load, and jobs."""
     run(settings, "store", "upgrade")  # jobs are kept where there is a store at the start
     with Server(folder, settings=settings) as server:
         wait_until(lambda: server.http.get("/readyz").json()["status"] == "degraded", what="them")
         for weights in (("1=100",), ("1=70", "2=30")):
             run(settings, "route", "set", "rent", *weights, "--url", server.url, "--why", "canary")
         flat = {"rooms": 2, "heating": "gas"}
-        for area in range(-1, 20):
+        for area in range(-1, 99):  # so many that one which had to wait is not p99
             server.predict("rent", [{**flat, "area": area}], model_version="1")
+            server.predict("words", ["a lovely day"])
         for area in range(50, 56):
             server.predict("rent", [{**flat, "area": area}], model_version="2")
-        server.predict("words", ["a lovely day"])
+        submit_jobs(server)
         if WRITES_PICTURES:
-            submit_jobs(server)
             fill_the_last_minutes(server)
         yield server
-
-
-def submit_jobs(server: Server) -> None:
-    """Have jobs kept: some that end well, one that the model does not answer, and one for later."""
-    flat = {"rooms": 2, "heating": "gas"}
-    for name, area in (("districts-north", 61), ("districts-south", 74), ("outlier", 99)):
-        body = {"model_name": "rent", "model_version": "1", "input_data": [{**flat, "area": area}]}
-        assert server.http.put(f"/jobs/{name}", json=body).status_code == 202
-    texts = {"model_name": "words", "input_data": ["a lovely day"] * 20}
-    assert server.http.put("/jobs/reviews-of-may", json=texts).status_code == 202
-
-
-def fill_the_last_minutes(server: Server) -> None:
-    """Ask now and then, so that there is something to see."""
-    flat = {"rooms": 2, "heating": "gas"}
-    for number in range(400):
-        server.predict("rent", [{**flat, "area": 30 + number % 50}])
-        server.predict("words", ["a lovely day"] * (1 + number % 3))
-        time.sleep(0.02 + 0.05 * abs(math.sin(number / 120)))
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +108,73 @@ def test_a_newcomer_tries_a_request(server: Server, browser: Browser) -> None:
     expect(answer).to_contain_text("cache: bypass")
     expect(answer).to_contain_text("in predict")
     expect(page.get_by_label("the instance")).to_have_value("so lovely")
+    assert violations(page) == []
+
+
+def test_all_is_within_reach_of_the_keyboard(server: Server, browser: Browser) -> None:
+    page = browser.open(server.url)
+    page.goto("/console")
+    reach(page, "Skip to the content")
+    page.keyboard.press("Enter")
+    reach(page, "words")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("words 1")
+    reach(page, "the instance")
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("how lovely")
+    reach(page, "Send")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_be_focused()
+    expect(page.locator("#answer")).to_contain_text('"positive"')
+    page.goto("/console/releases/rent/change?to=promote&version=1")
+    expect(page.get_by_label("Why")).to_be_focused()
+    reach(page, "Confirm")
+
+
+def reach(page: Page, name: str) -> None:
+    """Press the key that leads on until what has this name has the focus, and shows that it has."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        has_it = page.evaluate(
+            """(name) => {
+              const here = document.activeElement;
+              return here.innerText === name || here.labels?.[0]?.innerText === name;
+            }""",
+            name,
+        )
+        if has_it:
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", name
+            return
+    pytest.fail(f"{name!r} cannot be reached")
+
+
+TRIED = {
+    "speller": ("hey", r'"h",\s*"e",\s*"y"', "It answers in pieces"),
+    "shade": (str([[[0.5] * 8] * 8] * 3), "0.5", "3 x 8 x 8 numbers"),
+    "twice": ("a lovely day", '"twice positive"', "It asks words"),
+}
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_a_model_of_each_kind_can_be_tried(server: Server, reader: Page, name: str) -> None:
+    given, answer, told = TRIED[name]
+    reader.goto(f"/console/models/{name}")
+    expect(reader.get_by_text(told)).to_be_visible()
+    reader.get_by_label("the instance").fill(given)
+    reader.get_by_role("button", name="Send", exact=True).click()
+    expect(reader.locator("#answer")).to_contain_text(re.compile(answer))
+
+
+def test_a_file_can_be_chosen(server: Server, reader: Page) -> None:
+    reader.goto("/console/models/sizes")
+    expect(reader.get_by_label("the instance", exact=True)).to_have_value("YWJj")
+    file = {"name": "file", "mimeType": "image/png", "buffer": b"a file"}
+    reader.get_by_label("A file for the instance").set_input_files(file)  # type: ignore[arg-type]
+    expect(reader.get_by_label("the instance", exact=True)).to_have_value("YSBmaWxl")
+    reader.get_by_role("button", name="Send", exact=True).click()
+    expect(reader.locator("#answer")).to_contain_text(re.compile(r'6,\s*"a file"'))
+    assert violations(reader) == []
 
 
 def test_a_newcomer_rolls_a_canary_back(server: Server, browser: Browser) -> None:
@@ -213,10 +201,33 @@ def test_a_newcomer_finds_the_error_of_a_job(server: Server, browser: Browser) -
     body = {"model_name": "rent", "model_version": "1", "input_data": [flat]}
     assert server.http.put("/jobs/night-run", json=body).status_code == 202
     page = browser.open(server.url)
-    Newcomer(page).click("link", "Console").click("link", "Jobs", exact=True)
+    newcomer = Newcomer(page).click("link", "Console").click("link", "Jobs", exact=True)
     row = page.get_by_role("row", name="night-run")
     expect(row).to_contain_text("model_failed", timeout=60_000)
     expect(row).to_contain_text("the model raised RuntimeError")
+    newcomer.click("link", "night-run")
+    expect(page.get_by_role("note")).to_contain_text("model_failed: the model raised RuntimeError")
+    expect(page.get_by_text("no flat has 99 square metres")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_a_newcomer_finds_the_rows_of_a_bulk_run_that_failed(
+    server: Server, browser: Browser
+) -> None:
+    page = browser.open(server.url)
+    newcomer = Newcomer(page).click("link", "Console").click("link", "Jobs", exact=True)
+    expect(page.get_by_role("row", name="rents-of-may")).to_contain_text("2 of 3 rows failed")
+    newcomer.click("link", "rents-of-may")
+    expect(page.get_by_role("row", name="1 model_failed")).to_be_visible()
+    expect(page.get_by_role("row", name="2 invalid_input")).to_contain_text("'small' is no number")
+    assert violations(page) == []
+    page.goto("/console/jobs")
+    page.get_by_label("bulk runs only").check()
+    page.get_by_label("Model").fill("words")
+    page.get_by_role("button", name="Show").click()
+    expect(page.get_by_text("There are no bulk runs of a model words")).to_be_visible()
+    page.goto("/console/jobs/nothing")
+    expect(page.get_by_role("alert")).to_contain_text("there is no such job")
 
 
 def test_weights_are_changed_and_a_version_is_promoted(server: Server, browser: Browser) -> None:
@@ -271,6 +282,7 @@ def test_a_form_follows_the_schema_and_says_what_is_wrong(server: Server, browse
     page.get_by_label("Instances, a list as JSON").fill("{")
     page.get_by_role("button", name="Send JSON").click()
     expect(answer).to_contain_text("the instances are no JSON")
+    assert violations(page) == []
 
 
 def test_faults_say_what_ended_and_what_it_printed(server: Server, browser: Browser) -> None:
@@ -298,13 +310,16 @@ def test_a_page_stays_up_to_date_until_it_is_paused(server: Server, browser: Bro
     expect(rows.first).to_contain_text("rent")
     page.get_by_label("Filter").fill("words")
     expect(rows.filter(visible=True)).to_have_count(1)
-    expect(page.get_by_text("1 of 4")).to_be_visible()
+    expect(page.get_by_text("1 of 8 versions")).to_be_visible()
     before = rows.filter(visible=True).inner_text()
     for _ in range(30):
         server.predict("words", ["rain"])
-    expect(rows.filter(visible=True)).not_to_have_text(before)
+    expect(rows.filter(visible=True)).not_to_have_text(before, timeout=60_000)
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_text("Paused")).to_be_visible()
+    page.get_by_label("Filter").fill("nothing")
+    expect(page.get_by_text("No version has “nothing”")).to_be_visible()
+    assert violations(page) == []
 
 
 def test_all_but_comfort_works_without_scripts(server: Server, browser: Browser) -> None:
@@ -323,16 +338,21 @@ PAGES = {
     "release": "/console/releases/rent",
     "change": "/console/releases/rent/change?to=promote&version=1",
     "jobs": "/console/jobs",
+    "job": "/console/jobs/rents-of-may",
     "faults": "/console/faults",
     "usage": "/console/usage",
     "problem": "/console/models/nothing",
 }
+WITHOUT_PICTURE = {"problem", "start"}
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", ["start", *PAGES])
 def test_a_page_can_be_read_by_everybody(server: Server, reader: Page, name: str) -> None:
-    looks: tuple[tuple[int, Scheme], ...] = ((WIDE, "light"), (PHONE, "dark"))
-    reader.goto(PAGES[name])
+    looks: tuple[tuple[int, Scheme], ...] = (
+        *((WIDE, "light"), (PHONE, "light")),
+        *((WIDE, "dark"), (PHONE, "dark")),
+    )
+    reader.goto(PAGES.get(name, "/"))
     if reader.locator("[data-plot]").count():
         expect(reader.get_by_role("img", name="The last hour").first).to_be_visible()
     for width, scheme in looks:
@@ -340,12 +360,13 @@ def test_a_page_can_be_read_by_everybody(server: Server, reader: Page, name: str
         reader.emulate_media(color_scheme=scheme)
         assert violations(reader) == [], (width, scheme)
         assert not is_too_wide(reader), width
-        keep(reader, name, width)
+        if (width, scheme) in ((WIDE, "light"), (PHONE, "dark")):
+            keep(reader, name, width)
 
 
 def keep(page: Page, name: str, width: int) -> None:
     """Save the picture of a page, if that is asked for; it has to be there in any case."""
-    if name == "problem":
+    if name in WITHOUT_PICTURE:
         return
     path = PICTURES / f"{name}{'-phone' if width == PHONE else ''}.png"
     if WRITES_PICTURES:
@@ -399,13 +420,15 @@ def test_who_signs_in_sees_and_does_what_its_key_may(
     own = keys.create("shop", "predict:words", owner="shop")
     release = keys.create("ops", "release:rent", "read", owner="ops")
     admin = keys.create("root", "admin", owner="root")
-    models = [path for path in folder.iterdir() if path.name != "churn-1"]
+    models = [folder / name for name in ("rent-1", "rent-2", "words-1")]
     with Server(*models, settings=keys.settings) as server:
         page = browser.open(server.url)
         page.goto("/console/models/words")
         assert violations(page) == []
         sign_in(page, "mdy_nothing")
         expect(page.get_by_role("alert")).to_contain_text("The key is not valid")
+        expect(page.get_by_role("navigation")).to_have_count(0)
+        assert violations(page) == []
         sign_in(page, own)
         expect(page).to_have_url(f"{server.url}/console/models/words")
         kept = page.evaluate("[document.cookie, localStorage.length, sessionStorage.length]")

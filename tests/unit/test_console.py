@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import Request, Response
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.made_up import make_app
 from modelyard.console.figures import ago, duration, share, sparkline
 from modelyard.console.instance_form import fields_of, read_instance
 from modelyard.console.interfaces import Release
+from modelyard.console.paging import MOST, paged
 from modelyard.console.releasing import confirmed, encode, propose
 from modelyard.console.snippets import snippets_of
 from modelyard.core.errors import Conflict, InvalidInput, VersionNotFound
@@ -29,6 +34,7 @@ from modelyard.gateway.sessions import (
     set_session,
     token_of,
 )
+from modelyard.settings import Settings
 from modelyard.telemetry.faults import LOGGER, MOST_FAULTS, MOST_LINES, Faults
 from modelyard.telemetry.history import EVERY_S, History, Moment
 from modelyard.telemetry.metrics import Metrics
@@ -146,6 +152,31 @@ def test_faults_and_lines_are_kept_as_they_are_logged_and_in_bounds() -> None:
     assert others[0].how == str(2 * MOST_FAULTS - 1)
 
 
+def test_a_long_list_has_pages() -> None:
+    rows = list(range(2 * MOST + 1))
+    assert [list(paged(rows, n, total=999).rows) for n in (1, 3)] == [rows[:MOST], rows[-1:]]
+    assert [paged(rows, n, total=999).number for n in (-1, 0, 9)] == [1, 1, 3]
+    assert paged([], 1, total=3)[1:] == (1, 1, 1, 0, 3)
+
+
+async def test_hundreds_of_models_have_pages(tmp_path: Path) -> None:
+    settings = Settings(state_folder=str(tmp_path))
+    app = make_app(settings, models=2 * MOST + 1, jobs=None, has_figures=False)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as http:
+        for path in ("/console", "/console/releases"):
+            pages = [(await http.get(f"{path}?page={n}")).text for n in (1, 2, 3)]
+            models = [re.findall(r"name-<wbr>(\d+)</a>", page) for page in pages]
+            assert [len(some) for some in models] == [MOST, MOST, 1]
+            assert len({one for some in models for one in some}) == 2 * MOST + 1
+            assert f"{MOST + 1} to {2 * MOST} of {2 * MOST + 1}" in pages[1]
+            assert ['rel="next"' in page for page in pages] == [True, True, False]
+            assert ['rel="prev"' in page for page in pages] == [False, True, True]
+            few = (await http.get(f"{path}?q=name-00")).text
+            assert f"10 of {2 * MOST + 1}" in few
+            assert "Pages" not in few
+
+
 # Forms
 
 
@@ -166,6 +197,15 @@ FLAT = {
         "tags": {"type": "array", "items": {"type": "string"}},
     },
     "required": ["area", "rooms", "heating", "at", "tags"],
+}
+PERSON = {
+    "type": "object",
+    "properties": {
+        "age": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+        "born": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+        "town": {"type": "string", "default": "Ulm"},
+    },
+    "required": ["age"],
 }
 PLACE = {"type": "object", "properties": {"town": {"type": "string"}}, "required": ["town"]}
 SCHEMA = array_of({"$ref": "#/$defs/Flat"}, Flat=FLAT, Place=PLACE)
@@ -195,7 +235,11 @@ def test_an_instance_is_what_the_form_says() -> None:
     flat = {"area": 80.5, "rooms": 3, "heating": "gas", "has_garden": True}
     assert read_instance(SCHEMA, sent) == {**flat, "at": {"town": "Ulm"}, "tags": ["new"]}
     assert read_instance(array_of(FOUR), {f"i.{n}": str(n) for n in range(4)}) == [0, 1, 2, 3]
-    assert read_instance(array_of({"type": "string"}), {"i": "a day"}) == "a day"
+    assert read_instance(array_of({"type": "string"}), {"i": "a\r\nday"}) == "a\nday"
+    assert read_instance(array_of({"type": "string"}), {"i": ""}) == ""
+    assert read_instance(array_of(PERSON), {"i.age": "", "i.born": "", "i.town": ""}) == {
+        **{"age": None, "town": ""},
+    }
     assert read_instance(None, {"i": '{"a": 1}'}) == {"a": 1}
     with pytest.raises(InvalidInput, match=r"rooms: '3\.5' is not a whole number"):
         read_instance(SCHEMA, {**sent, "i.rooms": "3.5"})
@@ -221,7 +265,9 @@ def test_no_example_breaks_a_form(example: object) -> None:
 def test_what_is_too_large_for_fields_is_one_of_json() -> None:
     image = {"type": "array", "items": FOUR, "minItems": 20, "maxItems": 20}
     (field,) = fields_of(array_of(image), [[0.0] * 4] * 20)
-    assert (field.name, field.kind) == ("i", "json")
+    assert (field.name, field.kind, field.hint) == ("i", "json", "20 x 4 numbers, as JSON")
+    (field,) = fields_of(array_of({"type": "number", "maximum": 3.4e38, "minimum": 0}), 1)
+    assert field.hint == "at least 0"
     circle = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}}}
     assert fields_of(array_of({"$ref": "#/$defs/Node"}, Node=circle), None)
 
@@ -232,6 +278,8 @@ def test_code_to_copy_is_code() -> None:
             "http://x", "rent", [{"note": 'it\'s "new"'}], wants_key=wants_key
         )
         compile(python.code, "snippet", "exec")
+        *_, pieces = snippets_of("http://x", "rent", [1], wants_key=wants_key, gives_pieces=True)
+        assert "Accept: text/event-stream" in shlex.split(pieces.code)
         words = shlex.split(curl.code)
         assert json.loads(words[-1]) == {"input_data": [{"note": 'it\'s "new"'}]}
         assert ("mdy_" in python.code, "X-API-Key" in script.code) == (wants_key, wants_key)

@@ -176,6 +176,8 @@ def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
     kind, end = schema.get("type", "anything"), "s" if is_plural else ""
     if schema.get("contentEncoding") == "base64":
         kind, end = "bytes (base64 in JSON)", ""
+    elif "prefixItems" in schema:
+        kind, end = f"({', '.join(map(describe, schema['prefixItems']))})", ""
     if kind == "array" and "items" in schema:
         return f"list{end} of {describe(schema['items'], is_plural=True)}"
     return f"{kind}{end}"
@@ -184,7 +186,7 @@ def describe(schema: dict[str, Any], *, is_plural: bool = False) -> str:
 def _length_of(schema: dict[str, Any]) -> int | None:
     """Return the length of an array that has one and no other."""
     length = schema.get("maxItems")
-    is_exact = length is not None and length == schema.get("minItems") and "items" in schema
+    is_exact = length is not None and length == schema.get("minItems") and schema.get("items")
     return length if is_exact else None
 
 

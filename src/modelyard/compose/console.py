@@ -15,6 +15,7 @@ from modelyard.compose.access import OpenGate
 from modelyard.console.interfaces import Act, Predictions, Release, Sources
 from modelyard.core.errors import Unavailable
 from modelyard.core.routes import Route
+from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.settings import Settings
 from modelyard.store.errors import StoreError
@@ -24,10 +25,10 @@ from modelyard.telemetry.metrics import Metrics
 from modelyard.telemetry.prometheus import Prometheus
 
 if TYPE_CHECKING:
+    from modelyard.compose.jobs import OpenJobs
     from modelyard.gateway.guard import Refuse
     from modelyard.gateway.registry_pages import Routes
     from modelyard.gateway.routes import Workers
-    from modelyard.jobs.desk import Desk
     from modelyard.store.routes import RouteStore, StoredRoute
     from modelyard.store.usage import UsageStore
 
@@ -52,8 +53,9 @@ def make_console(
     workers: Workers | None,
     predictions: Predictions,
     opened: OpenGate | None,
-    jobs: Desk | None,
+    jobs: OpenJobs | None,
     may_change: bool,
+    verdict: Callable[[], Verdict],
 ) -> Console | None:
     """Return the console of a gateway; None if the settings want none.
 
@@ -66,8 +68,9 @@ def make_console(
         workers: Tells of the workers; None in the embedded shape.
         predictions: Answers what is tried.
         opened: Says who may ask; None if everybody may.
-        jobs: Tells of jobs; None where none are kept.
+        jobs: Are kept and run here; None if there is no store for them.
         may_change: Whether callers may change something.
+        verdict: The readiness of the process.
     """
     if not settings.console:
         return None
@@ -97,8 +100,11 @@ def make_console(
         predictions=predictions,
         releases=StoredReleases(settings) if has_store else None,
         usage=None if book is None else KeptUsage(book),
-        jobs=jobs,
+        jobs=None if jobs is None else jobs.desk,
+        bulk=None if jobs is None or jobs.bulk is None else jobs.bulk.desk,
+        verdict=verdict,
         drift=metrics.payloads.window_of,
+        payloads=metrics.payloads if settings.payload_log_file else None,
         broker_events=metrics.broker_events,
         gate=None if opened is None else opened.gate,
         accounts=None if opened is None else opened.accounts,

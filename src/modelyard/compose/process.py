@@ -284,8 +284,9 @@ class Process:
             workers=self._workers,
             predictions=endpoint,
             opened=self._gate,
-            jobs=None if self._jobs is None else self._jobs.desk,
+            jobs=self._jobs,
             may_change=self._is_safe(),
+            verdict=self._full_verdict,
         )
 
     def _changing(self) -> ByHand | None:

@@ -17,6 +17,8 @@ MOST_FIELDS = 40
 MOST_ITEMS = 24  # of a list that has a field for each
 DEEPEST = 3
 LONGEST_SHOWN = 4000  # characters of an example in a field
+LONGEST_LINE = 60  # characters of a text in a field of one line
+TELLING = 1e15  # a limit beyond that is the type's own, and tells nobody anything
 
 Schema = Mapping[str, Any]
 
@@ -27,7 +29,8 @@ class Field(NamedTuple):
     Attributes:
         name: Its path.
         label: What is above it.
-        kind: ``text``, ``number``, ``whole``, ``yes``, ``choice``, or ``json``.
+        kind: ``text``, ``long`` (text), ``file``, ``number``, ``whole``, ``yes``, ``choice``, or
+            ``json``.
         value: What it holds at first.
         hint: What may stand there.
         choices: Of a ``choice``.
@@ -59,7 +62,7 @@ def fields_of(schema: Schema | None, example: object) -> list[Field]:
     inner = instance_schema(schema)
     found = _fields(inner, inner, ROOT, "", example, required=True, depth=0)
     if len(found) > MOST_FIELDS:
-        return [_json(ROOT, "the instance", example, "as JSON")]
+        return [_json(ROOT, "the instance", example, _shape(inner))]
     return found
 
 
@@ -87,6 +90,7 @@ def _fields(
     required: bool,
     depth: int,
 ) -> list[Field]:
+    required = required and not _may_be_null(schema)
     schema = _meant(schema, whole)
     kind, name = schema.get("type"), label or "the instance"
     if kind == "object" and schema.get("properties") and depth < DEEPEST:
@@ -147,16 +151,39 @@ def _field(schema: Schema, path: str, label: str, example: object, *, required: 
         return Field(
             path, label, "number" if kind == "number" else "whole", value, hint, (), required
         )
-    if kind == "string" and schema.get("contentEncoding") is None:
-        return Field(path, label, "text", value, hint, (), False)
-    return _json(path, label, example, hint or "JSON", required=required)
+    if kind == "string":
+        # A text that is left empty is an empty text, but for one that may be null or left out.
+        required = required or schema.get("default") is not None
+        form = "long" if len(value) > LONGEST_LINE or "\n" in value else "text"
+        if schema.get("contentEncoding") is not None:
+            form, hint = "file", hint or "a file's bytes, in base64"
+        return _short(Field(path, label, form, value, hint, (), required))
+    return _json(path, label, example, hint or _shape(schema), required=required)
+
+
+def _short(field: Field) -> Field:
+    """Return a field without its value if that is too long to be shown."""
+    if len(field.value) <= LONGEST_SHOWN:
+        return field
+    hint = f"{field.hint}; " if field.hint else ""
+    return field._replace(value="", hint=f"{hint}the example is too long to be shown here")
+
+
+def _shape(schema: Schema) -> str:
+    """Return what a field of JSON holds: ``3 x 8 x 8 numbers, as JSON``."""
+    lengths = []
+    while schema.get("type") == "array" and isinstance(schema.get("items"), Mapping):
+        length = schema.get("minItems")
+        lengths.append(str(length) if length == schema.get("maxItems") else "any")
+        schema = schema["items"]
+    if "any" in lengths or schema.get("type") not in ("number", "integer"):
+        return "JSON"
+    return f"{' x '.join(lengths)} numbers, as JSON"
 
 
 def _json(path: str, label: str, example: object, hint: str, *, required: bool = True) -> Field:
     text = "" if example is None else json.dumps(example, ensure_ascii=False)
-    if len(text) > LONGEST_SHOWN:
-        text, hint = "", f"{hint}; the example is too long to be shown here"
-    return Field(path, label, "json", text, hint, (), required)
+    return _short(Field(path, label, "json", text, hint, (), required))
 
 
 def _hint(schema: Schema) -> str:
@@ -167,7 +194,8 @@ def _hint(schema: Schema) -> str:
         "maximum": "at most",
         "exclusiveMaximum": "less than",
     }
-    parts += [f"{word} {schema[key]:g}" for key, word in names.items() if key in schema]
+    limits = {key: schema[key] for key in names if abs(schema.get(key, TELLING)) < TELLING}
+    parts += [f"{names[key]} {limit:g}" for key, limit in limits.items()]
     return ", ".join(parts)
 
 
@@ -189,6 +217,10 @@ def _meant(schema: Schema, whole: Schema) -> Schema:
     return {}
 
 
+def _may_be_null(schema: Schema) -> bool:
+    return any(one.get("type") == "null" for one in schema.get("anyOf", ()))
+
+
 _LEFT_OUT = object()
 
 
@@ -198,8 +230,8 @@ def _gather(
     """Put an instance together; what is optional and empty is left out."""
     if (field := fields.get(path)) is not None:
         text = sent.get(path, "")
-        if not text and not field.is_required and field.kind not in ("text", "yes"):
-            return _LEFT_OUT
+        if not text and not field.is_required and field.kind != "yes":
+            return None if _may_be_null(schema) and "default" not in schema else _LEFT_OUT
         return _read(field, text)
     schema = _meant(schema, whole)
     if items := _items(schema):
@@ -223,8 +255,9 @@ def _read(field: Field, text: str) -> object:
     try:
         if field.kind == "yes":
             return bool(text)
-        if field.kind == "text":
-            return text
+        if field.kind in ("text", "long", "file"):
+            # Browsers make \r\n of the ends of lines; in base64 none of them counts.
+            return "".join(text.split()) if field.kind == "file" else text.replace("\r\n", "\n")
         if field.kind == "choice":
             return text if text in field.choices and not _is_json(text) else json.loads(text)
         if field.kind == "whole":

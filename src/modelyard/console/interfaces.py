@@ -10,12 +10,14 @@ from modelyard.access.gate import Gate
 from modelyard.access.usage import DayOfUsage
 from modelyard.core.names import Target
 from modelyard.core.routes import Route
+from modelyard.core.verdict import Verdict
 from modelyard.dispatch.catalog import Catalog
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.known import Given
 from modelyard.gateway.preparing import Predicting
 from modelyard.gateway.routes import Workers
 from modelyard.gateway.types import Respond
+from modelyard.jobs.bulk.desk import BulkDesk
 from modelyard.jobs.desk import Desk
 from modelyard.telemetry.faults import Faults
 from modelyard.telemetry.history import History
@@ -101,6 +103,19 @@ class Usage(Protocol):
         ...
 
 
+class Payloads(Protocol):
+    """Tells of the payload log; see ``PayloadMetrics``."""
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing can be kept at the moment."""
+        ...
+
+    def records(self) -> Mapping[str, float]:
+        """Return how many requests were kept, or dropped, and why."""
+        ...
+
+
 class Predictions(Protocol):
     """Answers predictions; see ``PredictEndpoint``."""
 
@@ -132,7 +147,10 @@ class Sources(NamedTuple):
         releases: Routes; None where there can be none.
         usage: What was used; None if nobody keeps it.
         jobs: Tells of jobs; None where none are kept.
+        bulk: Tells of those that are bulk runs; None where there are none.
+        verdict: The readiness of this gateway.
         drift: The last window of a target that was compared with its reference; None for none.
+        payloads: What has become of the payload log; None if there is none.
         broker_events: How often what happened between gateway and broker.
         gate: Says who may ask; None if everybody may.
         accounts: Of callers; None likewise.
@@ -151,7 +169,10 @@ class Sources(NamedTuple):
     releases: Releases | None
     usage: Usage | None
     jobs: Desk | None
+    bulk: BulkDesk | None
+    verdict: Callable[[], Verdict]
     drift: Callable[[Target], Compared | None]
+    payloads: Payloads | None
     broker_events: Callable[[], Mapping[str, float]]
     gate: Gate | None
     accounts: Accounts | None

@@ -56,7 +56,11 @@ def model_facts(
         "fields": fields_of(described.input, instances[0] if instances else None),
         "instances": model_page.as_text(instances),
         "snippets": snippets_of(
-            str(request.base_url).rstrip("/"), name, instances, wants_key=caller.is_guarded
+            str(request.base_url).rstrip("/"),
+            name,
+            instances,
+            wants_key=caller.is_guarded,
+            gives_pieces=one.known.gives_pieces,
         ),
         "lines": sources.faults.lines(str(one.target)) if hears else [],
         "hears": hears,

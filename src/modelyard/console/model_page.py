@@ -19,6 +19,7 @@ from modelyard.telemetry.readings import QUEUED, SECONDS
 LONGEST_SHOWN = 20_000  # characters of a schema or an example
 LONGEST_EXAMPLE = 100_000  # characters; a longer one is not even read
 BAR_WIDTH = 1000
+LONG_WAIT_S = 0.005  # below that a runner was free, and what is measured is the way to it
 
 
 class Part(NamedTuple):
@@ -64,11 +65,19 @@ def split_of(sources: Sources, lately: Window, one: Served) -> Split:
         measured = sources.prometheus.lately(one.target) or Lately(*(None,) * 5)
     queue_s, model_s = measured.queue_s, measured.model_s
     if queue_s is None or model_s is None:
-        asked = "The cache answered all requests" if lately.requests else "Nobody has asked"
-        return Split([], f"{asked} in the last minutes.")
+        return Split([], f"{_who_answered(lately)} in the last minutes.")
     rest_s = max(0.0, (measured.mean_s or 0.0) - queue_s - model_s)
     parts = parts_of(queue_s=queue_s, model_s=model_s, rest_s=rest_s)
-    return Split(parts, _sentence(measured, one, queue_s=queue_s, model_s=model_s))
+    return Split(parts, _sentence(measured, one, queue_s=queue_s, model_s=model_s, rest_s=rest_s))
+
+
+def _who_answered(lately: Window) -> str:
+    """Say what has become of requests of which none reached a runner."""
+    if not lately.requests:
+        return "Nobody has asked"
+    if lately.failed:
+        return "No request has reached a runner: all failed before, or the cache answered them"
+    return "The cache answered all requests"
 
 
 def _measured_here(lately: Window) -> Lately:
@@ -121,16 +130,18 @@ def decode_schema(schema: Schema | None) -> Mapping[str, Any] | None:
     return None if schema is None else msgspec.json.decode(schema.input)
 
 
-def _sentence(lately: Lately, one: Served, *, queue_s: float, model_s: float) -> str:
+def _sentence(lately: Lately, one: Served, *, queue_s: float, model_s: float, rest_s: float) -> str:
     size, runners = lately.batch_size or 0.0, one.known.runners_ready
-    if queue_s > model_s:
+    batch = "one instance" if size < 1.05 else f"{size:.1f} instances on average"
+    if queue_s > model_s and queue_s >= LONG_WAIT_S:
         are = "runner is" if runners == 1 else "runners are"
         return (
             f"Requests wait {duration(queue_s)} for a runner, longer than the {duration(model_s)} "
             f"that predict takes: {runners} {are} too few for {rate(lately.rate)} requests per "
             "second. More runners (max_runners) or larger batches (max_batch_size) shorten it."
         )
-    batch = "one instance" if size < 1.05 else f"{size:.1f} instances on average"
+    if model_s < queue_s + rest_s:
+        return f"The model is quick: predict takes {duration(model_s)} of it for {batch}."
     return f"Most of the time is the model's own: predict takes {duration(model_s)} for {batch}."
 
 

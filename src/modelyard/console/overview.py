@@ -20,6 +20,13 @@ NOW_S, LATELY_S = 60.0, 300.0
 SPARK_POINTS, SPARK_HEIGHT = 30, 20
 PLOT_POINTS = 120
 TOO_MANY_ERRORS = 0.01
+TROUBLES = {
+    "no broker": "This gateway does not reach its broker, and so no worker. Requests wait for it, "
+    "until their deadlines. See the setting amqp_url, and the log of RabbitMQ.",
+    "no catalog yet": "This gateway has reached its broker, and has not heard yet which models "
+    "workers have.",
+}
+"""By the status of the gateway's readiness: what is said above all figures."""
 _WORST_FIRST = ("failed", "recovering", "starting", "stopped", "asleep", "ready")
 
 

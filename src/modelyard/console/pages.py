@@ -14,6 +14,7 @@ from modelyard.console.acting import add_acting
 from modelyard.console.interfaces import Sources
 from modelyard.console.jobs_page import add_jobs
 from modelyard.console.looking import chosen_version, model_facts, served_here
+from modelyard.console.paging import MOST, paged
 from modelyard.console.refusals import Refusals
 from modelyard.console.release_pages import add_releases
 from modelyard.console.rendering import ASSETS, SAFE, Rendering
@@ -39,7 +40,7 @@ def make_console(sources: Sources, rendering: Rendering, refusals: Refusals) -> 
     _add_faults(router, sources, rendering)
     add_releases(router, sources, rendering)
     if sources.jobs is not None:
-        add_jobs(router, rendering, sources.jobs)
+        add_jobs(router, sources, rendering, sources.jobs)
     add_acting(router, sources, rendering)
     add_signing_in(router, rendering, sources.gate)
 
@@ -64,20 +65,23 @@ def _add_assets(router: APIRouter) -> None:
 
 def _add_overview(router: APIRouter, sources: Sources, rendering: Rendering) -> None:
     @router.get("")
-    async def show(request: Request, sort: str = "name", q: str = "") -> Response:
+    async def show(request: Request, sort: str = "name", q: str = "", page: int = 1) -> Response:
         caller = rendering.caller_of(request)
         all_ = served_here(sources, request)
+        trouble = overview.TROUBLES.get(sources.verdict().status, "")
 
         def render() -> str:
             view = sources.history.view()
             rows = [overview.row_of(one, view) for one in all_]
+            found = overview.chosen(rows, sort=sort, wanted=q.strip().lower())
             facts: dict[str, Any] = {
-                "rows": overview.chosen(rows, sort=sort, wanted=q.strip().lower()),
+                "page": paged(found, page, total=len(rows)),
                 "sums": overview.sums_of(all_, view),
                 "notices": overview.notices_of(rows),
                 "sort": sort if sort in overview.SORTS else "name",
                 "wanted": q,
                 "has_queue": sources.workers is not None,
+                "trouble": trouble,
             }
             return rendering.text("overview.html", request, caller, **facts)
 
@@ -143,14 +147,17 @@ def _add_faults(router: APIRouter, sources: Sources, rendering: Rendering) -> No
         caller = rendering.caller_of(request)
         down = faults_page.down(served_here(sources, request), sources)
         broker = sources.broker_events() if caller.may_read else {}
+        payloads = sources.payloads if caller.may_read else None
 
         def render() -> str:
             facts = {
                 "faults": faults_page.faults_of(sources, caller),
                 "problems": faults_page.problems_of(sources.readings.codes(caller.may_see)),
+                "most": MOST,
                 "down": down,
                 "kinds": faults_page.KINDS,
                 "broker": broker,
+                "payloads": payloads,
                 "has_pools": sources.workers is None,
             }
             return rendering.text("faults.html", request, caller, **facts)

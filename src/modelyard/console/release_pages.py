@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from modelyard.console.interfaces import Release, Releases, Sources
 from modelyard.console.overview import Served, row_of, served
+from modelyard.console.paging import paged
 from modelyard.console.releasing import Released, confirmed, encode, propose, released
 from modelyard.console.rendering import Rendering
 from modelyard.console.sent_form import read_form, see_other
@@ -29,10 +30,11 @@ def add_releases(router: APIRouter, sources: Sources, rendering: Rendering) -> N
 
 def _add_looking(router: APIRouter, sources: Sources, rendering: Rendering) -> None:
     @router.get("/releases")
-    async def show_all(request: Request) -> Response:
+    async def show_all(request: Request, q: str = "", page: int = 1) -> Response:
         caller = rendering.caller_of(request)
         names = dict.fromkeys(e.target.name for e in seen(request, sources.catalog.entries()))
-        models = {name: _versions(sources, name) for name in names}
+        wanted = q.strip().lower()
+        models = {name: _versions(sources, name) for name in names if wanted in name}
 
         def render() -> str:
             view = sources.history.view()
@@ -42,7 +44,11 @@ def _add_looking(router: APIRouter, sources: Sources, rendering: Rendering) -> N
                 for name, versions in models.items()
             ]
             found.sort(key=lambda one: (not one.is_spread, one.release.route is None))
-            facts = {"all_released": found, "can_release": sources.releases is not None}
+            facts = {
+                "page": paged(found, page, total=len(names)),
+                "wanted": q,
+                "can_release": sources.releases is not None,
+            }
             return rendering.text("releases.html", request, caller, **facts)
 
         return rendering.respond(await asyncio.to_thread(render), request, caller)

@@ -23,6 +23,7 @@ def add_signing_in(router: APIRouter, rendering: Rendering, gate: Gate | None) -
     @router.get("/sign-in")
     async def ask(request: Request, to: str = PATH) -> Response:
         caller = rendering.caller_of(request)
+        caller.is_inside = False  # whoever it is: there is no way about from here
         text = rendering.text("sign_in.html", request, caller, problem="", to=to)
         return rendering.respond(text, request, caller)
 
@@ -39,6 +40,7 @@ def add_signing_in(router: APIRouter, rendering: Rendering, gate: Gate | None) -
             gate.principal_of(credential, host_of(request))
         except Unauthenticated as error:
             caller = rendering.caller_of(request)
+            caller.is_inside = False
             problem = error.detail.partition(";")[0]
             text = rendering.text("sign_in.html", request, caller, problem=problem, to=to)
             return rendering.respond(text, request, caller, status=401)

@@ -32,8 +32,12 @@ class Snippet(NamedTuple):
     code: str
 
 
-def snippets_of(url: str, name: str, example: object, *, wants_key: bool) -> list[Snippet]:
-    """Return code that asks a model its example. ``url``: of the gateway."""
+def snippets_of(
+    url: str, name: str, example: object, *, wants_key: bool, gives_pieces: bool = False
+) -> list[Snippet]:
+    """Return code that asks a model its example. ``url``: of the gateway. ``gives_pieces``: whether
+    its answer can be had in pieces too.
+    """
     instances = example if len(json.dumps(example)) <= LONGEST else []
     body = json.dumps({"input_data": instances}, ensure_ascii=False)
     curl = _CURL.format(
@@ -52,4 +56,9 @@ def snippets_of(url: str, name: str, example: object, *, wants_key: bool) -> lis
         begin='const key = "mdy_…";\n' if wants_key else "",
         key=', "X-API-Key": key' if wants_key else "",
     )
-    return [Snippet("curl", curl), Snippet("Python", python), Snippet("JavaScript", script)]
+    found = [Snippet("curl", curl), Snippet("Python", python), Snippet("JavaScript", script)]
+    if gives_pieces:
+        code = curl.replace("curl ", "curl -N ", 1)
+        code = code.replace("  -d ", "  -H 'Accept: text/event-stream' \\\n  -d ", 1)
+        found.append(Snippet("curl, in pieces", code))
+    return found

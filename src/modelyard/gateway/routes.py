@@ -32,10 +32,16 @@ _START_PAGE = """\
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
 <title>Modelyard</title>
 <style>
 body {{ font: 1rem/1.6 system-ui; margin: 3rem auto; max-width: 40rem; padding: 0 1rem }}
+@media (prefers-color-scheme: dark) {{
+  body {{ background: #12161c; color: #e6e9ed }}
+  a {{ color: #7db1ff }}
+}}
 </style>
+<main>
 <h1>Modelyard {version}</h1>
 <p>One HTTP API in front of many machine-learning models.
 <ul>{console}
@@ -43,6 +49,7 @@ body {{ font: 1rem/1.6 system-ui; margin: 3rem auto; max-width: 40rem; padding: 
 <li><a href="models">Models</a> and their state
 <li><a href="readyz">Readiness</a> and <a href="metrics">metrics</a>
 </ul>
+</main>
 </html>
 """
 

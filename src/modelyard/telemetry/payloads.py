@@ -91,6 +91,7 @@ class PayloadMetrics:
             registry=registry,
         )
         self._last: dict[tuple[str, str], Compared] = {}
+        self._is_failing = False
 
     def window_of(self, target: Target) -> Compared | None:
         """Return the last window of a target; None if it has no reference, or none has ended."""
@@ -113,6 +114,17 @@ class PayloadMetrics:
         """So many more requests were kept, or were not."""
         self._records.labels(end).inc(count)
 
+    def records(self) -> dict[str, float]:
+        """Return how many requests came to each of ``ENDS``."""
+        (family,) = self._records.collect()
+        return {s.labels["end"]: s.value for s in family.samples if s.name.endswith("_total")}
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing can be kept at the moment."""
+        return self._is_failing
+
     def set_failing(self, is_failing: bool) -> None:
         """Note whether nothing can be kept at the moment."""
+        self._is_failing = is_failing
         self._failing.set(is_failing)

@@ -7,6 +7,7 @@ import { drawPlots } from "./plots.js";
 const parts = [...document.querySelectorAll("[data-live]")];
 const pause = document.querySelector("[data-pause]");
 const liveState = document.querySelector("[data-live-state]");
+const OURS = new Set(["hidden", "open"]); // attributes that only the page itself changes
 let isPaused = false;
 
 function become(now, next) {
@@ -19,10 +20,10 @@ function become(now, next) {
     return;
   }
   for (const { name } of [...now.attributes]) {
-    if (!next.hasAttribute(name) && name !== "hidden" && name !== "open") now.removeAttribute(name);
+    if (!next.hasAttribute(name) && !OURS.has(name)) now.removeAttribute(name);
   }
   for (const { name, value } of next.attributes) {
-    if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+    if (!OURS.has(name) && now.getAttribute(name) !== value) now.setAttribute(name, value);
   }
   const left = [...now.childNodes];
   const right = [...next.childNodes];
@@ -30,18 +31,20 @@ function become(now, next) {
   left.slice(right.length).forEach((child) => child.remove());
 }
 
+let asked = 0;
+
 async function refresh() {
-  if (isPaused || document.hidden) return;
+  const mine = ++asked;
   try {
     const answer = await fetch(location.pathname + location.search, { headers: { accept: "text/html" } });
     if (!answer.ok) throw new Error(answer.status);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (mine !== asked) return; // asked again meanwhile
     for (const part of parts) {
       const next = page.querySelector(`[data-live="${part.dataset.live}"]`);
       if (next) become(part, document.adoptNode(next));
     }
-    say("Live, of this gateway");
-    applyFilter();
+    say(isPaused ? "Paused" : "Live, of this gateway");
   } catch {
     say("The gateway does not answer");
   }
@@ -52,7 +55,7 @@ function say(text) {
 }
 
 if (parts.length) {
-  setInterval(refresh, 1000 * Math.min(...parts.map((part) => Number(part.dataset.every))));
+  setInterval(() => isPaused || document.hidden || refresh(), 1000 * Math.min(...parts.map((part) => Number(part.dataset.every))));
   if (pause) {
     pause.hidden = false;
     pause.addEventListener("click", () => {
@@ -63,26 +66,25 @@ if (parts.length) {
   }
 }
 
-// The filter.
+// The filter: what is typed is in the address, and the page is asked for what fits.
 
 const filter = document.querySelector("[data-filter]");
 
 function applyFilter() {
-  if (!filter) return;
-  const wanted = filter.value.trim().toLowerCase();
-  const rows = [...document.querySelectorAll(`${filter.dataset.filter} tbody tr[data-text]`)];
-  let shown = 0;
-  for (const row of rows) {
-    row.hidden = !row.dataset.text.includes(wanted);
-    shown += row.hidden ? 0 : 1;
-  }
-  const count = document.querySelector("[data-count]");
-  if (count) count.textContent = shown === rows.length ? `${shown} versions` : `${shown} of ${rows.length}`;
+  const wanted = new URLSearchParams(new FormData(filter));
+  history.replaceState(null, "", `?${wanted}`);
+  refresh();
 }
 if (filter) {
-  filter.addEventListener("input", applyFilter);
-  filter.form.addEventListener("submit", (event) => event.preventDefault());
-  applyFilter();
+  let typing;
+  filter.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(applyFilter, 150);
+  });
+  filter.addEventListener("submit", (event) => {
+    event.preventDefault();
+    applyFilter();
+  });
 }
 
 // Copying.
@@ -94,6 +96,20 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     await navigator.clipboard.writeText(button.closest(".code").querySelector("pre").textContent);
     button.textContent = "Copied";
     setTimeout(() => (button.textContent = "Copy"), 1500);
+  });
+}
+
+// Files, as base64 in the field that they are for.
+
+for (const picker of document.querySelectorAll("[data-into]")) {
+  picker.hidden = false;
+  picker.addEventListener("change", async () => {
+    const bytes = new Uint8Array(await picker.files[0].arrayBuffer());
+    let text = "";
+    for (let from = 0; from < bytes.length; from += 8192) {
+      text += String.fromCharCode(...bytes.subarray(from, from + 8192));
+    }
+    document.getElementById(picker.dataset.into).value = btoa(text);
   });
 }
 
