@@ -108,12 +108,14 @@ def _beside(
         time.sleep(ALONE_S)
     with _Caller(server, model.name) as beside:
         _run(server, model.name, rows)
-    told = "99th percentile of a caller, ms"
-    yield row(f"{what}: {told}, alone", [alone.p99_s * 1000], "{:.1f}")
-    yield row(f"{what}: {told}, beside a run", [beside.p99_s * 1000], "{:.1f}")
-    if most is not None:
-        more = (beside.p99_s - alone.p99_s) / WAITING_S
-        yield row(f"{what}: the difference, in batches", [more], "{:.1f}", Limit("≤", most))
+    for share in (50, 99):
+        alone_s, beside_s = alone.percentile(share), beside.percentile(share)
+        told = f"{what}: {share} % of a caller's requests take at most, ms"
+        yield row(f"{told}, alone", [alone_s * 1000], "{:.1f}")
+        yield row(f"{told}, beside a run", [beside_s * 1000], "{:.1f}")
+        if most is not None:
+            title = f"{what}: the difference at {share} %, in batches"
+            yield row(title, [(beside_s - alone_s) / WAITING_S], "{:.1f}", Limit("≤", most))
 
 
 class _Caller:
@@ -134,9 +136,9 @@ class _Caller:
         self._is_over.set()
         self._thread.join()
 
-    @property
-    def p99_s(self) -> float:
-        return sorted(self._seconds)[len(self._seconds) * 99 // 100]
+    def percentile(self, share: int) -> float:
+        """Return in how many seconds so many of a hundred were answered."""
+        return sorted(self._seconds)[len(self._seconds) * share // 100]
 
     def _ask(self) -> None:
         with httpx.Client(base_url=self._server.url, timeout=60) as http:

@@ -89,8 +89,8 @@ async def test_a_full_batch_is_handed_over_while_one_runs_that_takes_a_while() -
     async with serving(BY_TWO) as found:
         (runner,) = found.runners
         await found.ask(0)
-        await found.pass_time(0.02)
-        await runner.answer(b"a")  # so long do batches take
+        await found.pass_time(0.2)  # with what this process had to wait for a processor
+        await runner.answer(b"a", model_s=0.02)
         for number in range(1, 6):
             await found.ask(number)
         assert inputs_of(runner)[1:] == [[b"[1]"], [b"[2]", b"[3]"]]

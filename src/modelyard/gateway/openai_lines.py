@@ -6,7 +6,6 @@ See ``jobs/bulk/run.py``, which reads them, and keeps what is answered.
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,6 +36,7 @@ from modelyard.jobs.bulk.asking import (
     Answered,
     Output,
     PieceSender,
+    as_error,
     start_alone,
 )
 from modelyard.jobs.bulk.chunks import Lines
@@ -44,8 +44,6 @@ from modelyard.jobs.bulk.order import Order, RowFailure
 from modelyard.jobs.bulk.pieces import Piece
 from modelyard.jobs.bulk.room import Room
 from modelyard.jobs.job import Leased
-
-log = logging.getLogger(__name__)
 
 ENDPOINTS = (*(path.decode() for path in KINDS), EMBEDDINGS.decode())
 
@@ -162,11 +160,8 @@ class LineAsker(PieceSender):
             try:
                 _, body = self._door.answer(call.entry.target, outcome, heard.ask.echo, told=told)
                 outcome = _line(heard.custom_id, request_id, 200, body)
-            except RequestError as error:
-                outcome = error
-            except Exception:  # a bug of the door's: it has to fail this line, and no other
-                log.exception("unexpected_error", extra={"id": request_id})
-                outcome = RequestError("internal error; see the server's log for this request id")
+            except Exception as error:
+                outcome = as_error(error, self._job)
         if not answer.done():
             answer.set_result((outcome, model_s))
 

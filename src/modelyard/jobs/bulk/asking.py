@@ -5,6 +5,7 @@ its runners busy; and finds out which rows of a piece it is that cannot be answe
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ from modelyard.jobs.bulk.order import RowFailure
 from modelyard.jobs.bulk.pieces import Piece
 from modelyard.jobs.bulk.room import Room
 from modelyard.jobs.job import Leased
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 3  # of what may have been an accident
 PAUSE_S = 0.5
@@ -97,9 +100,9 @@ class PieceSender(ABC):
             if call.outcome is None:
                 self._calls.add(call)
                 call.watch(self._calls.discard)
-        except RequestError as error:
+        except Exception as error:
             self._room.leave()
-            answer.set_result((error, 0.0))
+            answer.set_result((as_error(error, self._job), 0.0))
         return answer
 
     def give_up(self) -> None:
@@ -200,6 +203,16 @@ class RowAsker(PieceSender):
             if again is None:
                 return
             error = again
+
+
+def as_error(error: Exception, job: Leased) -> RequestError:
+    """Return why a piece is not answered. What is no RequestError is a bug: it has to fail this
+    piece, and no other.
+    """
+    if isinstance(error, RequestError):
+        return error
+    log.error("unexpected_error", exc_info=error, extra={"id": job.uid})
+    return RequestError("internal error; see the server's log for the job")
 
 
 def start_alone(
