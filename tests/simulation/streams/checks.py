@@ -142,6 +142,8 @@ def judge_leaving(world: World) -> None:
         asked = world.ledger.by_nonce.get(run.nonce)
         if asked is None or not asked.has_left:
             continue
+        if run.life.partition(":")[2] != world.schedule.models[asked.ask.model].name:
+            continue  # what has begun goes on, and may call others
         if run.at > asked.left_at + LEAVE_S + longest_batch_s(world, asked.ask.model):
             late_s = run.at - asked.left_at
             world.checks.problem(f"{run.life} ran {run.nonce} {late_s:.1f} s after it had left")
