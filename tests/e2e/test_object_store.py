@@ -218,6 +218,7 @@ def test_an_input_that_is_gone_or_damaged_fails_its_job(yard: Yard, damage: byte
     before = yard.objects()
     job = submit(yard, b"x" * 200_000, **{"job-delay": "2"}).headers["location"]
     (input_,) = (path for path in yard.objects() if path not in before)
+    sent = input_.read_bytes() if yard.s3 is None else yard.s3.get(str(input_))
     yard.replace(input_, damage)
     found = ended(yard, job)
     assert (found["state"], found["failures"], found["error"]["code"]) == (
@@ -228,7 +229,7 @@ def test_an_input_that_is_gone_or_damaged_fails_its_job(yard: Yard, damage: byte
     result = yard.http.get(f"{job}/result")
     assert (result.status_code, result.json()["code"]) == (502, "object_lost")
     assert ("damaged" if damage else "not in the object store") in result.json()["detail"]
-    yard.replace(input_, b"x" * 200_000)
+    yard.replace(input_, sent)
     assert yard.http.post(f"{job}/retry").json()["state"] == "queued"
     found = ended(yard, job)
     assert found["state"] == "succeeded", found
