@@ -73,7 +73,7 @@ def serve_embedded(
             scan=scan,
             gate=gate,
             registry=registry,
-            jobs=open_jobs(settings),
+            jobs=open_jobs(settings, is_alone=True),
             is_watching=is_watching,
             named_in=named_in,
             traces=traces,
@@ -102,7 +102,7 @@ def serve_gateway(settings: Settings, listener: socket.socket) -> None:
             on_stopping=_say_what_is_finished(settings),
             gate=gate,
             registry=registry,
-            jobs=open_jobs(settings),
+            jobs=open_jobs(settings, is_alone=False),
             traces=traces,
         )
         _run(gateway.run(listener))

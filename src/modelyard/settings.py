@@ -26,16 +26,7 @@ from modelyard.settings_sources import (
     with_user,
 )
 
-__all__ = [
-    "API_KEY_VARIABLE",
-    "PREFIX",
-    "SECRETS_VARIABLE",
-    "Settings",
-    "SettingsError",
-    "load_settings",
-    "parts_of",
-    "setting_names",
-]
+__all__ = ["PREFIX", "SECRETS_VARIABLE", "SettingsError", "parts_of"]  # which have their home there
 
 API_KEY_VARIABLE = "MODELYARD_API_KEY"
 _SQLITE = "modelyard.db"
@@ -95,6 +86,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         max_bulk_mb: The largest file that is sent for a bulk run, in MB.
         bulk_input_urls: What URLs of inputs of bulk runs may begin with, separated by commas.
         bulk_output_urls: The same for their outputs.
+        job_files_url: Where inputs and results of jobs are kept that are too large for a message: a
+            folder, or a URL as ``artefacts_url`` has it; the same for gateways and workers. Empty
+            for ``jobs`` beside the artefacts; of ``serve`` also for a folder in ``state_folder``.
+        job_inline_bytes: Larger inputs and results of jobs are kept there.
+        max_job_mb: The largest input, and the largest result, of a job that is kept there, in MB.
+        job_link_s: How long a signed URL of a large result can be used, in seconds; 0 for no URLs.
         callback_secrets: The secrets that sign callbacks of jobs, the newest first, separated by
             commas: each ``whsec_`` and 24 to 64 random bytes in base64. None: no callbacks.
         callback_networks: Networks that are not public and may be sent callbacks all the same, as
@@ -187,6 +184,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_bulk_mb: Annotated[int, msgspec.Meta(ge=1)] = 20_000
     bulk_input_urls: str = ""
     bulk_output_urls: str = ""
+    job_files_url: str = ""
+    job_inline_bytes: Annotated[int, msgspec.Meta(ge=1024, le=8 * 1024 * 1024)] = 1024 * 1024
+    max_job_mb: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 100
+    job_link_s: Annotated[int, msgspec.Meta(ge=0, le=7 * 86_400)] = 300
     callback_secrets: str = ""
     callback_networks: str = ""
     registry_url: str = ""

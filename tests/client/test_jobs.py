@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -141,3 +144,47 @@ def test_the_command_line_lists_shows_cancels_and_retries(server: Server, client
     assert "succeeded" in shown
     (found,) = json.loads(modelyard(server, "list", "--json", "--limit", "1"))
     assert found["id"] == job.id
+
+
+def test_a_large_result_is_fetched_without_the_key() -> None:
+    """From where the gateway leads to; both are asked for the same bytes."""
+    seen: list[dict[str, str]] = []
+    content = b'{"model_name":"iris","model_version":"1","prediction":[7]}'
+
+    class Store(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Store) as store:
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        location = f"http://127.0.0.1:{store.server_address[1]}/jobs/1?signature=2"
+
+        def gateway(request: httpx2.Request) -> httpx2.Response:
+            assert request.headers["x-api-key"] == "mine"
+            if request.url.path.endswith("/result"):
+                return httpx2.Response(307, headers={"location": location})
+            over = {"id": "j", "state": "succeeded", "revision": 2, "model_name": "iris"}
+            return httpx2.Response(200, json={**over, "created": 1.0, "finished": 2.0})
+
+        transport = httpx2.MockTransport(gateway)
+        headers = {"authorization": "Bearer mine", "x-team": "ours"}
+        with Client(api_key="mine", headers=headers, transport=transport) as client:
+            assert client.job("j").result() == [7]
+
+        async def ask() -> object:
+            async with AsyncClient(api_key="mine", headers=headers, transport=transport) as client:
+                return await client.job("j").result()
+
+        assert asyncio.run(ask()) == [7]
+        store.shutdown()
+    assert len(seen) == 2
+    for one in seen:
+        assert one.keys().isdisjoint({"x-api-key", "authorization", "x-team", "cookie"})

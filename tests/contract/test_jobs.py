@@ -23,6 +23,7 @@ from modelyard.jobs.job import (
     Progressed,
     Question,
     Renewed,
+    Result,
     Uids,
 )
 from modelyard.store.deliveries import DeliveryStore
@@ -101,9 +102,9 @@ def test_a_job_is_kept_leased_and_finished_once(book: Jobs, now: Now) -> None:
     known = found(book, job)
     assert (known.state, known.started, known.finished) == ("succeeded", 1001.0, 1002.0)
     assert (known.attempts, known.failures, known.answered_version) == (1, 0, "1")
-    assert book.result_of(job.uid) == b"[0]"
+    assert book.result_of(job.uid) == Result(b"[0]")
     assert book.finish([succeed(leased, b"[9]")]) == set()
-    assert book.result_of(job.uid) == b"[0]"
+    assert book.result_of(job.uid) == Result(b"[0]")
 
 
 def test_whoever_lost_its_lease_brings_no_result(book: Jobs, now: Now) -> None:
@@ -119,7 +120,7 @@ def test_whoever_lost_its_lease_brings_no_result(book: Jobs, now: Now) -> None:
     assert book.finish([succeed(first, b"[1]")]) == set()
     assert found(book, job).state == "running"
     assert book.finish([succeed(second, b"[2]")]) == {job.uid}
-    assert book.result_of(job.uid) == b"[2]"
+    assert book.result_of(job.uid) == Result(b"[2]")
 
 
 def test_progress_is_that_of_the_attempt_that_runs(book: Jobs, now: Now) -> None:

@@ -55,6 +55,18 @@ class S3:
         text = httpx.get(f"{self.url}/{self.bucket}").text
         return [part.split("</Key>")[0] for part in text.split("<Key>")[1:]]
 
+    def put(self, key: str, content: bytes | None) -> None:
+        """Put an object there; None removes it."""
+        method = "DELETE" if content is None else "PUT"
+        url = f"{self.url}/{self.bucket}/{key}"
+        assert httpx.request(method, url, content=content).is_success
+
+    def get(self, key: str) -> bytes:
+        """Return the content of an object."""
+        answer = httpx.get(f"{self.url}/{self.bucket}/{key}")
+        assert answer.is_success, key
+        return answer.content
+
     def _answers(self) -> bool:
         try:
             return httpx.get(self.url).is_success

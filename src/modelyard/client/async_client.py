@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -14,6 +13,7 @@ import httpx2
 from .batch import AsyncBatch
 from .batches import BatchFormat, BatchInfo, BatchTerms, batches_call, new_id
 from .calls import Call, model_call, models_call, predict_call, ready_call
+from .elsewhere import led_async
 from .errors import DeadlineExceeded, Unavailable
 from .exchange import Outcome, Reply, Retry, Send, Wait, advance
 from .forms import Answer, Priority
@@ -46,17 +46,12 @@ class AsyncClient:
         with_ = options(url, api_key=api_key, headers=headers, connections=connections, tls=tls)
         self._pool = Pool(lambda: httpx2.AsyncClient(**with_, transport=transport))
         self._timeout_s = timeout_s
-        self._retry = retry
+        self._retry, self._tls = retry, tls
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -230,7 +225,10 @@ class AsyncClient:
         time_left, body = TimeLeft(step.give_up), bytearray()
         request = asked(call.write(step.timeout_s), time_left)
         try:
-            async with self._pool.http.stream(**request) as response:
+            async with (
+                self._pool.http.stream(**request) as first,
+                led_async(first, time_left, self._tls) as response,
+            ):
                 async for piece in response.aiter_bytes():
                     body += piece
                     time_left.check()

@@ -10,7 +10,6 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -18,6 +17,7 @@ import httpx2
 from .batch import Batch
 from .batches import BatchFormat, BatchInfo, BatchTerms, batches_call, new_id
 from .calls import Call, model_call, models_call, predict_call, ready_call
+from .elsewhere import led
 from .errors import DeadlineExceeded, Unavailable
 from .exchange import Outcome, Reply, Retry, Send, Wait, advance
 from .forms import Answer, Priority
@@ -65,17 +65,12 @@ class Client:
         with_ = options(url, api_key=api_key, headers=headers, connections=connections, tls=tls)
         self._pool = Pool(lambda: httpx2.Client(**with_, transport=transport))
         self._timeout_s = timeout_s
-        self._retry = retry
+        self._retry, self._tls = retry, tls
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -304,7 +299,10 @@ class Client:
         time_left, body = TimeLeft(step.give_up), bytearray()
         request = asked(call.write(step.timeout_s), time_left)
         try:
-            with self._pool.http.stream(**request) as response:
+            with (
+                self._pool.http.stream(**request) as first,
+                led(first, time_left, self._tls) as response,
+            ):
                 for piece in response.iter_bytes():
                     body += piece
                     time_left.check()

@@ -158,8 +158,8 @@ def job_call(job_id: str, *, wait_s: float = 0.0) -> Call[JobInfo]:
 
 
 def result_call(job_id: str) -> Call[Answer]:
-    """``GET /jobs/ID/result``."""
-    return _call("GET", f"{_path(job_id)}/result", read_answer, METADATA_TIMEOUT_S)
+    """``GET /jobs/ID/result``, which may be large."""
+    return _call("GET", f"{_path(job_id)}/result", read_answer, None)
 
 
 def jobs_call(
@@ -215,7 +215,7 @@ def _job(reply: Reply) -> JobInfo:
 
 
 def _call(
-    method: str, path: str, read_reply: Callable[[Reply], Any], timeout_s: float
+    method: str, path: str, read_reply: Callable[[Reply], Any], timeout_s: float | None
 ) -> Call[Any]:
     request = Request(method, path, {}, None)
     return Call(lambda _: request, read_reply, timeout_s)

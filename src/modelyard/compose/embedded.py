@@ -20,6 +20,7 @@ from modelyard.compose.jobs import OpenJobs
 from modelyard.compose.launching import make_launcher
 from modelyard.compose.models import Models, Scan
 from modelyard.compose.named import NamedModels
+from modelyard.compose.objects import make_errands
 from modelyard.compose.process import OnChange, OnStopping, Process
 from modelyard.compose.registry import NamedIn
 from modelyard.compose.reloading import Reloader
@@ -103,6 +104,8 @@ class Embedded:
                 for call in calls:
                     jobs.note_progress(call.request.id, progress)
 
+        errands = None if jobs is None else make_errands(settings, is_alone=True)
+
         def make_pool(
             folder: Path, manifest: Manifest, announce: Callable[[Announcement], None]
         ) -> Pool:
@@ -116,6 +119,7 @@ class Embedded:
                 may_sleep=True,
                 spans=None if traces is None else traces.of_pool(manifest.target, has_queue=False),
                 cancel_grace_s=settings.job_cancel_grace_s,
+                errands=errands,
                 tell_progress=tell_progress,
             )
 

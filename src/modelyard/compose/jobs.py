@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from modelyard.access.accounts import Accounts
 from modelyard.compose.bulk import OpenBulk, open_bulk
 from modelyard.compose.callbacks import Callbacks
+from modelyard.compose.objects import job_place_of
 from modelyard.compose.running import own_name
 from modelyard.core.messages import Progress
 from modelyard.dispatch.dispatch import Dispatch
@@ -24,8 +25,10 @@ from modelyard.jobs.desk import Desk
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.interfaces import DeliveryBook, JobBook
 from modelyard.jobs.job import Leased, Uids
+from modelyard.jobs.objects import Objects
 from modelyard.jobs.pump import Pump
 from modelyard.jobs.retention import Retention
+from modelyard.jobs.starting import Sizes
 from modelyard.jobs.watching import Watching
 from modelyard.settings import Settings
 from modelyard.store.errors import StoreError
@@ -54,6 +57,7 @@ class OpenJobs:
         deliveries: Keeps their callbacks.
         writers: How many may write at a time.
         bulk: Bulk runs, which are jobs; None if there is no place for their files.
+        objects: Large inputs and results; None if there is no place for them.
 
     Raises:
         SettingsError: A setting of callbacks cannot be used.
@@ -67,8 +71,10 @@ class OpenJobs:
         *,
         writers: int,
         bulk: OpenBulk | None = None,
+        objects: Objects | None = None,
     ) -> None:
         self.bulk = bulk
+        self.objects = objects
         self._settings = settings
         self._book = book
         self._writing = ThreadPoolExecutor(writers, thread_name_prefix="jobs-write")
@@ -95,6 +101,7 @@ class OpenJobs:
             on_change=self._on_changed_by_hand,
             deliveries=deliveries,
             signer=self._callbacks.signer,
+            objects=objects,
         )
 
     def attach(
@@ -124,12 +131,14 @@ class OpenJobs:
             chance=Random(),
             attempts=Attempts(*traced, is_logged=is_logged, wall_clock=time.time),
             bulk=None if self.bulk is None else self.bulk.attach(dispatch, accounts),
+            sizes=self._sizes(),
         )
         metrics.watch_running(lambda: pump.running)
         self._callbacks.attach(metrics)
         terms = Terms(
             expires_s=self._settings.job_expires_s,
             max_attempts=self._settings.job_max_attempts,
+            most_plain_bytes=self._settings.max_body_bytes,
             check_callback=self._callbacks.check,
         )
         intake = Intake(self._book, self._writing, on_kept=pump.wake, metrics=metrics)
@@ -145,7 +154,21 @@ class OpenJobs:
             wall_clock=time.time,
             spans=spans,
             is_logged=is_logged,
+            objects=self.objects,
         )
+
+    @property
+    def most_bytes(self) -> int:
+        """How large the input of a job may be that goes as an object; 0 if none does."""
+        return 0 if self.objects is None else self._settings.max_job_mb * 1_000_000
+
+    def _sizes(self) -> Sizes | None:
+        """Return what is large; None if there is no place for it."""
+        from modelyard.gateway.job_answers import around_of
+
+        if self.objects is None:
+            return None
+        return Sizes(self.objects.above_bytes, self.most_bytes, around_of)
 
     def bulk_pages(self, catalog: Catalog, opened: OpenGate | None) -> Routes | None:
         """Return the pages of bulk runs; None if there are none."""
@@ -162,6 +185,7 @@ class OpenJobs:
         assert self._pump is not None
         runs = [self._pump.run(), self._watching.run(), self._retention.run()]
         runs += [] if self.bulk is None else self.bulk.runs()
+        runs += [] if self.objects is None else [self.objects.run()]
         return [*runs, *self._callbacks.runs()]
 
     def close(self, *, is_forced: bool) -> None:
@@ -204,8 +228,10 @@ def _note_time(accounts: Accounts | None, job: Leased, model_s: float) -> None:
         accounts.add_time(job.key, job.owner, job.model, model_s)
 
 
-def open_jobs(settings: Settings) -> OpenJobs | None:
-    """Return the jobs of a gateway; None if there is no store, or it cannot be used."""
+def open_jobs(settings: Settings, *, is_alone: bool) -> OpenJobs | None:
+    """Return the jobs of a gateway; None if there is no store, or it cannot be used. ``is_alone``:
+    whether it has no workers.
+    """
     if not (settings.has_store and all(map(find_spec, _LIBRARIES))):
         return None
     from modelyard.store.deliveries import DeliveryStore
@@ -220,10 +246,16 @@ def open_jobs(settings: Settings) -> OpenJobs | None:
         return None
     writers = 1 if engine.dialect.name == "sqlite" else _WRITERS
     deliveries = DeliveryStore(engine, wall_clock=time.time)
+    book, place, objects = Jobs(engine, wall_clock=time.time), None, None
+    if (place := job_place_of(settings, is_alone=is_alone)) is not None:
+        above_bytes, link_s = settings.job_inline_bytes, settings.job_link_s
+        objects = Objects(place, book, above_bytes=above_bytes, link_s=link_s, wall_clock=time.time)
+        book.on_objects_gone = objects.drop
     return OpenJobs(
         settings,
-        Jobs(engine, wall_clock=time.time),
+        book,
         deliveries,
         writers=writers,
         bulk=open_bulk(settings, engine),
+        objects=objects,
     )

@@ -223,6 +223,7 @@ class Process:
                 header_timeout_s=settings.header_timeout_s,
                 body_timeout_s=settings.body_timeout_s,
                 max_body_bytes=settings.max_body_bytes,
+                max_job_bytes=0 if self._jobs is None else self._jobs.most_bytes,
             ),
             drain_s=settings.drain_s,
             inside=self.inner_socket,

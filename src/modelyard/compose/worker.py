@@ -12,6 +12,7 @@ import msgspec
 
 from modelyard.compose.broker import make_broker
 from modelyard.compose.launching import make_launcher
+from modelyard.compose.objects import make_errands
 from modelyard.compose.process import OnChange, Process
 from modelyard.compose.running import background, spare_the_collector, stop_on_signals
 from modelyard.compose.traces import Traces
@@ -86,6 +87,7 @@ class ClusterWorker:
             clock=time.monotonic,
             log_name="the worker's log",
             cancel_grace_s=settings.job_cancel_grace_s,
+            errands=make_errands(settings, is_alone=False),
             tell_progress=lambda *said: self._consumer.tell_progress(*said),  # noqa: PLW0108
             spans=None if traces is None else traces.of_pool(target, has_queue=True),
         )

@@ -29,11 +29,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import msgspec
 
 from modelyard.core.errors import RequestError
 from modelyard.core.instances import MANY, count_instances
 from modelyard.core.messages import Request
+from modelyard.core.objects import Errand, ObjectRef
 from modelyard.core.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -58,7 +61,9 @@ class Call:
         arrived: When the call reached its pool. Set and read by the pool only.
         blame: How strongly the call is suspected of ending runners. Set and read by the pool only;
             see ``pool/blame.py``.
+        is_special: Whether its pool has to look at it before it runs: it has a stream or an errand.
         stream: Takes the answer in pieces, of a ``StreamedCall``; None for all others.
+        object: The result of a job, where it is an object; the outcome is empty then.
     """
 
     __slots__ = (
@@ -75,7 +80,9 @@ class Call:
         "request",
     )
 
+    is_special: ClassVar[bool] = False
     stream: Stream | None = None
+    object: ObjectRef | None = None
 
     def __init__(self, request: Request, on_settled: Callable[[Self], None]) -> None:
         self.request = request
@@ -134,6 +141,8 @@ class StreamedCall(Call):
 
     __slots__ = ("stream",)
 
+    is_special: ClassVar[bool] = True
+
     def __init__(
         self,
         request: Request,
@@ -143,3 +152,62 @@ class StreamedCall(Call):
         super().__init__(request, on_settled)
         self.stream = Stream(on_pieces)
         self._instances = MANY  # so it is a batch, and a bundle, by itself
+
+
+if TYPE_CHECKING:
+    _Mixed = Call
+else:
+    _Mixed = object  # what mixes it in has another base with slots
+_NONE: tuple[str, ...] = ()
+
+
+class ErrandMixin(_Mixed):
+    """What the calls of jobs have beside others: see ``core/objects.py``.
+
+    Attributes:
+        put: Called with the call and a large outcome, in place of settling it; it does so once the
+            outcome is put away. None where that is done elsewhere.
+    """
+
+    __slots__ = _NONE  # those that mix it in have "put" and "object"
+
+    is_special: ClassVar[bool] = True
+    put: Callable[[Any, bytes], None] | None
+    object: ObjectRef | None
+
+    @property
+    def errand(self) -> Errand:
+        """What is done with objects."""
+        assert self.request.trail is not None and self.request.trail.errand is not None
+        return self.request.trail.errand
+
+    def take_input(self, input_: memoryview) -> None:
+        """Take the input that was fetched."""
+        self.request = msgspec.structs.replace(self.request, input=input_)
+        self.input_bytes = len(input_)
+
+    def settle(self, outcome: Outcome | ObjectRef) -> None:
+        """See ``Call``."""
+        if self.outcome is not None:
+            return
+        put, self.put = self.put, None
+        is_large = isinstance(outcome, bytes) and len(outcome) > self.errand.above_bytes
+        if put is not None and is_large:
+            assert isinstance(outcome, bytes)
+            put(self, outcome)
+            return
+        if isinstance(outcome, ObjectRef):
+            self.object, outcome = outcome, b""
+        super().settle(outcome)
+
+
+class ErrandCall(ErrandMixin, Call):
+    """The call of a job in its worker."""
+
+    __slots__ = ("object", "put")
+
+    def __init__(self, request: Request, on_settled: Callable[[Self], None]) -> None:
+        super().__init__(request, on_settled)
+        self.put = self.object = None
+        if self.errand.input is not None:
+            self._instances = MANY  # so it is a batch by itself

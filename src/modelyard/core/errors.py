@@ -11,6 +11,7 @@
     ├── Conflict                 it is there already, and is another
     ├── ModelFailed              the model raised, or broke its contract
     ├── ModelCrashed             the model's process ended repeatedly while it ran the request
+    ├── ObjectLost               a job's input or result is not where it was put, or damaged
     ├── StreamBroken             the answer ended after some pieces; the rest cannot be had
     ├── Unavailable              no capacity: ModelNotReady · Overloaded · ShuttingDown
     ├── DeadlineExceeded
@@ -208,6 +209,12 @@ class ModelCrashed(RequestError):
     """The model's process ended repeatedly while it ran this request, at last on its own."""
 
     code = "model_crashed"
+
+
+class ObjectLost(RequestError):
+    """The input or result of a job is not in the object store any more, or is another one."""
+
+    code = "object_lost"
 
 
 class StreamBroken(RequestError):

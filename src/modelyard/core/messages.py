@@ -49,7 +49,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """What a runner has to know of a request for traces, or to call others: see ``Request``."""
+    """What a runner has to know of a request for traces, calls of others, or jobs: ``Request``."""
 
     id: str
     deadline: float
@@ -62,7 +62,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
     ``forms``: of each input; empty if all are JSON. ``deadlines``: of each input, if the batch is
     handed over while another one runs, so that requests may expire before it starts; else empty.
-    ``origins``: of each input, if one is traced or the model calls others; else empty.
+    ``origins``: of each input, if one is traced or a job, or the model calls others; else empty.
     """
 
     inputs: list[memoryview]
@@ -230,7 +230,7 @@ class Announcement(msgspec.Struct, frozen=True):
     ``concurrency``: how many batches or streams a runner has under way; 0 for one batch at a time.
     ``is_default``: whether ``model.toml`` says that it answers requests that name no version;
     ``target_wait_s``: the time in which a backlog should be gone; ``workers``: how many serve it;
-    ``calls``: the models that it may call.
+    ``calls``: the models that it may call; ``takes_errands``: whether it fetches jobs' inputs.
     """
 
     target: Target
@@ -252,6 +252,7 @@ class Announcement(msgspec.Struct, frozen=True):
     reload_failed: str = ""
     concurrency: int = 0
     calls: tuple[str, ...] = ()
+    takes_errands: bool = False
 
     @property
     def gives_pieces(self) -> bool:
@@ -276,7 +277,6 @@ class Member(msgspec.Struct, frozen=True):
 
 
 FRAME_HEADER_BYTES = 4
-
 ToRunner = Batch | Shared | Stop | Begin | Leave | Grant
 Reply = Answers | Done | Pieces
 Said = Progress | Measured

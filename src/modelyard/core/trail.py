@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from modelyard.core.errors import CallsTooDeep
+from modelyard.core.objects import Errand
 
 MOST_CALLS = 8
 """So many models may call each other in a row: A calls B, which calls C, are two calls."""
@@ -25,7 +26,7 @@ LONGEST_TRACE = 256  # characters; W3C Trace Context, level 1, has 55
 
 
 class Trail(msgspec.Struct, frozen=True, array_like=True):
-    """The way of a request that is traced, or that has come to a model that calls others.
+    """The way of a request that is traced, is a job, or has come to a model that calls others.
 
     Attributes:
         chain: The names of the models that called each other, this one last, with commas; empty
@@ -33,12 +34,14 @@ class Trail(msgspec.Struct, frozen=True, array_like=True):
         trace: The ``traceparent`` that it passes on; empty for none.
         since: If its spans are recorded, when the gateway got it, as Unix time; else 0.
         attempt: 2 if a worker that had it before is gone.
+        errand: Of a job; None for all others.
     """
 
     chain: str
     trace: str = ""
     since: float = 0.0
     attempt: int = 1
+    errand: Errand | None = None
 
 
 def trail_of(name: str, *, chain: str, trace: str, since: float = 0.0) -> Trail:

@@ -21,6 +21,7 @@ from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Un
 from modelyard.core.fingerprint import NOBODY
 from modelyard.core.messages import Form, Request
 from modelyard.core.routes import UNKNOWN, Who
+from modelyard.core.trail import Trail
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.entry import Entry
 from modelyard.dispatch.expiry import Expiry
@@ -64,6 +65,10 @@ class ClientCall(Call):
         self.keys = entry.keys
         self.cache_use: CacheUse = "bypass"
         self.ticket: int | None = None
+
+    def follow(self, trail: Trail) -> None:
+        """Send a trail along."""
+        self.request = msgspec.structs.replace(self.request, trail=trail)
 
     @property
     def weight(self) -> float:
@@ -118,6 +123,7 @@ class Dispatch:
         tenant: bytes = NOBODY,
         caller: str = "",
         who: Who = UNKNOWN,
+        make: Callable[..., ClientCall] = ClientCall,
     ) -> ClientCall:
         """Begin to answer one request; ``on_answered`` is called when it settles, maybe at once.
 
@@ -133,6 +139,7 @@ class Dispatch:
             tenant: Whose request it is (``core/fingerprint.py``): nobody else gets its answer.
             caller: Who takes turns with others (``turns.py``); empty if that is not known.
             who: What the request says of who asks.
+            make: Makes the call.
 
         Raises:
             RequestError: There is no such model, the timeout is invalid, or models call each other
@@ -145,17 +152,17 @@ class Dispatch:
         raw = memoryview(ask.input_data)
         deadline = self._clock() + timeout_s
         request = Request(request_id, entry.target, raw, deadline, ask.priority, form, caller)
-        call = ClientCall(request, entry, on_answered)
+        call = make(request, entry, on_answered)
         if entry.is_special or who.since:
             self._follow(entry, ask, call, who)
         call.watch(self._on_settled)
         try:
-            if entry.keys is None or self._cache is None:
+            if call.keys is None or self._cache is None:
                 self._check_room(entry)
                 call.ticket = self.expiry.watch(call)
                 self._send(entry, call)
                 return call
-            key = entry.keys.key(raw, form, tenant)
+            key = call.keys.key(raw, form, tenant)
             if is_bypass:
                 self._metrics.asked_cache(entry.target, "bypass")
                 self._fly(call, key, None)
@@ -182,10 +189,10 @@ class Dispatch:
             CallsTooDeep: See ``core/trail.py``.
         """
         if (trail := entry.trail_of(who)) is not None:
-            call.request = msgspec.structs.replace(call.request, trail=trail)
+            call.follow(trail)
         if entry.guarded is not None:
             entry.guarded.watch(ask, call, self._clock)
-        if entry.shadow is not None and entry.has_room:
+        if entry.shadow is not None and entry.has_room and not call.is_special:
             self._shadows.follow(entry.shadow, call, self.catalog.router.chance)
 
     def _on_found(self, call: ClientCall, key: bytes, known: bytes | None) -> None:
@@ -239,7 +246,7 @@ class Dispatch:
         if (
             isinstance(outcome, bytes)
             and self._cache is not None
-            and _is_of_its_model(starter, shared)
+            and entry.is_model_of(starter.keys, shared.digest)
         ):
             self._cache.put(key, outcome, ttl_s=entry.announcement.cache_ttl_s)
         for call in waiting:
@@ -307,13 +314,3 @@ def _fail(call: Call, error: Exception) -> None:
         log.error("unexpected_error", exc_info=error, extra={"id": call.request.id})
         error = RequestError("internal error; see the server's log for this request id")
     call.settle(error.with_traceback(None))  # the traceback would keep the body alive
-
-
-def _is_of_its_model(call: ClientCall, shared: Call) -> bool:
-    """Return whether the answer came from the model folder that the cache key names. The model may
-    have changed in the meantime, and during a rollout workers of both releases answer.
-    """
-    keys = call.keys
-    if keys is None or keys is not call.entry.keys:
-        return False
-    return shared.digest is None or shared.digest == keys.digest

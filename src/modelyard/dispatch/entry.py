@@ -88,6 +88,15 @@ class Entry:
             return trail_of(self.target.name, chain=who.chain, trace=who.trace, since=who.since)
         return Trail("", who.trace, who.since) if who.since else None
 
+    def is_model_of(self, keys: KeySpace | None, digest: str | None) -> bool:
+        """Return whether an answer of the model folder with this digest is one that ``keys`` are
+        for. The model may have changed in the meantime, and during a rollout workers of both
+        releases answer. ``digest``: None if the transport does not say it.
+        """
+        if keys is None or keys is not self.keys:
+            return False
+        return digest is None or digest == keys.digest
+
     def left(self, _: object) -> None:
         """Note that a request is no longer in flight."""
         self.in_flight -= 1

@@ -27,6 +27,8 @@ class StreamCall(ClientCall):
 
     __slots__ = ("began", "stream")
 
+    is_special = True
+
     def __init__(
         self,
         request: Request,

@@ -10,13 +10,17 @@ from fastapi import Response
 from modelyard.core.errors import Failure
 from modelyard.core.messages import Form
 from modelyard.core.names import Target
+from modelyard.core.objects import ObjectRef
+from modelyard.core.v2 import pack
 from modelyard.gateway.door import Door, Told
 from modelyard.gateway.openapi import problem_responses
 from modelyard.gateway.predict_door import PredictDoor
+from modelyard.gateway.question import MEDIA_TYPES
 from modelyard.gateway.v1 import V1Door
-from modelyard.gateway.v2 import V2Door
+from modelyard.gateway.v2 import HEADER_LENGTH, V2Door
 from modelyard.jobs.bulk.order import DOOR as BULK
-from modelyard.jobs.job import Job, JobState, Place
+from modelyard.jobs.job import Job, JobState, Leased, Place
+from modelyard.jobs.starting import Around
 
 _LEFT_OUT = ("content-length", "x-cache")
 
@@ -128,6 +132,28 @@ def result_of(job: Job, output: bytes, request_id: str) -> Response:
     lines = (line.partition(": ") for line in head.decode("latin-1").split("\r\n")[1:] if line)
     headers = {name: value for name, _, value in lines if name not in _LEFT_OUT}
     return Response(body, headers=headers)
+
+
+def object_headers(found: ObjectRef, request_id: str) -> dict[str, str]:
+    """Return the headers of an answer that is an object."""
+    headers = {
+        "content-type": found.media_type,
+        "content-length": str(found.size),
+        "x-request-id": request_id,
+    }
+    if found.json_bytes:
+        headers[HEADER_LENGTH.decode()] = str(found.json_bytes)
+    return headers
+
+
+def around_of(job: Leased, target: Target) -> Around:
+    """Return what stands around the predictions in an answer to a job."""
+    door = _door_of(job.door, job.model, job.form)
+    nothing = pack(b"") if job.form == "v2" else b""
+    _, body = door.answer(target, nothing, job.echo.encode(), told=Told("", "bypass"))
+    if job.form == "msgpack":
+        return Around(body, b"", MEDIA_TYPES[job.form].decode())
+    return Around(body[:-1], body[-1:], "application/json")
 
 
 def _door_of(kind: str, model: str, form: Form) -> Door:

@@ -15,8 +15,9 @@ from fastapi import APIRouter, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from modelyard.access.keyring import Principal
-from modelyard.core.errors import Conflict, DeadlineExceeded, from_failure
+from modelyard.core.errors import Conflict, DeadlineExceeded, Unavailable, from_failure
 from modelyard.core.names import NAME_PATTERN
+from modelyard.core.objects import ObjectRef
 from modelyard.gateway.delivery_pages import BODIES, add_callbacks
 from modelyard.gateway.job_access import find_job, may_see, principal_of, tenant_of, unknown
 from modelyard.gateway.job_answers import (
@@ -26,12 +27,14 @@ from modelyard.gateway.job_answers import (
     answer_of,
     answers,
     json_answer,
+    object_headers,
     result_of,
 )
 from modelyard.gateway.openapi import add_bodies, problem_responses
 from modelyard.gateway.question import request_id_of
 from modelyard.jobs.desk import Desk
 from modelyard.jobs.job import Job, JobState, Question
+from modelyard.jobs.objects import Objects
 
 LONGEST_WAIT_S = 60.0
 MOST_LISTED = 1000
@@ -85,7 +88,10 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         response_class=Response,
         responses={
             200: {"description": "The predictions, in the form of the request"},
-            **problem_responses("conflict", "job_not_found", "deadline_exceeded", "unavailable"),
+            307: {"description": "They are large: a URL where they can be had for a while"},
+            **problem_responses(
+                "conflict", "job_not_found", "deadline_exceeded", "unavailable", "object_lost"
+            ),
         },
     )
     async def get_result(id: str, request: Request, wait: Wait = 0) -> Response:  # noqa: A002
@@ -99,10 +105,24 @@ def _add_reading(router: APIRouter, desk: Desk) -> None:
         if job.state == "failed":
             assert job.error is not None
             raise from_failure(job.error)
-        output = await desk.result_of(job)
-        if output is None:
+        result = await desk.result_of(job)
+        if result is None:
             raise unknown()
-        return result_of(job, output, request_id_of(_given_id(request)))
+        request_id = request_id_of(_given_id(request))
+        if result.object is None:
+            return result_of(job, result.output, request_id)
+        return await _answer_object(desk.objects, result.object, request_id)
+
+
+async def _answer_object(objects: Objects | None, found: ObjectRef, request_id: str) -> Response:
+    """Lead the caller to a result, or pass it on: also one that needs headers of its own."""
+    if objects is None:
+        raise Unavailable("the job's result is an object, and this gateway has no job_files_url")
+    link = await objects.link(found)
+    if link is not None and not found.json_bytes:
+        headers = {"location": link, "cache-control": "no-store", "x-request-id": request_id}
+        return Response(status_code=status.HTTP_307_TEMPORARY_REDIRECT, headers=headers)
+    return StreamingResponse(objects.read(found), headers=object_headers(found, request_id))
 
 
 def _add_events(router: APIRouter, desk: Desk) -> None:

@@ -30,6 +30,7 @@ STATUS: dict[str, HTTPStatus] = {
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
     "model_failed": HTTPStatus.BAD_GATEWAY,
     "model_crashed": HTTPStatus.BAD_GATEWAY,
+    "object_lost": HTTPStatus.BAD_GATEWAY,
     "stream_broken": HTTPStatus.BAD_GATEWAY,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "model_not_ready": HTTPStatus.SERVICE_UNAVAILABLE,

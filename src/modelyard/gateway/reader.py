@@ -46,6 +46,7 @@ class Limits(NamedTuple):
     header_timeout_s: float
     body_timeout_s: float
     max_body_bytes: int
+    max_job_bytes: int = 0
 
     def most_bytes(self, head: Head) -> int:
         """Return how large a request's body may be. Pages take little, and are answered to callers
@@ -53,8 +54,14 @@ class Limits(NamedTuple):
         """
         if head.is_streamed:
             return sys.maxsize
-        is_page = head.plan is None
-        return min(self.max_body_bytes, SMALL_BYTES) if is_page else self.max_body_bytes
+        if (plan := head.plan) is None:
+            return min(self.max_body_bytes, SMALL_BYTES)
+        is_job = plan.order is not None
+        return max(self.max_body_bytes, self.max_job_bytes) if is_job else self.max_body_bytes
+
+    def timeout_s(self, head: Head) -> float:
+        """Return how long a client may take to send a body; longer for one that only a job has."""
+        return self.body_timeout_s * max(1.0, (head.body_bytes or 0) / self.max_body_bytes)
 
 
 class RequestReader:
@@ -257,7 +264,7 @@ class RequestReader:
             return
         self.state, self._head = State.BODY, head
         self._disarm()
-        self._arm(self._limits.body_timeout_s, self._on_body_late)
+        self._arm(self._limits.timeout_s(head), self._on_body_late)
         if head.is_expecting:
             self._on_expecting()
         self._body.begin(
@@ -292,5 +299,5 @@ class RequestReader:
             self._transport.close()  # it sent no request, so it expects no response
 
     def _on_body_late(self) -> None:
-        limit = f"{self._limits.body_timeout_s:g} s"
+        limit = f"{self._limits.timeout_s(self._head):g} s" if self._head is not None else "so long"
         self._on_refused(TooSlow(f"the body was not complete after {limit}"), self._head)

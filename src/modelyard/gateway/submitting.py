@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from modelyard.access.accounts import Account, Entered
+from modelyard.access.accounts import Account
 from modelyard.access.gate import Gate
 from modelyard.access.keyring import Principal
-from modelyard.access.limits import Count
 from modelyard.core.batch import Priority
 from modelyard.core.call import Outcome
 from modelyard.core.clock import Clock, WallClock
-from modelyard.core.errors import InvalidInput, RequestError
-from modelyard.core.instances import MANY, count_instances
+from modelyard.core.errors import GivenUp, InvalidInput, RequestError, TooLarge
+from modelyard.core.objects import why_no_errand
 from modelyard.core.spans import parent_of
 from modelyard.dispatch.dispatch import Ask, Dispatch
 from modelyard.dispatch.entry import Entry
@@ -27,10 +28,12 @@ from modelyard.gateway.counted import cost_of
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.orders import Order
 from modelyard.gateway.predict_door import PredictDoor
+from modelyard.gateway.submission_count import SubmissionCount
 from modelyard.gateway.v1 import V1Door
 from modelyard.gateway.v2 import V2Door
-from modelyard.jobs.intake import Intake
+from modelyard.jobs.intake import Intake, Then
 from modelyard.jobs.job import NewJob, Uids
+from modelyard.jobs.objects import Objects
 
 if TYPE_CHECKING:
     from modelyard.gateway.traced import RequestSpans
@@ -55,11 +58,13 @@ class Terms(NamedTuple):
         expires_s: No job is begun later than after so many seconds.
         max_attempts: How often one that says nothing else may fail.
         check_callback: Raises a RequestError if ends cannot be told to a URL.
+        most_plain_bytes: How large an input may be that goes in a message.
     """
 
     expires_s: float
     max_attempts: int
     check_callback: Callable[[str], None]
+    most_plain_bytes: int = sys.maxsize
 
 
 class Submitter(NamedTuple):
@@ -113,6 +118,7 @@ class Submitting:
         wall_clock: Unix time, in seconds.
         spans: Of requests that are traced; None if there are no traces.
         is_logged: Whether there is a line for each job that is kept.
+        objects: Takes large inputs; None if there is no place for them.
     """
 
     def __init__(
@@ -126,7 +132,10 @@ class Submitting:
         wall_clock: WallClock,
         spans: RequestSpans | None = None,
         is_logged: bool = False,
+        objects: Objects | None = None,
     ) -> None:
+        self._objects = objects
+        self._putting: set[asyncio.Task[None]] = set()
         self._clock = clock
         self._spans = spans
         self._is_logged = is_logged
@@ -149,8 +158,10 @@ class Submitting:
             RequestError: It cannot be kept.
         """
         entry = self._dispatch.catalog.resolve(ask.model_name, ask.model_version)
-        job = self._make(asked.plan, ask, submitter)
-        counting = _Counting(submitter.account, entry, job)
+        input_ = memoryview(ask.input_data)
+        objects = self._objects if self._is_object(entry, input_) else None
+        job = self._make(asked.plan, ask, submitter, b"" if objects else bytes(input_))
+        counting = SubmissionCount(submitter.account, entry, input_, asked.plan.form)
         counting.enter(ask, partial(cost_of, self._dispatch, ask, asked.plan.form))
         submission = Submission()
 
@@ -170,7 +181,16 @@ class Submitting:
                 refuse(verdict, None)
 
         try:
-            self._intake.add(job, then)
+            if objects is None:
+                self._intake.add(job, then)
+            else:
+                assert asked.plan.order is not None
+                form = (job.form, job.door, job.echo)
+                digest = partial(_digest_of, ask, asked.plan.order, form, input_)
+                putting = asyncio.create_task(self._put(objects, job, input_, digest, then))
+                self._putting.add(putting)
+                putting.add_done_callback(self._putting.discard)
+                submission.watch(partial(_cancel, putting))  # if its client has left
         except BaseException:
             counting.leave(is_kept=False)
             raise
@@ -186,7 +206,40 @@ class Submitting:
         if self._spans is not None:
             self._spans.kept(asked, job.model, job_id, self._clock() - asked.started)
 
-    def _make(self, plan: Plan, ask: Ask, submitter: Submitter) -> NewJob:
+    def _is_object(self, entry: Entry, input_: memoryview) -> bool:
+        """Return whether an input is sent as an object.
+
+        Raises:
+            TooLarge: It would have to be, and the model's workers fetch none.
+        """
+        takes = entry.announcement.takes_errands
+        if len(input_) > self._terms.most_plain_bytes and not takes:
+            raise TooLarge(why_no_errand(entry.target))
+        return self._objects is not None and takes and len(input_) > self._objects.above_bytes
+
+    async def _put(
+        self,
+        objects: Objects,
+        job: NewJob,
+        input_: memoryview,
+        digest: Callable[[], str],
+        then: Then,
+    ) -> None:
+        """Put an input in its place, and keep the job then."""
+        try:
+            found = await objects.put(job.uid, input_)
+            asked = await asyncio.to_thread(digest)
+            self._intake.add(msgspec.structs.replace(job, object=found, digest=asked), then)
+        except RequestError as error:
+            then(error.with_traceback(None))
+        except asyncio.CancelledError:
+            then(GivenUp("the client has left"))
+            raise
+        except Exception as error:
+            log.error("unexpected_error", exc_info=error, extra={"id": job.uid})
+            then(RequestError("internal error; see the server's log for this request id"))
+
+    def _make(self, plan: Plan, ask: Ask, submitter: Submitter, input_: bytes) -> NewJob:
         order, now = plan.order, self._wall_clock()
         assert order is not None
         uid = self._uids.new(now)
@@ -197,8 +250,7 @@ class Submitting:
             raise InvalidInput(f"a job that may begin in {order.delay_s:g} s expires before that")
         if order.callback is not None:
             self._terms.check_callback(order.callback)
-        door, input_ = _DOORS[type(plan.door)], bytes(ask.input_data)
-        echo = getattr(ask, "echo", b"").decode()
+        door, echo = _DOORS[type(plan.door)], getattr(ask, "echo", b"").decode()
         trace = parent_of(plan.who.trace) if plan.who.trace else None
         return NewJob(
             uid=uid,
@@ -225,32 +277,8 @@ class Submitting:
         )
 
 
-class _Counting:
-    """One submission in the account of its caller."""
-
-    def __init__(self, account: Account | None, entry: Entry, job: NewJob) -> None:
-        self._account = account
-        self._entry = entry
-        self._job = job
-        self._entered: Sequence[Entered] = ()
-
-    def enter(self, ask: Ask, cost: Callable[[Count], float]) -> None:
-        """Count it; raises a RateLimited if that is too much."""
-        if self._account is not None and self._account.meters:
-            self._entered = self._account.enter(ask.model_name, cost)
-
-    def leave(self, *, is_kept: bool) -> None:
-        """Count it as used, or not at all."""
-        account, entry = self._account, self._entry
-        if account is None:
-            return
-        if not is_kept:
-            account.undo(self._entered)
-            return
-        known = entry.announcement
-        counted = count_instances(memoryview(self._job.input), self._job.form)
-        instances = counted if counted < MANY else known.max_batch_size
-        account.admit(self._entered, entry.target.name, instances, known.limits.weight)
+def _cancel(putting: asyncio.Task[None], _: object) -> None:
+    putting.cancel()
 
 
 def _answer_of(job_id: str, asked: Asked) -> tuple[bytes, bytes]:
@@ -261,7 +289,9 @@ def _answer_of(job_id: str, asked: Asked) -> tuple[bytes, bytes]:
     return (head if is_named else head + _APPLIED), body
 
 
-def _digest_of(ask: Ask, order: Order, form: tuple[str, str, str], input_: bytes) -> str:
+def _digest_of(
+    ask: Ask, order: Order, form: tuple[str, str, str], input_: bytes | memoryview
+) -> str:
     """Return the digest of all that makes a request another one."""
     terms = list(order)
     terms[_JOB_ID], terms[_KEY] = "", None

@@ -10,6 +10,8 @@ import logging
 
 from modelyard.core.call import Outcome
 from modelyard.core.clock import WallClock
+from modelyard.core.errors import RequestError
+from modelyard.core.objects import ObjectRef
 from modelyard.core.routes import UNKNOWN, Who
 from modelyard.core.spans import FAULTS, Context, Ids, Record, Span, Value, parent_of
 from modelyard.jobs.job import Ending, Leased
@@ -45,9 +47,9 @@ class Attempts:
         own = Context(parent.context.trace_id, self._ids.span())
         return UNKNOWN._replace(trace=own.traceparent(), since=self._wall_clock())
 
-    def end(self, job: Leased, who: Who, outcome: Outcome, ending: Ending) -> None:
+    def end(self, job: Leased, who: Who, outcome: Outcome | ObjectRef, ending: Ending) -> None:
         """Tell what came of an attempt."""
-        code = "ok" if isinstance(outcome, bytes) else outcome.code
+        code = outcome.code if isinstance(outcome, RequestError) else "ok"
         known = parent_of(who.trace)
         if self._is_logged:
             fields: dict[str, Value] = {"id": job.uid, "job": job.id, "model": job.model}

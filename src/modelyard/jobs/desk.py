@@ -11,7 +11,8 @@ from typing import TypeVar
 from modelyard.core.errors import Unavailable
 from modelyard.jobs.delivery import Delivery
 from modelyard.jobs.interfaces import BookAway, DeliveryBook, JobBook
-from modelyard.jobs.job import Job, Place, Question
+from modelyard.jobs.job import Job, Place, Question, Result
+from modelyard.jobs.objects import Objects
 from modelyard.jobs.signing import Signer
 from modelyard.jobs.watching import Watching
 
@@ -32,6 +33,7 @@ class Desk:
         on_change: Called with the uid of a job that was changed by hand.
         deliveries: Has the callbacks.
         signer: Signs them.
+        objects: Large results; None if there is no place for them.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Desk:
         on_change: Callable[[str], None],
         deliveries: DeliveryBook,
         signer: Signer,
+        objects: Objects | None = None,
     ) -> None:
+        self.objects = objects
         self._deliveries = deliveries
         self._signer = signer
         self._book = book
@@ -77,8 +81,8 @@ class Desk:
         """Return where a job that is queued stands."""
         return await self._ask(partial(self._book.place_of, job))
 
-    async def result_of(self, job: Job) -> bytes | None:
-        """Return the output of a job that has succeeded."""
+    async def result_of(self, job: Job) -> Result | None:
+        """Return what a job that has succeeded has brought."""
         return await self._ask(partial(self._book.result_of, job.uid))
 
     async def cancel(self, job: Job) -> bool:

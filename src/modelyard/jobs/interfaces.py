@@ -16,6 +16,7 @@ from modelyard.jobs.job import (
     Progressed,
     Question,
     Renewed,
+    Result,
 )
 
 
@@ -87,8 +88,8 @@ class ReadingBook(Protocol):
         """Return where a job that is queued stands."""
         ...
 
-    def result_of(self, uid: str) -> bytes | None:
-        """Return the output of a job; None if it has none."""
+    def result_of(self, uid: str) -> Result | None:
+        """Return what a job has brought; None if it has brought nothing."""
         ...
 
 
@@ -129,6 +130,10 @@ class RetentionBook(Protocol):
 
     def purge(self, before: float, most: int) -> int:
         """Forget jobs that came to their ends before that, at most so many; returns how many."""
+        ...
+
+    def known(self, uids: Sequence[str]) -> set[str]:
+        """Return those of the uids whose jobs are there."""
         ...
 
     def sizes(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ import msgspec
 
 from modelyard.core.errors import Failure
 from modelyard.core.messages import Form
+from modelyard.core.objects import ObjectRef
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 
@@ -37,7 +38,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         form: Of the input, and of the answer.
         door: The protocol that it came by; empty for that of ``/predict``.
         echo: What that protocol repeats in its answer.
-        input: As received.
+        input: As received; empty if it is an object.
         timeout_s: Of one attempt; None for the model's own.
         rank: The priority, negated: the lowest goes first.
         created: When it came.
@@ -48,6 +49,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         idempotency_key: The client's; None for none.
         digest: Of all that was asked.
         trace: The ``traceparent`` of the request that submitted it; None for none.
+        object: The input, if it is one.
     """
 
     uid: str
@@ -71,6 +73,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     idempotency_key: str | None
     digest: str
     trace: str | None = None
+    object: ObjectRef | None = None
 
 
 class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -90,9 +93,11 @@ class Leased(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     version: str | None
     form: Form
     door: str
+    echo: str
     input: bytes
     timeout_s: float | None
     trace: str | None = None
+    object: ObjectRef | None = None
 
 
 class Renewed(NamedTuple):
@@ -120,7 +125,9 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         uid: Of the job.
         attempt: Which it was.
         state: ``queued`` to try again at ``ready_at``.
-        output: The predictions, as the runner encoded them; None if there are none.
+        output: The predictions, as the runner encoded them; None if there are none, or they are an
+            object.
+        object: The whole answer, if it is one.
         version: That has answered.
         error: Why there are none.
         ready_at: When to try again.
@@ -131,10 +138,18 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: int
     state: JobState
     output: bytes | None = None
+    object: ObjectRef | None = None
     version: str | None = None
     error: Failure | None = None
     ready_at: float = 0.0
     is_failure: bool = False
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a job has brought: its predictions, or the object that the whole answer is."""
+
+    output: bytes
+    object: ObjectRef | None = None
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, gc=False):

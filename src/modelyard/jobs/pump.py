@@ -12,12 +12,12 @@ from concurrent.futures import Executor
 from functools import partial
 from random import Random
 
-import msgspec
-
+from modelyard.core.call import Outcome
 from modelyard.core.clock import WallClock
 from modelyard.core.errors import Cancelled, GivenUp, RequestError
 from modelyard.core.messages import Progress
-from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
+from modelyard.core.objects import ObjectRef
+from modelyard.dispatch.dispatch import ClientCall, Dispatch
 from modelyard.jobs.attempts import Attempts
 from modelyard.jobs.bulk.order import DOOR as BULK
 from modelyard.jobs.bulk.runs import Runs
@@ -26,6 +26,7 @@ from modelyard.jobs.held import Held
 from modelyard.jobs.interfaces import BookAway, JobMetrics, QueueBook
 from modelyard.jobs.job import Ending, Leased, Progressed
 from modelyard.jobs.progressing import Progressing
+from modelyard.jobs.starting import Sizes, Starter
 from modelyard.jobs.verdicts import ending_of
 
 LEASE_S = 30.0
@@ -58,6 +59,7 @@ class Pump:
         chance: For pauses.
         attempts: Tells of attempts.
         bulk: Runs those that are bulk runs; None if there are none.
+        sizes: Which inputs and results are objects; None for none.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Pump:
         chance: Random,
         attempts: Attempts,
         bulk: Runs | None = None,
+        sizes: Sizes | None = None,
     ) -> None:
         self._bulk = bulk
+        self._starter = Starter(dispatch, sizes)
         self._book = book
         self._dispatch = dispatch
         self._executor = executor
@@ -212,17 +216,8 @@ class Pump:
         self._by_model[job.model] = self._by_model.get(job.model, 0) + 1
         self._bytes += len(job.input)
         held.who = self._attempts.begin(job)
-        ask = Ask(job.model, msgspec.Raw(job.input), job.version, job.timeout_s, "low")
         try:
-            held.call = self._dispatch.start(
-                ask,
-                partial(self._on_answered, held),
-                job.uid,
-                form=job.form,
-                tenant=bytes.fromhex(job.tenant),
-                caller=job.key,
-                who=held.who,
-            )
+            held.call = self._starter.start(job, held.who, partial(self._on_answered, held))
         except RequestError as error:
             self._end(held, error, None)
         except Exception:  # a bug: it has to fail this job, and no other
@@ -235,9 +230,9 @@ class Pump:
         assert call.outcome is not None
         if call.instance_s and held.job.key:
             self._on_ran(held.job, call.instance_s * call.instances)
-        self._end(held, call.outcome, call.entry.target.version)
+        self._end(held, call.object or call.outcome, call.entry.target.version)
 
-    def _end(self, held: Held, outcome: bytes | RequestError, version: str | None) -> None:
+    def _end(self, held: Held, outcome: Outcome | ObjectRef, version: str | None) -> None:
         if held.is_ending or self._held.get(held.job.uid) is not held:
             return
         held.is_ending = True

@@ -11,22 +11,24 @@ from modelyard.core.errors import (
     InvalidInput,
     Malformed,
     ModelNotFound,
+    ObjectLost,
     RequestError,
     TooLarge,
     Unavailable,
     VersionNotFound,
     WrongMediaType,
 )
+from modelyard.core.objects import ObjectRef
 from modelyard.jobs.job import Ending, Leased
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
-_FOR_EVER = (Malformed, InvalidInput, TooLarge, WrongMediaType)  # the same again, every time
+_FOR_EVER = (Malformed, InvalidInput, TooLarge, WrongMediaType, ObjectLost)  # the same again
 _NOT_ITS_FAULT = (Unavailable, GivenUp, ModelNotFound, VersionNotFound)  # nothing has run
 
 
 def ending_of(
-    job: Leased, outcome: Outcome, version: str | None, *, now: float, chance: Random
+    job: Leased, outcome: Outcome | ObjectRef, version: str | None, *, now: float, chance: Random
 ) -> Ending:
     """Return what becomes of a job.
 
@@ -40,6 +42,8 @@ def ending_of(
     end = partial(Ending, uid=job.uid, attempt=job.attempt)
     if isinstance(outcome, bytes):
         return end(state="succeeded", output=outcome, version=version)
+    if isinstance(outcome, ObjectRef):
+        return end(state="succeeded", object=outcome, version=version)
     error = outcome.to_failure()
     is_failure = not isinstance(outcome, _NOT_ITS_FAULT)
     is_last = is_failure and job.failures + 1 >= job.max_attempts

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
+from modelyard.core.call import ErrandMixin
 from modelyard.core.clock import Clock
 from modelyard.core.errors import GivenUp, RequestError
 from modelyard.core.names import Target
@@ -128,7 +129,7 @@ class PayloadLog:
         request, target = call.request, call.entry.target
         input_ = request.input
         output = memoryview(outcome) if isinstance(outcome, bytes) else _NOTHING
-        is_too_large = len(input_) + len(output) > LARGEST_BYTES
+        is_too_large = len(input_) + len(output) > LARGEST_BYTES or _has_object(call)
         if is_too_large:
             input_ = output = _NOTHING
         buffer = self._buffer
@@ -155,3 +156,10 @@ class PayloadLog:
         self._buffered += 1
         if self._timer is None and self._transport is not None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+
+def _has_object(call: ClientCall) -> bool:
+    """Return whether the input or the answer lies in an object store."""
+    if not isinstance(call, ErrandMixin):
+        return False
+    return call.object is not None or call.errand.input is not None

@@ -78,7 +78,7 @@ class ConcurrentSlot(Slot):
         is_plain = all(form == "json" for form in forms)
         inputs = [call.request.input for call in batch]
         forms = [] if is_plain else forms
-        origins = origins_of(batch, self._manifest, self._spans)
+        origins = origins_of(batch, self._manifest, self._spans, self._specials)
         self._runner.send(Begin(id_, inputs, forms, stream is not None, origins))
         if stream is not None:
             stream.ask_more = partial(self._ask_more, id_)

@@ -7,14 +7,17 @@ from modelyard.core.manifest import Manifest
 from modelyard.core.messages import Origin
 from modelyard.core.trail import Trail
 from modelyard.pool.spans import PoolSpans
+from modelyard.pool.specials import Specials
 
 
-def origins_of(batch: list[Call], manifest: Manifest, spans: PoolSpans | None) -> list[Origin]:
+def origins_of(
+    batch: list[Call], manifest: Manifest, spans: PoolSpans | None, specials: Specials
+) -> list[Origin]:
     """Return the origin of each request of a batch that a runner is about to get, for a model that
-    calls others and for traces; else nothing.
+    calls others, for traces and for jobs with errands; else nothing.
     """
     calls = manifest.calls.models
-    if not calls and spans is None:
+    if not calls and spans is None and not specials.errands_open:
         return []
     trails = [call.request.trail for call in batch] if spans is None else spans.begin(batch)
     if not calls and not any(trails):

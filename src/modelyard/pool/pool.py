@@ -11,11 +11,9 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
-from modelyard.core.errors import NotAcceptable
 from modelyard.core.manifest import Manifest
 from modelyard.core.messages import SERVING, Announcement, Answers, Ready
 from modelyard.pool.blame import Patience
@@ -27,6 +25,7 @@ from modelyard.pool.runners import Runners
 from modelyard.pool.serial import SerialSlot
 from modelyard.pool.slot import Slot
 from modelyard.pool.spans import PoolSpans
+from modelyard.pool.specials import Errands, Specials
 from modelyard.pool.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -52,6 +51,7 @@ class Pool:
         spans: Records traced calls; None if there are none.
         cancel_grace_s: How long a runner may go on with jobs that were cancelled.
         tell_progress: Told how far the model is with some calls, if it says so.
+        errands: Fetches and puts away objects of jobs; None if there is no place for them.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Pool:
         spans: PoolSpans | None = None,
         cancel_grace_s: float = CANCEL_GRACE_S,
         tell_progress: TellProgress = tell_nobody,
+        errands: Errands | None = None,
     ) -> None:
         self.manifest, self.target = manifest, manifest.target
         self.on_progress = tell_progress
@@ -78,6 +79,7 @@ class Pool:
         )
         self._waiting = Waiting(manifest.batching, on_late=self._outcomes.expire)
         self._outcomes.wait_again = self._wait
+        self._specials = Specials(manifest, errands)
         kind = ConcurrentSlot if manifest.batching.concurrency else SerialSlot
 
         def make_slot() -> Slot:
@@ -90,6 +92,7 @@ class Pool:
                 patience=self._patience,
                 metrics=metrics,
                 spans=spans,
+                specials=self._specials,
                 cancel_grace_s=cancel_grace_s,
             )
 
@@ -99,6 +102,7 @@ class Pool:
             announce=announce,
             log_name=log_name,
             may_sleep=may_sleep and manifest.scaling.scale_to_zero,
+            takes_errands=errands is not None,
             clock=clock,
         )
         self._is_feeding = self._is_ticking = False
@@ -109,12 +113,7 @@ class Pool:
         self._runners.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.stop()
         await self._runners.left()
 
@@ -161,10 +160,7 @@ class Pool:
         if self._runners.state in ("failed", "stopped"):
             call.settle(self._runners.why_not())
             return
-        if call.stream is not None and not self.manifest.batching.concurrency:
-            # A gateway that does not know the model's schema yet cannot tell.
-            why = f"{self.target} gives no pieces; ask for its answer as a whole"
-            call.settle(NotAcceptable(why))
+        if call.is_special and not self._specials.take(call, self.submit, is_suspect=is_suspect):
             return
         call.arrived = self._clock()
         self._wait(call, is_suspect=is_suspect)

@@ -29,6 +29,7 @@ class Runners:
         announce: Called with the target's announcement at every change.
         log_name: Where callers are told to look for what an exception says.
         may_sleep: Whether to honour ``scale_to_zero``.
+        takes_errands: Whether large inputs and results of jobs may go by name.
         clock: Idle times are readings of it.
     """
 
@@ -40,6 +41,7 @@ class Runners:
         announce: Callable[[Announcement], None],
         log_name: str,
         may_sleep: bool,
+        takes_errands: bool,
         clock: Clock,
     ) -> None:
         self.slots: list[Slot] = []
@@ -53,6 +55,7 @@ class Runners:
         self._announce = announce
         self._log_name = log_name
         self._may_sleep = may_sleep
+        self._takes_errands = takes_errands
         self._clock = clock
         self._least = 0 if may_sleep else manifest.scaling.min_runners
         self._is_warm = False
@@ -249,6 +252,7 @@ class Runners:
                 reason=self._reason,
                 full_reason=self._full_reason,
                 calls=tuple(manifest.calls.models),
+                takes_errands=self._takes_errands,
             )
         )
         self._changed.set()

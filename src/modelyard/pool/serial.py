@@ -69,9 +69,8 @@ class SerialSlot(Slot):
         is_plain = all(request.form == "json" for request in requests)
         forms = [] if is_plain else [request.form for request in requests]
         inputs = [request.input for request in requests]
-        self._runner.send(
-            Batch(inputs, forms, deadlines, origins_of(batch, self._manifest, self._spans))
-        )
+        origins = origins_of(batch, self._manifest, self._spans, self._specials)
+        self._runner.send(Batch(inputs, forms, deadlines, origins))
 
     def _on_reply(self, reply: Answers) -> None:
         if self._runner and any(isinstance(outcome, Failure) for outcome in reply.outcomes):

@@ -26,6 +26,7 @@ from modelyard.pool.output import Line, log_line
 from modelyard.pool.owner import SlotOwner
 from modelyard.pool.repeats import Repeats
 from modelyard.pool.spans import PoolSpans
+from modelyard.pool.specials import Specials
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Slot(ABC):
         patience: Says when a runner hangs.
         metrics: Receives counts and times.
         spans: Records traced calls; None if there are none.
+        specials: Says whether there are jobs with errands.
         cancel_grace_s: How long a runner may go on with what was cancelled.
 
     Attributes:
@@ -68,6 +70,7 @@ class Slot(ABC):
         patience: Patience,
         metrics: PoolMetrics,
         spans: PoolSpans | None,
+        specials: Specials,
         cancel_grace_s: float,
     ) -> None:
         self.batch: list[Call] = []
@@ -85,6 +88,7 @@ class Slot(ABC):
         self._patience = patience
         self._metrics = metrics
         self._spans = spans
+        self._specials = specials
         self._cancel_grace_s = cancel_grace_s
         self._runner: Runner | None = None
         self._preparing: asyncio.Future[Runner] | None = None  # a start that may be cancelled

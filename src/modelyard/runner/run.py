@@ -31,6 +31,7 @@ from modelyard.core.errors import (
 )
 from modelyard.core.lists import Instances, UnfitPredictions
 from modelyard.core.messages import Answers, Form, Origin
+from modelyard.core.objects import LONGEST_PLAIN_BYTES
 from modelyard.core.v2 import Wanted
 from modelyard.runner.loading import describe
 from modelyard.runner.refusal import refusal
@@ -38,7 +39,6 @@ from modelyard.runner.reports import WHOLE
 
 log = logging.getLogger(__name__)
 
-LARGEST_ANSWER_BYTES = 8 << 20  # RabbitMQ 4 accepts messages of up to 16 MiB
 SEE_LOG = "see the server's log for this request id"
 _TITLES: dict[Form, str] = {
     "json": "JSON",
@@ -300,12 +300,17 @@ class Run:
             raise ModelFailed(
                 f"the predictions cannot be written as {_TITLES[form]}: {problem}"
             ) from error
-        if len(output) > LARGEST_ANSWER_BYTES:
+        if len(output) > LONGEST_PLAIN_BYTES and len(output) > (most := self._most(position)):
             raise ModelFailed(
-                f"the predictions take {len(output)} bytes, over the limit of "
-                f"{LARGEST_ANSWER_BYTES}; send fewer instances per request"
+                f"the predictions take {len(output)} bytes, over the limit of {most}; send fewer "
+                "instances per request"
             )
         self._outcomes[position] = output
+
+    def _most(self, position: int) -> int:
+        """Return how many bytes an answer may have."""
+        errand = self._origins[position].trail.errand if self._origins else None
+        return LONGEST_PLAIN_BYTES if errand is None else errand.most_bytes
 
     def _told(self, error: BaseException) -> str:
         """Describe an exception to a caller: its text may contain paths and secrets."""

@@ -22,9 +22,10 @@ from modelyard.store.job_rows import (
     PROGRESSED,
     ended_row,
     leased_of,
+    packed,
 )
 from modelyard.store.job_turns import jobs_in_turn, owners_in_turn
-from modelyard.store.jobs import JobStore
+from modelyard.store.jobs import JobStore, OnObjectsGone
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
 
 MOST_ATTEMPTS = 1000
@@ -50,8 +51,14 @@ _MODELS = sa.text(
 class JobQueue(JobStore):
     """The whole book of jobs: also those that are to run; see ``QueueBook``."""
 
-    def __init__(self, engine: sa.Engine, *, wall_clock: WallClock) -> None:
-        super().__init__(engine, wall_clock=wall_clock)
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        wall_clock: WallClock,
+        on_objects_gone: OnObjectsGone = lambda _: None,
+    ) -> None:
+        super().__init__(engine, wall_clock=wall_clock, on_objects_gone=on_objects_gone)
         self._turns: dict[
             tuple[str, bool], str
         ] = {}  # by model and kind, who had the last turn here
@@ -80,8 +87,8 @@ class JobQueue(JobStore):
             if not rows:
                 return []
             of = JOB_INPUTS.c.uid.in_([row.uid for row in rows])
-            contents = {row.uid: row.content for row in connection.execute(INPUTS.where(of))}
-        return [leased_of(row, contents[row.uid]) for row in rows]
+            inputs = {row.uid: row for row in connection.execute(INPUTS.where(of))}
+        return [leased_of(row, inputs[row.uid]) for row in rows]
 
     def _take(
         self,
@@ -147,7 +154,9 @@ class JobQueue(JobStore):
                 return set()
             connection.execute(ENDED, [ended_row(ending, now) for ending in mine])
             results = [
-                {"uid": one.uid, "content": one.output} for one in mine if one.output is not None
+                {"uid": one.uid, "content": one.output or b"", "object": packed(one.object)}
+                for one in mine
+                if one.state == "succeeded"
             ]
             if results:
                 connection.execute(JOB_RESULTS.insert(), results)

@@ -57,4 +57,5 @@ class Jobs(JobQueue):
     def _forget(self, uids: Sequence[str]) -> None:
         if uids:
             with away(self.engine), begin(self.engine) as connection:
-                remove_jobs(connection, uids)
+                gone = remove_jobs(connection, uids)
+            self.on_objects_gone(gone)

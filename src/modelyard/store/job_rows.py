@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from modelyard.core.errors import Failure
+from modelyard.core.objects import ObjectRef
 from modelyard.jobs.job import Ending, Job, JobState, Leased, NewJob
 from modelyard.store.tables import JOB_INPUTS, JOBS
 
@@ -18,10 +19,12 @@ DELAYED = "delayed"
 """The state, here, of a job that is queued and not to be run yet. It is in no index of those that
 may be, so that any number of them costs nothing."""
 
-_KEPT = [field.name for field in msgspec.structs.fields(NewJob) if field.name != "input"]
+_KEPT = [
+    field.name for field in msgspec.structs.fields(NewJob) if field.name not in ("input", "object")
+]
 _values_of = attrgetter(*_KEPT)
 _SIZES = (64, 16, 4, 1)  # of statements, so that there are few of them
-_OF_INPUT = ("uid", "content")
+_OF_INPUT = ("uid", "content", "object")
 _COLUMNS = (*_KEPT, "state", "revision", "attempt", "failures", "bytes")
 _READ_AS_THEY_ARE = [
     field.name
@@ -29,7 +32,9 @@ _READ_AS_THEY_ARE = [
     if field.name not in ("attempts", "error", "state")
 ]
 _LEASED = [
-    field.name for field in msgspec.structs.fields(Leased) if field.name not in ("input", "attempt")
+    field.name
+    for field in msgspec.structs.fields(Leased)
+    if field.name not in ("input", "object", "attempt")
 ]
 
 OF_JOB = [column for column in JOBS.c if column.name not in ("bytes", "digest", "key")]
@@ -43,7 +48,7 @@ def insert_into(connection: sa.Connection, jobs: Sequence[NewJob], now: float) -
     if connection.dialect.name != "sqlite":
         rows = [_row_of(job, now) for job in jobs]
         connection.exec_driver_sql(_inserting("jobs", _COLUMNS, "%s"), rows)
-        inputs = [(job.uid, job.input) for job in jobs]
+        inputs = [(job.uid, job.input, packed(job.object)) for job in jobs]
         connection.exec_driver_sql(_inserting("job_inputs", _OF_INPUT, "%s"), inputs)
         return
     # Many rows in one statement: its driver lets go of the interpreter's lock, and waits for it
@@ -55,13 +60,16 @@ def insert_into(connection: sa.Connection, jobs: Sequence[NewJob], now: float) -
         first += size
         values = tuple(value for job in some for value in _row_of(job, now))
         connection.exec_driver_sql(_inserting("jobs", _COLUMNS, "?", size), values)
-        contents = tuple(value for job in some for value in (job.uid, job.input))
+        contents = tuple(
+            value for job in some for value in (job.uid, job.input, packed(job.object))
+        )
         connection.exec_driver_sql(_inserting("job_inputs", _OF_INPUT, "?", size), contents)
 
 
 def _row_of(job: NewJob, now: float) -> tuple[Any, ...]:
     state = "queued" if job.ready_at <= now else DELAYED
-    return (*_values_of(job), state, 1, 0, 0, len(job.input))
+    size = len(job.input) if job.object is None else job.object.size
+    return (*_values_of(job), state, 1, 0, 0, size)
 
 
 @cache
@@ -78,10 +86,21 @@ def job_of(row: sa.Row[Any]) -> Job:
     return Job(**fields, attempts=row.attempt, error=error, state=shown_state(row.state))
 
 
-def leased_of(row: sa.Row[Any], content: bytes) -> Leased:
-    """Return what is to be run of a row. ``content``: its input."""
+def packed(found: ObjectRef | None) -> bytes | None:
+    """Return an object as it stands in a row."""
+    return None if found is None else msgspec.msgpack.encode(found)
+
+
+def object_in(found: bytes | None) -> ObjectRef | None:
+    """Return the object that stands in a row."""
+    return None if found is None else msgspec.msgpack.decode(found, type=ObjectRef)
+
+
+def leased_of(row: sa.Row[Any], input_: sa.Row[Any]) -> Leased:
+    """Return what is to be run of a row. ``input_``: the row of its input."""
     fields = {name: getattr(row, name) for name in _LEASED}
-    return Leased(**fields, attempt=row.attempt, input=content)
+    found = object_in(input_.object)
+    return Leased(**fields, attempt=row.attempt, input=input_.content, object=found)
 
 
 def shown_state(state: str) -> JobState:
@@ -102,7 +121,7 @@ def ended_row(ending: Ending, now: float) -> dict[str, Any]:
         "by": ending.version,
         "why": None if ending.error is None else msgspec.json.encode(ending.error).decode(),
         "failed": int(ending.is_failure),
-        "size": len(ending.output or b""),
+        "size": len(ending.output or b"") if ending.object is None else ending.object.size,
     }
 
 
@@ -140,4 +159,4 @@ PROGRESSED = (
 )
 """Keeps how far attempts are."""
 
-INPUTS = sa.select(JOB_INPUTS.c.uid, JOB_INPUTS.c.content)
+INPUTS = sa.select(JOB_INPUTS)

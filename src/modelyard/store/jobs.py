@@ -6,7 +6,7 @@ millions is as fast as an empty one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,13 +14,15 @@ import sqlalchemy as sa
 from modelyard.core.clock import WallClock
 from modelyard.jobs.bulk.order import DOOR as BULK
 from modelyard.jobs.interfaces import BookAway
-from modelyard.jobs.job import Accepted, Job, NewJob, Place, Question
+from modelyard.jobs.job import Accepted, Job, NewJob, Place, Question, Result
 from modelyard.store.away import away
 from modelyard.store.changing import begin
 from modelyard.store.deliveries import add_deliveries
-from modelyard.store.job_rows import OF_JOB, insert_into, job_of
+from modelyard.store.job_rows import OF_JOB, insert_into, job_of, object_in
 from modelyard.store.job_turns import IS_BULK, owners_in_turn
 from modelyard.store.tables import BULK_CHUNKS, DELIVERIES, JOB_INPUTS, JOB_RESULTS, JOBS
+
+OnObjectsGone = Callable[[Sequence[str]], None]
 
 _MOST_COUNTED = 1000
 _MOST_OWNERS = 50
@@ -35,9 +37,17 @@ class JobStore:
     Args:
         engine: Of the database, whose schema is up to date.
         wall_clock: Unix time, in seconds.
+        on_objects_gone: Called with the uids of jobs that are forgotten and had objects.
     """
 
-    def __init__(self, engine: sa.Engine, *, wall_clock: WallClock) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        wall_clock: WallClock,
+        on_objects_gone: OnObjectsGone = lambda _: None,
+    ) -> None:
+        self.on_objects_gone = on_objects_gone
         self.engine = engine
         self.wall_clock = wall_clock
 
@@ -128,12 +138,12 @@ class JobStore:
         is_exact = before < _MOST_COUNTED and len(tenants) < _MOST_OWNERS
         return Place(before, is_exact, per_s)
 
-    def result_of(self, uid: str) -> bytes | None:
+    def result_of(self, uid: str) -> Result | None:
         """See ``ReadingBook``."""
-        query = sa.select(JOB_RESULTS.c.content).where(JOB_RESULTS.c.uid == uid)
+        query = sa.select(JOB_RESULTS).where(JOB_RESULTS.c.uid == uid)
         with away(self.engine), self.engine.connect() as connection:
-            found: bytes | None = connection.execute(query).scalar_one_or_none()
-        return found
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Result(row.content, object_in(row.object))
 
     def cancel(self, uid: str) -> bool:
         """See ``ChangingBook``."""
@@ -173,14 +183,30 @@ class JobStore:
             is_it = sa.and_(JOBS.c.uid == uid, JOBS.c.finished.is_not(None))
             is_over = connection.execute(sa.select(JOBS.c.uid).where(is_it)).first() is not None
             if is_over:
-                remove_jobs(connection, [uid])
+                gone = remove_jobs(connection, [uid])
+        if is_over:
+            self.on_objects_gone(gone)
         return is_over
 
+    def known(self, uids: Sequence[str]) -> set[str]:
+        """See ``RetentionBook``."""
+        query = sa.select(JOBS.c.uid).where(JOBS.c.uid.in_(uids))
+        with away(self.engine), self.engine.connect() as connection:
+            return set(connection.execute(query).scalars())
 
-def remove_jobs(connection: sa.Connection, uids: Sequence[str]) -> None:
-    """Forget jobs, and all that belongs to them."""
+
+def remove_jobs(connection: sa.Connection, uids: Sequence[str]) -> list[str]:
+    """Forget jobs, and all that belongs to them; returns those that had objects."""
+    with_objects = sa.union(
+        *(
+            sa.select(table.c.uid).where(table.c.uid.in_(uids), table.c.object.is_not(None))
+            for table in (JOB_INPUTS, JOB_RESULTS)
+        )
+    )
+    found = list(connection.execute(with_objects).scalars())
     for table in (JOB_INPUTS, JOB_RESULTS, DELIVERIES, BULK_CHUNKS, JOBS):
         connection.execute(table.delete().where(table.c.uid.in_(uids)))
+    return found
 
 
 def _find_kept(connection: sa.Connection, jobs: Iterable[NewJob]) -> dict[str, Accepted]:

@@ -175,6 +175,7 @@ JOB_INPUTS = sa.Table(
     METADATA,
     sa.Column("uid", sa.String(32), primary_key=True),
     sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("object", sa.LargeBinary),  # MessagePack; none if the content is here
 )
 
 JOB_RESULTS = sa.Table(
@@ -182,6 +183,7 @@ JOB_RESULTS = sa.Table(
     METADATA,
     sa.Column("uid", sa.String(32), primary_key=True),
     sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("object", sa.LargeBinary),  # likewise
 )
 """Of each job that succeeded, one: written with its last state, by the attempt that held it."""
 

@@ -74,6 +74,10 @@ class Place(Protocol):
         """Return how large a file is; None if there is none."""
         ...
 
+    def link(self, name: str, *, expires_s: int, media_type: str) -> str | None:
+        """Return a URL by which anybody can read a file for so long; None if there are none."""
+        ...
+
     def remove(self, name: str) -> None:
         """Remove a file, or all below a name, if anything is there."""
         ...

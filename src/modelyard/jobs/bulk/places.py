@@ -54,6 +54,10 @@ class FolderPlace:
         except FileNotFoundError:
             return None
 
+    def link(self, name: str, *, expires_s: int, media_type: str) -> str | None:
+        """See ``Place``: nobody else reads this folder."""
+        return None
+
     def remove(self, name: str) -> None:
         """See ``Place``."""
         path = self._path(name)

@@ -200,6 +200,7 @@ def _card_of(news: Announcement) -> envelope.Card:
         target_wait_s=news.target_wait_s,
         concurrency=news.concurrency,
         calls=news.calls,
+        takes_errands=news.takes_errands,
     )
 
 

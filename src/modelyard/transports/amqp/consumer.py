@@ -18,7 +18,7 @@ import msgspec
 from pamqp import commands
 
 from modelyard.core.batch import Priority
-from modelyard.core.call import Call
+from modelyard.core.call import Call, ErrandCall
 from modelyard.core.errors import (
     DeadlineExceeded,
     GivenUp,
@@ -253,8 +253,10 @@ class AmqpConsumer:
             )
             if is_stream:
                 call: Call = pieces.make_call(delivery, item, request)
-            else:
+            elif trail is None or trail.errand is None:
                 call = Call(request, partial(_on_outcome, replies, delivery, item.key))
+            else:
+                call = ErrandCall(request, partial(_on_outcome, replies, delivery, item.key))
             delivery.calls[item.key] = call
         self._departures.drop(delivery)
         for call in list(delivery.calls.values()):
@@ -310,5 +312,8 @@ def _on_outcome(replies: Replies, delivery: Delivery, key: int, call: Call) -> N
         replies.give_back(delivery)
         return
     assert outcome is not None
-    told = outcome.to_failure() if isinstance(outcome, RequestError) else outcome
+    told: envelope.Said  # which is the object if the outcome is empty
+    told = (
+        outcome.to_failure() if isinstance(outcome, RequestError) else outcome or call.object or b""
+    )
     replies.add(delivery, envelope.Answer(key, told, call.instances, call.instance_s))

@@ -18,6 +18,7 @@ from modelyard.core.errors import Failure
 from modelyard.core.manifest import Count, Limits
 from modelyard.core.messages import Form, Schema, State
 from modelyard.core.names import Name, Target
+from modelyard.core.objects import ObjectRef
 from modelyard.core.routes import Snapshot
 from modelyard.core.trail import Trail
 
@@ -62,14 +63,17 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     trail: Trail | None = None
 
 
+Said = bytes | Failure | ObjectRef
+
+
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """The outcome of one item: its predictions, or its failure.
+    """The outcome of one item: its predictions, the object that they are, or its failure.
 
     ``instances``: how many there were; ``instance_s``: seconds that the model took for each.
     """
 
     key: int
-    outcome: bytes | Failure
+    outcome: Said
     instances: int = 0
     instance_s: float = 0.0
 
@@ -126,6 +130,7 @@ class Card(msgspec.Struct, frozen=True):
     target_wait_s: Duration = 1.0
     concurrency: Annotated[int, Meta(ge=0, le=10_000)] = 0
     calls: tuple[Name, ...] = ()
+    takes_errands: bool = False
 
 
 class Status(msgspec.Struct, frozen=True, array_like=True):

@@ -160,6 +160,7 @@ class Known:
             concurrency=card.concurrency,
             workers=sum(self._states[serving] for serving in SERVING),
             calls=card.calls,
+            takes_errands=card.takes_errands,
         )
 
     def _reason(self, state: State) -> str:

@@ -281,7 +281,7 @@ class AmqpTransport:
         else:
             pending.call.digest = digest
             pending.call.ran(answer.instances, instance_s=answer.instance_s)
-            pending.call.settle(answer.outcome)
+            pending.call.settle(answer.outcome)  # type: ignore[arg-type]  # object: an ErrandMixin's
 
     def _refuse(self, bundle_id: str, failure: Failure) -> None:
         bundle = self._bundles.get(bundle_id)
