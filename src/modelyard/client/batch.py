@@ -19,9 +19,9 @@ from .batches import (
     file_path,
     predictions_in,
 )
+from .calls import AsyncRun, Run
 from .errors import Conflict, DeadlineExceeded
 from .frames import with_predictions
-from .job import AsyncRun, Run
 
 LOOK_S = 0.5
 """How often a gateway is asked how far a run is, if somebody wants to know."""

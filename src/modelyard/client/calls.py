@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -43,6 +43,18 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     write: Callable[[float | None], Request]
     read: Callable[[Reply], T]
     timeout_s: float | None
+
+
+class Run(Protocol):
+    """Asks the gateway, and waits for its answer."""
+
+    def __call__(self, call: Call[T], /) -> T: ...
+
+
+class AsyncRun(Protocol):
+    """The same with asyncio."""
+
+    def __call__(self, call: Call[T], /) -> Coroutine[Any, Any, T]: ...
 
 
 def predict_call(

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
-from .calls import Call
+from .calls import AsyncRun, Run
 from .errors import DeadlineExceeded
 from .forms import Answer
 from .jobs import WAIT_S, JobInfo, change_call, job_call, result_call
-
-T = TypeVar("T")
-
-
-class Run(Protocol):
-    """Asks the gateway, and waits for its answer."""
-
-    def __call__(self, call: Call[T], /) -> T: ...
-
-
-class AsyncRun(Protocol):
-    """The same with asyncio."""
-
-    def __call__(self, call: Call[T], /) -> Coroutine[Any, Any, T]: ...
 
 
 class Job:
