@@ -54,7 +54,8 @@ def main() -> None:
 async def _serve(state: Path, port: int) -> None:
     settings = Settings(state_folder=str(state))
     _keep_jobs(settings)
-    pages = make_app(settings, models=MODELS, jobs=open_jobs(settings), has_figures=True, is_alone=True)
+    jobs = open_jobs(settings, is_alone=True)
+    pages = make_app(settings, models=MODELS, jobs=jobs, has_figures=True)
     server = make_server(pages, endpoint=None, limits=READ, drain_s=1)
     await server.serve(sockets=[bind("127.0.0.1", port)])
 
