@@ -31,7 +31,7 @@ async def test_a_door_that_raises_fails_its_line_alone(
     nobody: dict[str, Any] = dict.fromkeys(("uid", "id", "tenant", "owner", "key"), "")
     first: dict[str, Any] = dict.fromkeys(("attempt", "failures", "max_attempts"), 1)
     of_iris: dict[str, Any] = {"model": "iris", "version": None, "form": "json", "door": "bulk"}
-    job = Leased(input=b"", timeout_s=None, **nobody, **first, **of_iris)
+    job = Leased(input=b"", echo="", timeout_s=None, **nobody, **first, **of_iris)
     window = Window()
     room = Room(asking.dispatch, job, window, lambda: False, is_single=True)
     order = Order(input="x", format="jsonl", output_format="jsonl", endpoint="/v1/embeddings")

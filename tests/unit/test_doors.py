@@ -110,7 +110,7 @@ async def test_parameters_are_priority_and_deadline() -> None:
         (infer(parameters={"timeout": -1}), 400, "timeout is a whole number"),
         (infer(parameters={"priority": "high"}), 422, "priority is 0"),
         (infer(parameters={"binary_data_output": 1}), 422, "binary_data_output is true"),
-        (infer(id=3), 422, "Expected `str`"),
+        (infer(id=3), 422, "Expected `str | null`"),
         (infer("inference-header-content-length: 9999"), 400, "how many bytes"),
         (infer("inference-header-content-length: x"), 400, "how many bytes"),
         (request(b"{", path=INFER), 400, "truncated"),

@@ -24,6 +24,7 @@ STATUS: dict[str, StatusCode] = {
     "internal": StatusCode.INTERNAL,
     "model_failed": StatusCode.INTERNAL,
     "model_crashed": StatusCode.INTERNAL,
+    "object_lost": StatusCode.INTERNAL,
     "stream_broken": StatusCode.INTERNAL,
     "unavailable": StatusCode.UNAVAILABLE,
     "model_not_ready": StatusCode.UNAVAILABLE,
