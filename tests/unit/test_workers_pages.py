@@ -121,4 +121,4 @@ async def test_what_cannot_be_answered_is_a_problem(
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
     assert answer.headers["x-request-id"] == problem["request_id"]
     if status == 405:
-        assert answer.headers["allow"] == "GET"
+        assert answer.headers["allow"] == "GET, HEAD"
