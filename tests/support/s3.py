@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from typing import Self
+from typing import Any, Self
 
 import fsspec
 import httpx
@@ -58,18 +58,23 @@ class S3:
 
     def put(self, key: str, content: bytes | None) -> None:
         """Put an object there; None removes it."""
-        method = "DELETE" if content is None else "PUT"
-        url = f"{self.url}/{self.bucket}/{key}"
-        assert httpx.request(method, url, content=content).is_success
+        if content is None:
+            self._files().rm_file(f"{self.bucket}/{key}")
+        else:
+            self._files().pipe_file(f"{self.bucket}/{key}", content)
 
     def get(self, key: str) -> bytes:
         """Return the content of an object."""
-        credentials = {"key": "somebody", "secret": "secret"}
-        there = fsspec.filesystem(
-            "s3", endpoint_url=self.url, skip_instance_cache=True, **credentials
-        )
-        content: bytes = there.cat_file(f"{self.bucket}/{key}")
+        content: bytes = self._files().cat_file(f"{self.bucket}/{key}")
         return content
+
+    def _files(self) -> Any:
+        """Give the bucket as its owner sees it."""
+        who = {
+            "key": self.settings["AWS_ACCESS_KEY_ID"],
+            "secret": self.settings["AWS_SECRET_ACCESS_KEY"],
+        }
+        return fsspec.filesystem("s3", endpoint_url=self.url, skip_instance_cache=True, **who)
 
     def _answers(self) -> bool:
         try:

@@ -10,6 +10,7 @@
     │   └── RateLimited          429: this client's own limit; ``retry_after_s`` says when
     ├── ModelFailed              502: the model raised, or broke its contract
     ├── ModelCrashed             502: the request took the model's process down, also alone
+    ├── ObjectLost               502: a job's input or result is not in the object store any more
     ├── StreamBroken             502: an answer in pieces ended early
     ├── Unavailable              503: no capacity; was retried, in vain
     │   ├── ModelNotReady · Overloaded · ShuttingDown
@@ -164,6 +165,12 @@ class ModelCrashed(ModelyardError):
     default_code = "model_crashed"
 
 
+class ObjectLost(ModelyardError):
+    """The input or result of a job is not in the object store any more, or is another one."""
+
+    default_code = "object_lost"
+
+
 class StreamBroken(ModelyardError):
     """A streamed answer ended early; some of its pieces have come."""
 
@@ -233,7 +240,7 @@ _BY_STATUS: dict[int, type[ModelyardError]] = {
 STATUS: dict[type[ModelyardError], int] = {
     **{error: status for status, error in _BY_STATUS.items()},
     **dict.fromkeys((ModelNotFound, VersionNotFound, JobNotFound), 404),
-    **dict.fromkeys((ModelFailed, ModelCrashed, StreamBroken), 502),
+    **dict.fromkeys((ModelFailed, ModelCrashed, ObjectLost, StreamBroken), 502),
     **dict.fromkeys((ModelNotReady, Overloaded, ShuttingDown, ConnectionFailed), 503),
 }
 """The status of each error that a gateway answers with."""

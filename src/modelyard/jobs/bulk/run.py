@@ -237,7 +237,9 @@ class Run:
         except (RequestError, BookAway, PlaceAway):
             raise
         except FileNotFoundError as error:
-            raise InvalidInput("the input is no longer there") from error
+            raise InvalidInput(
+                f"the input is not there, or no longer: {self._order.input}"
+            ) from error
         except OSError as error:
             raise PlaceAway(f"a file of the run: {error.strerror or error}") from error
 
