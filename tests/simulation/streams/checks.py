@@ -95,6 +95,8 @@ class StreamChecks:
             allowed = {"stream_broken"}
         if ask.act == "hang":
             allowed.add("stream_broken")
+        if any(a.ask.act == "hang" and a.ask.model == ask.model for a in world.ledger.asked):
+            allowed.add("deadline_exceeded")  # the runner of both gives no more pieces
         since = asked.first_piece_at
         if any(
             since - 1.0 <= death.at <= asked.answered_at and death.life.endswith(f":{model.name}")
