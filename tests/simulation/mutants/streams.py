@@ -65,7 +65,7 @@ STREAMS: tuple[Mutant, ...] = (
         f"{DEPARTURES}._remember",
         "self._left[mark] = now",
         "self._left[b''] = now",
-        seed=47,
+        seed=63,
     ),
     one(
         "a model is not told that its reader has left",
