@@ -33,6 +33,12 @@ def broker(
         yield broker
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Servers keep what they know in a folder of the tests: a user's may be of another release."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs more of a broker than an address, if that is all we have."""
     if URL_VARIABLE not in os.environ:
