@@ -31,9 +31,8 @@ words = st.text(st.characters(codec="ascii", exclude_characters="\0"), max_size=
 names = st.text(st.characters(codec="ascii", exclude_characters="\0"), min_size=1, max_size=20)
 tags = st.integers(1, 2**63 - 1)
 bodies = st.binary(max_size=60)
-properties = st.builds(
-    Properties, names | st.none(), names | st.none(), st.none(), st.none(), names, st.none()
-)
+maybe = names | st.none()
+properties = st.builds(Properties, maybe, maybe, st.none(), st.none(), names, st.none(), maybe)
 
 
 def method(said: Frame) -> bytes:
