@@ -24,6 +24,7 @@ queue as a ``Failure`` and becomes an exception of the same class on the other s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
@@ -32,6 +33,7 @@ import msgspec
 
 LONGEST_TEXT = 2000
 """Characters. An error may quote its input, which can be megabytes."""
+_SERVERS_LOG = "the server's log for this request id"
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -65,6 +67,18 @@ class RequestError(Exception):
     def to_failure(self) -> Failure:
         """Return the serialisable form."""
         return Failure(self.code, self.detail, self.where, self.retry_after_s)
+
+
+def as_request_error(
+    error: Exception, log: logging.Logger, request_id: str, *, see: str = _SERVERS_LOG
+) -> RequestError:
+    """Return what is told of an exception. One that is no RequestError is a bug, which is logged:
+    it has to fail this request, and no other. ``see``: where it is logged.
+    """
+    if isinstance(error, RequestError):
+        return error.with_traceback(None)  # the traceback would keep the body alive
+    log.error("unexpected_error", exc_info=error, extra={"id": request_id})
+    return RequestError(f"internal error; see {see}")
 
 
 def _cut(text: str) -> str:

@@ -17,7 +17,7 @@ from modelyard.core.batch import Priority
 from modelyard.core.call import Call
 from modelyard.core.clock import Clock
 from modelyard.core.deadline import choose_timeout
-from modelyard.core.errors import DeadlineExceeded, Overloaded, RequestError, Unavailable
+from modelyard.core.errors import DeadlineExceeded, Overloaded, Unavailable, as_request_error
 from modelyard.core.fingerprint import NOBODY
 from modelyard.core.messages import Form, Request
 from modelyard.core.routes import UNKNOWN, Who
@@ -309,8 +309,5 @@ class Dispatch:
 
 
 def _fail(call: Call, error: Exception) -> None:
-    """Settle a call that cannot be sent. Any other exception than a RequestError is a bug."""
-    if not isinstance(error, RequestError):
-        log.error("unexpected_error", exc_info=error, extra={"id": call.request.id})
-        error = RequestError("internal error; see the server's log for this request id")
-    call.settle(error.with_traceback(None))  # the traceback would keep the body alive
+    """Settle a call that cannot be sent."""
+    call.settle(as_request_error(error, log, call.request.id))

@@ -6,6 +6,7 @@ See ``jobs/bulk/run.py``, which reads them, and keeps what is answered.
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from modelyard.core.errors import (
     Malformed,
     RequestError,
     Unavailable,
+    as_request_error,
 )
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.door import Door, Heard, Told
@@ -36,14 +38,15 @@ from modelyard.jobs.bulk.asking import (
     Answered,
     Output,
     PieceSender,
-    as_error,
     start_alone,
 )
 from modelyard.jobs.bulk.chunks import Lines
 from modelyard.jobs.bulk.order import Order, RowFailure
 from modelyard.jobs.bulk.pieces import Piece
 from modelyard.jobs.bulk.room import Room
-from modelyard.jobs.job import Leased
+from modelyard.jobs.job import WHERE_LOGGED, Leased
+
+log = logging.getLogger(__name__)
 
 ENDPOINTS = (*(path.decode() for path in KINDS), EMBEDDINGS.decode())
 
@@ -161,7 +164,7 @@ class LineAsker(PieceSender):
                 _, body = self._door.answer(call.entry.target, outcome, heard.ask.echo, told=told)
                 outcome = _line(heard.custom_id, request_id, 200, body)
             except Exception as error:
-                outcome = as_error(error, self._job)
+                outcome = as_request_error(error, log, self._job.uid, see=WHERE_LOGGED)
         if not answer.done():
             answer.set_result((outcome, model_s))
 

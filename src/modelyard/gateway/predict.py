@@ -16,7 +16,7 @@ import msgspec
 from modelyard.access.gate import Gate
 from modelyard.access.proxies import Proxies
 from modelyard.core.clock import Clock
-from modelyard.core.errors import GivenUp, RequestError
+from modelyard.core.errors import GivenUp, RequestError, as_request_error
 from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
@@ -294,11 +294,9 @@ class PredictEndpoint:
 
     def _fail(self, asked: Asked, error: Exception, target: Target | None = None) -> RequestError:
         """Answer a request that failed on its way to dispatch, or back; returns the error sent."""
-        if not isinstance(error, RequestError):  # a bug: answer with a problem document
-            log.error("unexpected_error", exc_info=error, extra={"id": asked.request_id})
-            error = RequestError("internal error; see the server's log for this request id")
-        self._answer_problem(asked, error.with_traceback(None), target)
-        return error
+        told = as_request_error(error, log, asked.request_id)
+        self._answer_problem(asked, told, target)
+        return told
 
     def _answer_problem(
         self, asked: Asked, error: RequestError, target: Target | None, call: Answered = None

@@ -18,7 +18,7 @@ from modelyard.access.keyring import Principal
 from modelyard.core.batch import Priority
 from modelyard.core.call import Outcome
 from modelyard.core.clock import Clock, WallClock
-from modelyard.core.errors import GivenUp, InvalidInput, RequestError, TooLarge
+from modelyard.core.errors import GivenUp, InvalidInput, RequestError, TooLarge, as_request_error
 from modelyard.core.objects import why_no_errand
 from modelyard.core.spans import parent_of
 from modelyard.dispatch.dispatch import Ask, Dispatch
@@ -230,14 +230,11 @@ class Submitting:
             found = await objects.put(job.uid, input_)
             asked = await asyncio.to_thread(digest)
             self._intake.add(msgspec.structs.replace(job, object=found, digest=asked), then)
-        except RequestError as error:
-            then(error.with_traceback(None))
         except asyncio.CancelledError:
             then(GivenUp("the client has left"))
             raise
         except Exception as error:
-            log.error("unexpected_error", exc_info=error, extra={"id": job.uid})
-            then(RequestError("internal error; see the server's log for this request id"))
+            then(as_request_error(error, log, job.uid))
 
     def _make(self, plan: Plan, ask: Ask, submitter: Submitter, input_: bytes) -> NewJob:
         order, now = plan.order, self._wall_clock()

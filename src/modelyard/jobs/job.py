@@ -16,6 +16,7 @@ JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "exp
 OPEN: frozenset[JobState] = frozenset(("queued", "running"))
 """The states that a job leaves again by itself."""
 
+WHERE_LOGGED = "the server's log for the job"
 HIGHEST = 100
 """Of priorities; the lowest is as far below 0."""
 

@@ -14,7 +14,7 @@ from random import Random
 
 from modelyard.core.call import Outcome
 from modelyard.core.clock import WallClock
-from modelyard.core.errors import Cancelled, GivenUp, RequestError
+from modelyard.core.errors import Cancelled, GivenUp, as_request_error
 from modelyard.core.messages import Progress
 from modelyard.core.objects import ObjectRef
 from modelyard.dispatch.dispatch import ClientCall, Dispatch
@@ -24,7 +24,7 @@ from modelyard.jobs.bulk.runs import Runs
 from modelyard.jobs.finishing import Finishing
 from modelyard.jobs.held import Held
 from modelyard.jobs.interfaces import BookAway, JobMetrics, QueueBook
-from modelyard.jobs.job import Ending, Leased, Progressed
+from modelyard.jobs.job import WHERE_LOGGED, Ending, Leased, Progressed
 from modelyard.jobs.progressing import Progressing
 from modelyard.jobs.starting import Sizes, Starter
 from modelyard.jobs.verdicts import ending_of
@@ -218,11 +218,8 @@ class Pump:
         held.who = self._attempts.begin(job)
         try:
             held.call = self._starter.start(job, held.who, partial(self._on_answered, held))
-        except RequestError as error:
-            self._end(held, error, None)
-        except Exception:  # a bug: it has to fail this job, and no other
-            log.exception("unexpected_error", extra={"id": job.uid})
-            self._end(held, RequestError("internal error; see the server's log for the job"), None)
+        except Exception as error:
+            self._end(held, as_request_error(error, log, job.uid, see=WHERE_LOGGED), None)
 
     # And back.
 

@@ -29,13 +29,14 @@ from modelyard.core.errors import (
     TooLarge,
     Unavailable,
     VersionNotFound,
+    as_request_error,
 )
 from modelyard.core.messages import Form, Request
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.jobs.bulk.order import RowFailure
 from modelyard.jobs.bulk.pieces import Piece
 from modelyard.jobs.bulk.room import Room
-from modelyard.jobs.job import Leased
+from modelyard.jobs.job import WHERE_LOGGED, Leased
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,8 @@ class PieceSender(ABC):
                 call.watch(self._calls.discard)
         except Exception as error:
             self._room.leave()
-            answer.set_result((as_error(error, self._job), 0.0))
+            told = as_request_error(error, log, self._job.uid, see=WHERE_LOGGED)
+            answer.set_result((told, 0.0))
         return answer
 
     def give_up(self) -> None:
@@ -203,16 +205,6 @@ class RowAsker(PieceSender):
             if again is None:
                 return
             error = again
-
-
-def as_error(error: Exception, job: Leased) -> RequestError:
-    """Return why a piece is not answered. What is no RequestError is a bug: it has to fail this
-    piece, and no other.
-    """
-    if isinstance(error, RequestError):
-        return error
-    log.error("unexpected_error", exc_info=error, extra={"id": job.uid})
-    return RequestError("internal error; see the server's log for the job")
 
 
 def start_alone(

@@ -12,7 +12,7 @@ import msgspec
 
 from modelyard.core.call import Outcome
 from modelyard.core.clock import Clock
-from modelyard.core.errors import GivenUp, InvalidInput, RequestError
+from modelyard.core.errors import GivenUp, InvalidInput, RequestError, as_request_error
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.dispatch.entry import Entry
 from modelyard.jobs.bulk.asking import RowAsker
@@ -24,7 +24,7 @@ from modelyard.jobs.bulk.room import Room, Window
 from modelyard.jobs.bulk.run import Asker, Run
 from modelyard.jobs.bulk.sources import FileSource
 from modelyard.jobs.bulk.writing import lines_of
-from modelyard.jobs.job import Leased
+from modelyard.jobs.job import WHERE_LOGGED, Leased
 
 MOST_RUNS = 4
 """At a time in one process. More wait in their queue, for any process."""
@@ -136,13 +136,10 @@ class Runs:
             entry = self._dispatch.catalog.resolve(job.model, job.version)
             version = entry.target.version
             outcome = await self._make(job, order, entry, call).run()
-        except RequestError as error:
-            outcome = error.with_traceback(None)
         except asyncio.CancelledError:
             outcome = GivenUp("the process stops")
-        except Exception:  # a bug: it has to fail this job, and no other
-            log.exception("unexpected_error", extra={"id": job.uid})
-            outcome = RequestError("internal error; see the server's log for the job")
+        except Exception as error:
+            outcome = as_request_error(error, log, job.uid, see=WHERE_LOGGED)
         finally:
             self._calls.discard(call)
         then(outcome, version)
