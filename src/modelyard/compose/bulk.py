@@ -9,15 +9,14 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelyard.access.accounts import Accounts
+from modelyard.compose.objects import place_at, place_beside
 from modelyard.dispatch.dispatch import Dispatch
 from modelyard.jobs.bulk.desk import BulkDesk, Terms
 from modelyard.jobs.bulk.interfaces import BulkBook, Place, Urls
 from modelyard.jobs.bulk.order import Chunk
-from modelyard.jobs.bulk.places import FolderPlace
 from modelyard.jobs.bulk.runs import Runs
 from modelyard.jobs.intake import Intake
 from modelyard.jobs.job import Leased, Uids
@@ -136,17 +135,10 @@ def open_bulk(settings: Settings, engine: Engine) -> OpenBulk | None:
 def _place_of(settings: Settings) -> Place | None:
     """Return where files are: beside the artefacts, or beside SQLite; None if neither is said."""
     url = settings.artefacts_url
-    if "://" in url:
-        if find_spec("fsspec") is None:
-            return None
-        from modelyard.jobs.bulk.remote import RemotePlace
-
-        return RemotePlace(f"{url.rstrip('/')}/bulk")
-    if url:
-        return FolderPlace(Path(url).absolute() / "bulk")
-    if settings.store_url.startswith("sqlite"):
-        return FolderPlace(settings.state / "bulk")
-    return None
+    if "://" in url and find_spec("fsspec") is None:
+        return None
+    beside = place_beside(settings, "bulk", in_state=settings.store_url.startswith("sqlite"))
+    return place_at(beside) if beside else None
 
 
 def _urls_of(settings: Settings) -> Urls | None:

@@ -21,12 +21,18 @@ def job_place_of(settings: Settings, *, is_alone: bool) -> Place | None:
     Raises:
         SettingsError: There is nothing that reaches the URL.
     """
-    url = settings.job_files_url
-    if not url and settings.artefacts_url:
-        url = f"{settings.artefacts_url.rstrip('/')}/jobs"
-    if not url and is_alone and settings.store_url.startswith("sqlite"):
-        url = str(settings.state / "jobs")
+    in_state = is_alone and settings.store_url.startswith("sqlite")
+    url = settings.job_files_url or place_beside(settings, "jobs", in_state=in_state)
     return place_at(url) if url else None
+
+
+def place_beside(settings: Settings, name: str, *, in_state: bool) -> str:
+    """Return where files are that have no place of their own: beside the artefacts, or ``in_state``
+    in the folder for state; empty if neither is said.
+    """
+    if settings.artefacts_url:
+        return f"{settings.artefacts_url.rstrip('/')}/{name}"
+    return str(settings.state / name) if in_state else ""
 
 
 def place_at(url: str) -> Place:

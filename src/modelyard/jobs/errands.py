@@ -20,16 +20,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
 
+import msgspec
+
 from modelyard.core.call import Call, ErrandMixin
-from modelyard.core.errors import ObjectLost, RequestError, Unavailable
+from modelyard.core.errors import ObjectLost, RequestError, Unavailable, as_request_error
 from modelyard.core.objects import Errand, ObjectRef
 from modelyard.core.v2 import unpack
 from modelyard.jobs.bulk.interfaces import Place, PlaceAway
+from modelyard.jobs.objects import PIECE_BYTES, write_object
 
 AT_ONCE = 4
 """Inputs that are fetched and not answered, of all models of a process; others wait."""
 
-PIECE_BYTES = 1 << 20
 PAUSES_S = (0.5, 2.0)  # between tries to put a result away, which it took long to make
 _BINARY = b'"binary_data_size":'
 
@@ -131,15 +133,8 @@ class Errands:
                 json_bytes = sum(map(len, pieces))
                 media_type = "application/octet-stream"
                 pieces.append(tensors)
-        digest = sha256()
-        with self._place.writing(errand.output) as stream:
-            for piece in pieces:
-                for at in range(0, len(piece), PIECE_BYTES):
-                    some = piece[at : at + PIECE_BYTES]
-                    digest.update(some)
-                    stream.write(some)
-        size = sum(map(len, pieces))
-        return ObjectRef(errand.output, size, digest.hexdigest(), media_type, json_bytes)
+        written = write_object(self._place, errand.output, pieces)
+        return msgspec.structs.replace(written, media_type=media_type, json_bytes=json_bytes)
 
 
 def _on_fetched(
@@ -152,7 +147,7 @@ def _on_fetched(
     try:
         call.take_input(getting.result())
     except Exception as error:
-        call.settle(_as_request_error(call, error))
+        call.settle(_told(call, error))
         return
     then(call)
 
@@ -161,11 +156,9 @@ def _on_put(call: ErrandMixin, putting: asyncio.Future[ObjectRef]) -> None:
     try:
         call.settle(putting.result())
     except Exception as error:
-        call.settle(_as_request_error(call, error))
+        call.settle(_told(call, error))
 
 
-def _as_request_error(call: Call, error: Exception) -> RequestError:
-    if isinstance(error, RequestError):
-        return error.with_traceback(None)
-    log.error("unexpected_error", exc_info=error, extra={"id": call.request.id})
-    return RequestError("internal error; see the log of the model's worker for this request id")
+def _told(call: Call, error: Exception) -> RequestError:
+    see = "the log of the model's worker for this request id"
+    return as_request_error(error, log, call.request.id, see=see)

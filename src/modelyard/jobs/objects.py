@@ -66,7 +66,7 @@ class Objects:
         Raises:
             Unavailable: The place is away.
         """
-        return await self._ask(partial(self._put, f"{uid}/input", content))
+        return await self._ask(partial(write_object, self._place, f"{uid}/input", [content]))
 
     async def link(self, found: ObjectRef) -> str | None:
         """Return a URL by which a result can be fetched for a while; None if there are none.
@@ -119,15 +119,6 @@ class Objects:
                 if name not in known:
                     self._place.remove(name)
 
-    def _put(self, name: str, content: memoryview) -> ObjectRef:
-        digest = sha256()
-        with self._place.writing(name) as stream:
-            for at in range(0, len(content), PIECE_BYTES):
-                piece = content[at : at + PIECE_BYTES]
-                digest.update(piece)
-                stream.write(piece)
-        return ObjectRef(name, len(content), digest.hexdigest())
-
     def _remove(self, uid: str) -> None:
         try:
             self._place.remove(uid)
@@ -149,6 +140,22 @@ class Objects:
             raise Unavailable(
                 f"the object store of jobs is away: {error}", retry_after_s=RETRY_AFTER_S
             ) from error
+
+
+def write_object(place: Place, name: str, pieces: Sequence[bytes | memoryview]) -> ObjectRef:
+    """Write an object, and return what it is then.
+
+    Raises:
+        PlaceAway: The place is away.
+    """
+    digest = sha256()
+    with place.writing(name) as stream:
+        for piece in pieces:
+            for at in range(0, len(piece), PIECE_BYTES):
+                some = piece[at : at + PIECE_BYTES]
+                digest.update(some)
+                stream.write(some)
+    return ObjectRef(name, sum(map(len, pieces)), digest.hexdigest())
 
 
 def _made_ms(name: str) -> int:
