@@ -246,7 +246,7 @@ def open_jobs(settings: Settings, *, is_alone: bool) -> OpenJobs | None:
         return None
     writers = 1 if engine.dialect.name == "sqlite" else _WRITERS
     deliveries = DeliveryStore(engine, wall_clock=time.time)
-    book, place, objects = Jobs(engine, wall_clock=time.time), None, None
+    book, objects = Jobs(engine, wall_clock=time.time), None
     if (place := job_place_of(settings, is_alone=is_alone)) is not None:
         above_bytes, link_s = settings.job_inline_bytes, settings.job_link_s
         objects = Objects(place, book, above_bytes=above_bytes, link_s=link_s, wall_clock=time.time)

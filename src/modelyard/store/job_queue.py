@@ -25,7 +25,7 @@ from modelyard.store.job_rows import (
     packed,
 )
 from modelyard.store.job_turns import jobs_in_turn, owners_in_turn
-from modelyard.store.jobs import JobStore, OnObjectsGone
+from modelyard.store.jobs import JobStore
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS, JOBS
 
 MOST_ATTEMPTS = 1000
@@ -51,17 +51,10 @@ _MODELS = sa.text(
 class JobQueue(JobStore):
     """The whole book of jobs: also those that are to run; see ``QueueBook``."""
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        *,
-        wall_clock: WallClock,
-        on_objects_gone: OnObjectsGone = lambda _: None,
-    ) -> None:
-        super().__init__(engine, wall_clock=wall_clock, on_objects_gone=on_objects_gone)
-        self._turns: dict[
-            tuple[str, bool], str
-        ] = {}  # by model and kind, who had the last turn here
+    def __init__(self, engine: sa.Engine, *, wall_clock: WallClock) -> None:
+        super().__init__(engine, wall_clock=wall_clock)
+        # By model and kind, who had the last turn here.
+        self._turns: dict[tuple[str, bool], str] = {}
 
     def lease(
         self, wanted: Mapping[str, int], *, holder: str, until: float, is_bulk: bool = False

@@ -37,17 +37,13 @@ class JobStore:
     Args:
         engine: Of the database, whose schema is up to date.
         wall_clock: Unix time, in seconds.
+
+    Attributes:
         on_objects_gone: Called with the uids of jobs that are forgotten and had objects.
     """
 
-    def __init__(
-        self,
-        engine: sa.Engine,
-        *,
-        wall_clock: WallClock,
-        on_objects_gone: OnObjectsGone = lambda _: None,
-    ) -> None:
-        self.on_objects_gone = on_objects_gone
+    def __init__(self, engine: sa.Engine, *, wall_clock: WallClock) -> None:
+        self.on_objects_gone: OnObjectsGone = lambda _: None
         self.engine = engine
         self.wall_clock = wall_clock
 
