@@ -16,7 +16,7 @@ from modelyard.store.schema import open_engine
 from modelyard.store.tables import JOBS
 from tests.e2e.conftest import TRICK
 from tests.support.identities import write_identities
-from tests.support.jobs import Store
+from tests.support.jobs import Store, ended
 from tests.support.server import Server, wait_until
 
 ASYNC = {"prefer": "respond-async"}
@@ -49,20 +49,9 @@ def submit(server: Server, nonce: int = 1, headers: Any = None, **trick: Any) ->
     return str(location)
 
 
-def ended(server: Server, job: str) -> dict[str, Any]:
-    """Wait for a job's end, and give it."""
-
-    def look() -> Any:
-        found = server.http.get(job, params={"wait": 10}).json()
-        return found if found["finished"] else None
-
-    found: dict[str, Any] = wait_until(look, what=f"the end of {job}")
-    return found
-
-
 def test_a_job_is_accepted_run_and_fetched(server: Server) -> None:
     job = submit(server, 7)
-    found = ended(server, job)
+    found = ended(server.http, job)
     assert (found["state"], found["attempts"], found["failures"]) == ("succeeded", 1, 0)
     assert (found["model_name"], found["model_version"]) == ("trick_model", "1")
     assert found["created"] <= found["started"] <= found["finished"]
@@ -92,7 +81,7 @@ def test_the_result_has_the_form_and_protocol_of_the_request(server: Server) -> 
     for answer in (packed, v1, v2):
         assert answer.status_code == 202, answer.text
         job = answer.headers["location"]
-        ended(server, job)
+        ended(server.http, job)
         results.append(server.http.get(f"{job}/result"))
     assert results[0].headers["content-type"] == MSGPACK
     assert msgspec.msgpack.decode(results[0].content)["prediction"] == [7]
@@ -110,7 +99,7 @@ def test_an_answer_in_pieces_is_for_who_waits_for_it(server: Server) -> None:
     assert both.status_code == plain.status_code != 202
     named = server.http.put("/jobs/pieces", json=body_of(2), headers=headers)
     assert named.status_code == 202
-    ended(server, "/jobs/pieces")
+    ended(server.http, "/jobs/pieces")
     assert server.http.get("/jobs/pieces/result").json()["prediction"] == [7]
 
 
@@ -124,7 +113,7 @@ def test_a_name_of_ones_own_is_taken_once(server: Server) -> None:
     assert "preference-applied" not in first.headers
     other = put(2)
     assert (other.status_code, other.json()["code"]) == (409, "conflict")
-    assert ended(server, "/jobs/order-17.a")["attempts"] == 1
+    assert ended(server.http, "/jobs/order-17.a")["attempts"] == 1
     assert put(1).text == first.text
     assert server.http.put("/jobs/no%20name", json=body_of()).status_code == 400
     assert server.http.put("/jobs/x", content=b"x").status_code == 415
@@ -146,13 +135,13 @@ def test_an_idempotency_key_makes_one_job(server: Server) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "invalid_input")
     assert post(2, "8e03-2").status_code == 202
     assert post(1, "a" * 256).status_code == 400
-    ended(server, accepted[0].headers["location"])
+    ended(server.http, accepted[0].headers["location"])
     assert post(1).text == accepted[0].text
 
 
 def test_what_the_model_refuses_fails_at_once_and_says_why(server: Server) -> None:
     job = submit(server, headers={"job-max-attempts": "9"}, act="nonsense")
-    found = ended(server, job)
+    found = ended(server.http, job)
     assert (found["state"], found["attempts"]) == ("failed", 1)
     assert found["error"]["code"] == "invalid_input"
     assert found["error"]["where"] == "$.input_data[0].act"
@@ -164,14 +153,14 @@ def test_what_the_model_refuses_fails_at_once_and_says_why(server: Server) -> No
 
 def test_what_fails_is_tried_again_and_then_is_a_dead_letter(server: Server) -> None:
     job = submit(server, act="raise")
-    found = ended(server, job)
+    found = ended(server.http, job)
     assert (found["state"], found["attempts"], found["failures"]) == ("failed", 2, 2)
     assert server.http.get(f"{job}/result").json()["code"] == "model_failed"
     dead = server.http.get("/jobs", params={"state": "failed", "model": "trick_model"}).json()
     assert found["id"] in [one["id"] for one in dead["jobs"]]
     again = server.http.post(f"{job}/retry")
     assert (again.status_code, again.json()["state"]) == (200, "queued")
-    found = ended(server, job)
+    found = ended(server.http, job)
     assert (found["attempts"], found["failures"]) == (4, 2)
     assert server.http.delete(job).status_code == 204
     assert server.http.get(job).status_code == 404
@@ -185,7 +174,7 @@ def test_a_job_waits_until_it_may_and_no_longer_than_it_may(server: Server) -> N
     not_yet = server.http.get(f"{later}/result")
     assert (not_yet.status_code, not_yet.headers["retry-after"]) == (409, "1")
     late = submit(server, headers={"job-delay": "0.2", "job-expires": "0.3"}, act="answer")
-    assert ended(server, late)["state"] in ("expired", "succeeded")
+    assert ended(server.http, late)["state"] in ("expired", "succeeded")
     assert server.http.post(f"{later}/cancel").json()["state"] == "cancelled"
     assert server.http.post(f"{later}/cancel").status_code == 409
     assert server.http.get(f"{later}/result").json()["code"] == "conflict"
@@ -297,7 +286,7 @@ def test_jobs_go_on_where_a_server_was_killed(tmp_path: Path) -> None:
     Path(f"{diary}.go").touch()
     with Server(TRICK, settings=settings) as second:
         for nonce, job in enumerate([running, *queued], start=1):
-            assert ended(second, job)["state"] == "succeeded"
+            assert ended(second.http, job)["state"] == "succeeded"
             assert second.http.get(f"{job}/result").json()["prediction"] == [nonce * 3 + 1]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import msgspec
@@ -22,6 +22,7 @@ from modelyard.store.schema import open_engine
 from modelyard.store.tables import JOB_INPUTS, JOB_RESULTS
 from tests.support.broker import Broker
 from tests.support.identities import write_identities
+from tests.support.jobs import ended
 from tests.support.keys import Keys
 from tests.support.postgres import Postgres
 from tests.support.s3 import S3
@@ -127,24 +128,15 @@ def submit(yard: Yard, content: bytes, **headers: str) -> httpx.Response:
     return yard.http.post("/models/echo/predict", content=content, headers=given)
 
 
-def ended(yard: Yard, job: str) -> dict[str, Any]:
-    def look() -> Any:
-        found = yard.http.get(job, params={"wait": 10}).json()
-        return found if found["finished"] else None
-
-    found: dict[str, Any] = wait_until(look, what=f"the end of {job}")
-    return found
-
-
 def test_a_large_input_and_a_large_result_go_by_name(yard: Yard) -> None:
     content = bytes(range(256)) * (12 * MB // 256)  # neither a body nor a message has so much
     job = submit(yard, content)
     assert job.status_code == 202, job.text
-    assert ended(yard, job.headers["location"])["state"] == "succeeded"
+    assert ended(yard.http, job.headers["location"])["state"] == "succeeded"
     result = yard.http.get(f"{job.headers['location']}/result")
     assert result.json()["prediction"] == [hashlib.sha256(content).hexdigest()]
     grown = submit(yard, b"grow 10000000").headers["location"]
-    assert ended(yard, grown)["state"] == "succeeded"
+    assert ended(yard.http, grown)["state"] == "succeeded"
     result = yard.http.get(f"{grown}/result")
     if yard.s3 is not None:
         assert (result.status_code, result.headers["cache-control"]) == (307, "no-store")
@@ -176,7 +168,7 @@ def test_every_protocol_gets_a_large_result_in_its_form(yard: Yard) -> None:
     def run(path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
         job = yard.http.post(path, content=content, headers={**async_, **headers})
         assert job.status_code == 202, job.text
-        assert ended(yard, job.headers["location"])["state"] == "succeeded"
+        assert ended(yard.http, job.headers["location"])["state"] == "succeeded"
         result = yard.http.get(f"{job.headers['location']}/result")
         if result.status_code == 307:
             result = httpx.get(result.headers["location"])
@@ -220,7 +212,7 @@ def test_an_input_that_is_gone_or_damaged_fails_its_job(yard: Yard, damage: byte
     (input_,) = (path for path in yard.objects() if path not in before)
     sent = input_.read_bytes() if yard.s3 is None else yard.s3.get(str(input_))
     yard.replace(input_, damage)
-    found = ended(yard, job)
+    found = ended(yard.http, job)
     assert (found["state"], found["failures"], found["error"]["code"]) == (
         "failed",
         1,
@@ -231,14 +223,14 @@ def test_an_input_that_is_gone_or_damaged_fails_its_job(yard: Yard, damage: byte
     assert ("damaged" if damage else "not in the object store") in result.json()["detail"]
     yard.replace(input_, sent)
     assert yard.http.post(f"{job}/retry").json()["state"] == "queued"
-    found = ended(yard, job)
+    found = ended(yard.http, job)
     assert found["state"] == "succeeded", found
 
 
 def test_a_result_that_is_gone_is_told_of(yard: Yard) -> None:
     before = yard.objects()
     job = submit(yard, b"grow 200000").headers["location"]
-    assert ended(yard, job)["state"] == "succeeded"
+    assert ended(yard.http, job)["state"] == "succeeded"
     (result,) = (path for path in yard.objects() if path not in before)
     yard.replace(result, None)
     answer = yard.http.get(f"{job}/result")
@@ -258,7 +250,7 @@ def test_limits_are_those_of_jobs(yard: Yard) -> None:
     assert submit(yard, content, prefer="").status_code == 413
     assert submit(yard, b"x" * (100 * MB + 1)).status_code == 413
     job = submit(yard, b"grow 100000001").headers["location"]
-    found = ended(yard, job)
+    found = ended(yard.http, job)
     assert found["error"]["code"] == "model_failed"
     assert "over the limit of 100000000" in found["error"]["detail"]
     named = {"idempotency-key": "large"}
@@ -266,7 +258,7 @@ def test_limits_are_those_of_jobs(yard: Yard) -> None:
     assert (kept.status_code, again.text) == (202, kept.text)
     other = submit(yard, content[1:], **named)
     assert (other.status_code, other.json()["code"]) == (422, "invalid_input")
-    assert ended(yard, kept.headers["location"])["state"] == "succeeded"
+    assert ended(yard.http, kept.headers["location"])["state"] == "succeeded"
 
 
 @pytest.mark.parametrize("yard", ["cluster"], indirect=True)
@@ -283,7 +275,7 @@ def test_bulk_runs_read_and_write_where_they_may(yard: Yard) -> None:
 
     made = make("s3://models/in/rows.csv", "s3://models/out/deep/predictions.csv")
     assert made.status_code == 202, made.text
-    found = ended(yard, f"/jobs/{made.json()['id']}")
+    found = ended(yard.http, f"/jobs/{made.json()['id']}")
     assert found["state"] == "succeeded", found
     lines = s3.get("out/deep/predictions.csv").decode().splitlines()
     assert len(lines) == 501
@@ -304,7 +296,7 @@ def test_bulk_runs_read_and_write_where_they_may(yard: Yard) -> None:
     for target in ("s3://models/in/predictions.csv", "s3://models/outside.csv", "/tmp/x.csv"):
         assert make("s3://models/in/rows.csv", target).status_code == 422, target
     gone = make("s3://models/in/none.csv").json()["id"]
-    found = ended(yard, f"/jobs/{gone}")
+    found = ended(yard.http, f"/jobs/{gone}")
     assert (found["state"], found["attempts"]) == ("failed", 1)
     assert "none.csv" in found["error"]["detail"]
 
@@ -312,7 +304,7 @@ def test_bulk_runs_read_and_write_where_they_may(yard: Yard) -> None:
 def test_a_store_that_is_away_refuses_what_is_large_and_nothing_else(yard: Yard) -> None:
     """The last one: the store does not come back."""
     result = submit(yard, b"grow 200000").headers["location"]
-    assert ended(yard, result)["state"] == "succeeded"
+    assert ended(yard.http, result)["state"] == "succeeded"
     if yard.s3 is not None:
         yard.s3.stop()
     else:
@@ -323,4 +315,4 @@ def test_a_store_that_is_away_refuses_what_is_large_and_nothing_else(yard: Yard)
     assert int(refused.headers["retry-after"]) > 0
     assert yard.http.get(f"{result}/result").status_code == 503
     small = submit(yard, b"small").headers["location"]
-    assert ended(yard, small)["state"] == "succeeded"
+    assert ended(yard.http, small)["state"] == "succeeded"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from tests.support.server import MODELYARD
+import httpx
+
+from tests.support.server import MODELYARD, wait_until
 
 
 class Store:
@@ -22,3 +25,14 @@ class Store:
             check=True,
             capture_output=True,
         )
+
+
+def ended(http: httpx.Client, job: str) -> dict[str, Any]:
+    """Wait for the end of the job at a path, and give it."""
+
+    def look() -> Any:
+        found = http.get(job, params={"wait": 10}).json()
+        return found if found["finished"] else None
+
+    found: dict[str, Any] = wait_until(look, what=f"the end of {job}")
+    return found
