@@ -268,3 +268,9 @@ def test_the_documentation_has_an_example_for_each_model_that_works(server: Serv
             name = label.partition(".")[0]
             answer = server.http.post(path.replace("{name}", name), json=example["value"])
             assert key in answer.json(), (label, answer.text)
+    operation = document["paths"]["/v2/models/{name}/infer"]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["examples"]["sums.1"]["value"]
+    asked = {**example, "parameters": {"binary_data_output": True}}
+    answer = server.http.post("/v2/models/sums/versions/1/infer", json=asked)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-type"] in operation["responses"]["200"]["content"]

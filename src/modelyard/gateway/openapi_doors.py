@@ -119,6 +119,15 @@ _SCHEMAS: dict[str, Any] = {
 }
 
 
+_BINARY = {
+    "schema": {
+        "type": "string",
+        "format": "binary",
+        "description": "The JSON, and binary tensors behind it",
+    }
+}
+
+
 def add_doors(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     """Return ``document`` with the operations, for the models in ``catalog``."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -143,6 +152,8 @@ def add_doors(document: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
                 **_body_and_answer("Inference", {} if suffix else infer),
             }
         }
+        inferred = paths[f"/v2/models/{{name}}{suffix}/infer"]["post"]["responses"]["200"]
+        inferred["content"]["application/octet-stream"] = _BINARY
         for verb, what in (("generate", "Generate"), ("generate_stream", "Generate in pieces")):
             paths[f"/v2/models/{{name}}{suffix}/{verb}"] = {
                 "post": {
