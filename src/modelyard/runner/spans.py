@@ -8,25 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from random import SystemRandom
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Link, NonRecordingSpan, Span
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from modelyard.core.messages import Origin
-from modelyard.core.spans import Context, parent_of
+from modelyard.core.spans import Context, Ids, Span, Value, parent_of
 from modelyard.runner.run import Predictor
-from modelyard.tracing.exporting import SCOPE, Where, context_of, make_processor, make_resource
+from modelyard.tracing.exporting import CLOSING_S, SCOPE, Exporter, Where, line_of, resource_of
 
-_Times = tuple[int, int]
-"""From when until when, in nanoseconds of Unix time."""
+_SERVICE = "modelyard-runner"
+_EVERY_MS = 500.0
 
-_predicted: ContextVar[list[_Times] | None] = ContextVar("predicted", default=None)
-"""The calls of the model in the running batch, if it is traced."""
+
+class _Running:
+    """A batch that runs and is traced."""
+
+    def __init__(self, run: Context) -> None:
+        self.run = run
+        self.predicted: list[tuple[float, float]] = []  # calls of the model: from when until when
+
+
+_running: ContextVar[_Running | None] = ContextVar("running", default=None)
 
 
 class RunnerSpans:
@@ -40,9 +53,14 @@ class RunnerSpans:
 
     def __init__(self, where: Where, url: str, *, name: str, version: str) -> None:
         told = {"modelyard.model": name, "modelyard.version": version}
-        self._provider = TracerProvider(resource=make_resource("modelyard-runner", told))
-        self._provider.add_span_processor(make_processor(where, url))
-        trace.set_tracer_provider(self._provider)  # for spans of the model's own
+        self._exporter = Exporter(where, url, service=_SERVICE, attributes=told)
+        self._record, self._ids = self._exporter.record, Ids(SystemRandom())
+        # For the span that is current while the model runs, and for those that the model makes.
+        self._provider = TracerProvider(resource=resource_of(_SERVICE, told))
+        self._provider.add_span_processor(
+            BatchSpanProcessor(_make_exporter(where, url), schedule_delay_millis=_EVERY_MS)
+        )
+        trace.set_tracer_provider(self._provider)
         self._tracer = self._provider.get_tracer(SCOPE)
 
     def of(self, model: Predictor) -> Predictor:
@@ -59,51 +77,92 @@ class RunnerSpans:
             yield
             return
         first, *others = parents
-        began, predicted = time.time_ns(), list[_Times]()
-        token = _predicted.set(predicted)
-        run = self._start("run", first, others, began)
+        running = _Running(Context(first.trace_id, self._ids.span()))
+        began, error = time.time(), ""
+        token = _running.set(running)
         try:
-            with trace.use_span(run, end_on_exit=True):
-                yield
+            yield
+        except BaseException as raised:
+            error = f"{type(raised).__name__}: {raised}"
+            raise
         finally:
-            _predicted.reset(token)
-        ended = time.time_ns()
+            _running.reset(token)
+            ended, links = time.time(), tuple(others)
+            parent_id = first.span_id
+            self._record(
+                Span("run", running.run, parent_id, began, ended, links=links, error=error)
+            )
         for other in others:
-            self._repeat(other, first, (began, ended), predicted)
+            self._repeat(other, first, (began, ended), running.predicted)
 
     @contextlib.contextmanager
     def predict(self, count: int) -> Iterator[None]:
         """Record a call of the model, if one of its requests is traced."""
-        predicted = _predicted.get()
-        if predicted is None:
+        running = _running.get()
+        if running is None:
             yield
             return
-        began = time.time_ns()
-        told = {"modelyard.batch.instances": count}
+        told: dict[str, Value] = {"modelyard.batch.instances": count}
+        within = trace.set_span_in_context(NonRecordingSpan(_context_of(running.run)))
+        began = time.time()
         try:
-            with self._tracer.start_as_current_span("predict", attributes=told, start_time=began):
+            with self._tracer.start_as_current_span("predict", within, attributes=told):
                 yield
         finally:
-            predicted.append((began, time.time_ns()))
+            running.predicted.append((began, time.time()))
 
     def close(self) -> None:
         """Send what waits."""
-        self._provider.shutdown()
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        self._exporter.close()
+        closing.join(CLOSING_S)  # longer only if the collector is away
 
     def _repeat(
-        self, parent: Context, first: Context, ran: _Times, predicted: Sequence[_Times]
+        self,
+        parent: Context,
+        first: Context,
+        ran: tuple[float, float],
+        predicted: Sequence[tuple[float, float]],
     ) -> None:
         """Record the same for another request of the batch."""
-        run = self._start("run", parent, [first], ran[0])
-        within = trace.set_span_in_context(run)
+        run = Context(parent.trace_id, self._ids.span())
         for began, ended in predicted:
-            self._tracer.start_span("predict", within, start_time=began).end(ended)
-        run.end(ran[1])
+            own = Context(parent.trace_id, self._ids.span())
+            self._record(Span("predict", own, run.span_id, began, ended))
+        self._record(Span("run", run, parent.span_id, *ran, links=(first,)))
 
-    def _start(self, name: str, parent: Context, others: Sequence[Context], began: int) -> Span:
-        within = trace.set_span_in_context(NonRecordingSpan(context_of(parent)))
-        links = [Link(context_of(other)) for other in others]
-        return self._tracer.start_span(name, within, links=links, start_time=began)
+
+def _context_of(context: Context) -> SpanContext:
+    return SpanContext(
+        int(context.trace_id, 16),
+        int(context.span_id, 16),
+        is_remote=False,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+    )
+
+
+def _ours(span: ReadableSpan) -> Span:
+    own, parent = span.get_span_context(), span.parent
+    assert own is not None
+    return Span(
+        span.name,
+        Context(f"{own.trace_id:032x}", f"{own.span_id:016x}"),
+        "" if parent is None else f"{parent.span_id:016x}",
+        (span.start_time or 0) / 1e9,
+        (span.end_time or 0) / 1e9,
+        error="" if span.status.is_ok else span.status.description or "error",
+    )
+
+
+def _make_exporter(where: Where, url: str) -> SpanExporter:
+    if where == "console":
+        return ConsoleSpanExporter(out=sys.stderr, formatter=lambda span: line_of(_ours(span)))
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    # A collector that is away is said once, and by the exporter of our own spans.
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    return OTLPSpanExporter(endpoint=f"{url.rstrip('/')}/v1/traces" if url else None)
 
 
 class _Traced:
