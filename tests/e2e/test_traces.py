@@ -276,6 +276,35 @@ def test_a_collector_that_is_away_costs_no_request(tmp_path: Path) -> None:
             assert "Traceback" not in server.output
 
 
+def test_spans_are_sent_as_opentelemetrys_variables_say_and_again_after_a_refusal(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "speaking", SPEAKING)
+    trace_id = secrets.token_hex(16)
+    with Collector(refusals=3) as collector:
+        settings = {
+            "MODELYARD_TRACES": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"{collector.url}/",
+            "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Basic%20abc,x-scope=mine",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip",
+        }
+        with Server(tmp_path, settings=settings) as server:
+            wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+            assert server.predict("speaking", [-13], headers=headers(trace_id)).status_code == 502
+            names = ("predict!", "wait", "batch", "run", "predict", "tokenize")
+            spans = collector.wait_for(trace_id, *names)
+            assert server.output.count("takes no spans: status 503") <= 2  # gateway and runner
+        assert spans["predict!"].error == "model_failed"
+        assert spans["predict"].error == "ValueError: unlucky"
+        assert (spans["predict!"].service, spans["run"].service) == (
+            "modelyard",
+            "modelyard-runner",
+        )
+        for told in collector.headers:
+            assert (told["authorization"], told["x-scope"]) == ("Basic abc", "mine")
+            assert told["content-encoding"] == "gzip"
+
+
 def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "speaking", SPEAKING)
     for name, value in (("TRACES", "jaeger"), ("TRACES_RATE", "2"), ("TRACES_URL", "collector")):

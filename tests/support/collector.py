@@ -29,11 +29,15 @@ class Seen(NamedTuple):
 
 
 class Collector:
-    """Listens as long as the ``with`` block."""
+    """Listens as long as the ``with`` block. It refuses the first ``refusals`` messages with 503.
 
-    def __init__(self) -> None:
+    ``headers``: those of the messages that it has taken.
+    """
+
+    def __init__(self, *, refusals: int = 0) -> None:
         self.spans: list[Seen] = []
-        take = self._take
+        self.headers: list[dict[str, str]] = []
+        take, headers, refused = self._take, self.headers, iter(range(refusals))
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -41,9 +45,11 @@ class Collector:
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 is_ours = self.path == "/v1/traces"
-                if is_ours:
+                status = 404 if not is_ours else 200 if next(refused, None) is None else 503
+                if status == 200:
+                    headers.append({name.lower(): value for name, value in self.headers.items()})
                     take(ExportTraceServiceRequest.FromString(body))
-                self.send_response(200 if is_ours else 404)
+                self.send_response(status)
                 self.send_header("content-type", "application/x-protobuf")
                 self.send_header("content-length", "0")
                 self.end_headers()

@@ -70,12 +70,7 @@ def make_endpoint(
         timeout_cap_s=settings.max_timeout_s,
         clock=time.monotonic,
     )
-    make: Callable[..., PredictEndpoint] = PredictEndpoint
-    if spans is not None:
-        from modelyard.gateway.traced import TracedEndpoint
-
-        make = partial(TracedEndpoint, spans=spans)
-    endpoint = make(
+    endpoint = PredictEndpoint(
         dispatch=dispatch,
         metrics=metrics,
         max_body_bytes=settings.max_body_bytes,
@@ -85,6 +80,7 @@ def make_endpoint(
         clock=time.monotonic,
         gate=gate,
         sticky_header=sticky_header,
+        spans=spans,
     )
     metrics.watch_bodies(lambda: endpoint.budget.taken)
     if jobs is not None:

@@ -316,5 +316,5 @@ class Process:
             jobs=self._jobs,
             payloads=self.payloads,
             accounts=None if self._gate is None else self._gate.accounts,
-            spans=None if self._traces is None else self._traces.of_requests(),
+            spans=None if self._traces is None else self._traces.of_requests(self.metrics),
         )

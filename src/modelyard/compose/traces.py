@@ -16,6 +16,7 @@ from modelyard.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from modelyard.gateway.traced import RequestSpans
+    from modelyard.telemetry.metrics import Metrics
     from modelyard.tracing.exporting import Exporter
 
 MISSING = (
@@ -32,12 +33,13 @@ class Traces:
         self._record = exporter.record
         self._chance = Random()
 
-    def of_requests(self) -> RequestSpans:
-        """Return what decides which requests are traced."""
+    def of_requests(self, metrics: Metrics) -> RequestSpans:
+        """Return what decides which requests are traced; ``metrics``: of the process."""
         from modelyard.gateway.traced import RequestSpans
 
         return RequestSpans(
             self._record,
+            metrics,
             rate=self._settings.traces_rate,
             slow_s=self._settings.traces_slow_s,
             chance=self._chance,

@@ -1,24 +1,28 @@
-"""Determines from a request's head how its body is read, for every protocol."""
+"""Determines from a request's head how its body is read, for every protocol; and reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
 
+import msgspec
+
 from modelyard.core.errors import JobNotFound, RequestError, WrongMediaType
 from modelyard.core.messages import Form
 from modelyard.core.routes import UNKNOWN, Who
 from modelyard.core.trail import CALLED_BY, LONGEST_TRACE
+from modelyard.dispatch.dispatch import Ask
+from modelyard.gateway.budget import SMALL_BYTES
 from modelyard.gateway.door import Door, RefusingDoor
 from modelyard.gateway.embeddings import open_embeddings
 from modelyard.gateway.formats import StreamFormat, format_of
 from modelyard.gateway.heads import Head, Plan
-from modelyard.gateway.inflate import Coding
+from modelyard.gateway.inflate import Coding, inflate
 from modelyard.gateway.openai import CompletionsDoor, open_completions
 from modelyard.gateway.orders import Order, job_id_of, order_of, wants_job
 from modelyard.gateway.predict_door import PredictDoor
 from modelyard.gateway.problems import MethodNotAllowed
-from modelyard.gateway.question import address_of, form_of
+from modelyard.gateway.question import address_of, form_of, read_ask
 from modelyard.gateway.uploads import is_upload, read_upload
 from modelyard.gateway.v1 import open_v1
 from modelyard.gateway.v2 import open_v2
@@ -26,6 +30,9 @@ from modelyard.gateway.v2_generate import GenerateDoor, open_generate
 
 NO_PLAN = Plan("json", is_bypass=False, coding="")
 """Plan of a request that is refused before its plan is known."""
+
+NOT_SAMPLED = b"-00"
+"""The end of a ``traceparent`` whose caller does not record its own span."""
 
 PATH = b"/predict"
 CHAIN_HEADER = CALLED_BY.encode()
@@ -174,6 +181,26 @@ def who_of(head: Head, sticky_header: bytes) -> Who:
     if not (named or chain):
         return UNKNOWN
     return Who(header=named.decode("latin-1"), chain=chain.decode("latin-1"))
+
+
+def read_body(plan: Plan, body: bytes | bytearray, max_body_bytes: int) -> Ask:
+    """Return what a request asks; ``max_body_bytes``: limit of its body after decompression.
+
+    Raises:
+        RequestError: The request is refused because of its body.
+    """
+    if plan.coding:
+        body = inflate(body, max_bytes=max_body_bytes, coding=plan.coding)
+    if plan.door is not None:
+        return plan.door.read(body)
+    name, version = plan.name, plan.version
+    if plan.upload and name is not None:
+        return read_upload(body, plan.upload, name=name, version=version, query=plan.query)
+    ask = read_ask(body, plan.form, name=name, version=version)
+    if len(body) - len(memoryview(ask.input_data)) > SMALL_BYTES:
+        # Otherwise a small slice, the input, would keep the whole body alive.
+        ask.input_data = msgspec.Raw(bytes(ask.input_data))
+    return ask
 
 
 def traced(plan: Plan, line: bytes | None) -> Plan:

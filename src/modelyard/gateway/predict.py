@@ -1,8 +1,7 @@
 """``POST /predict``: from a head and a body to ``Dispatch.start``, and back to bytes.
 
-Every prediction takes this path, whatever its size, form or encoding. It decodes the fields around
-the instances (``question.py``), but not the instances. It creates no task and formats no log line.
-Responses are encoded by ``answer.py``.
+Every prediction takes this path, whatever its size, form or encoding. It decodes what is around the
+instances (``question.py``), but not these. It creates no task. ``answer.py`` encodes responses.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-
-import msgspec
 
 from modelyard.access.gate import Gate
 from modelyard.access.proxies import Proxies
@@ -21,20 +18,29 @@ from modelyard.core.names import Target
 from modelyard.dispatch.dispatch import Ask, ClientCall, Dispatch
 from modelyard.gateway.answer import prediction_body, prediction_head, problem_answer
 from modelyard.gateway.asked import Answered, Asked, with_lines
-from modelyard.gateway.budget import SMALL_BYTES, Budget
+from modelyard.gateway.budget import Budget
 from modelyard.gateway.cors import Cors
 from modelyard.gateway.counted import start_counted
 from modelyard.gateway.door import Door, Heard, Told
 from modelyard.gateway.heads import Head, Plan
-from modelyard.gateway.inflate import INLINE_INFLATE_BYTES, inflate
+from modelyard.gateway.inflate import INLINE_INFLATE_BYTES
 from modelyard.gateway.known import Given, id_in
-from modelyard.gateway.plans import CHAIN_HEADER, NO_PLAN, plan_of, traced, who_of, without_order
+from modelyard.gateway.plans import (
+    CHAIN_HEADER,
+    NO_PLAN,
+    NOT_SAMPLED,
+    plan_of,
+    read_body,
+    traced,
+    who_of,
+    without_order,
+)
 from modelyard.gateway.preparing import Begun, Predicting, Preparing
-from modelyard.gateway.question import INLINE_PARSE_BYTES, new_request_id, read_ask, request_id_of
+from modelyard.gateway.question import INLINE_PARSE_BYTES, new_request_id, request_id_of
 from modelyard.gateway.streams import StreamStarter
 from modelyard.gateway.submitting import Submitting, submitter_of
+from modelyard.gateway.traced import RequestSpans
 from modelyard.gateway.types import GatewayMetrics, Respond
-from modelyard.gateway.uploads import read_upload
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ class PredictEndpoint:
         cors: Which origins may read the answers.
         gate: Says who may ask; None if everybody may.
         sticky_header: The header that routes may stick to, in lower case; empty for none.
+        spans: Traces requests; None for no traces.
 
     Attributes:
         jobs: Makes jobs of requests that want it; None if none are kept here.
@@ -69,6 +76,7 @@ class PredictEndpoint:
         cors: Cors,
         gate: Gate | None = None,
         sticky_header: str = "",
+        spans: RequestSpans | None = None,
     ) -> None:
         self._note_answer = metrics.answered
         self.jobs: Submitting | None = None
@@ -76,7 +84,8 @@ class PredictEndpoint:
         self._gate, self._dispatch = gate, dispatch
         self.budget = Budget(max_bodies_bytes)
         self._max_body_bytes, self._clock = max_body_bytes, clock
-        self._is_access_logged = is_access_logged
+        self._is_access_logged, self._spans = is_access_logged, spans
+        self._is_only_counted = spans is None and not is_access_logged
         self._streams = StreamStarter(
             dispatch, clock=clock, gate=gate, answer_whole=self._on_answered, note=self._note
         )
@@ -126,8 +135,7 @@ class PredictEndpoint:
     ) -> Predicting | None:
         """Begin to answer; ``respond`` is called once, maybe at once.
 
-        Returns what is then in progress. ``given``: what tells the request from others. ``host``:
-        the client's address.
+        Returns what is then in progress. ``given``: its own lines. ``host``: the client's address.
         """
         trace = None
         if given:
@@ -136,6 +144,10 @@ class PredictEndpoint:
                 plan = traced(plan, trace)
         else:
             request_id = new_request_id()
+        if self._spans is not None:
+            is_drawn = self._spans.chance() < self._spans.rate
+            if is_drawn or plan.order or (trace and not trace.endswith(NOT_SAMPLED)):
+                plan = self._spans.begin(plan, trace, is_drawn=is_drawn)
         if plan.cors:
             respond = with_lines(plan.cors, respond)
         asked = Asked(plan, request_id, self._clock(), respond, host, trace)
@@ -145,7 +157,7 @@ class PredictEndpoint:
             is_slow = plan.door is None or not plan.door.is_quick(len(body))
             return self._prepare(asked, body, is_slow=is_slow)
         try:
-            return self._start(asked, self._read(plan, body))
+            return self._start(asked, read_body(plan, body, self._max_body_bytes))
         except Exception as error:
             self._fail(asked, error, None)
             return None
@@ -212,30 +224,17 @@ class PredictEndpoint:
             self._answer_problem(asked, error, None)
             return None
         preparing = Preparing(partial(self._on_given_up, asked))
+        read = partial(read_body, asked.plan, body, self._max_body_bytes)
         if is_slow:
-            reading = asyncio.get_running_loop().run_in_executor(None, self._read, asked.plan, body)
+            reading = asyncio.get_running_loop().run_in_executor(None, read)
         else:
             reading = asyncio.get_running_loop().create_future()
             try:
-                reading.set_result(self._read(asked.plan, body))
+                reading.set_result(read())
             except Exception as error:
                 reading.set_exception(error)
         reading.add_done_callback(partial(self._on_prepared, asked, preparing, room))
         return preparing
-
-    def _read(self, plan: Plan, body: bytes | bytearray) -> Ask:
-        if plan.coding:
-            body = inflate(body, max_bytes=self._max_body_bytes, coding=plan.coding)
-        if plan.door is not None:
-            return plan.door.read(body)
-        name, version = plan.name, plan.version
-        if plan.upload and name is not None:
-            return read_upload(body, plan.upload, name=name, version=version, query=plan.query)
-        ask = read_ask(body, plan.form, name=name, version=version)
-        if len(body) - len(memoryview(ask.input_data)) > SMALL_BYTES:
-            # Otherwise a small slice, the input, would keep the whole body alive.
-            ask.input_data = msgspec.Raw(bytes(ask.input_data))
-        return ask
 
     def _on_prepared(
         self, asked: Asked, preparing: Preparing, room: int, reading: asyncio.Future[Ask]
@@ -307,12 +306,15 @@ class PredictEndpoint:
         self._note(asked, target, error.code, self._clock() - asked.started, call)
 
     def _note(
-        self, asked: Asked, target: Target | None, code: str, seconds: float, _: Answered = None
+        self, asked: Asked, target: Target | None, code: str, seconds: float, call: Answered = None
     ) -> None:
         self._note_answer(target, code, seconds)
+        if self._is_only_counted:
+            return
+        spans, traced_as = self._spans, {}
+        if spans is not None and (code != "ok" or asked.plan.who.since or spans.slow_s):
+            ended_s = self._clock() - asked.started  # of pieces ``seconds`` is until the first
+            traced_as = spans.end(asked, target, code, (seconds, ended_s), call)
         if self._is_access_logged:
-            fields = {"id": asked.request_id, "model": str(target), "code": code}
-            log.info("request", extra={**fields, "seconds": seconds, **self._more_of(asked)})
-
-    def _more_of(self, _: Asked) -> dict[str, str]:  # for its line of the log
-        return {}
+            fields = {"id": asked.request_id, "model": str(target), "code": code, **traced_as}
+            log.info("request", extra={**fields, "seconds": seconds})
