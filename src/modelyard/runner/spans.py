@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from random import SystemRandom
 from typing import Any
@@ -68,14 +69,14 @@ class RunnerSpans:
         kind = _AsyncTraced if inspect.iscoroutinefunction(model.predict) else _Traced
         return kind(model, self)
 
-    @contextlib.contextmanager
-    def batch(self, origins: Sequence[Origin]) -> Iterator[None]:
+    def batch(self, origins: Sequence[Origin]) -> AbstractContextManager[None]:
         """Record what the block does for the requests that are traced."""
         found = [parent_of(origin.trail.trace) for origin in origins if origin.trail.since]
         parents = [parent.context for parent in found if parent is not None]
-        if not parents:
-            yield
-            return
+        return self._record_batch(parents) if parents else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _record_batch(self, parents: Sequence[Context]) -> Iterator[None]:
         first, *others = parents
         running = _Running(Context(first.trace_id, self._ids.span()))
         began, error = time.time(), ""
@@ -95,13 +96,13 @@ class RunnerSpans:
         for other in others:
             self._repeat(other, first, (began, ended), running.predicted)
 
-    @contextlib.contextmanager
-    def predict(self, count: int) -> Iterator[None]:
+    def predict(self, count: int) -> AbstractContextManager[None]:
         """Record a call of the model, if one of its requests is traced."""
         running = _running.get()
-        if running is None:
-            yield
-            return
+        return contextlib.nullcontext() if running is None else self._record_call(running, count)
+
+    @contextlib.contextmanager
+    def _record_call(self, running: _Running, count: int) -> Iterator[None]:
         told: dict[str, Value] = {"modelyard.batch.instances": count}
         within = trace.set_span_in_context(NonRecordingSpan(_context_of(running.run)))
         began = time.time()
