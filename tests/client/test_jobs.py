@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +26,8 @@ from modelyard.client import (
 from tests.e2e.conftest import TRICK
 from tests.support.identities import write_identities
 from tests.support.jobs import Store
-from tests.support.server import MODELYARD, Server, wait_until
+from tests.support.preloaded import run
+from tests.support.server import Server, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +125,7 @@ def test_the_same_with_asyncio(server: Server) -> None:
 
 
 def modelyard(server: Server, *arguments: str) -> str:
-    command = [MODELYARD, "jobs", *arguments, "--url", server.url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run("jobs", *arguments, "--url", server.url)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

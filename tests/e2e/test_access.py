@@ -20,9 +20,11 @@ from modelyard.client import Client, Unauthenticated
 from modelyard.gateway.sessions import COOKIE, new_session, token_of
 from modelyard.grpc.messages import POOL, SERVICE, message_class
 from modelyard.store.schema import open_engine, upgrade
+from tests.support import preloaded
 from tests.support.broker import Broker
 from tests.support.identities import write_identities, write_others
 from tests.support.keys import Keys
+from tests.support.preloaded import Ended
 from tests.support.server import MODELYARD, PATIENCE_S, Member, Server, complaint_of, wait_until
 
 OWN, OTHERS, NOBODYS = "people", "fp32", "nothing"
@@ -522,14 +524,9 @@ def test_pages_may_be_opened_by_a_setting(tmp_path: Path) -> None:
 def test_the_command_line_and_the_client_send_a_key(
     server: Server, keys: Keys, texts: dict[str, str]
 ) -> None:
-    def run(key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [MODELYARD, *arguments, "--url", server.url],
-            env={**os.environ, "MODELYARD_API_KEY": key},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def run(key: str, *arguments: str) -> Ended:
+        environment = {**os.environ, "MODELYARD_API_KEY": key}
+        return preloaded.run(*arguments, "--url", server.url, env=environment)
 
     done = run(texts["own"], "predict", OWN, '[{"name": "Ada"}]')
     assert json.loads(done.stdout)[0]["text"] == "Hello Ada"

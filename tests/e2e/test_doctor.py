@@ -31,6 +31,7 @@ from tests.support.broker import Broker
 from tests.support.cache import RedisServer
 from tests.support.ports import free_port
 from tests.support.postgres import Postgres
+from tests.support.preloaded import run
 from tests.support.server import MODELYARD, PATIENCE_S
 
 SECRET = "planted-secret-7"
@@ -102,14 +103,8 @@ def outdated(services: Services) -> dict[str, str]:
 def doctor(*arguments: str, home: Path, **settings: str) -> tuple[int, list[dict[str, str]]]:
     """Run it; give its exit code and what it has found. No secret may be seen."""
     kept = {name: value for name, value in os.environ.items() if "MODELYARD_" not in name}
-    done = subprocess.run(
-        [MODELYARD, "doctor", "--json", *arguments],
-        env={**kept, "XDG_STATE_HOME": str(home), **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    environment = {**kept, "XDG_STATE_HOME": str(home), **settings}
+    done = run("doctor", "--json", *arguments, env=environment)
     assert SECRET not in done.stdout + done.stderr
     assert not done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ import pytest
 import tritonclient.grpc as triton
 
 from tests.support.cluster import copy_trick
-from tests.support.server import MODELYARD, Server, wait_until
+from tests.support.preloaded import Ended, run
+from tests.support.server import Server, wait_until
 
 MODEL = "trick_model"
 
@@ -29,15 +29,9 @@ class Routed:
         self.server = server
         self._settings = {"MODELYARD_STATE_FOLDER": str(folder)}
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> Ended:
         """Run `modelyard …`."""
-        return subprocess.run(
-            [MODELYARD, *arguments],
-            env={**os.environ, **self._settings},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run(*arguments, env={**os.environ, **self._settings})
 
     def route(self, *arguments: str) -> str:
         """Run `modelyard route …`, which succeeds."""

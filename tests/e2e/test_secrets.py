@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -13,12 +12,13 @@ import httpx
 import jwt
 import pytest
 
+from tests.support import preloaded
 from tests.support.broker import Broker
 from tests.support.identities import write_others
 from tests.support.keys import Keys
 from tests.support.ports import free_port
 from tests.support.raw import ask, request_bytes
-from tests.support.server import MODELYARD, PATIENCE_S, Member, Server, wait_until
+from tests.support.server import Member, Server, wait_until
 
 # One that is written otherwise in a URL: both ways of writing must not be seen.
 PASSWORD = "pl@nted/secret"
@@ -41,14 +41,7 @@ def check(text: str, *more: str) -> None:
 
 def run(*arguments: str | Path, **settings: str) -> str:
     """Run a command to its end, and return all that it says."""
-    done = subprocess.run(
-        [MODELYARD, *map(str, arguments)],
-        env={**os.environ, **EVERYTHING, **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+    done = preloaded.run(*arguments, env={**os.environ, **EVERYTHING, **settings})
     return done.stdout + done.stderr
 
 

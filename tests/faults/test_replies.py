@@ -104,6 +104,7 @@ async def test_row_9_answers_that_nobody_can_read_are_not_asked_for_on_and_on(
     proxied: Proxied, tmp_path: Path
 ) -> None:
     cluster, diary = proxied.cluster, tmp_path / "diary"
+    queue = reply_queue(cluster)
     orphans, before = events("orphan", cluster.gateway), events("resent", cluster.gateway)
 
     def resent() -> float:
@@ -116,7 +117,7 @@ async def test_row_9_answers_that_nobody_can_read_are_not_asked_for_on_and_on(
     async with connection:
         channel = await connection.channel()
         exchange = await channel.get_exchange(REPLIES)
-        junk, queue = aio_pika.Message(b"\xff\xff", type=envelope.ANSWERS), reply_queue(cluster)
+        junk = aio_pika.Message(b"\xff\xff", type=envelope.ANSWERS)
         for _ in range(100):
             await exchange.publish(junk, queue)
     await asyncio.to_thread(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.support.server import MODELYARD, wait_until
+from tests.support.preloaded import run
+from tests.support.server import wait_until
 
 
 class Store:
@@ -19,12 +19,8 @@ class Store:
         self.settings = {"MODELYARD_STATE_FOLDER": str(folder)}
         if database_url:
             self.settings["MODELYARD_DATABASE_URL"] = database_url
-        subprocess.run(
-            [MODELYARD, "store", "upgrade"],
-            env={**os.environ, **self.settings},
-            check=True,
-            capture_output=True,
-        )
+        done = run("store", "upgrade", env={**os.environ, **self.settings})
+        assert done.returncode == 0, done.stderr
 
 
 def ended(http: httpx.Client, job: str) -> dict[str, Any]:

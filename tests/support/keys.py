@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
-from tests.support.server import MODELYARD
+from tests.support.preloaded import run
 
 
 class Keys:
@@ -20,13 +19,7 @@ class Keys:
 
     def run(self, *arguments: str) -> str:
         """Run `modelyard …`, and return what it prints."""
-        done = subprocess.run(
-            [MODELYARD, *arguments],
-            env={**os.environ, **self.settings},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run(*arguments, env={**os.environ, **self.settings})
         assert done.returncode == 0, done.stderr
         return done.stdout
 

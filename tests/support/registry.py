@@ -6,6 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.support.preloaded import Ended, run
 from tests.support.server import MODELYARD
 
 MODEL = """\
@@ -62,18 +63,19 @@ class Commands:
 
     def run(self, *arguments: str | Path) -> str:
         """Run `modelyard registry …`, and return what it prints."""
-        with self.start(*arguments) as process:
-            printed, complaint = process.communicate()
-        assert process.returncode == 0, complaint
-        return printed
+        done = self._run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def refuse(self, *arguments: str | Path) -> str:
         """Run one that must not succeed, and return the one line that it says."""
-        with self.start(*arguments) as process:
-            _, complaint = process.communicate()
-        assert process.returncode == 2, complaint
-        assert complaint.count("\n") == 1, complaint
-        return complaint
+        done = self._run(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+
+    def _run(self, *arguments: str | Path) -> Ended:
+        return run("registry", *arguments, *self._url, env={**os.environ, **self.settings})
 
     def file_of(self, digest: str) -> Path:
         """Return where an artefact lies."""

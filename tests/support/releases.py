@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,13 +12,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support import preloaded
 from tests.support.broker import Broker
 from tests.support.cluster import Cluster, copy_trick
 from tests.support.keys import Keys
 from tests.support.postgres import Postgres
 from tests.support.raw import Line, connect, request_bytes
 from tests.support.s3 import S3
-from tests.support.server import MODELYARD, Member, wait_until
+from tests.support.server import Member, wait_until
 
 MODEL = "trick_model"
 OFFSETS = {"1": 1, "2": 2}
@@ -134,13 +134,7 @@ class Load:
 
 def run(settings: Mapping[str, str], *arguments: str) -> str:
     """Run `modelyard …`, which succeeds; give what it prints."""
-    done = subprocess.run(
-        [MODELYARD, *arguments],
-        env={**os.environ, **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = preloaded.run(*arguments, env={**os.environ, **settings})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import Any, Self
 import httpx
 import psutil
 
-from tests.support.bound import start
+from tests.support.preloaded import Preloaded, run
 
 ROOT = Path(__file__).parents[2]
 MODELYARD = str(Path(sys.executable).with_name("modelyard"))
@@ -76,13 +75,7 @@ def _stands_still(process: psutil.Process) -> bool:
 
 def complaint_of(*command: str | Path, settings: dict[str, str] | None = None) -> str:
     """Run a ``modelyard`` that must not start; gives the one line that it says."""
-    done = subprocess.run(
-        [MODELYARD, *map(str, command), "--port", "0"],
-        env={**os.environ, **(settings or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(*command, "--port", "0", env={**os.environ, **(settings or {})})
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     return done.stderr
@@ -92,25 +85,19 @@ class Member:
     """A ``modelyard`` process until the ``with`` block ends; then all it started must be gone."""
 
     def __init__(self, *command: str | Path, settings: dict[str, str] | None = None) -> None:
-        self._command = [MODELYARD, *map(str, command), "--port", "0"]
+        self._command = [*map(str, command), "--port", "0"]
         self._settings = settings or {}
         self._lines: list[str] = []
 
     def __enter__(self) -> Self:
-        self.process = start(
-            self._command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, **self._settings},
-        )
+        self.process = Preloaded(self._command, env={**os.environ, **self._settings})
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         wait_until(lambda: self._address() or self.process.poll() is not None, what="an address")
         assert self.process.poll() is None, self.output
         self.url = str(self._address())
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
+        is_tls = self.url.startswith("https:")  # otherwise reading the authorities is for nothing
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S, verify=is_tls)
         return self
 
     def __exit__(
