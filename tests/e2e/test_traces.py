@@ -30,6 +30,8 @@ class Speaking(Model):
         with tracer.start_as_current_span("tokenize") as span:
             span.set_attribute("tokens", 3)
             print("counted", instances)
+        if 9 in instances:
+            trace.get_current_span().set_attribute("nines", 1)
         if -13 in instances:
             raise ValueError("unlucky")
         return instances
@@ -105,6 +107,17 @@ def test_a_model_adds_spans_of_its_own_and_its_lines_name_the_trace(
     assert wait_until(lines, what="the line") == [[trace_id]]
     (line,) = [one for one in server.events("request") if one["id"] == trace_id]
     assert line["trace_id"] == trace_id
+
+
+def test_a_model_says_more_of_the_span_that_is_current(
+    server: Server, collector: Collector
+) -> None:
+    trace_id = secrets.token_hex(16)
+    assert server.predict("speaking", [9], headers=headers(trace_id)).status_code == 200
+    spans = collector.wait_for(trace_id, "run", "predict", "tokenize")
+    assert spans["predict"].attributes == {"modelyard.batch.instances": 1, "nines": 1}
+    assert spans["predict"].parent_id == spans["run"].span_id
+    assert spans["tokenize"].parent_id == spans["predict"].span_id
 
 
 def test_the_latency_names_traces_where_openmetrics_is_asked_for(server: Server) -> None:

@@ -93,7 +93,7 @@ class PoolSpans:
         ``answers``: None if the answer came in pieces.
         """
         more: dict[str, Value] = {}
-        if answers is not None:
+        if answers is not None and self._traced:
             more["modelyard.model_seconds"] = answers.model_s
             more["modelyard.batch.instances"] = sum(answers.sizes)
         self._close(batch, began, more)
@@ -108,6 +108,8 @@ class PoolSpans:
     def _close(
         self, batch: Sequence[Call], began: float, more: dict[str, Value], *, error: str = ""
     ) -> None:
+        if not self._traced:
+            return
         found = [one for call in batch if (one := self._traced.get(call)) is not None]
         if not found:
             return

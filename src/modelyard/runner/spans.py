@@ -18,13 +18,14 @@ from contextvars import ContextVar
 from random import SystemRandom
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
 
 from modelyard.core.messages import Origin
 from modelyard.core.spans import Context, Ids, Span, Value, parent_of
+from modelyard.runner.lazy_span import GivenIds, LazySpan
 from modelyard.runner.run import Predictor
 from modelyard.tracing.exporting import CLOSING_S, SCOPE, Exporter, Where, line_of, resource_of
 
@@ -56,8 +57,11 @@ class RunnerSpans:
         told = {"modelyard.model": name, "modelyard.version": version}
         self._exporter = Exporter(where, url, service=_SERVICE, attributes=told)
         self._record, self._ids = self._exporter.record, Ids(SystemRandom())
-        # For the span that is current while the model runs, and for those that the model makes.
-        self._provider = TracerProvider(resource=resource_of(_SERVICE, told))
+        # For what the model makes, or says of the span that is current while it runs.
+        self._given = GivenIds()
+        self._provider = TracerProvider(
+            resource=resource_of(_SERVICE, told), id_generator=self._given
+        )
         self._provider.add_span_processor(
             BatchSpanProcessor(_make_exporter(where, url), schedule_delay_millis=_EVERY_MS)
         )
@@ -104,13 +108,31 @@ class RunnerSpans:
     @contextlib.contextmanager
     def _record_call(self, running: _Running, count: int) -> Iterator[None]:
         told: dict[str, Value] = {"modelyard.batch.instances": count}
-        within = trace.set_span_in_context(NonRecordingSpan(_context_of(running.run)))
-        began = time.time()
+        own, began = Context(running.run.trace_id, self._ids.span()), time.time()
+
+        def make() -> trace.Span:
+            within = trace.set_span_in_context(NonRecordingSpan(_context_of(running.run)))
+            self._given.give(int(own.span_id, 16))
+            at = int(began * 1e9)
+            return self._tracer.start_span("predict", within, attributes=told, start_time=at)
+
+        current = LazySpan(_context_of(own), make)
+        token = context.attach(trace.set_span_in_context(current))
         try:
-            with self._tracer.start_as_current_span("predict", within, attributes=told):
-                yield
+            yield
+        except BaseException as raised:
+            current.record_exception(raised)
+            current.set_status(StatusCode.ERROR, f"{type(raised).__name__}: {raised}")
+            raise
         finally:
-            running.predicted.append((began, time.time()))
+            context.detach(token)
+            ended = time.time()
+            running.predicted.append((began, ended))
+            if current.made is not None:
+                current.made.end()
+            else:
+                parent_id = running.run.span_id
+                self._record(Span("predict", own, parent_id, began, ended, attributes=told))
 
     def close(self) -> None:
         """Send what waits."""
@@ -134,10 +156,10 @@ class RunnerSpans:
         self._record(Span("run", run, parent.span_id, *ran, links=(first,)))
 
 
-def _context_of(context: Context) -> SpanContext:
+def _context_of(span: Context) -> SpanContext:
     return SpanContext(
-        int(context.trace_id, 16),
-        int(context.span_id, 16),
+        int(span.trace_id, 16),
+        int(span.span_id, 16),
         is_remote=False,
         trace_flags=TraceFlags(TraceFlags.SAMPLED),
     )
