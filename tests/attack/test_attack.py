@@ -63,9 +63,7 @@ def is_let_in(server: Server) -> bool:
 class NarrowServer(Server):
     """One that may open few files."""
 
-    def __init__(self, *folders: Path) -> None:
-        super().__init__(*folders)
-        self._command = ["prlimit", f"--nofile={FILES}", *self._command]
+    _within = ("prlimit", f"--nofile={FILES}")
 
 
 @pytest.fixture

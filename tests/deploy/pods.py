@@ -69,7 +69,7 @@ class Pod(Member):
         if "MODELYARD_GRPC_PORT" in environment:
             environment["MODELYARD_GRPC_PORT"] = "0"
         super().__init__(*arguments, settings=environment)
-        self._command = [*confine(USER), *self._command]
+        self._within = confine(USER)
         self.grace_s = float(self.spec["terminationGracePeriodSeconds"])
         self.memory_bytes = _bytes(container["resources"]["limits"]["memory"])
         self.probes = {

@@ -32,9 +32,14 @@ def kill_a_runner(server: Server) -> bool:
     return bool(runners)
 
 
+def is_ready(server: Server) -> bool:
+    """Whether a runner has loaded the model."""
+    return server.metric("modelyard_runners", state="ready") > 0
+
+
 def test_row_1_killed_runners_cost_no_answer(trick: Server) -> None:
     ledger = Ledger(trick.url)
-    ledger.run_until(Every(1.0, 5, lambda: kill_a_runner(trick)))
+    ledger.run_until(Every(1.0, 5, lambda: is_ready(trick) and kill_a_runner(trick)))
     ledger.check()
     wait_until(
         lambda: trick.metric("modelyard_runner_restarts_total", cause="killed") >= 5,

@@ -208,7 +208,7 @@ def test_the_client_has_large_results_as_all_others(yard: Yard) -> None:
 @pytest.mark.parametrize("damage", [None, b"another", b"a" * 200_000])
 def test_an_input_that_is_gone_or_damaged_fails_its_job(yard: Yard, damage: bytes | None) -> None:
     before = yard.objects()
-    job = submit(yard, b"x" * 200_000, **{"job-delay": "2"}).headers["location"]
+    job = submit(yard, b"x" * 200_000, **{"job-delay": "6"}).headers["location"]
     (input_,) = (path for path in yard.objects() if path not in before)
     sent = input_.read_bytes() if yard.s3 is None else yard.s3.get(str(input_))
     yard.replace(input_, damage)

@@ -155,8 +155,11 @@ def _fork_for_ever(address: str) -> None:
     import gc
     from importlib import import_module
 
+    from setproctitle import getproctitle
+
     for name in IMPORTED:
         import_module(name)
+    getproctitle()  # finds where the title is, while the environment is still behind it
     gc.collect()
     gc.freeze()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from typing import Any, Self
 import httpx
 import psutil
 
+from tests.support.bound import start
 from tests.support.preloaded import Preloaded, run
 
 ROOT = Path(__file__).parents[2]
@@ -84,13 +86,27 @@ def complaint_of(*command: str | Path, settings: dict[str, str] | None = None) -
 class Member:
     """A ``modelyard`` process until the ``with`` block ends; then all it started must be gone."""
 
+    _within: Sequence[str] = ()  # a command that starts it, with less rights
+
     def __init__(self, *command: str | Path, settings: dict[str, str] | None = None) -> None:
         self._command = [*map(str, command), "--port", "0"]
         self._settings = settings or {}
         self._lines: list[str] = []
 
     def __enter__(self) -> Self:
-        self.process = Preloaded(self._command, env={**os.environ, **self._settings})
+        environment = {**os.environ, **self._settings}
+        self.process: Preloaded | subprocess.Popen[str]
+        if self._within:
+            self.process = start(
+                [*self._within, MODELYARD, *self._command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                env=environment,
+            )
+        else:
+            self.process = Preloaded(self._command, env=environment)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         wait_until(lambda: self._address() or self.process.poll() is not None, what="an address")
@@ -137,8 +153,6 @@ class Member:
             self.process.send_signal(number)
         code = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
         return code
 
     def frozen(self) -> contextlib.AbstractContextManager[None]:
@@ -178,8 +192,9 @@ class Member:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.append(line)
+        with self.process.stdout as lines:
+            for line in lines:
+                self._lines.append(line)
 
     def _address(self) -> str | None:
         found = re.search(r"^[^{\n]* at (https?://\S+)", self.output, re.MULTILINE)  # no log
