@@ -323,3 +323,6 @@ def test_a_setting_that_is_none_is_refused(tmp_path: Path) -> None:
     for name, value in (("TRACES", "jaeger"), ("TRACES_RATE", "2"), ("TRACES_URL", "collector")):
         said = complaint_of("serve", tmp_path, settings={f"MODELYARD_{name}": value})
         assert f"MODELYARD_{name}" in said
+    settings = {"MODELYARD_TRACES": "otlp", "OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}
+    said = complaint_of("serve", tmp_path, settings=settings)
+    assert "OTEL_EXPORTER_OTLP_TIMEOUT" in said

@@ -75,9 +75,12 @@ def open_traces(settings: Settings, service: str) -> Iterator[Traces | None]:
     except ImportError:
         raise SettingsError(MISSING) from None
     attributes = {"service.instance.id": f"{socket.gethostname()}-{time.time_ns():x}"}
-    exporter = Exporter(
-        settings.traces, settings.traces_url, service=service, attributes=attributes
-    )
+    try:
+        exporter = Exporter(
+            settings.traces, settings.traces_url, service=service, attributes=attributes
+        )
+    except ValueError as error:
+        raise SettingsError(f"OTEL_EXPORTER_OTLP_TIMEOUT: {error}") from None
     try:
         yield Traces(settings, exporter)
     finally:

@@ -82,6 +82,9 @@ class Exporter:
                 if pause_s is None or not error.is_passing or self._closing.wait(pause_s):
                     self._dropped += len(spans)
                     return
+            except Exception:
+                log.exception("%d spans could not be written", len(spans))
+                return
             else:
                 if self._is_away or self._dropped:
                     log.warning("spans are sent again; %d were dropped", self._dropped)

@@ -57,7 +57,9 @@ def encode(spans: Iterable[Span], *, resource: Mapping[str, Value], scope: str) 
                 trace_id=bytes.fromhex(link.trace_id), span_id=bytes.fromhex(link.span_id)
             )
         if span.error:
-            one.status.code, one.status.message = trace_pb2.Status.STATUS_CODE_ERROR, span.error
+            one.status.code = trace_pb2.Status.STATUS_CODE_ERROR
+            # A model's own words may be no text that can be encoded.
+            one.status.message = span.error.encode("utf-8", "replace").decode()
     return message.SerializeToString()
 
 
