@@ -104,7 +104,7 @@ def doctor(*arguments: str, home: Path, **settings: str) -> tuple[int, list[dict
     """Run it; give its exit code and what it has found. No secret may be seen."""
     kept = {name: value for name, value in os.environ.items() if "MODELYARD_" not in name}
     environment = {**kept, "XDG_STATE_HOME": str(home), **settings}
-    done = run("doctor", "--json", *arguments, env=environment)
+    done = run("doctor", "--json", *arguments, env=environment, timeout=PATIENCE_S)
     assert SECRET not in done.stdout + done.stderr
     assert not done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)

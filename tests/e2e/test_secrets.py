@@ -18,7 +18,7 @@ from tests.support.identities import write_others
 from tests.support.keys import Keys
 from tests.support.ports import free_port
 from tests.support.raw import ask, request_bytes
-from tests.support.server import Member, Server, wait_until
+from tests.support.server import PATIENCE_S, Member, Server, wait_until
 
 # One that is written otherwise in a URL: both ways of writing must not be seen.
 PASSWORD = "pl@nted/secret"
@@ -41,7 +41,8 @@ def check(text: str, *more: str) -> None:
 
 def run(*arguments: str | Path, **settings: str) -> str:
     """Run a command to its end, and return all that it says."""
-    done = preloaded.run(*arguments, env={**os.environ, **EVERYTHING, **settings})
+    environment = {**os.environ, **EVERYTHING, **settings}
+    done = preloaded.run(*arguments, env=environment, timeout=PATIENCE_S)
     return done.stdout + done.stderr
 
 

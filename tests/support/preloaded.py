@@ -18,8 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn
@@ -51,7 +51,6 @@ class Preloaded:
         arguments: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
         stderr: int | None = None,
     ) -> None:
         reading, writing = os.pipe()
@@ -60,7 +59,7 @@ class Preloaded:
         asked = {
             "arguments": list(arguments),
             "env": dict(os.environ if env is None else env),
-            "cwd": str(cwd or Path.cwd()),
+            "cwd": str(Path.cwd()),
         }
         try:
             files = [writing, writing if stderr is None else stderr, theirs.fileno()]
@@ -116,21 +115,43 @@ class Ended(NamedTuple):
 
 
 def run(
-    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    *arguments: str | Path, env: Mapping[str, str] | None = None, timeout: float | None = None
 ) -> Ended:
-    """Run a ``modelyard`` command to its end, without input."""
+    """Run a ``modelyard`` command to its end, without input.
+
+    After ``timeout`` seconds it is killed, which is an error.
+    """
     reading, writing = os.pipe()
     errors: list[str] = []
     try:
-        process = Preloaded([*map(str, arguments)], env=env, cwd=cwd, stderr=writing)
+        process = Preloaded([*map(str, arguments)], env=env, stderr=writing)
     finally:
         os.close(writing)
     with os.fdopen(reading, encoding="utf-8", errors="replace") as stderr, process.stdout:
         reader = threading.Thread(target=lambda: errors.append(stderr.read()))
         reader.start()
-        output = process.stdout.read()
-        reader.join()
+        with _killed_after(timeout, process) as killed:
+            output = process.stdout.read()
+            reader.join()
+    assert not killed.is_set(), f"modelyard {arguments} took more than {timeout} s"
     return Ended(process.wait(), output, errors[0])
+
+
+@contextmanager
+def _killed_after(seconds: float | None, process: Preloaded) -> Iterator[threading.Event]:
+    killed = threading.Event()
+
+    def kill() -> None:
+        killed.set()
+        process.kill()
+
+    timer = threading.Timer(seconds or 0, kill)
+    if seconds is not None:
+        timer.start()
+    try:
+        yield killed
+    finally:
+        timer.cancel()
 
 
 @cache
