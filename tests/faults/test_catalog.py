@@ -164,6 +164,24 @@ async def test_what_is_said_again_and_again_is_small(
     assert version_at(cluster.gateway)["example"] is None
 
 
+def test_a_gateway_that_starts_while_no_worker_is_up_knows_that_one_was(
+    broker: Broker, stack: ExitStack
+) -> None:
+    cluster = Cluster(broker, stack)
+    cluster.start_worker()
+    cluster.wait_for_workers(1)
+    cluster.workers[0].process.kill()
+    cluster.gateway.process.kill()
+    cluster.gateway = cluster.start_gateway()
+    refused = cluster.ask(1)
+    assert (refused.status_code, refused.json()["code"]) == (503, "model_not_ready")
+    assert "retry-after" in refused.headers
+    assert version_at(cluster.gateway)["state"] == "stopped"
+    cluster.start_worker()
+    cluster.wait_for_workers(1)
+    assert cluster.ask(2).json()["prediction"] == [answer_of(2)]
+
+
 def test_a_target_that_nobody_announces_is_forgotten(broker: Broker, stack: ExitStack) -> None:
     cluster = Cluster(broker, stack, MODELYARD_FORGET_MODEL_S="0.5")
     cluster.start_worker()
@@ -173,6 +191,11 @@ def test_a_target_that_nobody_announces_is_forgotten(broker: Broker, stack: Exit
     wait_until(lambda: cluster.gateway.http.get("/models").json() == {"models": []}, what="its end")
     assert cluster.ask(1).json()["code"] == "model_not_found"
     assert cluster.gateway.metric("modelyard_runners", model="trick_model") == 0
+    kept = f"{CARDS}.classic"
+    counts = ("list_queues", "name", "messages")
+    wait_until(lambda: f"{kept}\t0" in broker.control(*counts), what="the end of its card")
+    later = cluster.start_gateway()
+    assert later.http.get("/models").json() == {"models": []}
     cluster.start_worker()
     cluster.wait_for_workers(1)
     assert cluster.ask(2).json()["prediction"] == [answer_of(2)]

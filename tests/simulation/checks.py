@@ -123,7 +123,7 @@ class Checks:
                     allowed |= SILENT
         if kinds.keys() & ENDS_A_GATEWAY and len(kinds) > 1:
             # A gateway that has never heard a worker of the target does not wait for one.
-            allowed |= {"model_not_ready", "model_not_found", "version_not_found"}
+            allowed.add("model_not_ready")
         allowed |= {"stream_broken"} if kinds["damage"] and ask.pieces else set()  # its first ones
         if kinds["kill_runner"] > QUICK_RETRIES:
             allowed.add("model_not_ready")  # each of them may have hit a load

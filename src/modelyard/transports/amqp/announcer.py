@@ -44,7 +44,7 @@ class Announcer:
     Args:
         broker: The broker, and our identity there.
         host: The machine or pod that the worker runs on.
-        queue_type: Type of the queue that keeps the cards of targets that may sleep.
+        queue_type: Type of the queue that keeps the cards.
         is_consuming: Whether the target's queues are consumed. If not, the worker does not announce
             that it serves.
         count_waiting: Counts the bundles in the target's queues.
@@ -153,9 +153,7 @@ class Announcer:
 
     async def _send_card(self, session: Session, news: Announcement) -> None:
         self._card_sent = envelope.card_id(self._card)
-        await publish_card(
-            session.publishing, self._card, is_kept=news.scale_to_zero and bool(news.digest)
-        )
+        await publish_card(session.publishing, self._card, is_kept=bool(news.digest))
 
     async def _on_open(self, session: Session) -> None:
         connection = session.consuming
@@ -229,7 +227,7 @@ async def publish_status(connection: Connection, status: envelope.Status) -> Non
 
 
 async def publish_card(connection: Connection, card: bytes | bytearray, *, is_kept: bool) -> None:
-    """Publish a card to all gateways; if the target may sleep, the broker keeps it too."""
+    """Publish a card to all gateways, and if it is to be kept, to the broker's queue of cards."""
     await connection.publish(
         card,
         exchange=CARDS,

@@ -105,7 +105,7 @@ async def declare_own_queue(
 
 
 async def declare_kept_cards(connection: Connection, queue_type: QueueType) -> str:
-    """Declare and bind the queue that keeps the cards of targets that may sleep; returns its name.
+    """Declare and bind the queue that keeps the cards of all targets; returns its name.
 
     The queue type is part of the name, so processes with different types use different queues.
     """

@@ -2,8 +2,8 @@
 
 A worker that has been silent for ``FORGET_AFTER_S`` is gone. A gateway that starts asks all workers
 for their status. It fetches an unknown card once, from a worker that has it. The broker keeps the
-cards of targets that may sleep, so a request can wake such a target even after all gateways have
-been restarted.
+cards of all targets, so a gateway that starts while a target has no worker knows that there is one:
+it may be asleep, or its workers may be on their way back.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ TIDY_EVERY_S = 3600.0  # kept cards that were replaced are dropped so often
 
 
 class Watcher:
-    """Watches the workers, and remembers targets that may sleep.
+    """Watches the workers, and remembers targets that have none.
 
     Args:
         broker: The broker, and our identity there.
@@ -92,6 +92,7 @@ class Watcher:
         self._news = news
         self._known: dict[Target, Known] = {}
         self._cards: dict[str, envelope.Card] = {}  # by id
+        self._forgotten: set[Target] = set()  # whose kept cards are still to be dropped
         self._session: Session | None = None
         self._first_heard: float | None = None
         self._knows_all_after_s = KNOWS_ALL_AFTER_S
@@ -136,7 +137,7 @@ class Watcher:
         known = self._known.get(target)
         if known is not None and not known.workers and known.card is not None:
             known.card = msgspec.structs.replace(known.card, scale_to_zero=False)
-            self._tidied = -math.inf  # so that the broker drops its card soon
+            self._drop_kept_card(target)
             self._tell(known)
 
     async def _on_open(self, session: Session) -> None:
@@ -182,12 +183,12 @@ class Watcher:
             except msgspec.MsgspecError:
                 continue
             cards[card.target] = (card, got.body)
-        for target, (card, body) in cards.items():
-            known = self._known.get(target)
-            is_forgotten = known is not None and known.card and not known.card.scale_to_zero
-            if not is_forgotten:
-                self._on_card(card, envelope.card_id(body))
-                await publish_card(connection, body, is_kept=True)
+        for target in self._forgotten:
+            cards.pop(target, None)
+        self._forgotten.clear()
+        for card, body in cards.values():
+            self._on_card(card, envelope.card_id(body))
+            await publish_card(connection, body, is_kept=True)
         if tag:
             connection.tell(commands.Basic.Ack(delivery_tag=tag, multiple=True))
 
@@ -223,7 +224,8 @@ class Watcher:
         if len(self._cards) > 2 * MOST_TARGETS:
             self._drop_cards()
         self._cards[card_id] = card
-        if not known.workers and card.scale_to_zero:
+        self._forgotten.discard(card.target)
+        if not known.workers:
             known.card, known.card_id = card, card_id
         self._tell(known)
 
@@ -270,6 +272,12 @@ class Watcher:
             if is_old and known.state != "asleep":
                 del self._known[target]
                 self._forget(target)
+                self._drop_kept_card(target)
+
+    def _drop_kept_card(self, target: Target) -> None:
+        """Let the broker drop a target's card at the next tick."""
+        self._forgotten.add(target)
+        self._tidied = -math.inf
 
     def _lacking(self) -> list[str]:
         """Return the workers to ask for missing cards, one for each target."""
