@@ -273,6 +273,28 @@ def test_a_worker_is_told_what_it_should_be_and_when_to_give_up() -> None:
     assert told["MODELYARD_LOAD_ATTEMPTS"] == "3"
 
 
+def test_a_worker_reaches_the_files_of_jobs_as_gateways_do() -> None:
+    at = "secret=files,{0}.endpointUrl=https://minio.example.com,{0}.port=9000"
+    artefacts = "access.databaseSecret=db,registry.artefactsUrl=s3://acme/all"
+    platform = render(PLATFORM, "--set", f"{artefacts},registry.{at.format('registry')}")
+    worker = render(MODEL, "--set", f"jobs.filesUrl=s3://acme/all/jobs,jobs.{at.format('jobs')}")
+    told = {}
+    for manifests, name in ((platform, "modelyard-gateway"), (worker, "")):
+        pod = only(manifests, "Deployment", name)["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        env = {one["name"]: one.get("value") for one in container["env"]}
+        (secrets,) = (one for one in pod["volumes"] if one["name"] == "secrets")
+        items = [{"key": "credentials", "path": "credentials"}]
+        assert {"secret": {"name": "files", "items": items}} in secrets["projected"]["sources"]
+        policy = only(manifests, "NetworkPolicy", name)
+        assert [{"port": 9000}] in [rule["ports"] for rule in policy["spec"]["egress"]]
+        told[name] = env
+    for variable in ("AWS_ENDPOINT_URL", "AWS_SHARED_CREDENTIALS_FILE"):
+        assert told[""][variable] == told["modelyard-gateway"][variable]
+    files = f"{told['modelyard-gateway']['MODELYARD_ARTEFACTS_URL']}/jobs"
+    assert told[""]["MODELYARD_JOB_FILES_URL"] == files
+
+
 def test_the_broker_is_one_that_its_operator_starts() -> None:
     image = yaml.safe_load((PLATFORM / "values.yaml").read_text())["rabbitmq"]["image"]
     found = re.search(r"/rabbitmq:(\d+)\.(\d+)\.(\d+)-management@sha256:", image)
