@@ -19,7 +19,7 @@ RELEASE = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
-def broker(
+def shared_broker(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[Broker]:
     """A real RabbitMQ."""
@@ -31,6 +31,13 @@ def broker(
             broker = stack.enter_context(Broker(folder, more_config=strict_config()))
         pytestconfig.stash[RELEASE] = release_at(broker.url)
         yield broker
+
+
+@pytest.fixture(scope="module")
+def broker(shared_broker: Broker) -> Broker:
+    """A real RabbitMQ, at which gateways of this module know no model of others."""
+    shared_broker.forget_targets()
+    return shared_broker
 
 
 @pytest.fixture(scope="session", autouse=True)

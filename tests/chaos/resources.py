@@ -1,10 +1,11 @@
 """What the processes hold while nothing happens: what was there before must be there after.
 
 Flat means, for what can be counted: after at most ``SETTLE_S`` of quiet as many as before the first
-fault: connections to the broker, channels, queues, consumers, messages in queues, ready processes,
-runners, requests in flight, open descriptors. A gateway may hold 16 descriptors more: its pool of
-connections to Redis is filled when there is need, and keeps those that died until it needs them; so
-is that of its store, which keeps five, of two files each with SQLite.
+fault: connections to the broker, channels, queues, consumers, messages in queues (but for the cards
+that gateways keep there, and tidy up once an hour), ready processes, runners, requests in flight,
+open descriptors. A gateway may hold 16 descriptors more: its pool of connections to Redis is filled
+when there is need, and keeps those that died until it needs them; so is that of its store, which
+keeps five, of two files each with SQLite.
 
 Resident memory is judged of our processes that lived through six samples or more: the median of the
 last third of its samples may be above that of the middle third by a tenth, or by 5 MiB if that is
@@ -38,7 +39,10 @@ _COUNT_IN_BROKER = """\
 Queues = rabbit_amqqueue:list(),
 [length(rabbit_networking:connections()), length(rabbit_channel:list()), length(Queues),
  lists:sum([Count || Q <- Queues, {consumers, Count} <- rabbit_amqqueue:info(Q, [consumers])]),
- lists:sum([Count || Q <- Queues, {messages, Count} <- rabbit_amqqueue:info(Q, [messages])])].
+ lists:sum([Count || Q <- Queues,
+   [{name, {resource, _, _, Name}}, {messages, Count}]
+     <- [rabbit_amqqueue:info(Q, [name, messages])],
+   binary:match(Name, <<"modelyard.cards.">>) =/= {0, 16}])].
 """
 
 

@@ -60,6 +60,7 @@ def check_mistake(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 
 def test_serve_prints_plain_lines_and_a_request_that_works() -> None:
     with Server(FAST) as server:
+        wait_until(lambda: "curl" in server.output, what="a request to try")
         assert "starting   fast_iris_model/1" in server.output
         assert "ready      fast_iris_model/1" in server.output
         (curl,) = (line for line in server.output.splitlines() if line.startswith("  curl"))

@@ -429,7 +429,7 @@ def test_a_server_that_stops_finishes_the_calls_in_progress(server: Server, tmp_
             stopping.start()
             found = [answers.get(timeout=PATIENCE_S) for _ in range(20)]
             stopping.join(PATIENCE_S)
-            assert {type(answer) for answer in found} == {triton.InferResult}
+            assert [answer for answer in found if not isinstance(answer, triton.InferResult)] == []
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(server: Server, tmp_path: Any) -> None:

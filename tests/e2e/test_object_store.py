@@ -5,6 +5,7 @@ folder, and what bulk runs read and write by URL.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -62,7 +63,8 @@ class Yard(NamedTuple):
     def objects(self) -> list[Path]:
         """Return where the objects of jobs are."""
         if self.s3 is None:
-            return [path for path in self.folder.rglob("*") if path.is_file()]
+            # `walk`, since folders may go in the meantime.
+            return [Path(at, name) for at, _, names in os.walk(self.folder) for name in names]
         return [path for path in map(Path, self.s3.objects()) if path.is_relative_to(self.folder)]
 
     def replace(self, path: Path, content: bytes | None) -> None:

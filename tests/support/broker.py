@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 import signal
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+import aio_pika
+import aio_pika.exceptions
 import psutil
 
+from modelyard.transports.amqp.topology import CARDS
 from tests.support.bound import start
 from tests.support.ports import free_port
 from tests.support.rabbitmq import URL_VARIABLE, Programs
@@ -133,6 +138,11 @@ class Broker:
         """Give the URL for those who come through a proxy on ``port``."""
         return self.url.replace(f":{self.port}/", f":{port}/")
 
+    def forget_targets(self) -> None:
+        """Drop the cards that gateways keep: for those who start now, there was never a model."""
+        with ThreadPoolExecutor(1) as thread:  # this one may be running an event loop
+            thread.submit(asyncio.run, _purge(self.url)).result()
+
     def log(self) -> str:
         """What the broker has logged so far."""
         logs = sorted((self._folder / "logs").glob("*.log"))
@@ -168,3 +178,11 @@ class RunningBroker(Broker):
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AssertionError(f"{NOT_MARKED} ({name})")
+
+
+async def _purge(url: str) -> None:
+    async with await aio_pika.connect(url) as connection:
+        for queue_type in ("classic", "quorum"):
+            channel = await connection.channel()
+            with contextlib.suppress(aio_pika.exceptions.ChannelNotFoundEntity):
+                await (await channel.get_queue(f"{CARDS}.{queue_type}")).purge()

@@ -153,7 +153,9 @@ class Announcer:
 
     async def _send_card(self, session: Session, news: Announcement) -> None:
         self._card_sent = envelope.card_id(self._card)
-        await publish_card(session.publishing, self._card, is_kept=bool(news.digest))
+        await publish_card(
+            session.publishing, self._card, is_kept=news.scale_to_zero and bool(news.digest)
+        )
 
     async def _on_open(self, session: Session) -> None:
         connection = session.consuming
@@ -232,7 +234,7 @@ async def publish_card(connection: Connection, card: bytes | bytearray, *, is_ke
         card,
         exchange=CARDS,
         routing_key=KEPT if is_kept else SENT,
-        properties=Properties(message_type=envelope.CARD),
+        properties=Properties(message_type=envelope.CARD, correlation_id=KEPT if is_kept else None),
         is_mandatory=False,
         is_persistent=is_kept,
     )

@@ -1,9 +1,9 @@
 """A gateway's view of the workers: receives statuses, fetches cards, and updates the catalog.
 
 A worker that has been silent for ``FORGET_AFTER_S`` is gone. A gateway that starts asks all workers
-for their status. It fetches an unknown card once, from a worker that has it. The broker keeps the
-cards of all targets, so a gateway that starts while a target has no worker knows that there is one:
-it may be asleep, or its workers may be on their way back.
+for their status. It fetches an unknown card once, from a worker that has it. Gateways let the
+broker keep the card of each target, so one that starts while a target has no worker knows that
+there is one: it may be asleep, or its workers may be on their way back.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ class Watcher:
         self._news = news
         self._known: dict[Target, Known] = {}
         self._cards: dict[str, envelope.Card] = {}  # by id
+        self._kept: dict[Target, str] = {}  # ids of the cards that the broker keeps
+        self._to_keep: dict[Target, bytes] = {}
         self._forgotten: set[Target] = set()  # whose kept cards are still to be dropped
         self._session: Session | None = None
         self._first_heard: float | None = None
@@ -142,6 +144,7 @@ class Watcher:
 
     async def _on_open(self, session: Session) -> None:
         connection, now = session.consuming, self._broker.clock()
+        self._kept.clear()  # it may be another broker: workers say their cards again, too
         bindings = [(CATALOG, ""), (CARDS, SENT), (CARDS, KEPT)]
         bindings += [(CARDS, ROUTES)] if self._news is not None else []
         queue = await declare_own_queue(connection, self._broker.new_name("catalog"), bindings)
@@ -187,7 +190,7 @@ class Watcher:
             cards.pop(target, None)
         self._forgotten.clear()
         for card, body in cards.values():
-            self._on_card(card, envelope.card_id(body))
+            self._on_card(card, body, is_kept=True)
             await publish_card(connection, body, is_kept=True)
         if tag:
             connection.tell(commands.Basic.Ack(delivery_tag=tag, multiple=True))
@@ -198,8 +201,8 @@ class Watcher:
             if kind == envelope.STATUS:
                 self._on_status(envelope.decode_status(message.body))
             elif kind == envelope.CARD:
-                card = envelope.decode_card(message.body)
-                self._on_card(card, envelope.card_id(message.body))
+                is_kept = message.properties.correlation_id == KEPT
+                self._on_card(envelope.decode_card(message.body), message.body, is_kept=is_kept)
             elif self._news is not None:
                 self._news.on_message(message)
         except msgspec.MsgspecError:
@@ -217,14 +220,20 @@ class Watcher:
         if status.queue_lost_s is not None:
             self._on_queue_lost(status.target, now - status.queue_lost_s)
 
-    def _on_card(self, card: envelope.Card, card_id: str) -> None:
-        known = self._known_of(card.target)
+    def _on_card(self, card: envelope.Card, body: bytes, *, is_kept: bool) -> None:
+        target, card_id = card.target, envelope.card_id(body)
+        known = self._known_of(target)
         if known is None:
             return
+        if is_kept:
+            self._kept[target] = card_id
+            self._to_keep.pop(target, None)
+        elif card.digest and self._kept.get(target) != card_id:
+            self._to_keep[target] = body
         if len(self._cards) > 2 * MOST_TARGETS:
             self._drop_cards()
         self._cards[card_id] = card
-        self._forgotten.discard(card.target)
+        self._forgotten.discard(target)
         if not known.workers:
             known.card, known.card_id = card, card_id
         self._tell(known)
@@ -276,6 +285,8 @@ class Watcher:
 
     def _drop_kept_card(self, target: Target) -> None:
         """Let the broker drop a target's card at the next tick."""
+        self._kept.pop(target, None)
+        self._to_keep.pop(target, None)
         self._forgotten.add(target)
         self._tidied = -math.inf
 
@@ -285,11 +296,16 @@ class Watcher:
         return [s.worker for s in newer if s is not None and s.card not in self._cards]
 
     async def _ask(self, session: Session, now: float) -> None:
-        """Request missing cards, and tidy up now and then."""
+        """Request missing cards, let the broker keep new ones, and tidy up now and then."""
         try:
             if lacking := self._lacking():
                 hello = envelope.Hello(self._broker.owner, lacking)
                 await publish_hello(session.publishing, hello)
+            for target, body in list(self._to_keep.items()):
+                if self._to_keep.get(target) is body:  # no other gateway was quicker
+                    await publish_card(session.publishing, body, is_kept=True)
+                    self._to_keep.pop(target, None)
+                    self._kept[target] = envelope.card_id(body)
             if now - self._tidied > TIDY_EVERY_S:
                 self._drop_cards()
                 await self._tidy(session.consuming)
