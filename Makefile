@@ -36,7 +36,7 @@ define install
   if [ ! -x $(BIN)/python ]; then \
     $(find_python); uv venv --quiet --seed --allow-existing --python "$${python:->=3.11,<3.15}" $(VENV) || exit 1; \
   fi; \
-  uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes $(2) $(1:%=-r %); \
+  uv pip install --quiet --python $(BIN)/python --require-hashes $(2) $(1:%=-r %); \
 else \
   if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
     $(find_python); \
