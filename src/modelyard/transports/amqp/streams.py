@@ -97,7 +97,9 @@ class IncomingStreams:
 
     def drop(self, pending: Pending) -> bool:
         """Drop a request; returns whether its worker has ended it."""
-        self._runs.pop(pending.key, None)
+        stream = pending.call.stream
+        if self._runs.pop(pending.key, None) is not None and stream is not None:
+            stream.ask_more = None  # a slow reader may still take what is here
         is_ended = pending is self._ended
         if is_ended:
             self._ended = None
