@@ -31,6 +31,11 @@ IMPORTED = (
     *("modelyard.cli.asking", "modelyard.cli.routing", "modelyard.cli.looking"),
     *("modelyard.compose.embedded", "modelyard.compose.gateway", "modelyard.compose.worker"),
     *("modelyard.compose.jobs", "modelyard.compose.access", "modelyard.compose.endpoint"),
+    *("modelyard.serve", "modelyard.compose.console", "modelyard.gateway.server"),
+    *("modelyard.gateway.app", "modelyard.console.pages", "modelyard.telemetry.prometheus"),
+    *("modelyard.telemetry.statistics", "modelyard.core.datatypes"),
+    *("modelyard.store.changing", "modelyard.store.schema", "alembic.command"),
+    "sqlalchemy.dialects.sqlite",
 )
 MOST_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
