@@ -18,7 +18,6 @@ import aio_pika
 import aio_pika.exceptions
 import psutil
 
-from modelyard.transports.amqp.topology import CARDS
 from tests.support.bound import start
 from tests.support.ports import free_port
 from tests.support.rabbitmq import URL_VARIABLE, Programs
@@ -185,4 +184,4 @@ async def _purge(url: str) -> None:
         for queue_type in ("classic", "quorum"):
             channel = await connection.channel()
             with contextlib.suppress(aio_pika.exceptions.ChannelNotFoundEntity):
-                await (await channel.get_queue(f"{CARDS}.{queue_type}")).purge()
+                await (await channel.get_queue(f"modelyard.cards.{queue_type}")).purge()

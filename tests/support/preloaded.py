@@ -37,6 +37,7 @@ IMPORTED = (
     *("modelyard.store.changing", "modelyard.store.schema", "alembic.command"),
     "sqlalchemy.dialects.sqlite",
 )
+MODELYARD = Path(sys.executable).with_name("modelyard").resolve()  # may be of another environment
 MOST_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
 _forkers: list[subprocess.Popen[Any]] = []
@@ -164,7 +165,7 @@ def _forker() -> str:
     """Start what forks; gives its address."""
     name = f"modelyard-tests-{os.getpid()}"
     process = start(
-        [sys.executable, "-m", "tests.support.preloaded", name],
+        [MODELYARD.with_name("python"), "-m", "tests.support.preloaded", name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
@@ -246,8 +247,7 @@ def _become(asked: dict[str, Any], files: list[int]) -> None:
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    program = str(Path(sys.executable).with_name("modelyard"))
-    sys.argv = [program, *asked["arguments"]]
+    sys.argv = [str(MODELYARD), *asked["arguments"]]
     sys.stdout, sys.stderr = _open(1), _open(2)
 
 
