@@ -165,7 +165,7 @@ def _forker() -> str:
     """Start what forks; gives its address."""
     name = f"modelyard-tests-{os.getpid()}"
     process = start(
-        [MODELYARD.with_name("python"), "-m", "tests.support.preloaded", name],
+        [str(MODELYARD.with_name("python")), "-m", "tests.support.preloaded", name],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[2],
