@@ -185,7 +185,8 @@ def _fork_for_ever(address: str) -> None:
     from setproctitle import getproctitle
 
     for name in IMPORTED:
-        import_module(name)
+        with suppress(ModuleNotFoundError):  # where there is only what a worker needs
+            import_module(name)
     getproctitle()  # finds where the title is, while the environment is still behind it
     gc.collect()
     gc.freeze()
