@@ -91,6 +91,7 @@ def simulate(schedule: Schedule, *, is_verbose: bool = False) -> World:
     try:
         with (
             mock.patch("os.sched_yield"),  # a runner that is simulated needs no processor
+            mock.patch("os.register_at_fork"),  # what is registered stays for ever, with its world
             mock.patch("modelyard.calling.caller.time", virtual_time),
             mock.patch("modelyard.calling.caller.random", world.chance_of_calls),
         ):
