@@ -119,8 +119,8 @@ STREAMS: tuple[Mutant, ...] = (
     one(
         "a gateway does not forget runs",
         f"{INCOMING}.drop",
-        "self._runs.pop(pending.key, None)",
-        "pass",
+        "self._runs.pop(pending.key, None) is not None",
+        "pending.key in self._runs",
         seed=3,
     ),
     Mutant(
@@ -141,5 +141,12 @@ STREAMS: tuple[Mutant, ...] = (
         "if is_begun(pending.call):",
         "if False:",
         seed=241,
+    ),
+    one(
+        "a stream that has ended asks for more",
+        f"{INCOMING}.drop",
+        "stream.ask_more = None",
+        "pass",
+        seed=806,
     ),
 )
