@@ -82,7 +82,7 @@ def complaint_of(*command: str | Path, settings: dict[str, str] | None = None) -
     """Run a ``modelyard`` that must not start; gives the one line that it says."""
     done = run(*command, "--port", "0", env={**os.environ, **(settings or {})})
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
 
 
