@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 from modelyard.core.batch import Priority
 from modelyard.core.call import Call
@@ -28,8 +29,11 @@ from modelyard.core.messages import (
     ToRunner,
 )
 from modelyard.core.names import Target
+from modelyard.core.spans import Ids, Span
+from modelyard.core.trail import Trail
 from modelyard.pool.output import Line
 from modelyard.pool.pool import Pool
+from modelyard.pool.spans import PoolSpans
 from tests.unit.asking import Clock, settle
 
 KILLED, CRASHED = -9, 7
@@ -179,12 +183,16 @@ class Pooling:
     Attributes:
         runners: All that were started.
         told: What was announced.
+        spans: What was recorded, where it is traced.
         refusal: Raised in place of starting a runner.
     """
 
-    def __init__(self, model: Manifest, *, may_sleep: bool = False) -> None:
+    def __init__(
+        self, model: Manifest, *, may_sleep: bool = False, is_traced: bool = False
+    ) -> None:
         self.clock = Clock()
         asyncio.get_running_loop().time = self.clock  # type: ignore[method-assign]
+        self.spans: list[Span] = []
         self.metrics = NotedPoolMetrics()
         self.runners: list[FakeRunner] = []
         self.told: list[Announcement] = []
@@ -197,6 +205,17 @@ class Pooling:
             launch=self._launch,
             clock=self.clock,
             may_sleep=may_sleep,
+            spans=self._tracing() if is_traced else None,
+        )
+
+    def _tracing(self) -> PoolSpans:
+        return PoolSpans(
+            Target("iris", "1"),
+            self.spans.append,
+            ids=Ids(Random(1)),
+            clock=self.clock,
+            wall_offset=lambda: 0.0,
+            has_queue=True,
         )
 
     async def _launch(
@@ -231,11 +250,12 @@ class Pooling:
         timeout_s: float = 30,
         priority: Priority = "normal",
         is_suspect: bool = False,
+        trail: Trail | None = None,
     ) -> Call:
         """Let a request come."""
         deadline = self.clock.now + timeout_s
         raw = memoryview(b"[%d]" % number)
-        asked = Request(f"r{number}", Target("iris", "1"), raw, deadline, priority)
+        asked = Request(f"r{number}", Target("iris", "1"), raw, deadline, priority, trail=trail)
         call = Call(asked, lambda _: None)
         self.pool.submit(call, is_suspect=is_suspect)
         await settle()
@@ -250,10 +270,10 @@ class Pooling:
 
 @asynccontextmanager
 async def pooling(
-    model: Manifest | None = None, *, may_sleep: bool = False
+    model: Manifest | None = None, *, may_sleep: bool = False, is_traced: bool = False
 ) -> AsyncIterator[Pooling]:
     """Give a pool that has begun; at the end all of its runners end."""
-    pooling = Pooling(model or manifest(), may_sleep=may_sleep)
+    pooling = Pooling(model or manifest(), may_sleep=may_sleep, is_traced=is_traced)
     async with pooling.pool:
         await settle()
         try:
@@ -266,9 +286,11 @@ async def pooling(
 
 
 @asynccontextmanager
-async def serving(model: Manifest | None = None) -> AsyncIterator[Pooling]:
+async def serving(
+    model: Manifest | None = None, *, is_traced: bool = False
+) -> AsyncIterator[Pooling]:
     """Give a pool whose first runner has loaded."""
-    async with pooling(model) as found:
+    async with pooling(model, is_traced=is_traced) as found:
         await found.runners[0].load()
         yield found
 
