@@ -37,13 +37,16 @@ def examine(case: Case) -> list[Finding]:
         "members": check_gateways,
         "limits": check_machine,
     }
-    veil = Veil(case.settings)
-    found = [veil.over(finding) for finding in _run(checks, case)]
-    return sorted(found, key=lambda finding: ORDER.index(finding.check))
+    veil, found, names = Veil(case.settings), _run(checks, case), list(checks)
+    # Whichever has ended first: what several find of one thing, as clocks, has an order, too.
+    found.sort(key=lambda one: (ORDER.index(one[1].check), names.index(one[0])))
+    return [veil.over(finding) for _, finding in found]
 
 
-def _run(checks: dict[str, Check], case: Case) -> list[Finding]:
-    """Run each check in a thread. Nobody waits for one that goes on after ``PATIENCE_S``."""
+def _run(checks: dict[str, Check], case: Case) -> list[tuple[str, Finding]]:
+    """Run each check in a thread; returns what each finds, by its name. Nobody waits for one that
+    goes on after ``PATIENCE_S``.
+    """
     said: queue.SimpleQueue[tuple[str, Finding | None]] = queue.SimpleQueue()
 
     def run(name: str, check: Check) -> None:
@@ -58,7 +61,7 @@ def _run(checks: dict[str, Check], case: Case) -> list[Finding]:
     for name, check in checks.items():
         threading.Thread(target=run, args=(name, check), daemon=True).start()
     until = time.monotonic() + PATIENCE_S
-    waiting, found = set(checks), []
+    waiting, found = set(checks), list[tuple[str, Finding]]()
     while waiting:
         try:
             name, finding = said.get(timeout=max(0.0, until - time.monotonic()))
@@ -67,6 +70,7 @@ def _run(checks: dict[str, Check], case: Case) -> list[Finding]:
         if finding is None:
             waiting.discard(name)
         else:
-            found.append(finding)
+            found.append((name, finding))
     what = f"no answer within {PATIENCE_S:.0f} s"
-    return [*found, *(Finding(name, "fail", what, "see what holds it up") for name in waiting)]
+    late = [(name, Finding(name, "fail", what, "see what holds it up")) for name in waiting]
+    return found + late
