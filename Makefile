@@ -271,7 +271,7 @@ lint: setup-dev setup-locust ## Format check, lint, types, layers
 	$(BIN)/lint-imports --no-logo
 
 # Tests of whole servers, which are in the process of the tests then (tests/support/inside.py).
-INSIDE = $(foreach name,addresses bad_input bulk dtypes jobs openai v2,tests/e2e/test_$(name).py)
+INSIDE = $(foreach name,addresses bad_input bulk dtypes jobs mcp openai smuggling tritonclient v2,tests/e2e/test_$(name).py)
 # What ends processes, or would have models whose modules have the same name look at each other's.
 NOT_INSIDE = not killed and not told_to_stop and not cancelled and not without_a_store and not model_refuses_fails \
   and not keys_count and not command and not its_owner and not rows_are_answered
