@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from random import Random
 from typing import Protocol
 
 import pytest
@@ -19,11 +20,14 @@ from modelyard.transports.amqp.connection import Connection
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.opening import open_connection
 from modelyard.transports.amqp.parser import Message
+from modelyard.transports.amqp.session import Broker as Part
 from tests.simulation.rabbitmq.broker import InMemoryBroker
 from tests.simulation.serve import Served
 from tests.support.broker import Broker
 
 PATIENCE_S = 60.0
+SOON_S = 0.3
+"""Long enough for a message that should not come to come after all."""
 
 
 class Operator(Protocol):
@@ -82,6 +86,13 @@ class InMemoryOperator:
         self._broker.start()
 
 
+class NoEvents:
+    """What counts events where there may be none."""
+
+    def broker_event(self, event: str) -> None:
+        raise AssertionError(event)
+
+
 class Client:
     """Connections of a test, and names that no other test has."""
 
@@ -91,6 +102,11 @@ class Client:
         self.exchange = f"{self.queue}.x"
         self.lost: list[str] = []
         self._stack = stack
+
+    def as_part(self, owner: str) -> Part:
+        """Give what a part of the product knows of the broker and of itself."""
+        addresses = parse_addresses(self.operator.url)
+        return Part(addresses, owner, NoEvents(), time.monotonic, time.time, Random())
 
     async def connect(self, *, confirm_timeout_s: float = PATIENCE_S) -> Connection:
         """Open a connection that publishes with confirms."""

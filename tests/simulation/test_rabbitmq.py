@@ -14,10 +14,7 @@ from modelyard.transports.amqp.confirms import (
     ReturnedError,
 )
 from modelyard.transports.amqp.frames import Properties
-from tests.simulation.operators import Client, consume, refused, until
-
-SOON_S = 0.3
-"""Long enough for a message that should not come to come after all."""
+from tests.simulation.operators import SOON_S, Client, consume, refused, until
 
 
 async def test_what_no_queue_takes_comes_back_if_that_is_asked(client: Client) -> None:

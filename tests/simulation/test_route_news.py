@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from random import Random
 
 from modelyard.core.routes import Snapshot
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.frames import Properties
 from modelyard.transports.amqp.news import LARGEST_BYTES, RouteNews
-from modelyard.transports.amqp.session import Broker, Session
+from modelyard.transports.amqp.session import Session
 from modelyard.transports.amqp.topology import (
     CARDS,
     ROUTES,
     declare_exchanges,
     declare_own_queue,
 )
-from tests.simulation.operators import Client, until
-
-SOON_S = 0.3
-"""Long enough for a message that should not come to come after all."""
-
-
-class NoMetrics:
-    def broker_event(self, event: str) -> None:
-        raise AssertionError(event)
+from tests.simulation.operators import SOON_S, Client, until
 
 
 class Gateway:
@@ -37,10 +26,8 @@ class Gateway:
         self.heard: list[int] = []
         self._client = client
         self._name = f"{client.queue}.{name}"
-        addresses = parse_addresses(client.operator.url)
-        broker = Broker(addresses, self._name, NoMetrics(), time.monotonic, time.time, Random())
         self.news = RouteNews(
-            broker,
+            client.as_part(self._name),
             store=store and f"{client.queue}.{store}",
             snapshot=lambda: self.snapshot,
             hear=lambda snapshot: self.heard.append(snapshot.number),

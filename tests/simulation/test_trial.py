@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from random import Random
 from typing import get_args
 
 import pytest
 
 from modelyard.core.names import Target
 from modelyard.transports.amqp import envelope
-from modelyard.transports.amqp.address import parse_addresses
 from modelyard.transports.amqp.announcer import publish_status
-from modelyard.transports.amqp.session import Broker
 from modelyard.transports.amqp.topology import HELLO, declare_exchanges, declare_own_queue
 from modelyard.transports.amqp.trial import Role, Seen, Trial
 from tests.simulation.operators import Client, Inbox
@@ -21,15 +18,9 @@ from tests.simulation.operators import Client, Inbox
 AHEAD_S = 100.0
 
 
-class NoMetrics:
-    def broker_event(self, event: str) -> None:
-        raise AssertionError(event)
-
-
 async def tried(client: Client, role: Role, *, largest_bytes: int | None = None) -> Seen:
-    addresses = parse_addresses(client.operator.url)
-    us = Broker(addresses, client.queue, NoMetrics(), time.monotonic, time.time, Random())
-    return await Trial(us, addresses[0], role=role, largest_bytes=largest_bytes).run()
+    us = client.as_part(client.queue)
+    return await Trial(us, us.addresses[0], role=role, largest_bytes=largest_bytes).run()
 
 
 @pytest.mark.parametrize("role", get_args(Role))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
 import signal
 import socket
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -20,7 +18,7 @@ import psutil
 
 from tests.support.bound import start
 from tests.support.ports import free_port
-from tests.support.rabbitmq import URL_VARIABLE, Programs
+from tests.support.rabbitmq import URL_VARIABLE, Programs, run_apart
 from tests.support.server import frozen, wait_for_the_end_of, wait_until
 
 CONTROL_TIMEOUT_S = (
@@ -139,8 +137,7 @@ class Broker:
 
     def forget_targets(self) -> None:
         """Drop the cards that gateways keep: for those who start now, there was never a model."""
-        with ThreadPoolExecutor(1) as thread:  # this one may be running an event loop
-            thread.submit(asyncio.run, _purge(self.url)).result()
+        run_apart(_purge(self.url))
 
     def log(self) -> str:
         """What the broker has logged so far."""

@@ -13,18 +13,18 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 from unittest import mock
 
 import httpx
+import psutil
 
 from modelyard.compose.access import open_gate
 from modelyard.compose.embedded import Embedded
 from modelyard.compose.jobs import open_jobs
 from modelyard.compose.registry import open_served
 from modelyard.core.messages import LoadFailed, encode_frame
-from modelyard.folder import read_manifest
+from modelyard.folder import find_models, read_manifests
 from modelyard.gateway.bind import bind
 from modelyard.runner import __main__ as runner
 from modelyard.runner.concurrent.host import ConcurrentModel
@@ -106,7 +106,7 @@ class Server(Member):
     def __enter__(self) -> Self:
         with mock.patch.dict(os.environ, self._settings):
             settings = load_settings({})
-        models = [(folder, read_manifest(folder)) for folder in self._found()]
+        models, _ = read_manifests(find_models(self._folders))
         enter = self._stack.enter_context
         enter(mock.patch("asyncio.create_subprocess_exec", _start))
         enter(mock.patch("modelyard.compose.embedded.stop_on_signals", return_value=nullcontext()))
@@ -122,21 +122,13 @@ class Server(Member):
             registry=open_served(settings),
             jobs=open_jobs(settings, is_alone=True),
         )
-        self._loop = asyncio.new_event_loop()
+        self._loop, self._settled = asyncio.new_event_loop(), threading.Event()
         self._thread = threading.Thread(target=self._run, args=(listener,))
         self._thread.start()
+        assert self._settled.wait(PATIENCE_S), "the models"
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.http = enter(httpx.Client(base_url=self.url, timeout=PATIENCE_S))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-        self._stack.close()
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Stop it."""
@@ -145,16 +137,14 @@ class Server(Member):
             self._loop.call_soon_threadsafe(stop)
             self._thread.join(PATIENCE_S)
             assert not self._thread.is_alive()
+        self._stack.close()
         return 0
 
-    def _found(self) -> list[Path]:
-        """Return the folders of models: those given, or those in them."""
-        found: list[Path] = []
-        for folder in self._folders:
-            inside = sorted(one.parent for one in folder.glob("*/model.toml"))
-            found += [folder] if (folder / "model.toml").exists() else inside
-        return found
+    def runners(self) -> list[psutil.Process]:
+        """None: they are threads."""
+        return []
 
     def _run(self, listener: socket.socket) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._embedded.run(listener, on_settled=lambda: None))
+        serving = self._embedded.run(listener, on_settled=self._settled.set)
+        self._loop.run_until_complete(serving)

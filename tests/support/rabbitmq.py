@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aio_pika
+
+T = TypeVar("T")
 
 PROGRAMS = Path("/usr/lib/rabbitmq/bin")  # Debian's; the wrappers in PATH change the user
 ROOT_VARIABLE = "MODELYARD_TEST_RABBITMQ_ROOT"
@@ -42,9 +45,13 @@ def strict_config() -> str:
 
 def release_at(url: str) -> str:
     """Give what the broker at ``url`` says that it is, and what it runs on."""
-    with ThreadPoolExecutor(1) as thread:  # this one may be running an event loop
-        said = thread.submit(asyncio.run, _properties_at(url)).result()
-    return "{product} {version} on {platform}".format_map(said)
+    return "{product} {version} on {platform}".format_map(run_apart(_properties_at(url)))
+
+
+def run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end in another thread: this one may be running an event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 async def _properties_at(url: str) -> dict[str, Any]:

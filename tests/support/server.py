@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +19,12 @@ from typing import Any, Self
 import httpx
 import psutil
 
+from tests.support import preloaded
 from tests.support.bound import start
 from tests.support.preloaded import Preloaded, run
 
 ROOT = Path(__file__).parents[2]
-MODELYARD = str(Path(sys.executable).with_name("modelyard"))
+MODELYARD = str(preloaded.MODELYARD)
 PATIENCE_S = 60.0
 
 
@@ -80,9 +80,7 @@ def _stands_still(process: psutil.Process) -> bool:
 
 def complaint_of(*command: str | Path, settings: dict[str, str] | None = None) -> str:
     """Run a ``modelyard`` that must not start; gives the one line that it says."""
-    # Those of the tests are no settings, and would be complained of as well.
-    ours = {key: value for key, value in os.environ.items() if "MODELYARD_TEST_" not in key}
-    done = run(*command, "--port", "0", env={**ours, **(settings or {})})
+    done = run(*command, "--port", "0", env={**os.environ, **(settings or {})})
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr
