@@ -7,6 +7,7 @@ function as the console script, and the kernel kills it when the tests are gone.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import io
 import json
@@ -40,7 +41,6 @@ IMPORTED = (
 MODELYARD = Path(sys.executable).with_name("modelyard").resolve()  # may be of another environment
 MOST_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
-_forkers: list[subprocess.Popen[Any]] = []
 
 
 class Preloaded:
@@ -175,8 +175,13 @@ def _forker() -> str:
     assert process.stdout is not None
     with process.stdout:
         process.stdout.read()  # until it listens
-    _forkers.append(process)  # it ends with the tests
+    atexit.register(_end, process)
     return f"\0{name}"
+
+
+def _end(forker: subprocess.Popen[Any]) -> None:
+    forker.kill()
+    forker.wait()
 
 
 def _fork_for_ever(address: str) -> None:
