@@ -22,6 +22,7 @@ from modelyard.grpc.messages import POOL, SERVICE, message_class
 from modelyard.store.schema import open_engine, upgrade
 from tests.support import preloaded
 from tests.support.broker import Broker
+from tests.support.cluster import copy_trick
 from tests.support.identities import write_identities, write_others
 from tests.support.keys import Keys
 from tests.support.preloaded import Ended
@@ -586,3 +587,33 @@ def test_requests_in_flight_may_be_limited(server: Server, keys: Keys) -> None:
     assert sorted(statuses)[0] == 200
     assert 429 in statuses
     assert late(1) == 200
+
+
+def test_instances_and_weights_may_be_limited(tmp_path: Path) -> None:
+    folder = copy_trick(tmp_path)
+    manifest = folder / "model.toml"
+    limits = "[limits]\nweight = 2.5\n"
+    manifest.write_text(manifest.read_text().replace("[limits]\n", limits))
+    keys = Keys(tmp_path / "state")
+    mine = {
+        count: keys.create(count, "predict:*", more=("--count", count, "--per-day", "10"))
+        for count in ("instances", "weight")
+    }
+    with Server(folder, settings=keys.settings) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
+
+        def asked(count: str, number: int, **headers: str) -> int:
+            instances = [{"nonce": nonce} for nonce in range(number)]
+            headers["x-api-key"] = mine[count]
+            return server.predict("trick_model", instances, headers=headers).status_code
+
+        assert [asked("instances", number) for number in (4, 4, 3, 2, 1)] == [
+            *(200, 200),
+            429,  # 8 are used, and 3 more are too many
+            200,
+            429,
+        ]
+        prefer = {"prefer": "respond-async"}
+        assert [asked("weight", 9, **prefer) for _ in range(2)] == [202, 202]
+        assert [asked("weight", 9) for _ in range(3)] == [200, 200, 429]
+        assert asked("weight", 1, **prefer) == 429

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pandas as pd
 import polars as pl
@@ -421,6 +422,77 @@ def test_openais_client_makes_batches(server: Server, tmp_path: Path) -> None:
         assert output is not None
         vectors = json.loads(client.files.content(output).text.splitlines()[3])
         assert vectors["response"]["body"]["data"][0]["embedding"] == [3.0, 3.0, 0.5]
+
+
+def test_what_cannot_be_a_batch_of_requests_is_refused(server: Server) -> None:
+    def upload(*files: bytes, **fields: str) -> httpx.Response:
+        parts = [("file", ("requests.jsonl", content)) for content in files]
+        more = [(name, (None, text)) for name, text in fields.items()]
+        return server.http.post("/v1/files", files=[*parts, *more])
+
+    def make(body: Any) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return server.http.post("/v1/batches", content=content)
+
+    batch = {"purpose": "batch"}
+    for answer, status, why in (
+        (server.http.post("/v1/files", content=b"{}"), 415, "multipart/form-data"),
+        (upload(**batch), 422, "no file"),
+        (upload(b"{}", b"{}", **batch), 400, "more than one file"),
+        (upload(b"{}", purpose="x" * 70_000), 400, "too long"),
+        (upload(b"{}", **batch, **{f"field{n}": "" for n in range(99)}), 400, "100 parts"),
+        (make(b"{"), 400, "no JSON"),
+        (make([]), 422, "expected"),
+        (make({"input_file_id": "file-1", "endpoint": "/v1/audio"}), 422, "/v1/embeddings"),
+    ):
+        assert answer.status_code == status, answer.text
+        assert why in answer.json()["error"]["message"].lower() or why in answer.text
+    for content in (b"", b"nonsense", b"[]", b"\xff\n", b'{"custom_id":"a","body":{}}\n'):
+        file = upload(content, **batch).json()["id"]
+        answer = make({"input_file_id": file, "endpoint": "/v1/completions"})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (422, "input_file_id")
+    assert server.http.get("/v1/files/batch_nobody_output").status_code == 404
+
+
+def test_lines_that_cannot_be_asked_fail_alone_with_what_is_wrong(server: Server) -> None:
+    def line(name: str, model: str, url: str = "/v1/completions", **more: Any) -> bytes:
+        body = {"model": model, "prompt": "abc", **more}
+        return lines_of([{"custom_id": name, "method": "POST", "url": url, "body": body}])
+
+    lines = [
+        line("right", "writer"),
+        line("pieces", "writer", stream=True),
+        line("another", "typist"),
+        b"nonsense\n",
+        b"[]\n",
+        line("many", "writer", prompt=["ab", "cd"]),
+    ]
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        file = client.files.create(file=b"".join(lines), purpose="batch")
+        made = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/completions", completion_window="24h"
+        )
+        ended(server.http, made.id.removeprefix("batch_"))
+        found = client.batches.retrieve(made.id)
+        assert found.output_file_id
+        assert found.error_file_id
+        output = client.files.retrieve(found.output_file_id)
+        content = client.files.content(output.id).content
+        assert (output.purpose, output.bytes) == ("batch_output", len(content))
+        right, many = (json.loads(one)["response"]["body"] for one in content.splitlines())
+        assert [choice["text"] for choice in many["choices"]] == ["ba", "dc"]
+        assert right["choices"][0]["text"] == "cba"
+        failed = [json.loads(one) for one in client.files.content(found.error_file_id).iter_lines()]
+        assert [(one["custom_id"], one["response"]["status_code"]) for one in failed] == [
+            ("pieces", 422),
+            ("another", 422),
+            ("", 400),
+            ("", 422),
+        ]
+        assert client.files.delete(output.id).deleted
+        for ask in (client.files.retrieve, client.files.content, client.files.delete):
+            with pytest.raises(openai.NotFoundError):
+                ask(output.id)
 
 
 def test_a_run_is_seen_by_its_owner(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_embeddings_come_as_numbers_and_in_base64(client: OpenAI, model: str) ->
 
 def test_models_are_listed(client: OpenAI) -> None:
     names = [model.id for model in client.models.list()]
-    assert names == ["embedder", "lister", "parrot", "teller", "typist", "writer"]
+    assert names == ["embedder", "lister", "parrot", "scribe", "teller", "typist", "writer"]
     assert client.models.retrieve("parrot").id == "parrot"
     assert client.models.retrieve("parrot@1").id == "parrot@1"
     with pytest.raises(openai.NotFoundError):
@@ -224,6 +224,11 @@ def test_a_text_comes_in_pieces_or_as_a_whole(client: OpenAI) -> None:
     assert [c.choices[0].text for c in chunks] == ["c", "b", "a", ""]
     assert chunks[-1].choices[0].finish_reason == "stop"
     assert client.completions.create(model="typist", prompt="abc").choices[0].text == "cba"
+    whole = client.completions.create(model="scribe", prompt="abc", n=2)  # made of its pieces
+    told = [(one.index, one.text, one.finish_reason) for one in whole.choices]
+    assert told == [(0, "abc", "length"), (1, "abc", "length")]
+    assert whole.usage is not None
+    assert whole.usage.total_tokens == 1 + 3
 
 
 def test_a_stream_that_cannot_begin_has_a_status_and_one_that_breaks_says_so(

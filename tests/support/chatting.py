@@ -145,11 +145,27 @@ class Typist(Model):
             yield CompletionChunk.of(letter)
 """
 
+SCRIBE = """
+from collections.abc import Iterator
+
+from modelyard import Model
+from modelyard.openai import CompletionChunk, CompletionChunkChoice, CompletionRequest, Usage
+
+
+class Scribe(Model):
+    def stream(self, instance: CompletionRequest) -> Iterator[CompletionChunk]:
+        for number in range(instance.n or 1):
+            for letter in instance.prompts[0]:
+                yield CompletionChunk([CompletionChunkChoice(letter, number)])
+            yield CompletionChunk([CompletionChunkChoice("", number, "length")])
+        yield CompletionChunk([], Usage(1, len(instance.prompts[0])))
+"""
+
 _MODELS = {
     **{"parrot": PARROT, "writer": WRITER, "embedder": EMBEDDER, "lister": LISTER},
-    **{"teller": TELLER, "typist": TYPIST},
+    **{"teller": TELLER, "typist": TYPIST, "scribe": SCRIBE},
 }
-_CONCURRENT = ("teller", "typist")
+_CONCURRENT = ("teller", "typist", "scribe")
 
 
 def write_chatting(folder: Path) -> Path:

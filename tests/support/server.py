@@ -26,6 +26,8 @@ from tests.support.preloaded import Preloaded, run
 ROOT = Path(__file__).parents[2]
 MODELYARD = str(preloaded.MODELYARD)
 PATIENCE_S = 60.0
+IS_INSIDE = "TESTS_INSIDE" in os.environ
+"""Whether members are threads, so that their lines are counted: see ``inside.py``."""
 
 
 def wait_until(condition: Callable[[], Any], *, what: str) -> Any:
@@ -211,7 +213,7 @@ class Server(Member):
         super().__init__("serve", *folders, settings=settings)
 
 
-if os.environ.get("TESTS_INSIDE"):  # where lines are counted: `make coverage`
+if IS_INSIDE:
     from tests.support import inside
 
-    Server = inside.Server  # type: ignore[assignment, misc]
+    Member, Server = inside.Member, inside.Server  # type: ignore[assignment, misc]
