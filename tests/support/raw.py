@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from types import TracebackType
@@ -72,6 +73,8 @@ async def ask_at_once(url: str, request: bytes, times: int) -> list[Answer]:
         body = await reader.readexactly(int(answer.headers["content-length"]))
         answers.append(answer._replace(body=body))
         writer.close()
+    for _, writer in streams:
+        await writer.wait_closed()
     return answers
 
 
@@ -97,7 +100,10 @@ class Line:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        await asyncio.sleep(0)  # which is when it happens: a server that is stopped waits for it
+        if self._writer.transport.get_write_buffer_size():  # nobody reads it
+            self._writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()  # a server that is stopped waits for it
 
     def close(self) -> None:
         """Go, whatever is still to come."""
