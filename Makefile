@@ -274,10 +274,10 @@ lint: setup-dev setup-locust ## Format check, lint, types, layers
 INSIDE = $(addprefix tests/e2e/test_,$(addsuffix .py,access addresses bad_input bulk callbacks connections dtypes \
   grpc jobs mcp msgpack named object_store openai payload_log predictions registry registry_cluster routes serving \
   smuggling streams tokens traces tritonclient trusted_proxies v2)) \
-  $(addprefix tests/faults/test_,$(addsuffix .py,catalog cluster gateways hostile jobs limits redis releases streams \
+  $(addprefix tests/faults/test_,$(addsuffix .py,catalog cluster gateways hostile jobs limits redis streams \
   tensors traces))
-# What sets variables of OpenTelemetry's for a server and its models, or waits for what no thread does when it starts.
-NOT_INSIDE = not opentelemetrys_variables and not row_32 and not second_ctrl_c
+# One gives two servers variables of OpenTelemetry's at the same time, the other sends a terminal's signals.
+NOT_INSIDE = not opentelemetrys_variables and not second_ctrl_c
 # What a process closes at its end, a thread leaves open.
 INSIDE_HOW = -W ignore::pytest.PytestUnraisableExceptionWarning -k "$(NOT_INSIDE)"
 # Tests that start no process. The one of costs traces by itself, and would end the measurement.
