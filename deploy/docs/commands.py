@@ -38,7 +38,7 @@ def _sections(
         if isinstance(action, argparse._SubParsersAction):
             nested = action
         elif not isinstance(action, argparse._HelpAction | argparse._VersionAction):
-            rows.append(f"| {_name_of(action)} | {_plain(action.help or '')} |")
+            rows.append(f"| {_name_of(action)} | {_plain((action.help or '') % vars(action))} |")
     if depth > 2:
         said = parser.description or f"{help_[:1].upper()}{help_[1:]}."
         parts = [f"{'#' * min(depth - 1, 3)} {name}\n\n{_plain(said)}\n"]

@@ -118,6 +118,7 @@ _HEADS = {
     "a CR too many": b"GET /nothing HTTP/1.1\r\nhost: x\r\r\n\r\n" + HIDDEN,
     "a name with a space": b"GET /nothing HTTP/1.1\r\nhost: x\r\na b: c\r\n\r\n" + HIDDEN,
     "no name": b"GET /nothing HTTP/1.1\r\nhost: x\r\n: c\r\n\r\n" + HIDDEN,
+    "two hosts": b"GET /nothing HTTP/1.1\r\nhost: x\r\nHost: y\r\n\r\n" + HIDDEN,
     "no colon": b"GET /nothing HTTP/1.1\r\nhost: x\r\ncontent-length\r\n\r\n" + HIDDEN,
     "a NUL in a value": b"GET /nothing HTTP/1.1\r\nhost: x\r\na: \x00\r\n\r\n" + HIDDEN,
     "a bare CR in a value": b"GET /nothing HTTP/1.1\r\nhost: x\r\na: b\rc: d\r\n\r\n" + HIDDEN,

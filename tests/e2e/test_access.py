@@ -488,6 +488,19 @@ def test_a_key_cannot_expire_when_there_are_no_days_any_more(tmp_path: Path) -> 
     assert b"'9999999d' is not a valid time" in done.stderr
 
 
+def test_a_key_that_is_over_is_not_made(tmp_path: Path) -> None:
+    create = ("keys", "create", "--owner", "x", "--scope", "read", "--expires", "2020-01-01")
+    done = preloaded.run(*create, env={**os.environ, **Keys(tmp_path).settings})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "that is over" in done.stderr
+
+
+def test_the_store_is_for_its_owner_alone(tmp_path: Path) -> None:
+    Keys(tmp_path / "state").create("mine", "read")
+    (store,) = (tmp_path / "state").glob("*.db")
+    assert store.stat().st_mode & 0o077 == 0
+
+
 def test_the_document_tells_how_a_key_is_sent(server: Server) -> None:
     document = server.http.get("/openapi.json").json()
     assert {"key": []} in document["security"]

@@ -137,6 +137,10 @@ def test_a_text_is_sent_as_it_is(served: Server) -> None:
             "/models/texts/predict", content=body, headers={"content-type": "text/plain", **headers}
         )
         assert answer.json()["prediction"] == [3]
+    for charset, status in (("UTF-8", 200), ("utf-16le", 415), ("iso-8859-1", 415)):
+        kind = {"content-type": f"text/plain; charset={charset}"}
+        answer = served.http.post("/models/texts/predict", content=b"abcd", headers=kind)
+        assert answer.status_code == status
 
 
 def test_several_files_are_sent_in_a_form(served: Server) -> None:

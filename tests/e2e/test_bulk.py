@@ -21,7 +21,7 @@ import pytest
 from openai import OpenAI
 from pyarrow import feather, parquet
 
-from modelyard.client import AsyncClient, Client, Conflict
+from modelyard.client import AsyncClient, Client, Conflict, UnexpectedAnswer
 from tests.e2e.conftest import TRICK
 from tests.support.bulk import end_leases, ended, fetch, lines_of, rows_done, send
 from tests.support.chatting import write_chatting
@@ -91,7 +91,13 @@ def test_rows_are_answered_in_order_and_those_that_cannot_be_are_set_aside(
     for asked, status in (("bytes=999999-", 416), ("bytes=19-10", 200)):
         odd = server.http.get(f"/batches/{batch}/output", headers={"range": asked})
         assert odd.status_code == status
-    part = server.http.get(f"/batches/{batch}/output", headers={"range": "bytes=10-19"})
+    some = {"range": "bytes=10-19"}
+    for odd in (
+        server.http.head(f"/batches/{batch}/output", headers=some),
+        server.http.get(f"/batches/{batch}/output", headers={"if-range": '"x"', **some}),
+    ):
+        assert odd.status_code == 200
+    part = server.http.get(f"/batches/{batch}/output", headers=some)
     whole = server.http.get(f"/batches/{batch}/output").content
     assert (part.status_code, part.content) == (206, whole[10:20])
     assert batch in [one["id"] for one in server.http.get("/batches").json()["batches"]]
@@ -319,6 +325,7 @@ def test_the_command_says_what_is_wrong(server: Server, tmp_path: Path) -> None:
         command = [MODELYARD, "batch", *map(str, arguments), "--url", server.url]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
+    kept = rows.read_text()
     done = run(IRIS, rows, output)
     assert done.returncode == 3, done.stderr
     assert "row 1: invalid_input: 'x' is no number" in done.stderr
@@ -327,6 +334,7 @@ def test_the_command_says_what_is_wrong(server: Server, tmp_path: Path) -> None:
     for arguments, why in (
         ((IRIS, "nowhere.csv", output), "no file"),
         ((IRIS, rows, "out.xlsx"), "say its format"),
+        ((IRIS, rows, rows), "is the input"),
         ((IRIS, rows, output, "--columns", "a,b"), "4 values"),
         (("nobody", rows, output), "model_not_found"),
     ):
@@ -334,6 +342,7 @@ def test_the_command_says_what_is_wrong(server: Server, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert why in done.stderr
         assert "Traceback" not in done.stderr
+    assert rows.read_text() == kept
 
 
 def test_openais_client_makes_batches(server: Server, tmp_path: Path) -> None:
@@ -422,6 +431,15 @@ def test_openais_client_makes_batches(server: Server, tmp_path: Path) -> None:
         assert output is not None
         vectors = json.loads(client.files.content(output).text.splitlines()[3])
         assert vectors["response"]["body"]["data"][0]["embedding"] == [3.0, 3.0, 0.5]
+
+
+def test_predictions_are_read_from_json_lines_alone(
+    server: Server, flowers: dict[str, Path]
+) -> None:
+    with Client(server.url) as client:
+        batch = client.batch(IRIS, flowers["csv"], columns=NAMES)
+        with pytest.raises(UnexpectedAnswer, match="download"):
+            batch.result(60)
 
 
 def test_what_cannot_be_a_batch_of_requests_is_refused(server: Server) -> None:

@@ -15,6 +15,7 @@ import pytest
 from modelyard.store.schema import open_engine
 from modelyard.store.tables import JOBS
 from tests.e2e.conftest import TRICK
+from tests.support.chatting import write_chatting
 from tests.support.identities import write_identities
 from tests.support.jobs import Store, ended
 from tests.support.server import Server, wait_until
@@ -319,6 +320,19 @@ def _refuses(server: Server) -> Callable[[], bool]:
     return look
 
 
+def test_what_no_job_is_made_of_is_answered(tmp_path: Path) -> None:
+    settings = Store(tmp_path / "state").settings
+    with Server(write_chatting(tmp_path / "models"), settings=settings) as server:
+        wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the models")
+        for path, body in (
+            ("embeddings", {"model": "embedder", "input": "a"}),
+            ("completions", {"model": "typist", "prompt": "a"}),
+        ):
+            answer = server.http.post(f"/v1/{path}", json=body, headers=ASYNC)
+            assert (answer.status_code, answer.json()["model"]) == (200, body["model"])
+        assert server.http.get("/jobs").json()["jobs"] == []
+
+
 def test_without_a_store_a_request_that_prefers_a_job_is_answered(tmp_path: Path) -> None:
     with Server(TRICK, settings={"MODELYARD_STATE_FOLDER": str(tmp_path)}) as server:
         wait_until(lambda: server.http.get("/readyz").status_code == 200, what="the model")
@@ -328,3 +342,10 @@ def test_without_a_store_a_request_that_prefers_a_job_is_answered(tmp_path: Path
         refused = server.http.put("/jobs/mine", json=body_of())
         assert refused.status_code == 404
         assert "store upgrade" in refused.json()["detail"]
+        for path in ("/jobs", "/jobs/mine/result", "/batches", "/batches/mine"):
+            refused = server.http.get(path)
+            assert (refused.status_code, refused.json()["code"]) == (404, "job_not_found"), path
+            assert "store upgrade" in refused.json()["detail"]
+        assert server.http.post("/batches").json()["code"] == "job_not_found"
+        refused = server.http.get("/v1/files")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "job_not_found")

@@ -115,7 +115,7 @@ def test_a_version_that_is_there_with_another_digest_is_refused(
     registry.run("push", write_answers(tmp_path / "a", "1", name=name))
     before = listed(registry, name)
     told = registry.refuse("push", write_answers(tmp_path / "b", "1", "other", name=name))
-    assert "a version does not change" in told
+    assert "a version does not change" in told  # the one line: nothing was sent before
     assert listed(registry, name) == before
 
 

@@ -66,7 +66,7 @@ def test_who_may_push_look_and_collect(yard: Yard, tmp_path: Path) -> None:
     folder = write_answers(tmp_path / "1", "1")
     for name in ("reader", "asker"):
         assert "lacks" in yard.as_(name).refuse("push", folder)
-    assert "no model" in yard.as_("stranger").refuse("push", folder)
+    assert "lacks the scope release:answers" in yard.as_("stranger").refuse("push", folder)
     yard.as_("releaser").run("push", folder)
     for name in ("reader", "asker", "releaser", "admin"):
         assert "by releaser" in yard.as_(name).run("show", "answers@1")

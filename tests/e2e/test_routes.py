@@ -90,6 +90,7 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     routed.wait_for("1", "2")
     routed.route("promote", MODEL, "2")
     routed.wait_for("2")
+    routed.route("promote", MODEL, "2")  # once more, which leaves the way back as it was
     said = routed.route("rollback", MODEL)
     assert said == f"{MODEL}: 1=50 2=50 (was: 2=100)\n"
     routed.wait_for("1", "2")
@@ -106,6 +107,8 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
 def test_a_shadow_is_asked_too_and_answers_nobody(routed: Routed) -> None:
     routed.route("promote", MODEL, "1")
     routed.wait_for("1")
+    refused = routed.run("route", "shadow", MODEL, "1", "--url", routed.server.url)
+    assert (refused.returncode, "it needs no copies" in refused.stderr) == (2, True)
     said = routed.route("shadow", MODEL, "2=50")
     assert said == f"{MODEL}: 1=100 shadow=2 (50 %) (was: 1=100)\n"
 

@@ -154,20 +154,23 @@ def test_v2_generates(server: Server) -> None:
         {"model_name": "stream_model", "model_version": "1", "nonce": 5, "number": number}
         for number in range(3)
     ]
+    whole = server.http.post("/v2/models/plain/generate_stream", json={"text_input": 1})
+    assert whole.headers["content-type"] == "text/event-stream"
+    (event,) = events_of(whole.text.split("\n"))
+    assert event.data == {"model_name": "plain", "model_version": "1", "text_output": 1}
     for path, body, status in (
         ("letters/generate", {"id": "1"}, 422),
         ("letters/generate", {"text_input": 3}, 422),
         ("letters/generate", [], 400),
         ("stream_model/generate", {"nonce": 1, "act": "raise"}, 502),
         ("nobody/generate_stream", {"text_input": "a"}, 404),
-        ("plain/generate_stream", {"text_input": 1}, 406),
     ):
         refused = server.http.post(f"/v2/models/{path}", json=body)
         assert (refused.status_code, list(refused.json())) == (status, ["error"]), path
 
 
 def test_triton_s_client_reads_pieces_over_grpc(server: Server) -> None:
-    def asked(model: str, **values: Any) -> list[tuple[list[bytes], str]]:
+    def asked(model: str, **values: Any) -> list[tuple[list[Any], str]]:
         tensors = []
         for name, value in values.items():
             datatype = "INT64" if isinstance(value, int) else "BYTES"
@@ -175,7 +178,7 @@ def test_triton_s_client_reads_pieces_over_grpc(server: Server) -> None:
             kind = np.int64 if isinstance(value, int) else object
             tensors[-1].set_data_from_numpy(np.array([value], dtype=kind))
         came: queue.Queue[tuple[Any, Any]] = queue.Queue()
-        found: list[tuple[list[bytes], str]] = []
+        found: list[tuple[list[Any], str]] = []
         with triton.InferenceServerClient(server.grpc_address) as client:
             client.start_stream(lambda result, error: came.put((result, error)))
             client.async_stream_infer(model, tensors, enable_empty_final_response=True)
@@ -184,9 +187,10 @@ def test_triton_s_client_reads_pieces_over_grpc(server: Server) -> None:
                 if error is not None:
                     return [*found, ([], error.message())]
                 response = result.get_response()
+                if response.outputs:
+                    found.append((list(result.as_numpy("output")), response.model_version))
                 if response.parameters["triton_final_response"].bool_param:
                     return found
-                found.append((list(result.as_numpy("output")), response.model_version))
 
     assert asked("letters", input=b"abc") == [([b"a"], "1"), ([b"b"], "1"), ([b"c"], "1")]
     pieces = asked("stream_model", nonce=4, pieces=300)
@@ -198,6 +202,7 @@ def test_triton_s_client_reads_pieces_over_grpc(server: Server) -> None:
     assert problem.startswith("the model raised ValueError")
     ((_, refused),) = asked("stream_model", nothing=1)
     assert "nothing" in refused
+    assert asked("plain", input=7) == [([7], "1")]  # a model without pieces has one response
 
 
 def test_what_fails_before_the_first_piece_has_a_status(server: Server) -> None:
@@ -215,6 +220,24 @@ def test_what_fails_before_the_first_piece_has_a_status(server: Server) -> None:
     assert refused("counter", -1) == (422, "invalid_input")
     assert refused("plain", 1) == (406, "not_acceptable")
     assert refused("nobody", 1) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("application/json, text/event-stream", "application/json"),
+        ("text/event-stream, application/json", "text/event-stream"),
+        ("application/json;q=0.1, text/event-stream", "text/event-stream"),
+        ("text/event-stream;q=0.1, application/json", "application/json"),
+        ("text/event-stream;q=0, application/json", "application/json"),
+        ("text/event-stream; charset=utf-8; q=0.9, application/jsonl;q=1.0", "application/jsonl"),
+        ("*/*", "application/json"),
+    ],
+)
+def test_the_heaviest_type_counts(server: Server, accept: str, kind: str) -> None:
+    body = {"model_name": "letters", "input_data": ["ab"]}
+    answer = server.http.post("/predict", json=body, headers={"accept": accept})
+    assert answer.headers["content-type"] == kind
 
 
 def test_what_fails_later_is_an_event(server: Server) -> None:

@@ -34,8 +34,8 @@ async def test_both_ways_say_the_same(origins: str, origin: str | None) -> None:
     if name in lines:
         exposed = "access-control-expose-headers"
         own = (
-            "Inference-Header-Content-Length, Location, Preference-Applied, Retry-After, "
-            "X-Cache, X-Request-Id"
+            "Content-Range, Inference-Header-Content-Length, Location, Preference-Applied, "
+            "RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, X-Cache, X-Request-Id"
         )
         assert lines[exposed] == asgi[exposed] == own
         assert lines.get("vary") == asgi.get("vary")
@@ -49,12 +49,13 @@ async def test_a_preflight_is_answered(origins: str, origin: str, allowed: str |
     asked = {
         "origin": origin,
         "access-control-request-method": "POST",
-        "access-control-request-headers": "content-type,x-request-id",
+        "access-control-request-headers": "content-type,x-request-id,mcp-protocol-version",
     }
     answer = await ask(Cors(origins), "OPTIONS", asked)
     assert answer.get("access-control-allow-origin") == allowed
     if allowed:
-        assert "POST" in answer["access-control-allow-methods"]
+        assert answer["access-control-allow-methods"] == "GET, POST, PUT, DELETE"
+        assert "mcp-protocol-version" in answer["access-control-allow-headers"]
 
 
 def test_without_origins_nothing_stands_in_the_way() -> None:

@@ -68,6 +68,12 @@ async def test_a_length_that_was_known_once_is_not_known_twice() -> None:
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
         (b"GET /page HTTP/3.0\r\n\r\n", 400),
         (b"get /page HTTP/1.1\r\n\r\n", 400),
+        (b"GET /page HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", 200),
+        (b"GET /page HTTP/1.1\r\nhost:\r\n\r\n", 200),  # as of a target without authority
+        (b"GET /page HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400),
+        (b"GET /page HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        (b"GET /page HTTP/1.1\r\nhost: a b\r\n\r\n", 400),
+        (b"GET /page HTTP/1.0\r\nhost: a/b\r\n\r\n", 400),
         (b"GET /a page HTTP/1.1\r\n\r\n", 400),
     ],
 )

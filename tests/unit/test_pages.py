@@ -128,6 +128,9 @@ async def test_the_verdict_decides_whether_requests_should_come(
     pages.verdict = verdict
     answer = await pages.http.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (status, verdict.status)
+    assert answer.headers["x-request-id"]
+    answer = await pages.http.get("/models", headers={"x-request-id": "mine"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (200, "mine")
 
 
 async def test_an_example_is_a_whole_request(pages: Pages) -> None:

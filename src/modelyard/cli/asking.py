@@ -32,7 +32,11 @@ def predict(options: argparse.Namespace) -> None:
 
 def example(options: argparse.Namespace) -> None:
     """Print instances that the model answers."""
-    given = _version_of(options, gateway_url(options)).example
+    version = _version_of(options, gateway_url(options))
+    given = version.example
+    if given is None and version.input_schema is None:
+        why = f": {version.reason}" if version.reason else ""
+        raise UsageError(f"{options.model} is {version.state}, and tells no example{why}")
     if given is None:
         raise UsageError(f"{options.model} has no example; write one: `example = …` in its class")
     print(json.dumps(given))

@@ -63,6 +63,9 @@ def run_batch(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.input} is no file that can be read")
     if not options.output.parent.is_dir():
         raise UsageError(f"{options.output.parent} is no folder")
+    for path in (options.output, _errors_of(options.output)):
+        if path.exists() and path.samefile(options.input):
+            raise UsageError(f"{path} is the input, and would be written to: name another OUTPUT")
     for path, given in ((options.input, options.format), (options.output, options.output_format)):
         if given is None and path.suffix[1:].lower() not in FORMATS:
             raise UsageError(f"{path}: say its format; the name does not ({', '.join(_FORMATS)})")
@@ -75,7 +78,7 @@ def run_batch(options: argparse.Namespace) -> int:
             why = f": {info.error.code}: {info.error.detail}" if info.error is not None else ""
             raise CallError(f"the bulk run {batch.id} has {info.state}{why}")
         batch.download(options.output)
-        errors = Path(f"{options.output}.errors.jsonl")
+        errors = _errors_of(options.output)
         if info.rows.failed:
             batch.download(errors, "errors")
         else:
@@ -83,6 +86,10 @@ def run_batch(options: argparse.Namespace) -> int:
     note.unlink(missing_ok=True)
     _tell_end(info, options.output, errors)
     return FAILED_ROWS if info.rows.failed else 0
+
+
+def _errors_of(output: Path) -> Path:
+    return Path(f"{output}.errors.jsonl")
 
 
 def _found_or_sent(client: Client, options: argparse.Namespace, note: Path) -> Batch:
@@ -100,7 +107,7 @@ def _found_or_sent(client: Client, options: argparse.Namespace, note: Path) -> B
                 print(f"going on with {batch.id}, which is {state}", file=sys.stderr)
                 return batch
     batch_id = new_id()
-    for part in (options.output, Path(f"{options.output}.errors.jsonl")):
+    for part in (options.output, _errors_of(options.output)):
         part.with_name(f"{part.name}.part").unlink(missing_ok=True)
     _write(note, {"id": batch_id, "said": said})
     output = options.output_format or FORMATS[options.output.suffix[1:].lower()]

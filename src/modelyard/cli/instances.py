@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modelyard.cli.mistakes import UsageError
+from modelyard.cli.mistakes import UsageError, warn
 from modelyard.core.json_types import Schema, kinds_of, resolve
 
 _TEXTS = (".csv", ".json")
@@ -76,7 +76,8 @@ def read_rows(text: str, *, schema: Schema, source: str) -> list[Any]:
             values = [_value(text, cell, schema, f"column {i}") for i, text in enumerate(row, 1)]
         except ValueError as error:
             if number == 1 and len(rows) > 1:
-                continue  # the names of the columns
+                warn(f"{source}: row 1 is left out, as the names of the columns")
+                continue
             raise UsageError(f"{source}, row {number}, {error}") from error
         if not is_list and len(values) != 1:
             raise UsageError(f"{source}, row {number}: {len(values)} cells; the model takes one")

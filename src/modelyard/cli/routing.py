@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from modelyard.cli.asking import gateway_url
-from modelyard.cli.mistakes import UsageError
+from modelyard.cli.mistakes import UsageError, warn
 from modelyard.cli.storing import open_engine, user
 from modelyard.cli.telling import print_table, tell_moment
 from modelyard.core.durations import duration_s
 from modelyard.core.errors import Conflict
 from modelyard.core.routes import ALL, Guard, Route, Shadow
+from modelyard.settings import load_settings
 
 if TYPE_CHECKING:
     from modelyard.store.routes import RouteStore, StoredRoute
@@ -63,6 +64,8 @@ def set_route(options: argparse.Namespace) -> None:
     said = {"weights": weights, "sticky": options.sticky, "guard": guard}
     route = _convert({**said, "keep_warm": _keep_warm(options, was)}, Route)
     _change(options, store, [(was, route)])
+    if options.sticky == "header" and not load_settings(vars(options)).sticky_header:
+        warn("requests stick to a version where the gateway's setting sticky_header names a header")
 
 
 def shadow(options: argparse.Namespace) -> None:
@@ -76,6 +79,8 @@ def shadow(options: argparse.Namespace) -> None:
     chosen = None
     if options.to != "off":
         version, _, percent = options.to.partition("=")
+        if was.route.weights.get(version) == ALL:
+            raise UsageError(f"{options.model} {version} answers all requests: it needs no copies")
         chosen = _convert({"version": version, "percent": percent or ALL}, Shadow)
     _change(options, store, [(was, msgspec.structs.replace(was.route, shadow=chosen))])
 
@@ -94,6 +99,8 @@ def rollback(options: argparse.Namespace) -> None:
     was = store.find(options.model)
     if not was.number:
         raise UsageError(f"{options.model} has never had a route")
+    if was.before == was.route:
+        raise UsageError(f"{options.model} has had no other route to go back to")
     _change(options, store, [(was, was.before)])
 
 

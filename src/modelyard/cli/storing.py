@@ -56,6 +56,8 @@ def create(options: argparse.Namespace) -> None:
     except (ScopeError, ValueError) as error:
         raise UsageError(str(error)) from error
     expires = None if options.expires is None else _moment(options.expires)
+    if expires is not None and expires <= time.time():
+        raise UsageError(f"--expires {options.expires}: that is over")
     key_id = options.id or f"{_as_id(options.owner)}-{secrets.token_hex(3)}"
     if _KEY_ID.fullmatch(key_id) is None:
         raise UsageError(

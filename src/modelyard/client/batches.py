@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from .calls import METADATA_TIMEOUT_S, Call, Request
-from .errors import JobNotFound
+from .errors import JobNotFound, UnexpectedAnswer
 from .exchange import Reply
 from .forms import read
 from .jobs import JobError, JobState
@@ -177,7 +177,11 @@ def predictions_in(lines: Iterator[bytes], total: int) -> list[Any]:
     """Return the predictions in an output, None for each row that has none."""
     found: list[Any] = [None] * total
     for line in lines:
-        output = _read_output(line)
+        try:
+            output = _read_output(line)
+        except msgspec.DecodeError as error:
+            told = "the output is not JSON Lines: write it to a file with download()"
+            raise UnexpectedAnswer(told) from error
         found[output["row"]] = output["prediction"]
     return found
 

@@ -16,6 +16,7 @@ from starlette.routing import Match
 
 from modelyard.core.errors import (
     InvalidInput,
+    JobNotFound,
     Malformed,
     RequestError,
     Unauthenticated,
@@ -32,12 +33,13 @@ from modelyard.gateway.openapi import add_bodies, add_keys, add_predict, without
 from modelyard.gateway.openapi_doors import add_doors
 from modelyard.gateway.openapi_jobs import add_jobs
 from modelyard.gateway.openapi_openai import add_openai
+from modelyard.gateway.plans import NO_STORE
 from modelyard.gateway.probes import make_probes_router
 from modelyard.gateway.problems import MEDIA_TYPE, Problem, problem_of
 from modelyard.gateway.question import request_id_of
 from modelyard.gateway.registry_pages import add_schemas
 from modelyard.gateway.routes import ByHand, Workers, make_router
-from modelyard.gateway.types import App, Receive, RenderMetrics, Scope, Send
+from modelyard.gateway.types import App, Message, Receive, RenderMetrics, Scope, Send
 from modelyard.gateway.v1_pages import make_v1_router
 from modelyard.gateway.v2_pages import make_v2_router
 from modelyard.jobs.desk import Desk
@@ -105,7 +107,9 @@ def make_pages(
         pages.include_router(registry)
     if mcp is not None:
         pages.add_route("/mcp", mcp, methods=["POST"])  # type: ignore[arg-type]
-    if jobs is not None:
+    if jobs is None:
+        _add_no_jobs(pages)
+    else:
         pages.include_router(make_jobs_router(jobs))
     if bulk is not None:
         pages.include_router(bulk)
@@ -152,6 +156,17 @@ def make_worker_pages(
     )
     _handle_errors(pages)
     return pages
+
+
+def _add_no_jobs(pages: FastAPI) -> None:
+    """Let the pages of jobs and bulk runs say why there are none."""
+
+    async def refuse() -> None:
+        raise JobNotFound(NO_STORE)
+
+    for path in ("/jobs", "/batches", "/v1/files", "/v1/batches"):
+        for place in (path, f"{path}/{{rest:path}}"):
+            pages.add_api_route(place, refuse, methods=[*_METHODS], include_in_schema=False)
 
 
 def _handle_errors(pages: FastAPI) -> None:
@@ -224,13 +239,22 @@ class _AsPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_own = scope.get("path", "").startswith("/registry/blobs/")
         if scope.get("method") == "HEAD" and not has_own:
-            scope = {**scope, "method": "GET"}
+            sent = [line for line in scope["headers"] if line[0] != b"range"]  # of GET alone
+            scope = {**scope, "method": "GET", "headers": sent}
         coded = [value for name, value in scope.get("headers", ()) if name == b"content-encoding"]
         if any(value.strip().lower() not in (b"", b"identity") for value in coded):
             error = WrongMediaType("bodies are taken here without content-encoding")
             await (await refuse_page(Request(scope), error))(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                lines = message["headers"] = [*message.get("headers", ())]
+                if all(name != b"x-request-id" for name, _ in lines):
+                    lines.append((b"x-request-id", _id_of(Request(scope)).encode()))
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:

@@ -166,6 +166,8 @@ async def answer_file(
         raise unknown()
     first, end = 0, size
     found = _RANGE.fullmatch(request.headers.get("range", ""))
+    if "if-range" in request.headers:
+        found = None  # files have no validator that could be the one meant (RFC 9110, 13.1.5)
     if found is not None and found[2] and int(found[2]) < int(found[1]):
         found = None  # no range, so none is meant (RFC 9110, 14.1.1)
     if found is not None:

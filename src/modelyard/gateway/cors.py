@@ -10,16 +10,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from modelyard.gateway.types import App, Headers
 
-METHODS = ("GET", "POST")
+METHODS = ("GET", "POST", "PUT", "DELETE")
 _FRAMING = "Inference-Header-Content-Length"  # of V2's binary tensors
-REQUEST_HEADERS = (
-    *("Authorization", "Cache-Control", "Content-Type", _FRAMING),
-    *("X-API-Key", "X-Request-Id"),
-    *("Idempotency-Key", "Last-Event-ID", "Prefer"),
-    *("Job-Callback", "Job-Delay", "Job-Expires", "Job-Max-Attempts", "Job-Priority"),
-)
+# An origin that may ask may send what clients send, as OpenAI's and MCP's do of their own.
+REQUEST_HEADERS = ("*",)
 EXPOSED_HEADERS = (
-    *(_FRAMING, "Location", "Preference-Applied", "Retry-After", "X-Cache", "X-Request-Id"),
+    *("Content-Range", _FRAMING, "Location", "Preference-Applied", "RateLimit"),
+    *("RateLimit-Policy", "Retry-After", "WWW-Authenticate", "X-Cache", "X-Request-Id"),
 )
 PREFLIGHT_MAX_AGE_S = 600
 _LINES = b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: Origin\r\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import msgspec
@@ -89,16 +90,28 @@ _FORMATS: dict[bytes, StreamFormat] = {
     b"application/jsonl": JsonLines(),
     b"application/x-ndjson": JsonLines(),
 }
+_WHOLE = b"application/json"
+_WEIGHT = re.compile(rb"[01](\.\d{0,3})?")
 
 
 def format_of(accept: bytes) -> StreamFormat | None:
     """Return the format that a client wants; None if it wants the answer as a whole. Of several
-    types that it accepts the first one that is known counts.
+    types that are known the one with the highest weight counts, and of these the first.
     """
+    best, found = 0.0, None
     for part in accept.lower().split(b","):
-        wanted = part.partition(b";")[0].strip()
-        if wanted == b"application/json":
-            return None
-        if wanted in _FORMATS:
-            return _FORMATS[wanted]
-    return None
+        wanted, *parameters = (one.strip() for one in part.split(b";"))
+        if wanted in _FORMATS or wanted == _WHOLE:
+            weight = _weight_in(parameters)
+            if weight > best:
+                best, found = weight, _FORMATS.get(wanted)
+    return found
+
+
+def _weight_in(parameters: list[bytes]) -> float:
+    """Return the weight of a type (RFC 9110, 12.4.2), from 0 to 1."""
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"q" and _WEIGHT.fullmatch(value.strip()):
+            return float(value)
+    return 1.0

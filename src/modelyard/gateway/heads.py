@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 END = b"\r\n\r\n"
 MAX_HEAD_BYTES = 32 * 1024
 _FOLD = re.compile(rb"\r\n[ \t]")
+_HOST = re.compile(rb"^host:([^\r\n]*)\r$", re.IGNORECASE | re.MULTILINE)
+_AUTHORITY = re.compile(rb"[\w.~%!$&'()*+,;=:\[\]-]*", re.ASCII)
 _UPGRADE = re.compile(rb"^upgrade[ \t]*:[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 
@@ -182,6 +184,11 @@ class HeadParser:
         if self._version != "1.1" and (self._version != "1.0" or head.body_bytes is None):
             # What is older has no headers, and none before 1.1 has chunks (RFC 9112, 6.1).
             raise Malformed("this server speaks HTTP/1.1, and HTTP/1.0 without chunks")
+        hosts = _HOST.findall(raw)
+        if len(hosts) > 1:  # whoever stands before us may go by another one (RFC 9112, 3.2)
+            raise Malformed("a request has one Host header")
+        if hosts and _AUTHORITY.fullmatch(hosts[0].strip()) is None:
+            raise Malformed("the Host header is no host")
         return head
 
     def pass_body(self, body: bytes) -> None:

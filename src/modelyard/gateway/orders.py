@@ -80,7 +80,10 @@ def job_id_of(path: bytes) -> str | None:
     if name == path or b"/" in name:
         return None
     if _ID.fullmatch(name) is None:
-        raise Malformed("a job's id has up to 128 letters, digits, '.', '_', '~' and '-'")
+        raise Malformed(
+            "a job's id begins with a letter or digit, and has up to 128 of these, '.', '_', '~' "
+            "and '-'"
+        )
     return name.decode("ascii")
 
 

@@ -24,8 +24,8 @@ from modelyard.gateway.predict_door import PredictDoor
 from modelyard.gateway.problems import MethodNotAllowed
 from modelyard.gateway.question import address_of, form_of, read_ask
 from modelyard.gateway.uploads import is_upload, read_upload
-from modelyard.gateway.v1 import open_v1
-from modelyard.gateway.v2 import open_v2
+from modelyard.gateway.v1 import V1Door, open_v1
+from modelyard.gateway.v2 import V2Door, open_v2
 from modelyard.gateway.v2_generate import GenerateDoor, open_generate
 
 NO_PLAN = Plan("json", is_bypass=False, coding="")
@@ -56,9 +56,15 @@ def plan_of(head: Head) -> Plan | None:
             if address is None:
                 return _plan_of_named_job(head)
     plan = _make_plan(head, address) if door is None else _make_door_plan(head, door)
-    if b"prefer" in head.headers and wants_job(head.headers[b"prefer"]) and not plan.may_stream:
+    if b"prefer" in head.headers and _may_be_job(plan) and wants_job(head.headers[b"prefer"]):
         return _with_order(plan, order_of(head.headers))
-    return plan  # pieces are for who waits for them
+    return plan
+
+
+NO_STORE = (
+    "this server keeps no jobs: it has no store. Run `modelyard store upgrade` with its settings, "
+    "and start it again"
+)
 
 
 def without_order(plan: Plan) -> Plan:
@@ -68,12 +74,17 @@ def without_order(plan: Plan) -> Plan:
         JobNotFound: It is of use as a job alone.
     """
     if plan.order is not None and plan.order.job_id:
-        raise JobNotFound(
-            "this server keeps no jobs: it has no store. Run `modelyard store upgrade` with its "
-            "settings, and start it again"
-        )
+        raise JobNotFound(NO_STORE)
     is_ours = isinstance(plan.door, PredictDoor)
     return plan._replace(order=None, door=None if is_ours else plan.door)
+
+
+def _may_be_job(plan: Plan) -> bool:
+    """Return whether a job can be made of it: pieces are for who waits for them, and OpenAI's
+    addresses have batches instead.
+    """
+    door = plan.door
+    return not plan.may_stream and (door is None or isinstance(door, PredictDoor | V1Door | V2Door))
 
 
 def _plan_of_named_job(head: Head) -> Plan | None:

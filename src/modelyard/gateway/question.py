@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from modelyard.core.batch import Priority
+from modelyard.core.choices import split_error, with_choices
 from modelyard.core.errors import InvalidInput, Malformed, RequestError
 from modelyard.core.messages import Form
 from modelyard.dispatch.dispatch import Ask
@@ -49,6 +50,7 @@ class _Addressed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     priority: Priority = "normal"
 
 
+_UNKNOWN = "Object contains unknown field"
 _decode_ask = msgspec.json.Decoder(Ask).decode
 _unpack_ask = msgspec.msgpack.Decoder(Ask).decode
 _decode_addressed = msgspec.json.Decoder(_Addressed).decode
@@ -78,9 +80,9 @@ def read_ask(
     if form == "json":
         check_nesting(body)
     if name is None:
-        return decode_body(body, form, _decode_ask if form == "json" else _unpack_ask)
+        return decode_body(body, form, _decode_ask if form == "json" else _unpack_ask, kind=Ask)
     read = _decode_addressed if form == "json" else _unpack_addressed
-    asked = decode_body(body, form, read)
+    asked = decode_body(body, form, read, kind=_Addressed)
     for field, said, meant in (
         ("model_name", asked.model_name, name),
         ("model_version", asked.model_version, version),
@@ -91,8 +93,14 @@ def read_ask(
     return Ask(name, asked.input_data, chosen, asked.timeout_s, asked.priority)
 
 
-def decode_body(body: bytes | bytearray, form: Form, read: Callable[[bytes | bytearray], T]) -> T:
-    """Decode a body, or say what is wrong with it.
+def decode_body(
+    body: bytes | bytearray,
+    form: Form,
+    read: Callable[[bytes | bytearray], T],
+    *,
+    kind: type[msgspec.Struct] | None = None,
+) -> T:
+    """Decode a body, or say what is wrong with it; ``kind``: see ``refusal_of``.
 
     Raises:
         Malformed, InvalidInput: See ``read_ask``.
@@ -112,18 +120,24 @@ def decode_body(body: bytes | bytearray, form: Form, read: Callable[[bytes | byt
             msgspec.msgpack.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
-    raise refusal_of(invalid)
+    raise refusal_of(invalid, kind)
 
 
-def refusal_of(error: msgspec.ValidationError) -> RequestError:
-    """Return the refusal of a request that has other fields, or other values, than it may.
+def refusal_of(
+    error: msgspec.ValidationError, kind: type[msgspec.Struct] | None = None
+) -> RequestError:
+    """Return the refusal of a request that has other fields, or other values, than it may. It names
+    those of ``kind``, if that is what was decoded.
 
     A timeout is malformed, as is one that is out of range: nothing of it is the model's.
     """
-    problem, _, path = str(error).rpartition(" - at ")
-    where = path.strip("`") if problem else "$"
-    kind = Malformed if where == TIMEOUT else InvalidInput
-    return kind(problem or path, where=where)
+    problem, place = split_error(error)
+    where = place or "$"
+    if kind is not None and where == "$" and problem.startswith(_UNKNOWN):
+        problem += f"; there are {', '.join(kind.__struct_encode_fields__)}"
+    elif kind is not None:
+        problem = with_choices(problem, where, kind)
+    return (Malformed if where == TIMEOUT else InvalidInput)(problem, where=where)
 
 
 def form_of(content_type: bytes) -> Form | None:

@@ -14,7 +14,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from modelyard.core.errors import InvalidInput, Malformed
+from modelyard.core.errors import InvalidInput, Malformed, WrongMediaType
 from modelyard.dispatch.dispatch import Ask
 from modelyard.gateway.question import refusal_of
 
@@ -25,6 +25,7 @@ FORM = b"multipart/form-data"
 OPTIONS = ("timeout_s", "priority", "model_version")
 MOST_PARTS = 10_000
 
+_TEXTS = (b"utf-8", b"us-ascii")
 _KINDS = (b"image/", b"audio/", b"video/")
 _TYPES = {b"application/octet-stream", b"application/pdf", b"text/plain"}
 
@@ -57,6 +58,8 @@ def read_upload(
         files, fields = _read_form(bytes(body), parameters.get(b"boundary", b""))
         options |= fields
     else:
+        if kind.startswith(b"text/") and parameters.get(b"charset", b"utf-8").lower() not in _TEXTS:
+            raise WrongMediaType("texts are taken in UTF-8")
         files = [bytes(body)]
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InvalidInput(f"there is no option {unknown[0]!r}; there are {', '.join(OPTIONS)}")

@@ -29,7 +29,7 @@ from modelyard.gateway.question import INLINE_PARSE_BYTES
 _PATH = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/generate(_stream)?")
 _TEXT = "text_input"
 _HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n"
     b"x-request-id: %b\r\nx-cache: %b\r\n"
 )
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -82,7 +82,9 @@ class GenerateDoor:
         return Heard(self._name, raw, self._version, echo=echo, written=written)
 
     def check(self, entry: Entry, ask: Ask) -> None:
-        """See ``Door``."""
+        """See ``Door``. A model without pieces answers with one event, of all of it."""
+        if isinstance(ask, Heard) and entry.announcement.gives_no_pieces:
+            ask.written = None
         fields = _decode(ask.input_data)
         fields.pop("id", None)
         schema = entry.announcement.schema
@@ -105,8 +107,10 @@ class GenerateDoor:
         if isinstance(first, list) and all(isinstance(piece, str) for piece in first):
             first = "".join(first)  # the pieces of a model that only has a stream
         body = _object_of(target.name, target.version, echo, msgspec.json.encode(first))
-        head = _HEAD % (len(body), told.request_id.encode(), told.cache_use.encode())
-        return head, body
+        kind = b"application/json"
+        if self._is_stream:
+            kind, body = _Events.media_type, b"data: %b\n\n" % body
+        return _HEAD % (kind, len(body), told.request_id.encode(), told.cache_use.encode()), body
 
     def problem(self, error: RequestError, request_id: str) -> tuple[bytes, bytes]:
         """See ``Door``."""

@@ -87,8 +87,10 @@ class GrpcDoor:
         )
 
     def check(self, entry: Entry, ask: Ask) -> None:
-        """See ``Door``."""
+        """See ``Door``. A model without pieces answers a stream with one response."""
         check_tensors(entry)
+        if isinstance(ask, Heard) and entry.announcement.gives_no_pieces:
+            ask.written = None
 
     def answer(
         self, target: Target, output: bytes, echo: bytes, *, told: Told

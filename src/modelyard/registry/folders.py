@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from modelyard.core.errors import RequestError
+from modelyard.core.errors import ModelNotFound, RequestError, VersionNotFound
 from modelyard.core.fingerprint import digest_stream
 from modelyard.core.names import Target
 from modelyard.core.references import Reference
@@ -83,12 +83,21 @@ def push_folder(
         RequestError: It is refused, or breaks off.
     """
     by_digest = {file.digest: file for file in contents.files}
-    for digest in registry.missing(by_digest):
+    for digest in () if _is_another(registry, target, contents) else registry.missing(by_digest):
         file = by_digest[digest]
         on_file(file)
         with (folder / file.path).open("rb") as stream:
             registry.send(digest, file.size, stream)
     return registry.push(target, contents)
+
+
+def _is_another(registry: Registry, target: Target, contents: Contents) -> bool:
+    """Return whether the version is there with other files, so that it will be refused."""
+    try:
+        found = registry.find(target.name, target.version)
+    except (ModelNotFound, VersionNotFound):
+        return False
+    return found.version == target.version and found.digest != contents.digest
 
 
 def pull_version(registry: Registry, version: VersionDetails, into: Path) -> None:

@@ -141,6 +141,8 @@ class Mlflow:
     """
 
     def __init__(self, url: str, login: Login) -> None:
+        if not url:
+            raise RegistryError("say where MLflow is: --from URL, or MLFLOW_TRACKING_URI")
         if not url.startswith(("http://", "https://")):
             raise RegistryError(f"{url}: expected the http:// or https:// address of MLflow")
         self._url = url.rstrip("/")

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from modelyard.core.errors import Failure, Unavailable, from_failure
+from modelyard.core.errors import Failure, ModelNotFound, Unavailable, from_failure
 from modelyard.core.names import Target
 from modelyard.core.routes import Snapshot
 from modelyard.core.versions import Change, Contents, VersionDetails, VersionSummary
@@ -85,7 +85,13 @@ class RemoteRegistry:
     def push(self, target: Target, contents: Contents) -> VersionDetails:
         """See ``Registry``."""
         path = _version(target.name, target.version)
-        return self._ask("PUT", path, VersionDetails, body=msgspec.json.encode(contents))
+        try:
+            return self._ask("PUT", path, VersionDetails, body=msgspec.json.encode(contents))
+        except ModelNotFound as error:  # it need not be there
+            raise RegistryError(
+                f"{target.name} may not be pushed with this key: it lacks the scope "
+                f"release:{target.name}"
+            ) from error
 
     @contextmanager
     def fetch(self, version: VersionDetails, path: str) -> Iterator[Iterator[bytes]]:

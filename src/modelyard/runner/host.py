@@ -217,6 +217,11 @@ class HostedModel:
             self.contract.decode(self.contract.encode_instances([example]))
         except Exception:
             return ""
+        if self.contract.pieces is not None and isinstance(example, list):
+            return (
+                "; `stream` takes one instance, and here its annotation is a list: annotate one "
+                "instance, or if an instance is a list, put the example into another one"
+            )
         todo = "write example[None], axis 0 is the batch" if hasattr(example, "dtype") else ""
         todo = todo or "put it into a list, or give its arrays a batch axis"
         return f"; the example is a list of instances, and this is one instance: {todo}"

@@ -82,10 +82,11 @@ class RouteStore:
                         f"the route of {was.model} has been changed meanwhile: look at it again"
                     )
                 at = self._wall_clock()
+                before = now.before if route == now.route else now.route  # the same once more
                 values = {
                     "number": now.number + 1,
                     "route": _encode(route),
-                    "before": _encode(now.route),
+                    "before": _encode(before),
                     "warm": warm_after(now.route, route, now.warm, now=at) or None,
                 }
                 if now.number:

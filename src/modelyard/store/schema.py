@@ -43,7 +43,7 @@ def open_engine(url: str, *, makes_folder: bool = True) -> Engine:
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise StoreError(f"{parsed.drivername} is not offered; sqlite and postgresql are")
         if parsed.get_backend_name() == "sqlite" and parsed.database and makes_folder:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         more = {} if parsed.get_backend_name() == "sqlite" else {"connect_args": _PATIENCE}
         engine = sa.create_engine(parsed, pool_pre_ping=True, **more)
     except sa.exc.ArgumentError as error:
@@ -77,6 +77,8 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 def place_of(url: str) -> str:
     """Return where a database is: neither who asks nor how."""
     found = sa.make_url(url)
+    if found.host is None:
+        return f"{found.get_backend_name()}:///{found.database}"
     return f"{found.get_backend_name()}://{found.host}:{found.port}/{found.database}"
 
 
@@ -153,6 +155,8 @@ def upgrade(engine: Engine, *, to: str = "head") -> str:
     from alembic import command  # it takes as long to import as all else here: most do without
     from alembic.config import Config
 
+    if is_missing(engine):  # digests of keys and inputs of jobs are for its owner alone to read
+        Path(engine.url.database or "").touch(mode=0o600)
     config = Config()
     config.set_main_option("script_location", "modelyard.store:migrations")
     try:
