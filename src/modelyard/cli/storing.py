@@ -60,9 +60,8 @@ def create(options: argparse.Namespace) -> None:
         raise UsageError(f"--expires {options.expires}: that is over")
     key_id = options.id or f"{_as_id(options.owner)}-{secrets.token_hex(3)}"
     if _KEY_ID.fullmatch(key_id) is None:
-        raise UsageError(
-            f"{key_id!r} is not a valid id: lower-case letters, digits, '.', '_' and '-'"
-        )
+        told = "lower-case letters, digits, '.', '_' and '-'"
+        raise UsageError(f"{key_id!r} is not a valid id: {told}")
     if options.toml:
         key = new_key()
         entry = Key(

@@ -260,11 +260,6 @@ class Announcement(msgspec.Struct, frozen=True):
         return self.schema is not None and bool(self.schema.piece)
 
     @property
-    def gives_no_pieces(self) -> bool:
-        """Whether it is known that they cannot."""
-        return self.schema is not None and not self.schema.piece
-
-    @property
     def operator_reason(self) -> str:
         """The reason as the operator sees it."""
         return self.full_reason or self.reason

@@ -122,6 +122,11 @@ class Entry:
         """Whether one more request may be sent now."""
         return self.is_open and self.in_flight < self.announcement.limits.max_in_flight
 
+    @property
+    def gives_no_pieces(self) -> bool:
+        """Whether it is known that its answers cannot be had in pieces."""
+        return self.announcement.schema is not None and not self.announcement.gives_pieces
+
     def why_not(self) -> RequestError:
         """Return the error for a request that comes while the target does not serve."""
         state, reason = self.announcement.state, self.announcement.reason

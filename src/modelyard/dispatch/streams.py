@@ -92,7 +92,7 @@ class Streams:
         """
         entry = self._catalog.resolve(ask.model_name, ask.model_version, who)
         known = entry.announcement
-        if known.gives_no_pieces:
+        if entry.gives_no_pieces:
             raise NotAcceptable(f"{entry.target} gives no pieces; ask for its answer as a whole")
         timeout_s = choose_timeout(
             ask.timeout_s, model_s=known.limits.timeout_s, cap_s=self._timeout_cap_s

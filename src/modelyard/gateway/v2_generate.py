@@ -83,7 +83,7 @@ class GenerateDoor:
 
     def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``. A model without pieces answers with one event, of all of it."""
-        if isinstance(ask, Heard) and entry.announcement.gives_no_pieces:
+        if isinstance(ask, Heard) and entry.gives_no_pieces:
             ask.written = None
         fields = _decode(ask.input_data)
         fields.pop("id", None)

@@ -89,7 +89,7 @@ class GrpcDoor:
     def check(self, entry: Entry, ask: Ask) -> None:
         """See ``Door``. A model without pieces answers a stream with one response."""
         check_tensors(entry)
-        if isinstance(ask, Heard) and entry.announcement.gives_no_pieces:
+        if isinstance(ask, Heard) and entry.gives_no_pieces:
             ask.written = None
 
     def answer(
