@@ -497,7 +497,8 @@ def test_lines_that_cannot_be_asked_fail_alone_with_what_is_wrong(server: Server
         output = client.files.retrieve(found.output_file_id)
         content = client.files.content(output.id).content
         assert (output.purpose, output.bytes) == ("batch_output", len(content))
-        right, many = (json.loads(one)["response"]["body"] for one in content.splitlines())
+        answered = [json.loads(one) for one in content.splitlines()]
+        right, many = (one["response"]["body"] for one in answered)
         assert [choice["text"] for choice in many["choices"]] == ["ba", "dc"]
         assert right["choices"][0]["text"] == "cba"
         failed = [json.loads(one) for one in client.files.content(found.error_file_id).iter_lines()]
@@ -506,6 +507,10 @@ def test_lines_that_cannot_be_asked_fail_alone_with_what_is_wrong(server: Server
             ("another", 422),
             ("", 400),
             ("", 422),
+        ]
+        run = made.id.removeprefix("batch_")
+        assert [one["id"] for one in answered + failed] == [
+            f"batch_req_{run}-{line}" for line in (0, 5, 1, 2, 3, 4)
         ]
         assert client.files.delete(output.id).deleted
         for ask in (client.files.retrieve, client.files.content, client.files.delete):

@@ -173,7 +173,7 @@ def make_asker(
     dispatch: Dispatch, clock: Clock, order: Order, job: Leased, room: Room
 ) -> tuple[LineAsker, Lines]:
     """Return what answers the lines of a file, and how what comes of them is written."""
-    lines = Lines(_joined, _failed_line)
+    lines = Lines(_joined, partial(_failed_line, job.uid))
     return LineAsker(dispatch, order, job, room, clock=clock), lines
 
 
@@ -190,10 +190,10 @@ def _named(failure: RowFailure, piece: Piece | None) -> RowFailure:
     return msgspec.structs.replace(failure, custom_id=custom_id)
 
 
-def _failed_line(failure: RowFailure) -> bytes:
+def _failed_line(uid: str, failure: RowFailure) -> bytes:
     kind = BY_CODE.get(failure.code, RequestError)
     error = kind(failure.detail, where=failure.where)
-    request_id = f"line-{failure.row}"
+    request_id = f"{uid}-{failure.row}"
     body = error_document(error, request_id)
     return _line(failure.custom_id, request_id, STATUS[error.code].value, body)
 
