@@ -90,9 +90,10 @@ def test_a_canary_is_shifted_promoted_and_rolled_back(routed: Routed) -> None:
     routed.wait_for("1", "2")
     routed.route("promote", MODEL, "2")
     routed.wait_for("2")
-    routed.route("promote", MODEL, "2")  # once more, which leaves the way back as it was
+    for more in ((), ("--keep-warm", "1s")):  # which leaves the way back as it was
+        routed.route("promote", MODEL, "2", *more)
     said = routed.route("rollback", MODEL)
-    assert said == f"{MODEL}: 1=50 2=50 (was: 2=100)\n"
+    assert said == f"{MODEL}: 1=50 2=50 (was: 2=100 keep-warm=1s)\n"
     routed.wait_for("1", "2")
     listed = json.loads(routed.route("show", MODEL, "--json"))
     assert listed[0]["route"]["weights"] == {"1": 50, "2": 50}

@@ -82,7 +82,7 @@ class RouteStore:
                         f"the route of {was.model} has been changed meanwhile: look at it again"
                     )
                 at = self._wall_clock()
-                before = now.before if route == now.route else now.route  # the same once more
+                before = now.before if _leads_alike(route, now.route) else now.route
                 values = {
                     "number": now.number + 1,
                     "route": _encode(route),
@@ -137,6 +137,12 @@ def tell(route: Route | None) -> str:
         shadow = f" shadow={route.shadow.version} ({route.shadow.percent:g} %)"
     warm = f" keep-warm={route.keep_warm}" if route.keep_warm else ""
     return f"{weights}{sticky}{guard}{shadow}{warm}"[:_MOST_SHOWN]
+
+
+def _leads_alike(one: Route | None, other: Route | None) -> bool:
+    """Return whether two routes are the same, but for what is kept warm."""
+    routes = [route and msgspec.structs.replace(route, keep_warm="") for route in (one, other)]
+    return routes[0] == routes[1]
 
 
 def _found(connection: sa.Connection, model: str) -> StoredRoute:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,8 @@ def upgrade(engine: Engine, *, to: str = "head") -> str:
     from alembic.config import Config
 
     if is_missing(engine):  # digests of keys and inputs of jobs are for its owner alone to read
-        Path(engine.url.database or "").touch(mode=0o600)
+        with suppress(OSError):  # which SQLite tells
+            Path(engine.url.database or "").touch(mode=0o600)
     config = Config()
     config.set_main_option("script_location", "modelyard.store:migrations")
     try:
