@@ -192,7 +192,10 @@ def test_a_chat_comes_in_pieces(client: OpenAI) -> None:
     assert (chunks[0].model, chunks[0].object) == ("teller", "chat.completion.chunk")
     assert all(c.usage is None for c in chunks)
     told: Any = {"include_usage": True}
-    *_, last = chat.create(model="teller", messages=said("a b"), stream=True, stream_options=told)
+    *others, last = chat.create(
+        model="teller", messages=said("a b"), stream=True, stream_options=told
+    )
+    assert all("usage" in c.model_fields_set and c.usage is None for c in others)
     assert last.choices == []
     assert last.usage is not None
     assert last.usage.total_tokens == 3 + 2

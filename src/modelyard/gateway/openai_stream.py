@@ -60,6 +60,7 @@ class OpenAIStream:
         self._first = first
         self._last = last
         self._has_usage = has_usage
+        self._no_usage = b',"usage":null' if has_usage else b""  # of all but the last
         self._usage = b""
 
     def piece(self, target: Target, piece: bytes) -> bytes:
@@ -87,4 +88,4 @@ class OpenAIStream:
         return b"data: %b\n\n" % error_document(error, request_id)
 
     def _event(self, choices: bytes) -> bytes:
-        return b"%b%b}\n\n" % (self._begin, choices)
+        return b"%b%b%b}\n\n" % (self._begin, choices, self._no_usage)
