@@ -380,6 +380,10 @@ def test_models_are_unloaded_and_loaded(client: Any) -> None:
         client.load_model("people", config="{}")
     client.unload_model("people")
     assert not client.is_model_ready("people")
+    index = {
+        one.name: (one.state, one.reason) for one in client.get_model_repository_index().models
+    }
+    assert index["people"] == ("UNAVAILABLE", "unloaded")
     with pytest.raises(InferenceServerException):
         client.infer("people", people("Ada"))
     client.load_model("people")

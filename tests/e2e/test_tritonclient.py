@@ -292,6 +292,9 @@ def test_models_are_unloaded_and_loaded(client: Any) -> None:
         with pytest.raises(InferenceServerException, match="as its folder is"):
             client.load_model("sums", **other)
     client.unload_model("sums")
+    gone = {"name": "sums", "state": "UNAVAILABLE", "reason": "unloaded"}
+    index = [one for one in client.get_model_repository_index() if one["name"] == "sums"]
+    assert index == [{**gone, "version": version} for version in ("1", "2")]
     assert not client.is_model_ready("sums")
     client.load_model("sums")
     assert client.is_model_ready("sums")

@@ -196,6 +196,10 @@ class Models:
             self._unloaded[folder] = hosted.manifest
             log.info("unloaded_by_hand", extra={"folder": folder.name, "model": name})
 
+    def unloaded(self) -> list[Target]:
+        """Return what was unloaded by hand and can be loaded again."""
+        return [manifest.target for manifest in self._unloaded.values()]
+
     async def _load(
         self, folder: Path, manifest: Manifest | None, unusable: Unusable | None
     ) -> Refusal | None:

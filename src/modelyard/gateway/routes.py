@@ -69,6 +69,10 @@ class ByHand(Protocol):
         """Serve a model no longer, until it is loaded again."""
         ...
 
+    def unloaded(self) -> list[Target]:
+        """Return what was unloaded and can be loaded again."""
+        ...
+
 
 class Workers(Protocol):
     """What a gateway in a cluster knows about a target's workers."""

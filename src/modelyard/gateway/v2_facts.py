@@ -11,11 +11,14 @@ from typing import Any
 
 import msgspec
 
+from modelyard.access.keyring import Principal
 from modelyard.core.datatypes import DATATYPES
 from modelyard.core.errors import InvalidInput, Unavailable
 from modelyard.core.messages import State
 from modelyard.dispatch.catalog import Catalog
 from modelyard.dispatch.entry import Entry
+from modelyard.gateway.routes import ByHand
+from modelyard.gateway.rules import visible_to
 from modelyard.gateway.types import RenderMetrics
 from modelyard.telemetry.statistics import NONE, Statistics, statistics_of
 
@@ -115,21 +118,31 @@ def _config_type(datatype: str) -> str:
     return "TYPE_STRING" if DATATYPES[datatype].kind == "bytes" else f"TYPE_{datatype}"
 
 
-def index_document(entries: Sequence[Entry], *, is_ready: bool) -> list[dict[str, str]]:
-    """Return targets and their states.
+def index_document(
+    catalog: Catalog, by_hand: ByHand | None, principal: Principal | None, *, is_ready: bool
+) -> list[dict[str, str]]:
+    """Return the targets that a caller may see and their states; also those that were unloaded by
+    hand, and so can be loaded.
 
     ``is_ready``: only of those that serve.
     """
-    return [
+    found = [
         {
             "name": entry.target.name,
             "version": entry.target.version,
             "state": _STATES[entry.announcement.state],
             "reason": entry.announcement.reason,
         }
-        for entry in entries
+        for entry in visible_to(principal, catalog.entries())
         if entry.is_open or not is_ready
     ]
+    if by_hand is not None and not is_ready:
+        found += [
+            {"name": one.name, "version": one.version, "state": "UNAVAILABLE", "reason": "unloaded"}
+            for one in by_hand.unloaded()
+            if principal is None or principal.scopes.may_see(one.name)
+        ]
+    return found
 
 
 def stats_entries(catalog: Catalog, name: str, version: str | None) -> list[Entry]:

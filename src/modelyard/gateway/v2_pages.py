@@ -145,7 +145,8 @@ def make_v2_router(
     )
     async def index(request: Request) -> Response:
         asked = await _asked(request, _IndexRequest)
-        return JSONResponse(index_document(seen(request, catalog.entries()), is_ready=asked.ready))
+        principal = request.scope.get(PRINCIPAL)
+        return JSONResponse(index_document(catalog, by_hand, principal, is_ready=asked.ready))
 
     def changing(request: Request) -> ByHand:
         is_known = request.scope.get(PRINCIPAL) is not None

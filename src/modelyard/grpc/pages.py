@@ -125,8 +125,8 @@ class Pages:
         return {"model_stats": await stats_documents(entries, self._render_metrics)}
 
     async def _index(self, asked: Any, caller: Caller) -> dict[str, Any]:
-        entries = visible_to(caller.principal, self._catalog.entries())
-        return {"models": index_document(entries, is_ready=asked.ready)}
+        known, by_hand = self._catalog, self._by_hand
+        return {"models": index_document(known, by_hand, caller.principal, is_ready=asked.ready)}
 
     async def _load(self, asked: Any, caller: Caller) -> dict[str, Any]:
         by_hand = self._changing(caller)
