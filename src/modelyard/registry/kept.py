@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 GRACE_S = 24 * 3600.0
 """An artefact that no version needs may be that of a push under way: it stays so long."""
+_RULE = "lower-case letters, digits, '.', '_' and '-', at most 64"
 _AT_ONCE = 50  # artefacts that are removed while pushes wait
 
 
@@ -132,7 +133,7 @@ class KeptRegistry:
         """
         for name in (target.name, target.version):
             if not is_name(name):
-                raise InvalidInput(f"{name!r} is not a valid name of a model or version")
+                raise InvalidInput(f"{name!r} is not a valid name of a model or version: {_RULE}")
         check_contents(contents)
         with _telling():
             return self._rows.add(
@@ -151,7 +152,7 @@ class KeptRegistry:
     def set_alias(self, target: Target, alias: str, *, why: str) -> str:
         """See ``Registry``."""
         if not is_name(alias):
-            raise InvalidInput(f"{alias!r} is not a valid alias")
+            raise InvalidInput(f"{alias!r} is not a valid alias: {_RULE}")
         with _telling():
             return self._rows.set_alias(target, alias, actor=self._actor, why=why)
 
