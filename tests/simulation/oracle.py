@@ -167,8 +167,10 @@ def _judge_runs(world: World) -> None:
         for nonce in range(asked.ask.nonce, asked.ask.nonce + asked.ask.instances):
             asks[models[asked.ask.model].name, nonce].append(asked)
     grace_s = 0.005 + 2 * world.schedule.skew_s
-    # A call says how long it may take, and its way to a gateway is not known.
+    # A call says how long it may take, and its way to a gateway is not known: that may be frozen.
     called_grace_s = grace_s + len(models) * world.schedule.latency_s[1]
+    faults = [struck.fault for struck in world.faults]
+    called_grace_s += sum(one.lasts_s for one in faults if one.kind == "freeze_gateway")
     for run in world.ledger.runs:
         meant = asks[run.life.partition(":")[2], run.nonce]
         if not meant:  # it is of a job, or of a model that another one calls

@@ -146,7 +146,15 @@ def judge_leaving(world: World) -> None:
             continue
         if run.life.partition(":")[2] != world.schedule.models[asked.ask.model].name:
             continue  # what has begun goes on, and may call others
-        if run.at > asked.left_at + LEAVE_S + longest_batch_s(world, asked.ask.model):
+        until, model = asked.left_at + LEAVE_S, world.schedule.models[asked.ask.model]
+        if model.calls:
+            # A runner is busy as long as those that it calls; then the batch that it had already
+            # runs, and nothing before that.
+            starts = (one.at for one in world.ledger.runs if one.life == run.life)
+            is_late = model.max_runners == 1 and any(until < at < run.at for at in starts)
+        else:
+            is_late = run.at > until + longest_batch_s(world, asked.ask.model)
+        if is_late:
             late_s = run.at - asked.left_at
             world.checks.problem(f"{run.life} ran {run.nonce} {late_s:.1f} s after it had left")
 
