@@ -120,7 +120,8 @@ def _judge_end(world: World, one: Submitted, row: Any, result: bytes | None) -> 
         problem(f"{name} has failed {row.failures} times, not {most}")
     if row.state == "failed" and row.failures < most and ask.act != "refuse":
         problem(f"{name} was given up after {row.failures} of {most} failures: {row.error}")
-    if row.state == "failed" and ask.act == "refuse" and row.failures != 1:
+    is_refused = row.state == "failed" and ask.act == "refuse"
+    if is_refused and row.failures != 1 and not has_hopeless:
         problem(f"{name} was tried {row.failures} times, and would be refused each time")
 
 
