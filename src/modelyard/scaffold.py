@@ -17,7 +17,7 @@ from modelyard.core.artefacts import LIBRARIES, Runtime
 from modelyard.core.fingerprint import digest_stream
 from modelyard.core.manifest import Cache
 from modelyard.core.manifest_keys import Key, keys
-from modelyard.core.names import is_name
+from modelyard.core.names import NAME_RULE, is_name
 from modelyard.folder import list_assets
 
 WORDS = {"good": 1.0, "great": 2.0, "love": 2.0, "bad": -1.0, "awful": -2.0, "hate": -2.0}
@@ -195,9 +195,7 @@ def wrap_artefact(name: str, into: Path, source: Path, runtime: Runtime) -> Path
 
 def _new_folder(name: str, into: Path) -> Path:
     if not is_name(name):
-        raise ScaffoldError(
-            f"{name!r} is no model name: lower-case letters, digits, '.', '_' and '-', at most 64"
-        )
+        raise ScaffoldError(f"{name!r} is no model name: {NAME_RULE}")
     folder = into / name
     if folder.exists():
         raise ScaffoldError(f"{folder} exists already")

@@ -19,7 +19,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, Self
 from unittest import mock
 
@@ -188,12 +187,7 @@ class Member(server.Member):
         self.http = httpx.Client(base_url=self.url, timeout=server.PATIENCE_S, verify=is_tls)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.http.close()
         self.stop()
         for name, value in self._found.items():

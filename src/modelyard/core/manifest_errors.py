@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from modelyard.core.names import NAME_RULE
+
 _VARIABLES = "expected letters, digits and '_', for example HF_HOME"
 _EXPLAIN = {
     "class": 'expected "module:Class", for example "model:FastIris" for src/model.py',
-    "name": "expected lower-case letters, digits, '.', '_' and '-', at most 64",
-    "version": "expected lower-case letters, digits, '.', '_' and '-', at most 64, as a string",
+    "name": f"expected {NAME_RULE}",
+    "version": f"expected {NAME_RULE}, as a string",
     "cpu": 'expected Kubernetes units, for example "500m" or "2"',
     "memory": 'expected Kubernetes units, for example "256Mi" or "1Gi"',
     "gpu_kind": 'expected a Kubernetes resource, for example "nvidia.com/gpu"',

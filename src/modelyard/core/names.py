@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}\Z"  # not $, which allows a line break
+NAME_RULE = "lower-case letters, digits, '.', '_' and '-', at most 64"
 _NAME = re.compile(NAME_PATTERN)
 _PARTS = re.compile(r"\d+|[a-z]+")
 

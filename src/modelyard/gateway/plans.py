@@ -61,6 +61,8 @@ def plan_of(head: Head) -> Plan | None:
     return plan
 
 
+JOB_DOORS: dict[type, str] = {PredictDoor: "", V1Door: "v1", V2Door: "v2"}
+"""What jobs can be asked through, and what each is called in the store."""
 NO_STORE = (
     "this server keeps no jobs: it has no store. Run `modelyard store upgrade` with its settings, "
     "and start it again"
@@ -83,8 +85,7 @@ def _may_be_job(plan: Plan) -> bool:
     """Return whether a job can be made of it: pieces are for who waits for them, and OpenAI's
     addresses have batches instead.
     """
-    door = plan.door
-    return not plan.may_stream and (door is None or isinstance(door, PredictDoor | V1Door | V2Door))
+    return not plan.may_stream and (plan.door is None or type(plan.door) in JOB_DOORS)
 
 
 def _plan_of_named_job(head: Head) -> Plan | None:

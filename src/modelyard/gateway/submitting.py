@@ -27,10 +27,8 @@ from modelyard.gateway.asked import Asked
 from modelyard.gateway.counted import cost_of
 from modelyard.gateway.heads import Plan
 from modelyard.gateway.orders import Order
-from modelyard.gateway.predict_door import PredictDoor
+from modelyard.gateway.plans import JOB_DOORS
 from modelyard.gateway.submission_count import SubmissionCount
-from modelyard.gateway.v1 import V1Door
-from modelyard.gateway.v2 import V2Door
 from modelyard.jobs.intake import Intake, Then
 from modelyard.jobs.job import NewJob, Uids
 from modelyard.jobs.objects import Objects
@@ -45,7 +43,6 @@ _HEAD = (
     b"location: /jobs/%b\r\nx-request-id: %b\r\n"
 )
 _APPLIED = b"preference-applied: respond-async\r\n"
-_DOORS: dict[type, str] = {PredictDoor: "", V1Door: "v1", V2Door: "v2"}
 _JOB_ID, _KEY = map(Order._fields.index, ("job_id", "idempotency_key"))
 _RANKS: dict[Priority, int] = {"high": -50, "normal": 0, "low": 50}
 """What the priority in a body means among jobs, which all run at the dispatch's lowest."""
@@ -247,7 +244,7 @@ class Submitting:
             raise InvalidInput(f"a job that may begin in {order.delay_s:g} s expires before that")
         if order.callback is not None:
             self._terms.check_callback(order.callback)
-        door, echo = _DOORS[type(plan.door)], getattr(ask, "echo", b"").decode()
+        door, echo = JOB_DOORS[type(plan.door)], getattr(ask, "echo", b"").decode()
         trace = parent_of(plan.who.trace) if plan.who.trace else None
         return NewJob(
             uid=uid,

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from modelyard.core.clock import Clock
 from modelyard.core.errors import InvalidInput, Unavailable, VersionNotFound
-from modelyard.core.names import Target, is_name
+from modelyard.core.names import NAME_RULE, Target, is_name
 from modelyard.core.versions import (
     Change,
     Contents,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 GRACE_S = 24 * 3600.0
 """An artefact that no version needs may be that of a push under way: it stays so long."""
-_RULE = "lower-case letters, digits, '.', '_' and '-', at most 64"
 _AT_ONCE = 50  # artefacts that are removed while pushes wait
 
 
@@ -133,7 +132,9 @@ class KeptRegistry:
         """
         for name in (target.name, target.version):
             if not is_name(name):
-                raise InvalidInput(f"{name!r} is not a valid name of a model or version: {_RULE}")
+                raise InvalidInput(
+                    f"{name!r} is not a valid name of a model or version: {NAME_RULE}"
+                )
         check_contents(contents)
         with _telling():
             return self._rows.add(
@@ -152,7 +153,7 @@ class KeptRegistry:
     def set_alias(self, target: Target, alias: str, *, why: str) -> str:
         """See ``Registry``."""
         if not is_name(alias):
-            raise InvalidInput(f"{alias!r} is not a valid alias: {_RULE}")
+            raise InvalidInput(f"{alias!r} is not a valid alias: {NAME_RULE}")
         with _telling():
             return self._rows.set_alias(target, alias, actor=self._actor, why=why)
 
